@@ -1,0 +1,9 @@
+"""Descriptors of atomic environments as scikit-learn transformers on lists of ase.Atoms."""
+
+from eqkernels.descriptors.expansion import SphericalExpansion
+from eqkernels.descriptors.features import EquivariantFeatures
+from eqkernels.descriptors.lambda_soap import LambdaSOAP
+from eqkernels.descriptors.soap import SOAP
+from eqkernels.descriptors.union import EquivariantUnion
+
+__all__ = ["SOAP", "EquivariantFeatures", "EquivariantUnion", "LambdaSOAP", "SphericalExpansion"]

@@ -1,0 +1,185 @@
+"""What all density-based transformers share: parameters, their checks, and the species learned at fit."""
+
+from __future__ import annotations
+
+import os
+import sys
+from numbers import Integral, Real
+
+import numpy as np
+from ase.data import atomic_numbers, chemical_symbols
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from eqkernels.descriptors.density import RADIAL_BASES, DensityExpansion, radial_table
+from eqkernels.structures import StructureBatch
+
+_L_MAX_LIMIT = 30
+_N_MAX_LIMIT = 30
+
+PARAMETERS = """cutoff : float, default=5.0
+        Distance up to which neighbors count, in the units of the positions. Larger sees more and costs more.
+    n_max : int, default=6
+        Number of radial functions for every l.
+    l_max : int, default=4
+        Highest angular momentum of the density expansion.
+    sigma : float, default=0.3
+        Width of the Gaussian on each atom. Smaller resolves more and needs more functions and data.
+    radial_basis : {"gto", "laplacian"}, default="gto"
+        Radial functions: :class:`~eqkernels.radial.GTO` or :class:`~eqkernels.radial.LaplacianEigenstates`.
+    cutoff_width : float, default=0.5
+        Width of the shell below the cutoff in which the weight of a neighbor falls from 1 to 0 (shifted cosine).
+    center_weight : float, default=1.0
+        Weight of the central atom in its own density.
+    scaling_scale : float, default=None
+        Distance at which the radial scaling ``rate / (rate + (r / scale)**exponent)`` sets in; None: no scaling.
+    scaling_rate, scaling_exponent : float, default=1.0, 4.0
+        Shape of the radial scaling.
+    center_species, neighbor_species : sequence of str or int, default=None
+        Species that are centers, or that count as neighbors; None: all that are seen at fit.
+    handle_unknown : {"error", "ignore"}, default="error"
+        What to do at transform with an atom of a species that was not seen at fit: raise an error that names it, or
+        leave it out, as a center and as a neighbor.
+    accuracy : float, default=1e-9
+        Bound on the error of the tabulated radial integrals, relative to the largest value of each.
+    n_jobs : int, default=None
+        Number of threads, with joblib's meaning. The result does not depend on it.
+    verbose : int, default=0
+        If positive, long work reports its progress on standard error."""
+
+
+class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+    """Base class: subclasses list the parameters in ``__init__`` and implement ``transform``."""
+
+    def fit(self, X, y=None):
+        """Learn the species, and what else the subclass needs.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+            Structures, molecules or periodic in any directions.
+        y : array-like, default=None
+            Tensors, used only where the docstring of the class says so.
+
+        Returns
+        -------
+        self
+        """
+        self._check_parameters()
+        batch = StructureBatch.from_frames(X)
+        seen = [int(number) for number in batch.species]
+        self.neighbor_species_ = self._species("neighbor_species", seen)
+        self.center_species_ = self._species("center_species", seen)
+        self.known_species_ = np.union1d(np.union1d(self.neighbor_species_, self.center_species_), seen)
+        return self
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = False
+        return tags
+
+    def _species(self, name, seen):
+        given = getattr(self, name)
+        if given is None:
+            return np.array(seen)
+        return np.unique([species_number(one, name) for one in ([given] if isinstance(given, str | int) else given)])
+
+    def _check_parameters(self):
+        problems = [*self._number_problems(), *self._choice_problems()]
+        if problems:
+            raise ValueError(f"{type(self).__name__}: " + "; ".join(problems))
+
+    def _number_problems(self):
+        for name, low, high in (("n_max", 1, _N_MAX_LIMIT), ("l_max", 0, _L_MAX_LIMIT)):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or isinstance(value, bool) or not low <= value <= high:
+                yield f"{name}={value!r} must be an integer between {low} and {high}"
+        positive = ["cutoff", "sigma", "accuracy", "scaling_rate", "scaling_exponent"]
+        if self.scaling_scale is not None:
+            positive.append("scaling_scale")
+        for name in positive:
+            if not _is_number(getattr(self, name)) or not getattr(self, name) > 0:
+                yield f"{name}={getattr(self, name)!r} must be a positive, finite number"
+        for name in ("cutoff_width", "center_weight"):
+            if not _is_number(getattr(self, name)) or getattr(self, name) < 0:
+                yield f"{name}={getattr(self, name)!r} must be a finite number, zero or positive"
+        if _is_number(self.cutoff) and _is_number(self.cutoff_width) and self.cutoff_width > self.cutoff:
+            yield f"cutoff_width={self.cutoff_width!r} must not exceed cutoff={self.cutoff!r}"
+
+    def _choice_problems(self):
+        if self.radial_basis not in RADIAL_BASES:
+            yield f"radial_basis={self.radial_basis!r} must be one of {sorted(RADIAL_BASES)}"
+        if self.handle_unknown not in ("error", "ignore"):
+            yield f"handle_unknown={self.handle_unknown!r} must be 'error' or 'ignore'"
+
+    def _read(self, X):
+        """Batch of the frames, which of its atoms are centers, and the expansion."""
+        check_is_fitted(self)
+        self._check_parameters()
+        batch = StructureBatch.from_frames(X)
+        unknown = ~np.isin(batch.numbers, self.known_species_)
+        if unknown.any() and self.handle_unknown == "error":
+            raise ValueError(self._unknown_message(batch, np.flatnonzero(unknown)))
+        return batch, np.isin(batch.numbers, self.center_species_), self._expansion()
+
+    def _unknown_message(self, batch, atoms):
+        names = ", ".join(chemical_symbols[number] for number in np.unique(batch.numbers[atoms]))
+        known = ", ".join(chemical_symbols[number] for number in self.known_species_)
+        where = f"structure {batch.structure_of_atom[atoms[0]]}, atom {batch.atom_in_structure[atoms[0]]}"
+        return (
+            f"species {names} (first in {where}) was not seen at fit, which saw {known}: fit on structures that contain "
+            "it, declare it with neighbor_species, or set handle_unknown='ignore' to leave such atoms out"
+        )
+
+    def _expansion(self):
+        scaling = (float(self.scaling_rate), self.scaling_scale, float(self.scaling_exponent))
+        table = radial_table(
+            self.radial_basis,
+            int(self.n_max),
+            int(self.l_max),
+            float(self.sigma),
+            float(self.cutoff),
+            float(self.cutoff_width),
+            scaling,
+            float(self.accuracy),
+        )
+        return DensityExpansion(table, int(self.n_max), int(self.l_max), float(self.center_weight),
+                                self.neighbor_species_)  # fmt: skip
+
+    def _progress(self, n_structures):
+        if not self.verbose:
+            return None
+
+        def report(done):
+            print(f"{type(self).__name__}: {done} of {n_structures} structures", file=sys.stderr)
+
+        return report
+
+
+def species_number(species, where):
+    """Atomic number of a chemical symbol or number."""
+    if isinstance(species, str) and species in atomic_numbers and species != "X":
+        return atomic_numbers[species]
+    if isinstance(species, Integral) and not isinstance(species, bool) and 0 < species < len(chemical_symbols):
+        return int(species)
+    raise ValueError(f"{where} contains {species!r}, which is neither a chemical symbol nor an atomic number")
+
+
+def allocate(shapes, what):
+    """Zeroed arrays, or a MemoryError that says what to change before the machine starts to swap."""
+    needed = sum(8 * np.prod(shape, dtype=float) for shape in shapes.values())
+    try:
+        present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        present = np.inf
+    if needed > 0.9 * present:
+        raise MemoryError(
+            f"{what} would take {needed / 2**30:.1f} GiB, this machine has {present / 2**30:.1f} GiB: use fewer "
+            "structures at a time, smaller n_max or l_max, fewer irreps or species"
+        )
+    return {key: np.zeros(shape) for key, shape in shapes.items()}
+
+
+def _is_number(value):
+    return isinstance(value, Real) and not isinstance(value, bool) and np.isfinite(value)

@@ -1,0 +1,112 @@
+r"""Which products of density coefficients make up each equivariant block, and in which order.
+
+The density coefficients of a center have *channels* q = (species a, radial index n), n fastest, for every l. A
+lambda-SOAP block couples two of them,
+
+.. math:: p^{\lambda\mu}_{q l, q' l'} = \sum_{mm'} \langle l m\, l' m' | \lambda\mu \rangle\, c_{qlm}\, c_{q'l'm'} ,
+
+with parity :math:`(-1)^{l + l'}`. Exchanging the two factors changes at most the sign, so each unordered pair is kept
+once: l < l' with all q, q', and l = l' with q <= q' for even lambda or q < q' for odd lambda, where the pair
+(q, q) vanishes. Pairs of different factors get the weight :math:`\sqrt 2`, which leaves scalar products unchanged.
+
+Two factors make no pseudoscalar. The block 0o couples three,
+
+.. math:: t_{q l, q' l', q'' l''} = \sum_{m m' m''} \langle l m\, l' m' | l'' m'' \rangle\, c_{qlm} c_{q'l'm'} c_{q''l''m''}
+          \quad (l \le l' \le l'',\ l + l' + l''\ \text{odd}) ,
+
+kept once for each unordered triple (weight :math:`\sqrt 6`), triples that vanish by antisymmetry left out.
+
+References
+----------
+A. Grisafi, D. M. Wilkins, G. Csanyi, M. Ceriotti, Phys. Rev. Lett. 120, 036002 (2018), eq. 6 to 8;
+M. J. Willatt, F. Musil, M. Ceriotti, J. Chem. Phys. 150, 154110 (2019) for higher products.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+
+def degree_pairs(l_max, lam, parity):
+    """Pairs (l1, l2), l1 <= l2 <= l_max, that couple to degree lam with the given parity (+1 or -1)."""
+    return [
+        (l1, l2)
+        for l1 in range(l_max + 1)
+        for l2 in range(l1, l_max + 1)
+        if abs(l1 - l2) <= lam <= l1 + l2 and (-1) ** (l1 + l2) == parity and not (lam == 0 and l1 != l2)
+    ]
+
+
+def degree_triples(l_max):
+    """Triples l1 <= l2 <= l3 <= l_max that couple to a pseudoscalar: odd sum, triangle inequality."""
+    return [
+        (l1, l2, l3)
+        for l1, l2, l3 in itertools.combinations_with_replacement(range(l_max + 1), 3)
+        if l3 <= l1 + l2 and (l1 + l2 + l3) % 2 == 1
+    ]
+
+
+def pair_channels(n_channels, l1, l2, lam):
+    """Channel indices (q1, q2) of the features of one pair of degrees, in the order in which they are stored."""
+    if l1 < l2:
+        q1, q2 = np.indices((n_channels, n_channels)).reshape(2, -1)
+        return q1, q2
+    return np.triu_indices(n_channels, k=lam % 2)
+
+
+def triple_channels(n_channels, l1, l2, l3):
+    """Channel indices (q1, q2, q3) of the pseudoscalar features of one triple of degrees."""
+    q1, q2, q3 = np.indices((n_channels,) * 3).reshape(3, -1)
+    keep = np.ones(len(q1), dtype=bool)
+    if l1 == l2:
+        keep &= q1 < q2
+    if l2 == l3:
+        keep &= q2 < q3
+    return q1[keep], q2[keep], q3[keep]
+
+
+def n_features(l_max, n_channels, irrep):
+    """Number of features of a block."""
+    if str(irrep) == "0o":
+        full, half = n_channels**3, n_channels * (n_channels - 1) // 2
+        third = half * (n_channels - 2) // 3
+        sizes = {3: full, 2: half * n_channels, 1: third}
+        return sum(sizes[len(set(degrees))] for degrees in degree_triples(l_max))
+    even = irrep.l % 2 == 0
+    triangle = n_channels * (n_channels + 1) // 2 if even else n_channels * (n_channels - 1) // 2
+    pairs = degree_pairs(l_max, irrep.l, irrep.p)
+    return sum(triangle if l1 == l2 else n_channels**2 for l1, l2 in pairs)
+
+
+def feature_labels(l_max, n_max, species, irrep):
+    """Species, radial index and degree of the factors of every feature of a block.
+
+    Returns
+    -------
+    structured ndarray of shape (n_features,)
+        Fields ``species_1, n_1, l_1, species_2, n_2, l_2`` and, for the block 0o, those of a third factor.
+    """
+    species = np.asarray(species)
+    n_channels = len(species) * n_max
+    if str(irrep) == "0o":
+        groups = [(degrees, triple_channels(n_channels, *degrees)) for degrees in degree_triples(l_max)]
+        n_factors = 3
+    else:
+        groups = [
+            (degrees, pair_channels(n_channels, *degrees, irrep.l))
+            for degrees in degree_pairs(l_max, irrep.l, irrep.p)
+        ]
+        n_factors = 2
+    names = [(f"{what}_{k + 1}", np.int64) for k in range(n_factors) for what in ("species", "n", "l")]
+    labels = np.empty(sum(len(channels[0]) for _, channels in groups), dtype=names)
+    start = 0
+    for degrees, channels in groups:
+        rows = slice(start, start + len(channels[0]))
+        for k, (l, q) in enumerate(zip(degrees, channels, strict=True), start=1):
+            labels[f"species_{k}"][rows] = species[q // n_max]
+            labels[f"n_{k}"][rows] = q % n_max
+            labels[f"l_{k}"][rows] = l
+        start = rows.stop
+    return labels

@@ -1,0 +1,136 @@
+r"""From frames to density coefficients, in ranges of centers that fit the cache.
+
+The density around center i and its expansion in orthonormal functions are
+
+.. math::
+    \rho_i^a(\mathbf r) = \sum_{j \in a} f_{cut}(r_{ij})\, u(r_{ij})\, g_\sigma(\mathbf r - \mathbf r_{ij})
+    = \sum_{nlm} c^i_{anlm} R_{nl}(r) Y_{lm}(\hat{\mathbf r}) ,
+
+with g a Gaussian of unit integral (Bartok et al., Phys. Rev. B 87, 184115 (2013)). The central atom contributes
+``center_weight`` times a Gaussian at the origin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from eqkernels.descriptors._density_loops import accumulate_density
+from eqkernels.radial import GTO, LaplacianEigenstates, RadialTable
+from eqkernels.so3._spherical_harmonics_loops import fill_spherical_harmonics
+from eqkernels.so3.spherical_harmonics import harmonics_prefactors
+
+RADIAL_BASES = {"gto": GTO, "laplacian": LaplacianEigenstates}
+
+# Neighbor pairs are made for this many atoms at once: some ten MB for dense crystals.
+_ATOMS_PER_BLOCK = 4096
+# Harmonics and radial weights of this many pairs stay in the second-level cache.
+_PAIRS_PER_RANGE = 1024
+
+
+@lru_cache(maxsize=32)
+def radial_table(basis, n_max, l_max, sigma, cutoff, cutoff_width, scaling, accuracy):
+    """Table of the radial weights, kept for the parameters that were used last."""
+    return RadialTable(RADIAL_BASES[basis](n_max, cutoff), l_max, sigma, cutoff, cutoff_width, scaling, accuracy)
+
+
+@dataclass(frozen=True)
+class DensityExpansion:
+    """Density coefficients c[i, lm, (a n)] of the centers of a batch.
+
+    Attributes
+    ----------
+    table : RadialTable
+    n_max, l_max : int
+    center_weight : float
+    species : ndarray of int
+        Atomic numbers of the neighbor channels.
+    """
+
+    table: RadialTable
+    n_max: int
+    l_max: int
+    center_weight: float
+    species: np.ndarray
+
+    @property
+    def n_channels(self):
+        """Number of channels (species, radial index)."""
+        return len(self.species) * self.n_max
+
+    def for_each_range(self, batch, is_center, consume, n_jobs=None, progress=None):
+        """Call ``consume(rows, density)`` for ranges of centers, possibly from several threads.
+
+        Parameters
+        ----------
+        batch : StructureBatch
+        is_center : ndarray of bool, shape (n_atoms,)
+        consume : callable
+            Receives the slice of rows (centers counted over the whole batch) and their coefficients, an array
+            (n_rows, (l_max + 1)^2, n_channels) that it may keep.
+        n_jobs : int, optional
+            Number of threads, with joblib's meaning.
+        progress : callable, optional
+            Called with the number of structures done.
+        """
+        first_channel = np.full(256, -1)
+        first_channel[self.species] = np.arange(len(self.species)) * self.n_max
+        first_row = 0
+        with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
+            for start, stop in structure_blocks(batch.offsets, _ATOMS_PER_BLOCK):
+                block = batch.select(start, stop)
+                pairs = block.neighbor_pairs(self.table.cutoff)
+                centers = np.flatnonzero(is_center[batch.offsets[start] : batch.offsets[stop]])
+                channels = first_channel[block.numbers]
+
+                def work(a, b, pairs=pairs, centers=centers, channels=channels, first_row=first_row):
+                    density = self._expand(pairs, centers[a:b], channels)
+                    consume(slice(first_row + a, first_row + b), density)
+
+                parallel(delayed(work)(a, b) for a, b in _ranges(pairs.offsets, centers))
+                first_row += len(centers)
+                if progress is not None:
+                    progress(stop)
+
+    def _expand(self, pairs, centers, channels):
+        begins, ends = pairs.offsets[centers], pairs.offsets[centers + 1]
+        counts = ends - begins
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        if offsets[-1] == ends[-1] - begins[0]:
+            selected = slice(begins[0], ends[-1])  # all centers of the range: no gaps
+        else:
+            selected = np.repeat(begins - offsets[:-1], counts) + np.arange(offsets[-1])
+        vectors = np.ascontiguousarray(pairs.vectors[selected])
+        harmonics = np.empty((len(vectors), (self.l_max + 1) ** 2))
+        fill_spherical_harmonics(vectors, self.l_max, harmonics_prefactors(self.l_max), harmonics)
+        radial = np.empty((len(vectors), (self.l_max + 1) * self.n_max))
+        self.table.fill(np.ascontiguousarray(pairs.distances[selected]), radial)
+        density = np.zeros((len(centers), (self.l_max + 1) ** 2, self.n_channels))
+        accumulate_density(offsets, channels[pairs.neighbors[selected]], harmonics, radial, self.n_max, density)
+        self._add_center(density, channels[centers])
+        return density
+
+    def _add_center(self, density, channels):
+        rows = np.flatnonzero(channels >= 0)
+        columns = channels[rows, None] + np.arange(self.n_max)
+        density[rows[:, None], 0, columns] += self.center_weight * self.table.center / np.sqrt(4 * np.pi)
+
+
+def structure_blocks(offsets, size):
+    """Ranges (start, stop) of whole structures with at most ``size`` atoms, or a single larger structure."""
+    start, n_structures = 0, len(offsets) - 1
+    while start < n_structures:
+        stop = max(start + 1, int(np.searchsorted(offsets, offsets[start] + size, side="right")) - 1)
+        yield start, stop
+        start = stop
+
+
+def _ranges(offsets, centers):
+    """Ranges of centers that have about _PAIRS_PER_RANGE neighbors together."""
+    # + 1 bounds the length of a range of isolated atoms as well
+    cumulated = np.cumsum(offsets[centers + 1] - offsets[centers] + 1) // _PAIRS_PER_RANGE
+    edges = np.flatnonzero(np.diff(cumulated, prepend=-1, append=-1))
+    return list(zip(edges[:-1], edges[1:], strict=True))

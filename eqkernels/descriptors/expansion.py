@@ -1,0 +1,106 @@
+"""The density coefficients themselves, as a transformer."""
+
+from __future__ import annotations
+
+from eqkernels.descriptors.base import PARAMETERS, DensityTransformer, allocate
+from eqkernels.descriptors.features import EquivariantFeatures
+
+
+class SphericalExpansion(DensityTransformer, auto_wrap_output_keys=None):
+    __doc__ = rf"""Coefficients of the atomic density in radial functions and spherical harmonics.
+
+    Block l holds :math:`c^i_{{anlm}}` (see :mod:`eqkernels.descriptors.density`) with m along its second axis and the
+    channels (species a, radial index n), n fastest, along its third. Its parity is :math:`(-1)^l`.
+
+    Parameters
+    ----------
+    {PARAMETERS}
+
+    Attributes
+    ----------
+    neighbor_species_, center_species_, known_species_ : ndarray of int
+        Atomic numbers of the channels, of the centers, and of all atoms that may occur.
+
+    References
+    ----------
+    A. P. Bartok, R. Kondor, G. Csanyi, Phys. Rev. B 87, 184115 (2013), https://doi.org/10.1103/PhysRevB.87.184115.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> SphericalExpansion(n_max=4, l_max=2).fit_transform([molecule("H2O")])
+    EquivariantFeatures(1 structures, 3 centers, blocks: 0e (3, 1, 8), 1o (3, 3, 8), 2e (3, 5, 8))
+    """
+
+    def __init__(
+        self,
+        cutoff=5.0,
+        n_max=6,
+        l_max=4,
+        sigma=0.3,
+        *,
+        radial_basis="gto",
+        cutoff_width=0.5,
+        center_weight=1.0,
+        scaling_scale=None,
+        scaling_rate=1.0,
+        scaling_exponent=4.0,
+        center_species=None,
+        neighbor_species=None,
+        handle_unknown="error",
+        accuracy=1e-9,
+        n_jobs=None,
+        verbose=0,
+    ):
+        self.cutoff = cutoff
+        self.n_max = n_max
+        self.l_max = l_max
+        self.sigma = sigma
+        self.radial_basis = radial_basis
+        self.cutoff_width = cutoff_width
+        self.center_weight = center_weight
+        self.scaling_scale = scaling_scale
+        self.scaling_rate = scaling_rate
+        self.scaling_exponent = scaling_exponent
+        self.center_species = center_species
+        self.neighbor_species = neighbor_species
+        self.handle_unknown = handle_unknown
+        self.accuracy = accuracy
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    def transform(self, X):
+        """Density coefficients of all centers.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+
+        Returns
+        -------
+        EquivariantFeatures
+        """
+        batch, is_center, expansion = self._read(X)
+        n_rows = int(is_center.sum())
+        keys = [f"{l}{'eo'[l % 2]}" for l in range(self.l_max + 1)]
+        shapes = {key: (n_rows, 2 * l + 1, expansion.n_channels) for l, key in enumerate(keys)}
+        blocks = allocate(shapes, "the density coefficients")
+
+        def store(rows, density):
+            for l, key in enumerate(keys):
+                blocks[key][rows] = density[:, l * l : (l + 1) ** 2]
+
+        expansion.for_each_range(batch, is_center, store, self.n_jobs, self._progress(batch.n_structures))
+        return row_features(blocks, batch, is_center)
+
+
+def row_features(blocks, batch, is_center):
+    """Blocks with the structure, atom and species of each center of a batch."""
+    atoms = is_center.nonzero()[0]
+    return EquivariantFeatures(
+        blocks,
+        batch.numbers[atoms],
+        batch.structure_of_atom[atoms],
+        batch.atom_in_structure[atoms],
+        batch.offsets[1:] - batch.offsets[:-1],
+    )

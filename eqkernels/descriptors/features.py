@@ -1,0 +1,182 @@
+"""Equivariant features: one array for each irrep, with the structure, atom and species of every row."""
+
+from __future__ import annotations
+
+import numpy as np
+
+_ROW_ARRAYS = ("species", "structures", "atoms")
+
+
+class EquivariantFeatures:
+    """Blocks of features by irrep, indexed by structure like any other X of scikit-learn.
+
+    Parameters
+    ----------
+    blocks : dict of str to ndarray of shape (n_centers, 2 lambda + 1, n_features)
+        Features that transform like the irrep that is their key, e.g. ``"2e"``; components m = -lambda .. lambda.
+    species : array-like of int, shape (n_centers,)
+        Atomic number of the center of each row.
+    structures : array-like of int, shape (n_centers,)
+        Structure of each row, ascending.
+    atoms : array-like of int, shape (n_centers,)
+        Index of the center within its structure.
+    n_atoms : array-like of int, shape (n_structures,)
+        Number of atoms of each structure, centers or not.
+
+    Attributes
+    ----------
+    offsets : ndarray of shape (n_structures + 1,)
+        Rows ``offsets[k]:offsets[k + 1]`` belong to structure k.
+
+    Raises
+    ------
+    ValueError
+        If the arrays do not fit together.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> from eqkernels.descriptors import LambdaSOAP
+    >>> features = LambdaSOAP(n_max=2, l_max=2, irreps="0e+1o").fit_transform([molecule("H2O"), molecule("CH4")])
+    >>> features
+    EquivariantFeatures(2 structures, 8 centers, blocks: 0e (8, 1, 63), 1o (8, 3, 72))
+    >>> features[1].species
+    array([6, 1, 1, 1, 1])
+    """
+
+    def __init__(self, blocks, species, structures, atoms, n_atoms):
+        self.blocks = dict(blocks)
+        self.species = np.asarray(species, dtype=np.int64)
+        self.structures = np.asarray(structures, dtype=np.int64)
+        self.atoms = np.asarray(atoms, dtype=np.int64)
+        self.n_atoms = np.asarray(n_atoms, dtype=np.int64)
+        self._check()
+        self.offsets = np.searchsorted(self.structures, np.arange(len(self.n_atoms) + 1))
+
+    def _check(self):
+        n_rows = len(self.species)
+        for name in _ROW_ARRAYS:
+            if getattr(self, name).shape != (n_rows,):
+                raise ValueError(f"{name} has shape {getattr(self, name).shape}, expected ({n_rows},) as species has")
+        if np.any(np.diff(self.structures) < 0):
+            raise ValueError("structures must be ascending: sort the rows by structure")
+        if n_rows and not 0 <= self.structures[0] <= self.structures[-1] < len(self.n_atoms):
+            raise ValueError(f"structures must lie between 0 and n_structures - 1 = {len(self.n_atoms) - 1}")
+        for key, block in self.blocks.items():
+            degree = key[:-1]
+            if not degree.isdigit() or key[-1] not in "eo":
+                raise ValueError(f"block key {key!r} is not an irrep such as '0e' or '1o'")
+            if block.ndim != 3 or block.shape[:2] != (n_rows, 2 * int(degree) + 1):
+                expected = f"({n_rows}, {2 * int(degree) + 1}, n_features)"
+                raise ValueError(f"block {key!r} has shape {block.shape}, expected {expected}")
+
+    @property
+    def shape(self):
+        """(n_structures, number of feature channels of all blocks)."""
+        return len(self.n_atoms), sum(block.shape[2] for block in self.blocks.values())
+
+    def __len__(self):
+        return len(self.n_atoms)
+
+    def __repr__(self):
+        blocks = ", ".join(f"{key} {block.shape}" for key, block in self.blocks.items())
+        return f"EquivariantFeatures({len(self)} structures, {len(self.species)} centers, blocks: {blocks})"
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError(
+            "EquivariantFeatures do not turn into one array: its blocks rotate differently. Take one of them, e.g. "
+            "features.blocks['1o'], or give other models the invariant part, features.invariants('mean') or "
+            "SOAP(aggregate='mean')"
+        )
+
+    def __getitem__(self, key):
+        if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
+            key = key[0]
+        if isinstance(key, slice):
+            start, stop, step = key.indices(len(self))
+            if step == 1:
+                return self._range(start, max(start, stop))
+        picked = np.arange(len(self))[key]
+        return self._pick(np.atleast_1d(picked))
+
+    def _range(self, start, stop):
+        rows = slice(self.offsets[start], self.offsets[stop])
+        return self._rows(rows, self.structures[rows] - start, self.n_atoms[start:stop])
+
+    def _pick(self, picked):
+        counts = np.diff(self.offsets)[picked]
+        ends = np.cumsum(counts)
+        rows = np.repeat(self.offsets[picked] - (ends - counts), counts) + np.arange(ends[-1] if len(ends) else 0)
+        return self._rows(rows, np.repeat(np.arange(len(picked)), counts), self.n_atoms[picked])
+
+    def _rows(self, rows, structures, n_atoms):
+        blocks = {key: block[rows] for key, block in self.blocks.items()}
+        return EquivariantFeatures(blocks, self.species[rows], structures, self.atoms[rows], n_atoms)
+
+    def __or__(self, other):
+        if not isinstance(other, EquivariantFeatures):
+            return NotImplemented
+        same = all(np.array_equal(getattr(self, name), getattr(other, name)) for name in (*_ROW_ARRAYS, "n_atoms"))
+        if not same:
+            raise ValueError("features can be joined only when they describe the same centers of the same structures")
+        blocks = dict(self.blocks)
+        for key, block in other.blocks.items():
+            blocks[key] = np.concatenate([blocks[key], block], axis=2) if key in blocks else block
+        return EquivariantFeatures(blocks, self.species, self.structures, self.atoms, self.n_atoms)
+
+    def invariants(self, aggregate=None):
+        """Plain 2-D array of the scalar block.
+
+        Parameters
+        ----------
+        aggregate : {None, "sum", "mean"}, default=None
+            A row for each center, or their sum or mean for each structure.
+
+        Returns
+        -------
+        ndarray of shape (n_centers or n_structures, n_features)
+        """
+        if "0e" not in self.blocks:
+            raise KeyError(f"there is no scalar block '0e' among {list(self.blocks)}: ask for it with irreps='0e+...'")
+        return aggregate_rows(self.blocks["0e"][:, 0], self.offsets, aggregate)
+
+    def composition(self, species):
+        """Number of centers of each of the species in every structure, shape (n_structures, n_species)."""
+        counts = np.zeros((len(self), len(species)))
+        for column, number in enumerate(species):
+            counts[:, column] = np.bincount(self.structures[self.species == number], minlength=len(self))
+        return counts
+
+    def split_centers(self, rows=None):
+        """The same features with every center, or each of the given rows, as a structure of its own."""
+        rows = np.arange(len(self.species)) if rows is None else rows
+        return self._rows(rows, np.arange(len(rows)), np.ones(len(rows), dtype=np.int64))
+
+    def to_dict(self):
+        """Arguments of the constructor, in a dict of arrays."""
+        return {"blocks": self.blocks, **{name: getattr(self, name) for name in (*_ROW_ARRAYS, "n_atoms")}}
+
+    def save(self, path):
+        """Write to an ``.npz`` file, readable with :meth:`load` and by numpy alone."""
+        arrays = {f"block {key}": block for key, block in self.blocks.items()}
+        np.savez(path, **arrays, **{name: getattr(self, name) for name in (*_ROW_ARRAYS, "n_atoms")})
+
+    @classmethod
+    def load(cls, path):
+        """Read what :meth:`save` wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            blocks = {key[6:]: arrays[key] for key in arrays.files if key.startswith("block ")}
+            return cls(blocks, *(arrays[name] for name in (*_ROW_ARRAYS, "n_atoms")))
+
+
+def aggregate_rows(rows, offsets, aggregate):
+    """Sum or average rows (n_centers, ...) over the centers of each structure; unchanged for None."""
+    if aggregate is None:
+        return rows
+    sums = np.zeros((len(offsets) - 1, *rows.shape[1:]), dtype=rows.dtype)
+    filled = np.diff(offsets) > 0  # reduceat would repeat a row for a structure without centers
+    if filled.any():
+        sums[filled] = np.add.reduceat(rows, offsets[:-1][filled], axis=0)
+    if aggregate == "mean":
+        sums /= np.maximum(np.diff(offsets), 1).reshape(-1, *[1] * (rows.ndim - 1))
+    return sums

@@ -1,0 +1,183 @@
+"""The equivariant power spectrum: features that turn like the tensor they are to predict."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eqkernels.descriptors.base import PARAMETERS, allocate
+from eqkernels.descriptors.channels import feature_labels, n_features
+from eqkernels.descriptors.expansion import SphericalExpansion, row_features
+from eqkernels.descriptors.products import fill_block
+from eqkernels.so3 import CartesianTensor, Irrep, Irreps
+from eqkernels.so3.inference import infer_formula
+from eqkernels.structures import StructureBatch, read_labels
+
+# Without labels: what dipoles and polarizabilities need.
+_DEFAULT_IRREPS = "0e+1o+2e"
+_LAMBDA_LIMIT = 6
+
+
+class LambdaSOAP(SphericalExpansion, auto_wrap_output_keys=None):
+    __doc__ = rf"""Symmetry-adapted generalization of SOAP: features for tensors of any irrep.
+
+    .. math:: p^{{\lambda\mu}}_{{q l, q' l'}} = \sum_{{mm'}} \langle l m\, l' m' | \lambda\mu \rangle\, c_{{qlm}}\, c_{{q'l'm'}},
+              \quad \text{{parity}}\ (-1)^{{l + l'}},\ q = (a, n) .
+
+    Each unordered pair of factors is kept once with the weight that leaves scalar products unchanged; see
+    :mod:`eqkernels.descriptors.channels` for their order. The block ``0e`` is the SOAP power spectrum. The block
+    ``0o`` (pseudoscalars, which no two factors can make) couples three factors, and grows with the third power
+    of the number of channels: use it with small ``n_max`` and ``l_max``.
+
+    Parameters
+    ----------
+    {PARAMETERS}
+    irreps : "auto", str or Irreps, default="auto"
+        Blocks to compute, e.g. ``"0e+2e"``. ``"auto"`` takes those that the labels y given to ``fit`` are made of
+        (a dipole: 1o; a symmetric matrix: 0e+2e), or 0e+1o+2e without labels, and always 0e, which
+        kernels with zeta > 1 need.
+
+    Attributes
+    ----------
+    irreps_ : str
+        The irreps of the blocks.
+    neighbor_species_, center_species_, known_species_ : ndarray of int
+        Atomic numbers of the channels, of the centers, and of all atoms that may occur.
+
+    References
+    ----------
+    A. Grisafi, D. M. Wilkins, G. Csanyi, M. Ceriotti, Phys. Rev. Lett. 120, 036002 (2018),
+    https://doi.org/10.1103/PhysRevLett.120.036002.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ase.build import molecule
+    >>> frames = [molecule("H2O"), molecule("CO2")]
+    >>> descriptor = LambdaSOAP(cutoff=4.0, n_max=4, l_max=3, irreps="0e+1o")
+    >>> dipole_like = descriptor.fit_transform(frames).blocks["1o"]
+    >>> bool(np.abs(dipole_like[3]).max() < 1e-12)  # the carbon of CO2 stands at a center of inversion
+    True
+    """
+
+    def __init__(
+        self,
+        cutoff=5.0,
+        n_max=6,
+        l_max=4,
+        sigma=0.3,
+        *,
+        irreps="auto",
+        radial_basis="gto",
+        cutoff_width=0.5,
+        center_weight=1.0,
+        scaling_scale=None,
+        scaling_rate=1.0,
+        scaling_exponent=4.0,
+        center_species=None,
+        neighbor_species=None,
+        handle_unknown="error",
+        accuracy=1e-9,
+        n_jobs=None,
+        verbose=0,
+    ):
+        super().__init__(
+            cutoff,
+            n_max,
+            l_max,
+            sigma,
+            radial_basis=radial_basis,
+            cutoff_width=cutoff_width,
+            center_weight=center_weight,
+            scaling_scale=scaling_scale,
+            scaling_rate=scaling_rate,
+            scaling_exponent=scaling_exponent,
+            center_species=center_species,
+            neighbor_species=neighbor_species,
+            handle_unknown=handle_unknown,
+            accuracy=accuracy,
+            n_jobs=n_jobs,
+            verbose=verbose,
+        )
+        self.irreps = irreps
+
+    def fit(self, X, y=None):
+        """Learn the species, and with ``irreps="auto"`` the irreps from y.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+        y : array-like of shape (n_structures, 3, ..., 3), or list of arrays (n_atoms, 3, ..., 3), default=None
+            Cartesian tensors of the structures or of their atoms.
+
+        Returns
+        -------
+        self
+        """
+        super().fit(X)
+        if isinstance(self.irreps, str) and self.irreps == "auto":
+            irreps = Irreps(_DEFAULT_IRREPS) if y is None else self._irreps_of(X, y)
+            irreps = irreps + Irreps("0e")
+        else:
+            irreps = Irreps(self.irreps)
+        wanted = sorted({irrep for _, irrep in irreps}, key=lambda irrep: (irrep.l, -irrep.p))
+        for irrep in wanted:
+            self._check_irrep(irrep)
+        self.irreps_ = "+".join(str(irrep) for irrep in wanted)
+        return self
+
+    def _irreps_of(self, X, y):
+        batch = StructureBatch.from_frames(X)
+        labels = read_labels(y, np.diff(batch.offsets))
+        return CartesianTensor(infer_formula(labels.values)).irreps
+
+    def _check_irrep(self, irrep):
+        if irrep.l > _LAMBDA_LIMIT:
+            raise ValueError(f"irrep {irrep}: lambda must not exceed {_LAMBDA_LIMIT}")
+        if n_features(self.l_max, len(self.neighbor_species_) * self.n_max, irrep) == 0:
+            raise ValueError(
+                f"irrep {irrep} has no features at l_max={self.l_max}, n_max={self.n_max} with "
+                f"{len(self.neighbor_species_)} species: increase l_max or n_max"
+            )
+
+    def transform(self, X):
+        """Equivariant features of all centers.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+
+        Returns
+        -------
+        EquivariantFeatures
+        """
+        batch, is_center, expansion = self._read(X)
+        n_rows = int(is_center.sum())
+        irreps = {str(irrep): irrep for _, irrep in Irreps(self.irreps_)}
+        shapes = {
+            key: (n_rows, irrep.dim, n_features(self.l_max, expansion.n_channels, irrep))
+            for key, irrep in irreps.items()
+        }
+        blocks = allocate(shapes, f"the features {self.irreps_} of {n_rows} centers")
+
+        def store(rows, density):
+            for key, irrep in irreps.items():
+                fill_block(density, self.l_max, irrep, blocks[key][rows])
+
+        expansion.for_each_range(batch, is_center, store, self.n_jobs, self._progress(batch.n_structures))
+        return row_features(blocks, batch, is_center)
+
+    def feature_labels(self, irrep):
+        """Species, radial index and degree of the factors of every feature of a block.
+
+        Parameters
+        ----------
+        irrep : str
+            The block, e.g. ``"2e"``.
+
+        Returns
+        -------
+        structured ndarray of shape (n_features,)
+            Fields ``species_1, n_1, l_1, species_2, n_2, l_2`` (and of a third factor for 0o).
+        """
+        ((_, irrep),) = Irreps(irrep)
+        return feature_labels(self.l_max, self.n_max, self.neighbor_species_, irrep)

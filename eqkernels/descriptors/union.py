@@ -1,0 +1,86 @@
+"""Several descriptors side by side."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import or_
+
+from sklearn.base import TransformerMixin, clone
+from sklearn.utils.metaestimators import _BaseComposition
+from sklearn.utils.validation import check_is_fitted
+
+
+class EquivariantUnion(TransformerMixin, _BaseComposition, auto_wrap_output_keys=None):
+    """Join the blocks of several descriptors, e.g. of two cutoffs.
+
+    Blocks of the same irrep are joined along the features; the centers must be the same.
+
+    Parameters
+    ----------
+    transformers : list of (str, transformer)
+        Names and descriptors. Their parameters are reached as ``name__parameter``.
+
+    Attributes
+    ----------
+    transformers_ : list of (str, transformer)
+        The fitted descriptors.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> from eqkernels.descriptors import LambdaSOAP
+    >>> short, long = LambdaSOAP(cutoff=3.0, n_max=2, l_max=2), LambdaSOAP(cutoff=6.0, n_max=2, l_max=2)
+    >>> EquivariantUnion([("short", short), ("long", long)]).fit_transform([molecule("NH3")])
+    EquivariantFeatures(1 structures, 4 centers, blocks: 0e (4, 1, 60), 1o (4, 3, 64), 2e (4, 5, 72))
+    """
+
+    def __init__(self, transformers):
+        self.transformers = transformers
+
+    def get_params(self, deep=True):
+        """Parameters of the union and, with deep, of its descriptors."""
+        return self._get_params("transformers", deep=deep)
+
+    def set_params(self, **params):
+        """Set parameters of the union or, as ``name__parameter``, of its descriptors."""
+        self._set_params("transformers", **params)
+        return self
+
+    def fit(self, X, y=None):
+        """Fit every descriptor.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+        y : array-like, default=None
+            Passed on to the descriptors.
+
+        Returns
+        -------
+        self
+        """
+        names = [name for name, _ in self.transformers]
+        if not names:
+            raise ValueError("transformers is empty: give at least one (name, transformer)")
+        self._validate_names(names)
+        self.transformers_ = [(name, clone(transformer).fit(X, y)) for name, transformer in self.transformers]
+        return self
+
+    def transform(self, X):
+        """Joined features.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+
+        Returns
+        -------
+        EquivariantFeatures
+        """
+        check_is_fitted(self)
+        return reduce(or_, (transformer.transform(X) for _, transformer in self.transformers_))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        return tags

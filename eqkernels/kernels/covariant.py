@@ -1,0 +1,187 @@
+r"""Covariant kernels between atomic environments, summed into kernels between structures.
+
+The kernel of two environments of the same central species is the (2 lambda + 1) x (2 lambda + 1) matrix
+
+.. math::
+    k^\lambda_{\mu\mu'}(i, j) = \frac{\mathbf p_i^{\lambda\mu} \cdot \mathbf p_j^{\lambda\mu'}}{N_i N_j}
+    \left[ \frac{\mathbf p_i \cdot \mathbf p_j}{|\mathbf p_i| |\mathbf p_j|} \right]^{\zeta - 1} ,
+    \quad N_i^2 = \Big\| \mathbf p_i^{\lambda\mu} \cdot \mathbf p_i^{\lambda\mu'} \Big\|_F ,
+
+with p the invariant power spectrum; the kernel of two structures is the sum or mean over their
+environments (Grisafi et al., Phys. Rev. Lett. 120, 036002 (2018), eq. 3 to 9). It turns with its structures:
+:math:`k(\hat R A, \hat S B) = D(\hat R)\, k(A, B)\, D(\hat S)^T`.
+"""
+
+from __future__ import annotations
+
+from numbers import Real
+
+import numpy as np
+
+from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.kernels._environment_loops import add_to_structures
+from eqkernels.kernels.algebra import TensorKernel
+
+# Rows of one matrix product: large enough for BLAS, small enough that its result (32 MB) is bounded.
+_ROWS_PER_PRODUCT = 2048
+# An equivariant block that vanishes by symmetry is left with the rounding of its terms, ~1e-16 of the invariant block.
+# Below this ratio of amplitudes it counts as zero: normalizing it would turn noise into a direction.
+_VANISHING = 1e-12
+
+
+class CovariantKernel(TensorKernel):
+    """Symmetry-adapted polynomial kernel of lambda-SOAP features.
+
+    Parameters
+    ----------
+    zeta : float, default=2
+        Degree. 1 is linear in the features; 2 and more multiply the equivariant kernel by powers of the
+        invariant one, which makes the model non-linear. At least 1.
+    normalize : bool, default=True
+        Whether every environment has a kernel of unit Frobenius norm with itself.
+    aggregate : {"sum", "mean"}, default="sum"
+        Sum over environments, for properties that grow with the structure, or mean, for those that do not.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> from eqkernels.descriptors import LambdaSOAP
+    >>> features = LambdaSOAP(n_max=4, l_max=3, irreps="0e+1o").fit_transform([molecule("H2O"), molecule("NH3")])
+    >>> CovariantKernel(zeta=2)(features, irrep="1o").shape
+    (2, 2, 3, 3)
+    """
+
+    def __init__(self, zeta=2, normalize=True, aggregate="sum"):
+        self.zeta = zeta
+        self.normalize = normalize
+        self.aggregate = aggregate
+
+    def __call__(self, X, Y=None, irrep="0e"):
+        """Kernel matrices between structures.
+
+        Parameters
+        ----------
+        X, Y : EquivariantFeatures
+            The two sets of structures; None for Y means X.
+        irrep : str, default="0e"
+            Block, e.g. ``"1o"``.
+
+        Returns
+        -------
+        ndarray of shape (n_structures_X, n_structures_Y, 2 lambda + 1, 2 lambda + 1)
+
+        Raises
+        ------
+        ValueError
+            If a block that is needed is missing, or the two sets were not made by the same descriptor.
+        """
+        self._check(X, Y, irrep)
+        left = _Environments(X, irrep, self.normalize, self._needs_scalars)
+        right = left if Y is None else _Environments(Y, irrep, self.normalize, self._needs_scalars)
+        d = left.block.shape[1]
+        out = np.zeros((len(left.features), len(right.features), d, d))
+        for species in np.intersect1d(left.features.species, right.features.species):
+            self._add_species(left, right, species, out)
+        if self.aggregate == "mean":
+            out /= np.maximum(left.counts, 1)[:, None, None, None] * np.maximum(right.counts, 1)[:, None, None]
+        return out
+
+    @property
+    def _needs_scalars(self):
+        return self.zeta != 1
+
+    def _check(self, X, Y, irrep):
+        if not isinstance(self.zeta, Real) or isinstance(self.zeta, bool) or not 1 <= self.zeta < np.inf:
+            raise ValueError(f"zeta={self.zeta!r} must be a number, at least 1")
+        if self.aggregate not in ("sum", "mean"):
+            raise ValueError(f"aggregate={self.aggregate!r} must be 'sum' or 'mean'")
+        needed = {irrep, "0e"} if self._needs_scalars or self.normalize else {irrep}
+        for name, features in (("X", X), ("Y", X if Y is None else Y)):
+            if not isinstance(features, EquivariantFeatures):
+                raise TypeError(
+                    f"{name} must be EquivariantFeatures, got {type(features).__name__}: transform frames with "
+                    "LambdaSOAP first, or give them to TensorKernelRidge, which does it"
+                )
+            missing = sorted(needed - set(features.blocks))
+            if missing:
+                raise ValueError(
+                    f"{name} has no block {', '.join(missing)}, only {', '.join(features.blocks)}: ask for it with "
+                    f"LambdaSOAP(irreps='{'+'.join(sorted(needed | set(features.blocks)))}')"
+                )
+        widths = [(X if Y is None else Y).blocks[key].shape[2] for key in needed]
+        if widths != [X.blocks[key].shape[2] for key in needed]:
+            raise ValueError("X and Y have different numbers of features: make them with the same fitted descriptor")
+
+    def _add_species(self, left, right, species, out):
+        rows, columns = left.chunks(species), right.chunks(species)
+        for a, row in enumerate(rows):
+            for b, column in enumerate(columns):
+                if left is right and b < a:
+                    continue
+                products = left.flat(row) @ right.flat(column).T
+                d = out.shape[2]
+                products = products.reshape(len(row), d, len(column), d)
+                weights = self._weights(left, row, right, column)
+                structures = left.features.structures[row], right.features.structures[column]
+                add_to_structures(products, weights, *structures, left is right and a != b, out)
+
+    def _weights(self, left, row, right, column):
+        weights = left.scale[row, None] * right.scale[column]
+        if self._needs_scalars:
+            scalars = left.scalars(row) @ right.scalars(column).T
+            scalars *= left.scalar_scale[row, None] * right.scalar_scale[column]
+            # a scalar product of power spectra is an integral of squares: only rounding makes it negative
+            weights *= np.maximum(scalars, 0.0) ** (self.zeta - 1)
+        return weights
+
+
+class _Environments:
+    """A block of features with the norms of its environments."""
+
+    def __init__(self, features, irrep, normalize, needs_scalars):
+        self.features = features
+        self.block = features.blocks[irrep]
+        self.counts = np.diff(features.offsets)
+        n_rows = len(features.species)
+        self.scale = environment_scale(features, irrep) if normalize else np.ones(n_rows)
+        if needs_scalars:
+            self.scalar_scale = environment_scale(features, "0e") if normalize else np.ones(n_rows)
+
+    def chunks(self, species):
+        rows = np.flatnonzero(self.features.species == species)
+        size = max(1, _ROWS_PER_PRODUCT // self.block.shape[1])
+        return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+    def flat(self, rows):
+        return self.block[rows].reshape(-1, self.block.shape[2])
+
+    def scalars(self, rows):
+        return self.features.blocks["0e"][rows, 0]
+
+
+def environment_scale(features, irrep):
+    """Factors 1 / N_i that normalize each environment; 0 where its block vanishes by symmetry.
+
+    Parameters
+    ----------
+    features : EquivariantFeatures
+        With the block ``irrep`` and the block ``"0e"``.
+    irrep : str
+
+    Returns
+    -------
+    ndarray of shape (n_centers,)
+    """
+    scalars = features.blocks["0e"][:, 0]
+    reference = np.einsum("if,if->i", scalars, scalars)
+    squares = reference if irrep == "0e" else _frobenius_norms(features.blocks[irrep])
+    present = squares > _VANISHING**2 * reference
+    return np.where(present, 1.0 / np.sqrt(np.where(present, squares, 1.0)), 0.0)
+
+
+def _frobenius_norms(block):
+    norms = np.empty(len(block))
+    for start in range(0, len(block), _ROWS_PER_PRODUCT):
+        part = block[start : start + _ROWS_PER_PRODUCT]
+        norms[start : start + len(part)] = np.linalg.norm(part @ part.transpose(0, 2, 1), axis=(1, 2))
+    return norms

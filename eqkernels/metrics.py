@@ -1,0 +1,192 @@
+r"""Errors of tensors that do not depend on the frame of the laboratory, and scorers of them.
+
+All are built from the Frobenius norm, which no rotation changes; scikit-learn's metrics, applied to flattened components,
+do change (their R2 averages over components, their MAE is a sum of moduli). Irreps split the squared error exactly:
+:math:`\|\Delta\|_F^2 = \sum_\lambda \|\Delta^\lambda\|^2`.
+
+Labels are arrays (n, 3, ..., 3), or lists of one array (n_atoms, 3, ..., 3) for each structure, in which rows that are
+NaN in ``y_true`` are left out.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from eqkernels.so3 import CartesianTensor
+
+__all__ = [
+    "frobenius_mae",
+    "frobenius_rmse",
+    "irrep_rmse",
+    "neg_frobenius_mae",
+    "neg_frobenius_rmse",
+    "neg_irrep_rmse",
+    "tensor_r2",
+]
+
+
+def frobenius_rmse(y_true, y_pred, sample_weight=None):
+    """Root mean square of the Frobenius norm of the error.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like of shape (n, 3, ..., 3), or list of array-like of shape (n_atoms, 3, ..., 3)
+        True and predicted tensors.
+    sample_weight : array-like of shape (n,), default=None
+        Weights of the structures.
+
+    Returns
+    -------
+    float
+        In the units of y.
+
+    Examples
+    --------
+    >>> frobenius_rmse([[3.0, 0.0, 0.0]], [[0.0, 4.0, 0.0]])
+    5.0
+    """
+    true, pred, weight = _paired(y_true, y_pred, sample_weight)
+    return float(np.sqrt(np.average(_squares(true - pred), weights=weight)))
+
+
+def frobenius_mae(y_true, y_pred, sample_weight=None):
+    """Mean Frobenius norm of the error; parameters and units as :func:`frobenius_rmse`."""
+    true, pred, weight = _paired(y_true, y_pred, sample_weight)
+    return float(np.average(np.sqrt(_squares(true - pred)), weights=weight))
+
+
+def tensor_r2(y_true, y_pred, sample_weight=None):
+    """Coefficient of determination with the squares of all components summed.
+
+    The reference model is the best constant that is the same in every frame: the mean of the scalar (0e) part, zero for
+    all other irreps.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like of shape (n, 3, ..., 3), or list of array-like of shape (n_atoms, 3, ..., 3)
+        True and predicted tensors.
+    sample_weight : array-like of shape (n,), default=None
+        Weights of the structures.
+
+    Returns
+    -------
+    float
+        1 for a perfect prediction; 0 for the constant; NaN where y_true is that constant itself.
+
+    Examples
+    --------
+    >>> tensor_r2([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]], [[0.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
+    0.8
+    """
+    true, pred, weight = _paired(y_true, y_pred, sample_weight)
+    residual = np.sum(weight * _squares(true - pred))
+    total = np.sum(weight * _squares(true - isotropic_mean(true, weight)))
+    if total <= (10 * np.finfo(float).eps) ** 2 * np.sum(weight * _squares(true)):
+        return 1.0 if residual == 0 else float("nan")
+    return float(1 - residual / total)
+
+
+def irrep_rmse(y_true, y_pred, target=None, sample_weight=None):
+    """Root mean square error per component of each irrep, in the orthonormal basis.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like of shape (n, 3, ..., 3), or list of array-like of shape (n_atoms, 3, ..., 3)
+        True and predicted tensors.
+    target : str or CartesianTensor, default=None
+        Formula of the index symmetry, e.g. ``"ij=ji"``; None: no symmetry.
+    sample_weight : array-like of shape (n,), default=None
+        Weights of the structures.
+
+    Returns
+    -------
+    dict of str to float
+        In the units of y.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> irrep_rmse(np.eye(3)[None], np.zeros((1, 3, 3)), target="ij=ji")["2e"] < 1e-12
+    True
+    """
+    true, pred, weight = _paired(y_true, y_pred, sample_weight)
+    tensor = cartesian_tensor(target, true.ndim - 1)
+    errors = tensor.to_irreps(true - pred)
+    return {key: float(np.sqrt(np.average(_squares(block), weights=weight) / block[0].size))
+            for key, block in errors.items()}  # fmt: skip
+
+
+def cartesian_tensor(target, rank=None):
+    """CartesianTensor of a formula; without one, the general tensor of a rank."""
+    if isinstance(target, CartesianTensor):
+        return target
+    if target is None:
+        return CartesianTensor("ijklmn"[:rank])
+    if not isinstance(target, str):
+        raise TypeError(f"target must be a formula such as 'ij=ji' or a CartesianTensor, got {type(target).__name__}")
+    return CartesianTensor(target)
+
+
+def isotropic_mean(values, weight=None):
+    """Mean of tensors (n, 3, ..., 3) that is left when all rotations and inversions are averaged: its 0e part."""
+    tensor = cartesian_tensor(None, values.ndim - 1)
+    blocks = tensor.to_irreps(np.average(values, axis=0, weights=weight))
+    return tensor.to_cartesian({key: block if key == "0e" else 0 * block for key, block in blocks.items()})
+
+
+def _squares(values):
+    return np.sum(values.reshape(len(values), -1) ** 2, axis=1)
+
+
+def _paired(y_true, y_pred, sample_weight):
+    if isinstance(y_true, list) and np.ndim(y_true[0]) > 0 and not isinstance(y_pred, np.ndarray):
+        lengths = [len(part) for part in y_true]
+        if lengths != [len(part) for part in y_pred]:
+            raise ValueError("y_true and y_pred have different numbers of structures or of atoms")
+        weight = np.ones(len(y_true)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+        rows = [np.concatenate([np.asarray(part, dtype=float) for part in y]) for y in (y_true, y_pred)]
+        labelled = ~np.isnan(rows[0].reshape(len(rows[0]), -1)).all(axis=1)
+        return rows[0][labelled], rows[1][labelled], np.repeat(weight, lengths)[labelled]
+    true, pred = np.asarray(y_true, dtype=float), np.asarray(y_pred, dtype=float)
+    if true.shape != pred.shape:
+        raise ValueError(f"y_true has shape {true.shape}, y_pred {pred.shape}: they must be equal")
+    return true, pred, np.ones(len(true)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+
+
+def _negative(metric, estimator, X, y, sample_weight=None):
+    return -metric(y, estimator.predict(X), sample_weight=sample_weight)
+
+
+def _negative_irrep(irrep, estimator, X, y, sample_weight=None):
+    errors = irrep_rmse(y, estimator.predict(X), sample_weight=sample_weight)
+    if irrep not in errors:
+        raise ValueError(f"irrep {irrep!r} does not occur in y, which has {', '.join(errors)}")
+    return -errors[irrep]
+
+
+neg_frobenius_rmse = partial(_negative, frobenius_rmse)
+neg_frobenius_mae = partial(_negative, frobenius_mae)
+
+
+def neg_irrep_rmse(irrep):
+    """Scorer of the negative error of one irrep, for ``GridSearchCV(scoring=...)``.
+
+    Parameters
+    ----------
+    irrep : str
+        E.g. ``"2e"``.
+
+    Returns
+    -------
+    callable
+        With the signature ``(estimator, X, y)`` of scikit-learn's scorers; it can be pickled.
+
+    Examples
+    --------
+    Several at once, one of which chooses the model:
+
+    >>> scoring = {"0e": neg_irrep_rmse("0e"), "2e": neg_irrep_rmse("2e"), "all": neg_frobenius_rmse}
+    """
+    return partial(_negative_irrep, irrep)

@@ -1,0 +1,100 @@
+"""Predicted against true components, a panel for each irrep."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eqkernels.metrics import cartesian_tensor, irrep_rmse
+from eqkernels.so3.inference import infer_formula
+
+
+class ParityDisplay:
+    """Predicted against true components of every irrep of a tensor.
+
+    Use :meth:`from_predictions` or :meth:`from_estimator` to make one.
+
+    Parameters
+    ----------
+    y_true, y_pred : ndarray of shape (n, 3, ..., 3)
+        Tensors, one for each structure or labelled atom.
+    target : str or CartesianTensor, default=None
+        Index symmetry; None: found from y_true.
+    unit : str, default=""
+        Unit of y, for the axes.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+    axes_ : list of matplotlib Axes
+        A panel for each irrep.
+    """
+
+    def __init__(self, y_true, y_pred, target=None, unit=""):
+        self.y_true = y_true
+        self.y_pred = y_pred
+        self.target = target
+        self.unit = unit
+
+    @classmethod
+    def from_predictions(cls, y_true, y_pred, *, target=None, unit="", axes=None):
+        """Draw from true and predicted tensors.
+
+        Parameters
+        ----------
+        y_true, y_pred : array-like of shape (n, 3, ..., 3), or lists of one array for each structure
+        target : str or CartesianTensor, default=None
+        unit : str, default=""
+        axes : sequence of matplotlib Axes, default=None
+            Where to draw, a panel for each irrep; None: a new figure.
+
+        Returns
+        -------
+        ParityDisplay
+        """
+        if isinstance(y_true, list) and np.ndim(y_true[0]) > 0:
+            y_true, y_pred = np.concatenate(y_true), np.concatenate(y_pred)
+            labelled = ~np.isnan(y_true.reshape(len(y_true), -1)).all(axis=1)
+            y_true, y_pred = y_true[labelled], y_pred[labelled]
+        return cls(np.asarray(y_true, dtype=float), np.asarray(y_pred, dtype=float), target, unit).plot(axes)
+
+    @classmethod
+    def from_estimator(cls, estimator, X, y, *, target=None, unit="", axes=None):
+        """Draw from a fitted model; the other parameters are those of :meth:`from_predictions`."""
+        return cls.from_predictions(y, estimator.predict(X), target=target, unit=unit, axes=axes)
+
+    def plot(self, axes=None):
+        """Draw the panels.
+
+        Parameters
+        ----------
+        axes : sequence of matplotlib Axes, default=None
+
+        Returns
+        -------
+        self
+        """
+        try:
+            import matplotlib.pyplot as plt
+        except ImportError as error:
+            raise ImportError('pictures need matplotlib: pip install "eqkernels[plot]"') from error
+        tensor = cartesian_tensor(self.target or infer_formula(self.y_true))
+        true, pred = tensor.to_irreps(self.y_true), tensor.to_irreps(self.y_pred)
+        errors = irrep_rmse(self.y_true, self.y_pred, target=tensor)
+        if axes is None:
+            size = (3.4 * len(true), 3.5)
+            _, axes = plt.subplots(1, len(true), figsize=size, squeeze=False, layout="constrained")
+        self.axes_ = list(np.ravel(axes))
+        self.figure_ = self.axes_[0].figure
+        for axis, irrep in zip(self.axes_, true, strict=True):
+            self._panel(axis, irrep, true[irrep].ravel(), pred[irrep].ravel(), errors[irrep])
+        return self
+
+    def _panel(self, axis, irrep, true, pred, error):
+        low, high = min(true.min(), pred.min()), max(true.max(), pred.max())
+        margin = 0.05 * (high - low) or 1.0
+        limits = (low - margin, high + margin)
+        axis.plot(limits, limits, color="0.7", linewidth=1, zorder=0)
+        axis.scatter(true, pred, s=6, alpha=0.5, linewidths=0)
+        unit = f" ({self.unit})" if self.unit else ""
+        axis.set(xlim=limits, ylim=limits, aspect="equal", xlabel=f"true{unit}", ylabel=f"predicted{unit}")
+        axis.set_title(f"{irrep}: RMSE {error:.2g}, spread {true.std():.2g}", fontsize=10)

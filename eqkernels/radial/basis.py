@@ -1,0 +1,172 @@
+r"""Orthonormal radial functions in which the atomic density is expanded.
+
+Both bases are orthonormal over the three-dimensional radial measure,
+
+.. math:: \int_0^\infty R_{nl}(r)\, R_{n'l}(r)\, r^2\, dr = \delta_{nn'} ,
+
+and differ in shape. Gaussian-type orbitals are sums of :math:`r^n \exp(-r^2 / 2\sigma_n^2)`, the same for
+every l, and reach beyond the cutoff. Laplacian eigenstates are spherical Bessel functions, different for every l,
+which vanish at the radius of the sphere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import spherical_jn
+
+# The widest Gaussian is followed until exp(-10^2 / 2) = 2e-22, far below the rounding of its maximum.
+_TAIL_IN_WIDTHS = 10.0
+_POINTS_PER_PANEL = 16
+
+
+def gauss_legendre_panels(edges):
+    """Nodes and weights of Gauss-Legendre quadrature with 16 points between neighboring edges."""
+    nodes, weights = np.polynomial.legendre.leggauss(_POINTS_PER_PANEL)
+    half = np.diff(edges)[:, None] / 2
+    middle = (edges[1:] + edges[:-1])[:, None] / 2
+    return (middle + half * nodes).ravel(), (half * weights).ravel()
+
+
+@dataclass(frozen=True)
+class GTO:
+    r"""Orthonormalized Gaussian-type orbitals.
+
+    The primitives :math:`r^n \exp(-r^2 / 2\sigma_n^2)` with :math:`\sigma_n = \max(\sqrt n, 1)\, r_0 / n_{max}`,
+    n = 0 .. n_max - 1, have their maxima evenly spread up to the radius :math:`r_0`. They are orthonormalized
+    symmetrically (Loewdin), so that every function stays as close as possible to its primitive.
+
+    Parameters
+    ----------
+    n_max : int
+        Number of radial functions.
+    radius : float
+        Radius over which the maxima are spread, usually the cutoff, in the units of the positions.
+
+    References
+    ----------
+    F. Musil et al., J. Chem. Phys. 154, 114109 (2021), https://doi.org/10.1063/5.0044689, appendix A.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> basis = GTO(n_max=4, radius=5.0)
+    >>> r = np.linspace(0.0, basis.support, 20001)
+    >>> functions = basis.evaluate(0, r)
+    >>> overlap = np.trapezoid(functions[:, None] * functions * r**2, r)
+    >>> bool(np.allclose(overlap, np.eye(4), atol=1e-6))
+    True
+    """
+
+    n_max: int
+    radius: float
+
+    @property
+    def _widths(self):
+        return np.maximum(np.sqrt(np.arange(self.n_max)), 1.0) * self.radius / self.n_max
+
+    @property
+    def support(self):
+        """Distance beyond which every function is zero to double precision."""
+        return self._widths[-1] * (np.sqrt(self.n_max) + _TAIL_IN_WIDTHS)
+
+    def _primitives(self, r):
+        # r^n exp(-r^2 / 2 s^2) in units of its maximum, so that neither power nor exponential overflows
+        n = np.arange(self.n_max)[:, None]
+        x = np.asarray(r) / self._widths[:, None]
+        peak = np.sqrt(np.maximum(n, 1))
+        return (x / peak) ** n * np.exp((np.where(n > 0, n, 0) - x**2) / 2)
+
+    @cached_property
+    def _transform(self):
+        # The polar factor of the weighted primitives is the Loewdin basis; from the singular values of the functions
+        # themselves it keeps the digits that the square root of their overlap matrix would lose.
+        r, w = gauss_legendre_panels(np.linspace(0.0, self.support, 8 * self.n_max + 9))
+        weighted = self._primitives(r) * np.sqrt(w) * r
+        norms = np.linalg.norm(weighted, axis=1, keepdims=True)
+        left, singular, _ = np.linalg.svd(weighted / norms, full_matrices=False)
+        return (left / singular) @ left.T / norms.T
+
+    def evaluate(self, l, r):
+        """Values of the functions, the same for every l.
+
+        Parameters
+        ----------
+        l : int
+            Angular momentum (ignored: the functions do not depend on it).
+        r : ndarray of shape (n_points,)
+            Distances.
+
+        Returns
+        -------
+        ndarray of shape (n_max, n_points)
+        """
+        return self._transform @ self._primitives(r)
+
+
+@dataclass(frozen=True)
+class LaplacianEigenstates:
+    r"""Eigenfunctions of the Laplacian in a sphere, zero on its surface.
+
+    .. math:: R_{nl}(r) = \frac{\sqrt{2 / r_0^3}}{|j_{l+1}(z_{nl})|}\, j_l(z_{nl}\, r / r_0), \quad r \le r_0,
+
+    with :math:`z_{nl}` the n-th zero of the spherical Bessel function :math:`j_l`: the smoothest basis of its size.
+
+    Parameters
+    ----------
+    n_max : int
+        Number of radial functions for every l.
+    radius : float
+        Radius of the sphere, usually the cutoff, in the units of the positions.
+
+    References
+    ----------
+    F. Bigi et al., J. Chem. Phys. 157, 234101 (2022), https://doi.org/10.1063/5.0124363.
+
+    Examples
+    --------
+    >>> basis = LaplacianEigenstates(n_max=3, radius=5.0)
+    >>> bool(abs(basis.evaluate(2, 5.0)).max() < 1e-12)
+    True
+    """
+
+    n_max: int
+    radius: float
+
+    @property
+    def support(self):
+        """Distance beyond which every function is zero."""
+        return self.radius
+
+    def evaluate(self, l, r):
+        """Values of the functions of one l.
+
+        Parameters
+        ----------
+        l : int
+            Angular momentum.
+        r : ndarray of shape (n_points,)
+            Distances.
+
+        Returns
+        -------
+        ndarray of shape (n_max, n_points)
+        """
+        zeros = _bessel_zeros(l, self.n_max)[:, None]
+        r = np.asarray(r, dtype=float)
+        norm = np.sqrt(2.0 / self.radius**3) / np.abs(spherical_jn(l + 1, zeros))
+        inside = r <= self.radius
+        return np.where(inside, norm * spherical_jn(l, zeros * np.where(inside, r, 0.0) / self.radius), 0.0)
+
+
+@lru_cache(maxsize=256)
+def _bessel_zeros(l, count):
+    """First positive zeros of the spherical Bessel function j_l: they lie between neighboring zeros of j_{l-1}."""
+    zeros = np.pi * np.arange(1, count + l + 1)
+    for order in range(1, l + 1):
+        zeros = np.array([brentq(lambda x, k=order: spherical_jn(k, x), a, b, xtol=1e-14, rtol=1e-15)
+                          for a, b in zip(zeros[:-1], zeros[1:], strict=True)])  # fmt: skip
+    return zeros[:count]

@@ -1,0 +1,131 @@
+r"""Piecewise polynomials that replace the radial integrals in the loops.
+
+Tabulated is the whole radial weight of a neighbor at distance d,
+
+.. math:: W_{nl}(d) = f_{cut}(d)\, u(d)\, I_{nl}(d) ,
+
+with the shifted-cosine cutoff :math:`f_{cut}`, the radial scaling u (Willatt et al., Phys. Chem. Chem. Phys. 20, 29661
+(2018), eq. 11) and the exact integral I. Every interval holds the polynomial of degree 7 through its eight
+Chebyshev points. A knot sits where the cutoff function begins to fall, for its curvature jumps there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eqkernels.radial._table_loops import evaluate_table
+from eqkernels.radial.integrals import RadialIntegrals
+
+_DEGREE = 7
+# Where the error is looked for inside each interval: between the interpolation points, and near the ends.
+_PROBES = np.array([-0.99, -0.7, -0.3, 0.05, 0.4, 0.8])
+# 2^12 intervals at most; smooth functions need a few dozen.
+_MAX_DOUBLINGS = 8
+
+
+def cutoff_function(distances, cutoff, width):
+    """Shifted cosine: 1 up to ``cutoff - width``, then half a cosine down to 0 at ``cutoff``."""
+    distances = np.asarray(distances, dtype=float)
+    if width == 0:
+        return np.where(distances < cutoff, 1.0, 0.0)
+    phase = np.clip((distances - cutoff + width) / width, 0.0, 1.0)
+    return 0.5 * (1 + np.cos(np.pi * phase))
+
+
+def radial_scaling(distances, rate, scale, exponent):
+    """Weight rate / (rate + (d / scale)^exponent) of neighbors at distance d; 1 everywhere when scale is None."""
+    distances = np.asarray(distances, dtype=float)
+    if scale is None:
+        return np.ones_like(distances)
+    return rate / (rate + (distances / scale) ** exponent)
+
+
+class RadialTable:
+    """Radial weights of neighbors as piecewise polynomials.
+
+    Parameters
+    ----------
+    basis : GTO or LaplacianEigenstates
+        Radial basis.
+    l_max : int
+        Highest angular momentum.
+    sigma : float
+        Width of the atomic Gaussians.
+    cutoff : float
+        Distance at which neighbors stop to count.
+    cutoff_width : float, default=0.5
+        Width of the shell in which the cutoff function falls from 1 to 0.
+    scaling : tuple of (rate, scale, exponent), default=(1.0, None, 4.0)
+        Radial scaling; none when ``scale`` is None.
+    accuracy : float, default=1e-9
+        Bound on the error of every W_nl(d), relative to the largest value that the function takes.
+
+    Attributes
+    ----------
+    coefficients : ndarray of shape (n_intervals, 8, (l_max + 1) * n_max)
+        Polynomial coefficients, ascending powers of the position in the interval, which runs from -1 to 1.
+    center : ndarray of shape (n_max,)
+        I_n0(0): the radial weight of the central atom itself.
+    error : float
+        Largest relative error that was measured.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from eqkernels.radial import GTO
+    >>> table = RadialTable(GTO(4, 5.0), l_max=3, sigma=0.4, cutoff=5.0)
+    >>> d = np.linspace(0.5, 4.9, 7)
+    >>> bool(np.abs(table(d) - table.exact(d)).max() < 1e-9 * np.abs(table(d)).max())
+    True
+    """
+
+    def __init__(self, basis, l_max, sigma, cutoff, cutoff_width=0.5, scaling=(1.0, None, 4.0), accuracy=1e-9):
+        self.basis, self.l_max, self.sigma = basis, l_max, sigma
+        self.cutoff, self.cutoff_width, self.scaling = float(cutoff), min(cutoff_width, cutoff), scaling
+        self._integrals = RadialIntegrals(basis, l_max, sigma, self.cutoff)
+        self.center = self._integrals([0.0])[0, 0]
+        self.split = self.cutoff - self.cutoff_width
+        self._largest = np.abs(self.exact(np.linspace(0.0, self.cutoff, 400, endpoint=False))).max(axis=0)
+        parts = [self._fit(a, b, accuracy) for a, b in ((0.0, self.split), (self.split, self.cutoff)) if b > a]
+        # with a single part (cutoff width 0 or the whole cutoff) the other one has no intervals
+        self.n_inner = len(parts[0][0]) if self.split > 0 else 0
+        self.coefficients = np.ascontiguousarray(np.concatenate([part[0] for part in parts]))
+        self.error = max(part[1] for part in parts)
+
+    def exact(self, distances):
+        """Radial weights without the table, shape (n_distances, (l_max + 1) * n_max)."""
+        weight = cutoff_function(distances, self.cutoff, self.cutoff_width)
+        weight = weight * radial_scaling(distances, *self.scaling)
+        integrals = self._integrals(distances)
+        return weight[:, None] * integrals.reshape(len(integrals), -1)
+
+    def __call__(self, distances):
+        """Radial weights from the table, shape (n_distances, (l_max + 1) * n_max); distances below the cutoff."""
+        distances = np.ascontiguousarray(distances, dtype=float)
+        out = np.empty((len(distances), self.coefficients.shape[2]))
+        self.fill(distances, out)
+        return out
+
+    def fill(self, distances, out):
+        """Write the radial weights of contiguous distances into ``out``."""
+        evaluate_table(distances, self.split, self.cutoff, self.n_inner, self.coefficients, out)
+
+    def _fit(self, start, end, accuracy):
+        points = np.cos(np.pi * (np.arange(_DEGREE + 1) + 0.5) / (_DEGREE + 1))
+        to_powers = np.linalg.inv(np.vander(points, increasing=True))
+        n_intervals = max(1, int(np.ceil((end - start) / self.sigma)))
+        for _ in range(_MAX_DOUBLINGS):
+            edges = np.linspace(start, end, n_intervals + 1)
+            at = edges[:-1, None] + (edges[1] - edges[0]) / 2 * (1 + np.concatenate([points, _PROBES]))
+            values = self.exact(at.ravel()).reshape(n_intervals, len(points) + len(_PROBES), -1)
+            coefficients = to_powers @ values[:, : len(points)]
+            probed = np.vander(_PROBES, len(points), increasing=True) @ coefficients
+            error = (np.abs(probed - values[:, len(points) :]) / self._largest).max()
+            if error <= accuracy / 4:
+                return coefficients, error
+            n_intervals *= 2
+        raise ValueError(
+            f"the radial integrals could not be tabulated to accuracy={accuracy:g} between {start:g} and {end:g} "
+            f"(reached {error:.1e}): use a larger accuracy, a wider sigma (now {self.sigma:g}) or a smaller exponent "
+            "of the radial scaling"
+        )

@@ -1,0 +1,240 @@
+"""What the tensor regressors share: frames or features in, Cartesian tensors to irreps and back, baseline, score."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Real
+
+import numpy as np
+from ase import Atoms
+from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.utils.validation import check_is_fitted
+
+from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
+from eqkernels.metrics import cartesian_tensor, tensor_r2
+from eqkernels.regression.baseline import BASELINES, composition_design, fit_baseline
+from eqkernels.so3 import CartesianTensor, Irreps
+from eqkernels.so3.inference import SYMMETRY_TOLERANCE, infer_formula
+from eqkernels.structures import read_labels
+
+# Labels whose symmetry is broken only by rounding are projected without a word.
+_ROUNDING = 1e-12
+# Structures predicted at once: their kernel with the training set is what takes the memory.
+_STRUCTURES_PER_BLOCK = 256
+
+
+class TensorRegressor(RegressorMixin, BaseEstimator):
+    """Base class: subclasses implement ``_fit_irreps`` and ``_predict_irreps`` on features, one irrep at a time."""
+
+    def fit(self, X, y, sample_weight=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms, or EquivariantFeatures
+            Structures, or their features.
+        y : array-like of shape (n_structures, 3, ..., 3), or list of array-like of shape (n_atoms, 3, ..., 3)
+            Cartesian tensors of the structures, or one array for each structure with the tensors of its
+            atoms (a row of NaN: no label). Scalars have shape (n_structures,).
+        sample_weight : array-like of shape (n_structures,), default=None
+            Weights of the structures: larger ones are fitted more closely.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If frames, features or labels are unusable; the message names the structure and the remedy.
+        """
+        self._check_parameters()
+        features = self._features_to_fit(X, y)
+        labels = self._read_labels(y, features)
+        weight = _check_weight(sample_weight, len(features))
+        self.per_atom_ = labels.per_atom
+        if labels.per_atom:
+            features, structures = _labelled_centers(features, labels.atoms)
+            weight = None if weight is None else weight[structures]
+        blocks = self._tensor().to_irreps(self._project(labels.values))
+        self._fit_irreps(features, self._subtract_baseline(features, blocks, weight), weight)
+        return self
+
+    def predict(self, X):
+        """Cartesian tensors of structures, or of all their atoms when the labels were those of atoms.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms, or EquivariantFeatures
+
+        Returns
+        -------
+        ndarray of shape (n_structures, 3, ..., 3), or list of ndarray of shape (n_atoms, 3, ..., 3)
+            For labels of atoms: NaN rows for atoms that are no centers of the descriptor.
+        """
+        check_is_fitted(self)
+        X = self._checked_input(X)
+        parts = [self._predict_features(features) for features in self._blocks_of_features(X)]
+        return [one for part in parts for one in part] if self.per_atom_ else np.concatenate(parts)
+
+    def score(self, X, y, sample_weight=None):
+        """R2 with the squares of all components summed, see :func:`eqkernels.metrics.tensor_r2`.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms, or EquivariantFeatures
+        y : array-like
+            True tensors, as for ``fit``.
+        sample_weight : array-like of shape (n_structures,), default=None
+
+        Returns
+        -------
+        float
+            The same in every frame of the laboratory.
+        """
+        return tensor_r2(y, self.predict(X), sample_weight)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.target_tags.two_d_labels = True
+        tags.target_tags.multi_output = True
+        return tags
+
+    # -- input ------------------------------------------------------------------------------------------------------
+
+    def _checked_input(self, X):
+        if isinstance(X, Atoms):
+            raise TypeError("X is a single ase.Atoms: wrap it in a list, [atoms]")
+        return X if isinstance(X, EquivariantFeatures) else list(X)
+
+    def _features_to_fit(self, X, y):
+        X = self._checked_input(X)
+        if isinstance(X, EquivariantFeatures):
+            self.features_ = None
+            return X
+        self.features_ = clone(LambdaSOAP() if self.features is None else self.features)
+        if self.target is not None and self.features_.get_params().get("irreps") == "auto":
+            self.features_.set_params(irreps=str(cartesian_tensor(self.target).irreps + Irreps("0e")))
+        return self.features_.fit(X, y).transform(X)
+
+    def _blocks_of_features(self, X):
+        for start in range(0, len(X), _STRUCTURES_PER_BLOCK):
+            part = X[start : start + _STRUCTURES_PER_BLOCK]
+            if isinstance(X, EquivariantFeatures):
+                yield part
+            elif self.features_ is None:
+                raise TypeError("the model was fitted on features: transform the frames with the same descriptor first")
+            else:
+                yield self.features_.transform(part)
+
+    # -- labels -----------------------------------------------------------------------------------------------------
+
+    def _read_labels(self, y, features):
+        tensor = None if self.target is None else cartesian_tensor(self.target)
+        labels = read_labels(y, features.n_atoms, None if tensor is None else tensor.rank)
+        if tensor is None:
+            tensor = CartesianTensor(infer_formula(labels.values))
+        self.target_, self.axial_ = tensor.formula, tensor.axial
+        return labels
+
+    def _tensor(self):
+        return CartesianTensor(self.target_, axial=self.axial_)
+
+    def _project(self, values):
+        """Labels with the symmetry of the target; what is cut off is measured and told."""
+        tensor = self._tensor()
+        broken = tensor.asymmetry(values)
+        if broken > SYMMETRY_TOLERANCE:
+            raise ValueError(
+                f"y breaks the declared symmetry {self.target_!r}: {broken:.1%} of its norm lies outside. State the "
+                f"symmetry that it has (inferred: target={infer_formula(values)!r}), or project it yourself with "
+                f"CartesianTensor({self.target_!r}).project(y)"
+            )
+        if broken > _ROUNDING:
+            warnings.warn(
+                f"y has the symmetry {self.target_!r} up to a part of {broken:.1e} of its norm, which is left out; "
+                "state another target to keep it",
+                stacklevel=3,
+            )
+        return tensor.project(values)
+
+    # -- baseline ---------------------------------------------------------------------------------------------------
+
+    def _subtract_baseline(self, features, blocks, weight):
+        self.baseline_species_ = np.unique(features.species) if isinstance(features, EquivariantFeatures) else None
+        self.baseline_ = None
+        if self.baseline is None or "0e" not in blocks:
+            return blocks
+        design = self._baseline_design(features)
+        self.baseline_ = fit_baseline(design, blocks["0e"][:, 0], weight)
+        return {**blocks, "0e": blocks["0e"] - (design @ self.baseline_)[:, None]}
+
+    def _baseline_design(self, features):
+        return composition_design(features.composition(self.baseline_species_), self.baseline, self._aggregate())
+
+    # -- prediction -------------------------------------------------------------------------------------------------
+
+    def _predict_features(self, features):
+        rows = features.split_centers() if self.per_atom_ else features
+        blocks = self._predict_irreps(rows)
+        if self.baseline_ is not None:
+            blocks["0e"] = blocks["0e"] + (self._baseline_design(rows) @ self.baseline_)[:, None]
+        values = self._tensor().to_cartesian(blocks)
+        if not self.per_atom_:
+            return values
+        ends = np.cumsum(features.n_atoms)
+        atoms = np.full((ends[-1], *values.shape[1:]), np.nan)
+        atoms[(ends - features.n_atoms)[features.structures] + features.atoms] = values
+        return np.split(atoms, ends[:-1])
+
+    # -- parameters -------------------------------------------------------------------------------------------------
+
+    def _check_parameters(self):
+        if self.baseline not in BASELINES:
+            raise ValueError(f"baseline={self.baseline!r} must be one of {BASELINES}")
+        if self.target is not None:
+            cartesian_tensor(self.target)
+
+    def _alphas(self):
+        """Regularization of each irrep of the target."""
+        irreps = [str(irrep) for _, irrep in self._tensor().irreps]
+        alpha = self.alpha
+        if isinstance(alpha, dict):
+            if set(alpha) != set(irreps):
+                raise ValueError(f"alpha has the irreps {sorted(alpha)}, the target has {irreps}")
+            values = [alpha[key] for key in irreps]
+        else:
+            values = [alpha] * len(irreps) if np.ndim(alpha) == 0 else list(alpha)
+        if len(values) != len(irreps):
+            raise ValueError(f"alpha has {len(values)} values, the target has {len(irreps)} irreps: {irreps}")
+        if not all(isinstance(one, Real) and np.isfinite(one) and one >= 0 for one in values):
+            raise ValueError(f"alpha={self.alpha!r} must be a finite number, zero or positive, or one for each irrep")
+        return dict(zip(irreps, values, strict=True))
+
+
+def _labelled_centers(features, atoms):
+    """Features with every labelled atom as a structure of its own, and the structure that it came from."""
+    ends = np.cumsum(features.n_atoms)
+    row_of_atom = np.full(ends[-1], -1)
+    row_of_atom[(ends - features.n_atoms)[features.structures] + features.atoms] = np.arange(len(features.species))
+    rows = row_of_atom[atoms]
+    if (rows < 0).any():
+        atom = atoms[np.flatnonzero(rows < 0)[0]]
+        k = int(np.searchsorted(ends, atom, side="right"))
+        raise ValueError(
+            f"structure {k}, atom {atom - ends[k] + features.n_atoms[k]} has a label but is no center of the "
+            "descriptor: add its species to center_species, or set its label to NaN"
+        )
+    return features.split_centers(rows), features.structures[rows]
+
+
+def _check_weight(sample_weight, n):
+    if sample_weight is None:
+        return None
+    weight = np.asarray(sample_weight, dtype=float)
+    if weight.ndim == 0:
+        weight = np.full(n, float(weight))
+    if weight.shape != (n,) or not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
+        raise ValueError(f"sample_weight must be {n} finite, non-negative numbers, not all zero, one for each structure")
+    return weight

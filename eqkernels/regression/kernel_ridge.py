@@ -1,0 +1,203 @@
+r"""Kernel ridge regression of tensors with covariant kernels (SA-GPR without error bars).
+
+For each irrep of the target the dual coefficients solve
+
+.. math:: (K^\lambda + \alpha_\lambda W^{-1})\, w = y^\lambda ,
+
+where K is the (n (2 lambda + 1)) x (n (2 lambda + 1)) matrix of kernels between structures and W the sample weights.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
+
+from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.kernels import CovariantKernel, KernelBlocks, TensorKernel
+from eqkernels.regression.base import TensorRegressor
+
+
+class TensorKernelRidge(TensorRegressor):
+    """Kernel ridge regression of Cartesian tensors of any rank, exactly equivariant.
+
+    Parameters
+    ----------
+    alpha : float, array-like of shape (n_irreps,) or dict of str to float, default=1e-6
+        Regularization: larger trusts the data less. One value for all irreps of the target, or one for each, in their
+        order or by name, e.g. ``{"0e": 1e-8, "2e": 1e-6}``. The kernel of an environment with itself is 1.
+    kernel : TensorKernel or "precomputed", default=None
+        Covariant kernel; None: ``CovariantKernel()``. With ``"precomputed"``, X is a :class:`KernelBlocks`
+        or, for a target of one irrep, an array (n, m, 2 lambda + 1, 2 lambda + 1): one kernel serves all alphas.
+    features : transformer, default=None
+        What turns frames into equivariant features when X is a list of frames; None: ``LambdaSOAP()``.
+    target : str or CartesianTensor, default=None
+        Index symmetry of y, e.g. ``"ij=ji"``; None: found from y.
+    baseline : {"composition", "mean", None}, default="composition"
+        What is fitted to the scalar (0e) part first: contributions of the elements, a constant, or nothing.
+
+    Attributes
+    ----------
+    dual_coef_ : dict of str to ndarray of shape (n, 2 lambda + 1, multiplicity)
+        Dual coefficients of each irrep.
+    X_fit_ : dict
+        Features of the training structures (arguments of :class:`EquivariantFeatures`), None if precomputed.
+    target_, axial_ : str
+        Formula of the target and its axial indices.
+    per_atom_ : bool
+        Whether the labels were those of atoms.
+    baseline_ : ndarray of shape (n_columns, n_scalars) or None
+        Contribution of each element of ``baseline_species_``, or the constant.
+    features_ : transformer or None
+        The fitted descriptor, if X was a list of frames.
+
+    References
+    ----------
+    A. Grisafi, D. M. Wilkins, G. Csanyi, M. Ceriotti, Phys. Rev. Lett. 120, 036002 (2018),
+    https://doi.org/10.1103/PhysRevLett.120.036002.
+
+    Examples
+    --------
+    The dipole of water from two orientations of it, predicted in a third:
+
+    >>> import numpy as np
+    >>> from ase.build import molecule
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from eqkernels.descriptors import LambdaSOAP
+    >>> frames = [molecule("H2O") for _ in range(3)]
+    >>> frames[1].rotate(90, "x"); frames[2].rotate(40, "y")
+    >>> dipoles = [[0.0, 0.0, -1.85], [0.0, 1.85, 0.0]]
+    >>> model = make_pipeline(LambdaSOAP(cutoff=4.0), TensorKernelRidge(alpha=1e-9)).fit(frames[:2], dipoles)
+    >>> np.abs(model.predict(frames[2:])).round(3)
+    array([[1.189, 0.   , 1.417]])
+    """
+
+    def __init__(self, alpha=1e-6, kernel=None, features=None, target=None, baseline="composition"):
+        self.alpha = alpha
+        self.kernel = kernel
+        self.features = features
+        self.target = target
+        self.baseline = baseline
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.pairwise = self._precomputed
+        return tags
+
+    @property
+    def _precomputed(self):
+        return isinstance(self.kernel, str) and self.kernel == "precomputed"
+
+    def _kernel(self):
+        return CovariantKernel() if self.kernel is None else self.kernel
+
+    def _aggregate(self):
+        return "sum" if self._precomputed else getattr(self._kernel(), "aggregate", "sum")
+
+    def _check_parameters(self):
+        super()._check_parameters()
+        if not self._precomputed and not isinstance(self._kernel(), TensorKernel):
+            raise TypeError(f"kernel={self.kernel!r} must be a kernel such as CovariantKernel(zeta=2), or 'precomputed'")
+
+    # -- precomputed kernels ----------------------------------------------------------------------------------------
+
+    def _checked_input(self, X):
+        if not self._precomputed:
+            return super()._checked_input(X)
+        if isinstance(X, KernelBlocks):
+            return X
+        X = np.asarray(X)
+        if X.ndim != 4 or X.shape[2] != X.shape[3] or X.shape[2] % 2 == 0:
+            raise ValueError(
+                f"a precomputed kernel has shape (n, m, 2 lambda + 1, 2 lambda + 1), got {X.shape}: make it with "
+                "kernel(features, irrep='1o') or kernel.blocks(features)"
+            )
+        return X
+
+    def _features_to_fit(self, X, y):
+        if not self._precomputed:
+            return super()._features_to_fit(X, y)
+        X = self._checked_input(X)
+        if X.shape[0] != X.shape[1]:
+            raise ValueError(f"the precomputed kernel to fit must be square, got shape {X.shape}")
+        self.features_ = None
+        return X
+
+    def _blocks_of_features(self, X):
+        return super()._blocks_of_features(X) if not self._precomputed else [X]
+
+    def _matrix(self, features, irrep):
+        """Kernel of structures with the training set, or a block of a precomputed kernel."""
+        if not self._precomputed:
+            return self._kernel()(features, EquivariantFeatures(**self.X_fit_), irrep=irrep)
+        if isinstance(features, KernelBlocks):
+            if irrep not in features.blocks:
+                raise ValueError(f"the precomputed kernel has no block {irrep}, only {', '.join(features.blocks)}")
+            return features.blocks[irrep]
+        if len(self._alphas()) > 1 or features.shape[2] != 2 * int(irrep[:-1]) + 1:
+            raise ValueError(
+                f"one precomputed array of shape {features.shape} cannot serve the irreps {', '.join(self._alphas())} of "
+                "the target: pass kernel.blocks(features)"
+            )
+        return features
+
+    # -- one irrep at a time ----------------------------------------------------------------------------------------
+
+    def _fit_irreps(self, features, blocks, weight):
+        self.X_fit_ = None if self._precomputed else features.to_dict()
+        self.dual_coef_ = {}
+        for irrep, alpha in self._alphas().items():
+            kernel = self._matrix(features, irrep) if self._precomputed else self._kernel()(features, irrep=irrep)
+            self.dual_coef_[irrep] = solve_dual(kernel, blocks[irrep], alpha, weight)
+
+    def _predict_irreps(self, features):
+        predictions = {}
+        for irrep, dual in self.dual_coef_.items():
+            kernel = self._matrix(features, irrep)
+            if kernel.shape[1] != len(dual):
+                raise ValueError(f"the kernel has {kernel.shape[1]} columns, the model was fitted on {len(dual)} structures")
+            predictions[irrep] = np.einsum("nmab,mbk->nak", kernel, dual, optimize=True)
+        return predictions
+
+
+def solve_dual(kernel, values, alpha, weight=None):
+    """Dual coefficients of one irrep.
+
+    Parameters
+    ----------
+    kernel : ndarray of shape (n, n, d, d)
+    values : ndarray of shape (n, d, multiplicity)
+    alpha : float
+    weight : ndarray of shape (n,), default=None
+
+    Returns
+    -------
+    ndarray of shape (n, d, multiplicity)
+    """
+    n, _, d, _ = kernel.shape
+    matrix = kernel.transpose(0, 2, 1, 3).reshape(n * d, n * d)
+    root = np.ones(n * d) if weight is None else np.repeat(np.sqrt(weight), d)
+    if weight is not None:
+        matrix = root[:, None] * matrix * root
+    elif np.shares_memory(matrix, kernel):
+        matrix = matrix.copy()
+    matrix[np.diag_indices(n * d)] += alpha
+    right = root[:, None] * values.reshape(n * d, -1)
+    try:
+        solution = cho_solve(cho_factor(matrix, lower=True, overwrite_a=False), right)
+    except LinAlgError:
+        warnings.warn(
+            f"the kernel matrix is singular to rounding at alpha={alpha:g}: the shortest solution is used; a larger alpha "
+            "is safer",
+            stacklevel=2,
+        )
+        solution = _shortest_solution(matrix, right)
+    return (root[:, None] * solution).reshape(values.shape)
+
+
+def _shortest_solution(matrix, right):
+    eigenvalues, vectors = eigh(matrix)
+    kept = eigenvalues > len(matrix) * np.finfo(float).eps * eigenvalues[-1]
+    vectors = vectors[:, kept]
+    return vectors @ ((vectors.T @ right) / eigenvalues[kept, None])

@@ -1,0 +1,109 @@
+r"""Linear models of tensors on equivariant features.
+
+Irrep by irrep, the prediction is linear in the features, with the same weights for every component m and a set
+of weights for each central species s:
+
+.. math:: y^{\lambda\mu}(A) = \sum_{i \in A} \mathbf w^\lambda_{s_i} \cdot \mathbf p_i^{\lambda\mu} .
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.linear_model import Ridge
+
+from eqkernels.descriptors.features import aggregate_rows
+from eqkernels.kernels.covariant import environment_scale
+from eqkernels.regression.base import TensorRegressor
+
+
+class TensorRidge(TensorRegressor):
+    """Ridge regression of Cartesian tensors, linear in equivariant features: fast to fit and to apply.
+
+    It is the same model as :class:`TensorKernelRidge` with ``CovariantKernel(zeta=1)``, without the kernel:
+    cost and size do not grow with the square of the training set.
+
+    Parameters
+    ----------
+    alpha : float, array-like of shape (n_irreps,) or dict of str to float, default=1e-6
+        Regularization, as in :class:`TensorKernelRidge`.
+    normalize : bool, default=True
+        Whether the features of every environment are scaled to unit norm.
+    aggregate : {"sum", "mean"}, default="sum"
+        Sum over environments, for properties that grow with the structure, or mean, for those that do not.
+    features : transformer, default=None
+        What turns frames into equivariant features when X is a list of frames; None: ``LambdaSOAP()``.
+    target : str or CartesianTensor, default=None
+        Index symmetry of y, e.g. ``"ij=ji"``; None: found from y.
+    baseline : {"composition", "mean", None}, default="composition"
+        What is fitted to the scalar (0e) part first.
+
+    Attributes
+    ----------
+    coef_ : dict of str to ndarray of shape (n_species, n_features, multiplicity)
+        Weights of each irrep and central species.
+    species_ : ndarray of int
+        The central species.
+    target_, axial_, per_atom_, baseline_, features_
+        As in :class:`TensorKernelRidge`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ase.build import molecule
+    >>> frames = [molecule(name) for name in ("H2O", "NH3", "HF")]
+    >>> dipoles = [[0, 0, -1.85], [0, 0, -1.47], [0, 0, 1.82]]
+    >>> model = TensorRidge(alpha=1e-8).fit(frames, dipoles)
+    >>> bool(np.abs(model.predict(frames) - dipoles).max() < 1e-4)
+    True
+    """
+
+    def __init__(
+        self, alpha=1e-6, normalize=True, aggregate="sum", features=None, target=None, baseline="composition"
+    ):
+        self.alpha = alpha
+        self.normalize = normalize
+        self.aggregate = aggregate
+        self.features = features
+        self.target = target
+        self.baseline = baseline
+
+    def _aggregate(self):
+        return self.aggregate
+
+    def _check_parameters(self):
+        super()._check_parameters()
+        if self.aggregate not in ("sum", "mean"):
+            raise ValueError(f"aggregate={self.aggregate!r} must be 'sum' or 'mean'")
+
+    def _fit_irreps(self, features, blocks, weight):
+        self.species_ = np.unique(features.species)
+        self.coef_ = {}
+        for irrep, alpha in self._alphas().items():
+            design = self._design(features, irrep)
+            d, n_columns = design.shape[1:]
+            values = blocks[irrep].reshape(len(design) * d, -1)
+            # the dual problem is the smaller one when features outnumber labels; sklearn chooses
+            model = Ridge(alpha=alpha, fit_intercept=False, solver="cholesky" if alpha > 0 else "svd")
+            model.fit(design.reshape(-1, n_columns), values, None if weight is None else np.repeat(weight, d))
+            self.coef_[irrep] = model.coef_.reshape(values.shape[1], len(self.species_), -1).transpose(1, 2, 0)
+
+    def _predict_irreps(self, features):
+        return {
+            irrep: self._design(features, irrep) @ coef.reshape(-1, coef.shape[2])
+            for irrep, coef in self.coef_.items()
+        }
+
+    def _design(self, features, irrep):
+        """Aggregated features, one set of columns for each central species: (n, 2 lambda + 1, n_species n_features)."""
+        if irrep not in features.blocks:
+            raise ValueError(f"the features have no block {irrep}, only {', '.join(features.blocks)}")
+        block = features.blocks[irrep]
+        scale = environment_scale(features, irrep) if self.normalize else np.ones(len(block))
+        if self.aggregate == "mean":
+            scale = scale / np.diff(features.offsets)[features.structures]
+        design = np.empty((len(features), block.shape[1], len(self.species_), block.shape[2]))
+        for k, species in enumerate(self.species_):
+            rows = np.flatnonzero(features.species == species)
+            offsets = np.searchsorted(features.structures[rows], np.arange(len(features) + 1))
+            design[:, :, k] = aggregate_rows(scale[rows, None, None] * block[rows], offsets, "sum")
+        return design.reshape(len(features), block.shape[1], -1)

@@ -1,0 +1,311 @@
+"""Irreducible representations of O(3) and direct sums of them, in e3nn's notation.
+
+``2e`` is the irrep of degree 2 that inversion leaves unchanged, ``1o`` that of polar vectors, ``2x1o+0e`` two vectors and
+a scalar (M. Geiger, T. Smidt, arXiv:2207.09453).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, order=False)
+class Irrep:
+    """One irreducible representation.
+
+    Parameters
+    ----------
+    l : int
+        Degree.
+    p : {1, -1}
+        Parity: the sign under inversion.
+
+    Examples
+    --------
+    >>> [str(one) for one in Irrep(1, -1) * Irrep(1, -1)]
+    ['0e', '1e', '2e']
+    """
+
+    l: int
+    p: int
+
+    def __post_init__(self):
+        if self.l < 0 or self.p not in (1, -1):
+            raise ValueError(f"an irrep has l >= 0 and p = 1 or -1, got l={self.l}, p={self.p}")
+
+    @classmethod
+    def parse(cls, text):
+        """Irrep of a string such as ``"1o"``, an Irrep or a pair (l, p)."""
+        if isinstance(text, Irrep):
+            return text
+        if isinstance(text, tuple) and len(text) == 2:
+            return cls(*text)
+        match = re.fullmatch(r"\s*(\d+)([eo])\s*", text) if isinstance(text, str) else None
+        if match is None:
+            raise ValueError(f"{text!r} is not an irrep: write the degree and e (even) or o (odd), e.g. '1o'")
+        return cls(int(match[1]), 1 if match[2] == "e" else -1)
+
+    @property
+    def dim(self):
+        """Number of components, 2 l + 1."""
+        return 2 * self.l + 1
+
+    def __str__(self):
+        return f"{self.l}{'e' if self.p == 1 else 'o'}"
+
+    def __mul__(self, other):
+        """Irreps in the product with another irrep."""
+        return [Irrep(l, self.p * other.p) for l in range(abs(self.l - other.l), self.l + other.l + 1)]
+
+
+class Irreps:
+    """Direct sum of irreps, immutable.
+
+    Parameters
+    ----------
+    irreps : str, Irreps, Irrep or iterable of (int, irrep) or irrep
+        E.g. ``"2x1o+0e"``.
+
+    Examples
+    --------
+    >>> irreps = Irreps("2x1o+0e")
+    >>> irreps.dim, irreps.slices()
+    (7, [slice(0, 6, None), slice(6, 7, None)])
+    >>> irreps.tensor_product("1o")
+    Irreps("2x0e+1x1o+2x1e+2x2e")
+    """
+
+    def __init__(self, irreps=""):
+        self._terms = tuple(_terms(irreps))
+
+    @classmethod
+    def from_formula(cls, formula, axial=""):
+        """Irreps of a Cartesian tensor with the index symmetries of a formula, see :class:`CartesianTensor`.
+
+        Parameters
+        ----------
+        formula : str
+            E.g. ``"ij=ji"``.
+        axial : str, default=""
+            The indices that are axial.
+
+        Returns
+        -------
+        Irreps
+
+        Examples
+        --------
+        >>> Irreps.from_formula("ijk=jik")
+        Irreps("2x1o+1x2o+1x3o")
+        """
+        from eqkernels.so3.cartesian import CartesianTensor
+
+        return CartesianTensor(formula, axial).irreps
+
+    @classmethod
+    def spherical_harmonics(cls, l_max):
+        """Irreps of all spherical harmonics up to l_max.
+
+        Examples
+        --------
+        >>> Irreps.spherical_harmonics(2)
+        Irreps("1x0e+1x1o+1x2e")
+        """
+        return cls([(1, Irrep(l, (-1) ** l)) for l in range(l_max + 1)])
+
+    def __iter__(self):
+        return iter(self._terms)
+
+    def __len__(self):
+        return len(self._terms)
+
+    def __getitem__(self, key):
+        return Irreps(self._terms[key]) if isinstance(key, slice) else self._terms[key]
+
+    def __eq__(self, other):
+        try:
+            return self._terms == Irreps(other)._terms
+        except (TypeError, ValueError):
+            return NotImplemented
+
+    def __hash__(self):
+        return hash(self._terms)
+
+    def __str__(self):
+        return "+".join(f"{multiplicity}x{irrep}" for multiplicity, irrep in self)
+
+    def __repr__(self):
+        return f'Irreps("{self}")'
+
+    def __contains__(self, irrep):
+        return self.count(irrep) > 0
+
+    def __add__(self, other):
+        return Irreps(self._terms + Irreps(other)._terms)
+
+    def __mul__(self, times):
+        return Irreps(self._terms * times)
+
+    __rmul__ = __mul__
+
+    @property
+    def dim(self):
+        """Number of components."""
+        return sum(multiplicity * irrep.dim for multiplicity, irrep in self)
+
+    @property
+    def num_irreps(self):
+        """Number of irreps, counted with their multiplicity."""
+        return sum(multiplicity for multiplicity, _ in self)
+
+    @property
+    def l_max(self):
+        """Highest degree."""
+        if not self._terms:
+            raise ValueError("there are no irreps, so no highest degree")
+        return max(irrep.l for _, irrep in self)
+
+    def count(self, irrep):
+        """How often an irrep occurs."""
+        irrep = Irrep.parse(irrep)
+        return sum(multiplicity for multiplicity, other in self if other == irrep)
+
+    def slices(self):
+        """Slice of the components of each term."""
+        ends = np.cumsum([0] + [multiplicity * irrep.dim for multiplicity, irrep in self]).tolist()
+        return [slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
+
+    def simplify(self):
+        """Join equal neighbors and drop empty terms.
+
+        Examples
+        --------
+        >>> Irreps("1o+1o+0x2e+0e").simplify()
+        Irreps("2x1o+1x0e")
+        """
+        terms = []
+        for multiplicity, irrep in self:
+            if terms and terms[-1][1] == irrep:
+                terms[-1] = (terms[-1][0] + multiplicity, irrep)
+            elif multiplicity > 0:
+                terms.append((multiplicity, irrep))
+        return Irreps(terms)
+
+    def sort(self):
+        """By degree, at equal degree the parity of the spherical harmonics first.
+
+        Examples
+        --------
+        >>> Irreps("1e+2o+1o+0e").sort()
+        Irreps("1x0e+1x1o+1x1e+1x2o")
+        """
+        return Irreps(sorted(self, key=lambda term: (term[1].l, term[1].p != (-1) ** term[1].l)))
+
+    def regroup(self):
+        """Sort, then simplify."""
+        return self.sort().simplify()
+
+    def tensor_product(self, other):
+        """Irreps of all products of components, sorted.
+
+        Parameters
+        ----------
+        other : Irreps or str
+
+        Returns
+        -------
+        Irreps
+        """
+        other = Irreps(other)
+        return Irreps([(m1 * m2, one) for m1, i1 in self for m2, i2 in other for one in i1 * i2]).regroup()
+
+    def wigner_d(self, rotation):
+        """Block-diagonal matrix that turns all components.
+
+        Parameters
+        ----------
+        rotation : array-like of shape (3, 3) or scipy Rotation
+
+        Returns
+        -------
+        ndarray of shape (dim, dim)
+        """
+        from eqkernels.so3.wigner import wigner_d
+
+        return self._block_diagonal(lambda irrep: wigner_d(irrep, rotation))
+
+    def change_to_e3nn(self):
+        """Orthogonal matrix from our components to e3nn's.
+
+        e3nn calls the polar axis y: its harmonics are ours after the cyclic exchange of axes (x, y, z) -> (z, x, y), so
+        that vectors have the order x, y, z.
+
+        Returns
+        -------
+        ndarray of shape (dim, dim)
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> ours = np.array([2.0, 3.0, 1.0])  # y, z, x
+        >>> (Irreps("1o").change_to_e3nn() @ ours).round(12)
+        array([1., 2., 3.])
+        """
+        from eqkernels.so3.wigner import wigner_d
+
+        cyclic = np.roll(np.eye(3), 1, axis=0)  # (x, y, z) -> (z, x, y)
+        return self._block_diagonal(lambda irrep: wigner_d(irrep, cyclic))
+
+    def change_to_complex(self):
+        """Unitary matrix from our components to those of complex harmonics.
+
+        Returns
+        -------
+        ndarray of complex, shape (dim, dim)
+        """
+        from eqkernels.so3.clebsch_gordan import real_to_complex
+
+        return self._block_diagonal(lambda irrep: real_to_complex(irrep.l))
+
+    def _block_diagonal(self, block):
+        parts = [block(irrep) for multiplicity, irrep in self for _ in range(multiplicity)]
+        matrix = np.zeros((self.dim, self.dim), dtype=np.result_type(float, *parts) if parts else float)
+        start = 0
+        for part in parts:
+            matrix[start : start + len(part), start : start + len(part)] = part
+            start += len(part)
+        return matrix
+
+
+def _terms(irreps):
+    if isinstance(irreps, Irreps):
+        return irreps._terms
+    if isinstance(irreps, Irrep):
+        return [(1, irreps)]
+    if isinstance(irreps, str):
+        return [_parse_term(term) for term in irreps.split("+")] if irreps.strip() else []
+    try:
+        return [_pair(term) for term in irreps]
+    except TypeError as error:
+        raise TypeError(f"irreps must be a string such as '2x1o+0e', Irreps or a list, got {irreps!r}") from error
+
+
+def _parse_term(term):
+    multiplicity, separator, irrep = term.strip().rpartition("x")
+    if separator and not multiplicity.strip().isdigit():
+        raise ValueError(f"{term.strip()!r} is not a term of irreps: write e.g. '2x1o'")
+    return (int(multiplicity) if separator else 1), Irrep.parse(irrep)
+
+
+def _pair(term):
+    if isinstance(term, str):
+        return _parse_term(term)
+    if isinstance(term, Irrep):
+        return 1, term
+    multiplicity, irrep = term
+    if not isinstance(multiplicity, int) or multiplicity < 0:
+        raise ValueError(f"multiplicity {multiplicity!r} must be a non-negative integer")
+    return multiplicity, Irrep.parse(irrep)

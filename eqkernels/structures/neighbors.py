@@ -1,0 +1,109 @@
+"""Neighbor pairs of all structures of a batch, in one search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Real
+
+import numpy as np
+
+from eqkernels.structures._neighbors_loops import find_pairs
+
+# Nuclei are never this close (in Angstrom, or Bohr); two atoms on one site are an error of the input.
+MIN_DISTANCE = 1e-3
+# Room made at first for the neighbors of an atom of a molecule; the search is repeated where it is too small.
+_NEIGHBORS_IN_MOLECULE = 48
+_PAIR_LIMIT = 2**31
+
+
+@dataclass(frozen=True)
+class NeighborPairs:
+    """All ordered pairs closer than a cutoff, by center.
+
+    Attributes
+    ----------
+    centers, neighbors : ndarray of int, shape (n_pairs,)
+        Atoms i and j, counted over all structures; centers ascend.
+    vectors : ndarray of shape (n_pairs, 3)
+        From i to the image of j: ``positions[j] + shifts @ cell - positions[i]``.
+    distances : ndarray of shape (n_pairs,)
+    shifts : ndarray of int, shape (n_pairs, 3)
+        Which periodic image of j.
+    offsets : ndarray of int, shape (n_atoms + 1,)
+        Pairs ``offsets[i]:offsets[i + 1]`` have the center i.
+    """
+
+    centers: np.ndarray
+    neighbors: np.ndarray
+    vectors: np.ndarray
+    distances: np.ndarray
+    shifts: np.ndarray
+    offsets: np.ndarray
+
+
+def find_neighbors(batch, cutoff):
+    """Neighbor pairs of a batch, see :meth:`StructureBatch.neighbor_pairs`."""
+    if not isinstance(cutoff, Real) or isinstance(cutoff, bool):
+        raise TypeError(f"cutoff={cutoff!r} must be a number")
+    if not 0 < cutoff < np.inf:
+        raise ValueError(f"cutoff={cutoff!r} must be positive and finite")
+    cells = _complete_cells(batch)
+    inverses = np.linalg.inv(cells)
+    capacity = _expected_pairs(batch, cells, cutoff)
+    bad, ends = np.full(3, -1), np.empty(batch.n_atoms, dtype=np.int64)
+    while True:
+        pairs = _room(capacity)
+        arguments = (batch.positions, batch.offsets, cells, inverses, batch.pbc, float(cutoff), MIN_DISTANCE)
+        found = find_pairs(*arguments, *pairs, ends, bad)
+        if bad[0] >= 0:
+            raise ValueError(_coincidence(batch, bad))
+        if found <= capacity:
+            return NeighborPairs(*(array[:found] for array in pairs), np.concatenate([[0], ends]))
+        capacity = found
+
+
+def _room(n_pairs):
+    integers = [np.empty(n_pairs, dtype=np.int64) for _ in range(2)]
+    return (*integers, np.empty((n_pairs, 3)), np.empty(n_pairs), np.empty((n_pairs, 3), dtype=np.int64))
+
+
+def _complete_cells(batch):
+    """Cells with vectors of unit length, orthogonal to all others, along directions that are not periodic."""
+    cells = np.where(batch.pbc[:, :, None], batch.cells, 0.0)
+    for k in np.flatnonzero(~batch.pbc.all(axis=1)):
+        periodic = batch.pbc[k]
+        if not periodic.any():
+            cells[k] = np.eye(3)
+            continue
+        # the last right singular vectors span what the periodic vectors leave out
+        _, _, directions = np.linalg.svd(cells[k][periodic])
+        cells[k][~periodic] = directions[periodic.sum() :]
+    return np.ascontiguousarray(cells)
+
+
+def _expected_pairs(batch, cells, cutoff):
+    n_atoms = np.diff(batch.offsets).astype(float)
+    free = ~batch.pbc.any(axis=1)
+    molecules = np.sum((n_atoms * np.minimum(n_atoms - 1, _NEIGHBORS_IN_MOLECULE))[free])
+    # the periodic lengths hold all atoms; along the others, none are assumed beyond the cutoff
+    lengths = np.where(batch.pbc.all(axis=1), 1.0, 2 * cutoff)
+    volumes = np.abs(np.linalg.det(cells)) * lengths
+    crystals = np.sum((n_atoms * (n_atoms / volumes * 4.19 * cutoff**3 * 1.1 + 8))[~free])
+    if crystals > _PAIR_LIMIT:
+        raise ValueError(
+            f"about {crystals:.1e} neighbor pairs within cutoff={cutoff:g}: use a smaller cutoff, fewer structures at a "
+            "time, or check the units of the cell"
+        )
+    return int(molecules + crystals)
+
+
+def _coincidence(batch, bad):
+    structure, i, j = bad
+    first = batch.offsets[structure]
+    where = f"structure {structure + batch.first_structure}"
+    if i == j:
+        return f"{where}, atom {i - first} coincides with its own periodic image: the cell is too small"
+    return (
+        f"{where}: atoms {i - first} and {j - first} coincide (closer than {MIN_DISTANCE:g}): remove one of them, or check "
+        "the positions and the cell"
+    )

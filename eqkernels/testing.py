@@ -1,0 +1,180 @@
+"""Checks of symmetry for any model: ours, and those of users.
+
+A function of structures is equivariant when turning, mirroring, moving or relabelling a structure changes its value in the
+one way that its type prescribes, to rounding.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+
+from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.metrics import cartesian_tensor
+from eqkernels.so3 import wigner_d
+
+__all__ = ["assert_equivariant", "random_rotation", "transformed"]
+
+
+def assert_equivariant(model, frames, target=None, *, n_transformations=3, tolerance=1e-10, random_state=0):
+    """Check that a model follows rotations, inversion, translations and permutations of its structures.
+
+    Parameters
+    ----------
+    model : estimator or callable
+        Something with ``predict`` or ``transform``, already fitted, or a function of a list of frames. It may return
+        Cartesian tensors (n_structures, 3, ..., 3), a list of one array (n_atoms, 3, ..., 3) for each structure, or
+        :class:`~eqkernels.descriptors.EquivariantFeatures`.
+    frames : sequence of ase.Atoms
+        Structures to try it on.
+    target : str or CartesianTensor, default=None
+        Only for tensors with axial indices: ``CartesianTensor("ij", axial="j")``. Otherwise every index is polar, and
+        arrays without axes of length 3 are invariants.
+    n_transformations : int, default=3
+        Number of random rotations, every other one with an inversion.
+    tolerance : float, default=1e-10
+        Largest deviation, relative to the largest value that the model returns (at least 1e-300).
+    random_state : int or numpy.random.RandomState, default=0
+        Seed of the transformations.
+
+    Raises
+    ------
+    AssertionError
+        With the transformation, the structure and the deviation.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> frames = [molecule("H2O"), molecule("CH3OH")]
+    >>> assert_equivariant(lambda frames: [atoms.get_center_of_mass() - atoms.positions[0] for atoms in frames], frames)
+    Traceback (most recent call last):
+        ...
+    AssertionError: permutation of the atoms: structure 0 deviates by ...
+    """
+    frames = list(frames)
+    function = getattr(model, "predict", None) or getattr(model, "transform", None) or model
+    random = np.random.RandomState(random_state) if not isinstance(random_state, np.random.RandomState) else random_state
+    reference = function(frames)
+    for k in range(n_transformations):
+        rotation = random_rotation(random) * (-1) ** k
+        what = f"{'im' if k % 2 else ''}proper rotation {np.array2string(rotation, precision=4)}"
+        moved = [transformed(atoms, rotation) for atoms in frames]
+        _compare(function(moved), _turned(reference, rotation, target), what, tolerance)
+    shift = random.normal(scale=3.0, size=3)
+    moved = [transformed(atoms, translation=shift) for atoms in frames]
+    _compare(function(moved), reference, f"translation by {np.round(shift, 4)}", tolerance)
+    orders = [random.permutation(len(atoms)) for atoms in frames]
+    moved = [transformed(atoms, order=order) for atoms, order in zip(frames, orders, strict=True)]
+    _compare(function(moved), _permuted(reference, orders), "permutation of the atoms", tolerance)
+
+
+def random_rotation(random_state=None):
+    """Proper rotation matrix, uniform over all of them.
+
+    Parameters
+    ----------
+    random_state : int, numpy.random.RandomState or None
+        Seed.
+
+    Returns
+    -------
+    ndarray of shape (3, 3)
+    """
+    is_generator = isinstance(random_state, np.random.RandomState)
+    random = random_state if is_generator else np.random.RandomState(random_state)
+    q, r = np.linalg.qr(random.normal(size=(3, 3)))
+    q = q * np.sign(np.diag(r))
+    return q * np.sign(np.linalg.det(q))
+
+
+def transformed(atoms, rotation=None, translation=None, order=None):
+    """Copy of a structure, its positions and cell turned (or mirrored), then moved, its atoms reordered.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+    rotation : ndarray of shape (3, 3), default=None
+        Orthogonal matrix, proper or improper.
+    translation : ndarray of shape (3,), default=None
+    order : ndarray of int, shape (n_atoms,), default=None
+        The atom at position k of the copy is ``order[k]`` of the original.
+
+    Returns
+    -------
+    ase.Atoms
+    """
+    rotation = np.eye(3) if rotation is None else rotation
+    positions = atoms.positions @ rotation.T + (0 if translation is None else translation)
+    order = np.arange(len(atoms)) if order is None else order
+    cell = atoms.cell.array @ rotation.T
+    return Atoms(numbers=atoms.numbers[order], positions=positions[order], cell=cell, pbc=atoms.pbc)
+
+
+def _turned(value, rotation, target):
+    if isinstance(value, EquivariantFeatures):
+        blocks = {key: np.einsum("ab,nbf->naf", wigner_d(key, rotation), block) for key, block in value.blocks.items()}
+        return EquivariantFeatures(blocks, value.species, value.structures, value.atoms, value.n_atoms)
+    if isinstance(value, list):
+        return [_turned_tensor(np.asarray(one), rotation, target) for one in value]
+    return _turned_tensor(np.asarray(value), rotation, target)
+
+
+def _turned_tensor(value, rotation, target):
+    # trailing axes of length 3 are tensor indices, except that the first axis counts structures or atoms
+    axial = ""
+    if target is not None:
+        tensor = cartesian_tensor(target)
+        axes, axial = range(value.ndim - tensor.rank, value.ndim), tensor.axial
+        axial_axes = [axis for axis, letter in zip(axes, tensor.formula.split("=")[0], strict=True) if letter in axial]
+    else:
+        axes = [axis for axis in range(1, value.ndim) if value.shape[axis] == 3]
+        axial_axes = []
+    sign = np.sign(np.linalg.det(rotation)) ** len(axial_axes)
+    for axis in axes:
+        value = np.moveaxis(np.tensordot(value, rotation, axes=(axis, 1)), -1, axis)
+    return sign * value
+
+
+def _permuted(value, orders):
+    if isinstance(value, EquivariantFeatures):
+        rows = []
+        for k, order in enumerate(orders):
+            row_of_atom = dict(zip(value.atoms[value.structures == k], np.flatnonzero(value.structures == k), strict=True))
+            rows += [row_of_atom[atom] for atom in order if atom in row_of_atom]
+        blocks = {key: block[rows] for key, block in value.blocks.items()}
+        return EquivariantFeatures(blocks, value.species[rows], value.structures, value.atoms, value.n_atoms)
+    if isinstance(value, list):
+        return [np.asarray(one)[order] if len(one) == len(order) and np.ndim(one) > 0 else one
+                for one, order in zip(value, orders, strict=True)]  # fmt: skip
+    value = np.asarray(value)
+    n_atoms = sum(map(len, orders))
+    if len(value) == n_atoms != len(orders):
+        starts = np.cumsum([0, *map(len, orders)])
+        return value[np.concatenate([start + order for start, order in zip(starts, orders, strict=False)])]
+    return value
+
+
+def _compare(got, expected, what, tolerance):
+    if isinstance(got, EquivariantFeatures):
+        for key, block in expected.blocks.items():
+            _compare_rows(got.blocks[key], block, expected.structures, f"{what}, block {key}", tolerance)
+    elif isinstance(expected, list):
+        counts = [len(np.atleast_1d(one)) for one in expected]
+        rows = [np.concatenate([np.atleast_1d(one) for one in value]) for value in (got, expected)]
+        _compare_rows(*rows, np.repeat(np.arange(len(counts)), counts), what, tolerance)
+    else:
+        _compare_rows(np.asarray(got), expected, np.arange(len(expected)), what, tolerance)
+
+
+def _compare_rows(got, expected, structures, what, tolerance):
+    if got.shape != expected.shape:
+        raise AssertionError(f"{what}: the shape changed from {expected.shape} to {got.shape}")
+    if not np.array_equal(np.isnan(got), np.isnan(expected)):
+        raise AssertionError(f"{what}: NaN in other places")
+    deviation = np.nan_to_num(np.abs(got - expected)).reshape(len(got), -1).max(axis=1, initial=0.0)
+    scale = max(np.nan_to_num(np.abs(expected)).max(initial=0.0), 1e-300)
+    worst = int(np.argmax(deviation))
+    if deviation[worst] > tolerance * scale:
+        raise AssertionError(
+            f"{what}: structure {structures[worst]} deviates by {deviation[worst]:.1e}, allowed {tolerance * scale:.1e}"
+        )
