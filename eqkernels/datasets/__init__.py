@@ -1,1 +1,5 @@
-"""TODO."""
+"""Data sets in the package: molecules with dipoles, polarizabilities, shieldings and other tensors."""
+
+from eqkernels.datasets.loaders import load_chiral_molecules, load_small_organics, load_water_clusters
+
+__all__ = ["load_chiral_molecules", "load_small_organics", "load_water_clusters"]

@@ -124,7 +124,7 @@ class SOAP(SphericalExpansion, auto_wrap_output_keys=("transform",)):
             block = np.zeros((len(density), 1, width))
             fill_block(density, self.l_max, _SCALAR, block)
             present, first = np.unique(structures[rows], return_index=True)
-            partial_sums.append((rows.start, present, aggregate_rows(block[:, 0], [*first, len(block)], "sum")))
+            partial_sums.append((rows.start, present, aggregate_rows(block[:, 0], np.append(first, len(block)), "sum")))
 
         expansion.for_each_range(batch, is_center, store, self.n_jobs, self._progress(batch.n_structures))
         # a structure may span several ranges: added in their order, whichever thread was first

@@ -38,9 +38,9 @@ class TensorKernel(BaseEstimator):
         KernelBlocks
         """
         species = sorted(set(X.species.tolist()))
-        composition = {str(number): X.composition([number])[:, 0] for number in species}
+        counts = {str(number): X.composition([number])[:, 0] for number in species}
         keys = list(X.blocks) if irreps is None else list(irreps)
-        return KernelBlocks({key: self(X, Y, irrep=key) for key in keys}, composition)
+        return KernelBlocks({key: self(X, Y, irrep=key) for key in keys}, counts)
 
     def __add__(self, other):
         return Sum(self, other) if isinstance(other, TensorKernel) else NotImplemented

@@ -11,7 +11,7 @@ class KernelBlocks:
     Parameters
     ----------
     blocks : dict of str to ndarray of shape (n, m, 2 lambda + 1, 2 lambda + 1)
-    composition : dict of str to ndarray of shape (n,), default=None
+    counts : dict of str to ndarray of shape (n,), default=None
         Number of atoms of each element (its atomic number as the key) in the n structures, for a baseline.
 
     Examples
@@ -22,9 +22,9 @@ class KernelBlocks:
     (3, 2)
     """
 
-    def __init__(self, blocks, composition=None):
+    def __init__(self, blocks, counts=None):
         self.blocks = dict(blocks)
-        self.composition = dict(composition or {})
+        self.counts = dict(counts or {})
         shapes = {block.shape[:2] for block in self.blocks.values()}
         if len(shapes) != 1:
             raise ValueError(f"the blocks must all be between the same structures, got shapes {sorted(shapes)}")
@@ -42,7 +42,17 @@ class KernelBlocks:
         rows = key[0] if isinstance(key, tuple) else key
         rows = np.asarray(rows).ravel() if isinstance(rows, np.ndarray) else rows
         blocks = {name: block[key] for name, block in self.blocks.items()}
-        return KernelBlocks(blocks, {name: counts[rows] for name, counts in self.composition.items()})
+        return KernelBlocks(blocks, {name: one[rows] for name, one in self.counts.items()})
+
+    @property
+    def species(self):
+        """Atomic numbers of the elements that were counted."""
+        return np.array([int(key) for key in self.counts], dtype=int)
+
+    def composition(self, species):
+        """Number of atoms of each of the species, shape (n, n_species); 0 for those that were not counted."""
+        counts = [self.counts.get(str(number), np.zeros(len(self))) for number in species]
+        return np.stack(counts, axis=1) if counts else np.zeros((len(self), 0))
 
     def __array__(self, dtype=None, copy=None):
         raise TypeError("KernelBlocks hold one matrix for each irrep: take one of them, e.g. kernel.blocks['1o']")

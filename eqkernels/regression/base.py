@@ -132,7 +132,9 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
 
     def _read_labels(self, y, features):
         tensor = None if self.target is None else cartesian_tensor(self.target)
-        labels = read_labels(y, features.n_atoms, None if tensor is None else tensor.rank)
+        # a precomputed kernel knows no atoms, so that its labels can only be those of structures
+        n_atoms = getattr(features, "n_atoms", np.zeros(len(features), dtype=int))
+        labels = read_labels(y, n_atoms, None if tensor is None else tensor.rank)
         if tensor is None:
             tensor = CartesianTensor(infer_formula(labels.values))
         self.target_, self.axial_ = tensor.formula, tensor.axial
@@ -162,13 +164,16 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
     # -- baseline ---------------------------------------------------------------------------------------------------
 
     def _subtract_baseline(self, features, blocks, weight):
-        self.baseline_species_ = np.unique(features.species) if isinstance(features, EquivariantFeatures) else None
+        self.baseline_species_ = self._species_of(features)
         self.baseline_ = None
         if self.baseline is None or "0e" not in blocks:
             return blocks
         design = self._baseline_design(features)
         self.baseline_ = fit_baseline(design, blocks["0e"][:, 0], weight)
         return {**blocks, "0e": blocks["0e"] - (design @ self.baseline_)[:, None]}
+
+    def _species_of(self, features):
+        return np.unique(features.species)
 
     def _baseline_design(self, features):
         return composition_design(features.composition(self.baseline_species_), self.baseline, self._aggregate())

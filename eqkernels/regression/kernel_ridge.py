@@ -16,7 +16,9 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import CovariantKernel, KernelBlocks, TensorKernel
+from eqkernels.metrics import cartesian_tensor
 from eqkernels.regression.base import TensorRegressor
+from eqkernels.so3 import Irrep
 
 
 class TensorKernelRidge(TensorRegressor):
@@ -35,7 +37,8 @@ class TensorKernelRidge(TensorRegressor):
     target : str or CartesianTensor, default=None
         Index symmetry of y, e.g. ``"ij=ji"``; None: found from y.
     baseline : {"composition", "mean", None}, default="composition"
-        What is fitted to the scalar (0e) part first: contributions of the elements, a constant, or nothing.
+        What is fitted to the scalar (0e) part first: contributions of the elements (a constant where X is an array, which
+        does not tell the elements), a constant, or nothing.
 
     Attributes
     ----------
@@ -113,7 +116,21 @@ class TensorKernelRidge(TensorRegressor):
                 f"a precomputed kernel has shape (n, m, 2 lambda + 1, 2 lambda + 1), got {X.shape}: make it with "
                 "kernel(features, irrep='1o') or kernel.blocks(features)"
             )
-        return X
+        irrep = self._only_irrep(X.shape[2])
+        return KernelBlocks({irrep: X})
+
+    def _only_irrep(self, dim):
+        """The irrep of an array given without a name: that of the target, or the natural one of its degree."""
+        if self.target is None:
+            l = (dim - 1) // 2
+            return f"{l}{'eo'[l % 2]}"
+        irreps = [str(irrep) for _, irrep in cartesian_tensor(self.target).irreps]
+        if len(irreps) > 1 or Irrep.parse(irreps[0]).dim != dim:
+            raise ValueError(
+                f"one precomputed array of {dim} x {dim} blocks cannot serve the irreps {', '.join(irreps)} of the "
+                "target: pass kernel.blocks(features)"
+            )
+        return irreps[0]
 
     def _features_to_fit(self, X, y):
         if not self._precomputed:
@@ -131,16 +148,14 @@ class TensorKernelRidge(TensorRegressor):
         """Kernel of structures with the training set, or a block of a precomputed kernel."""
         if not self._precomputed:
             return self._kernel()(features, EquivariantFeatures(**self.X_fit_), irrep=irrep)
-        if isinstance(features, KernelBlocks):
-            if irrep not in features.blocks:
-                raise ValueError(f"the precomputed kernel has no block {irrep}, only {', '.join(features.blocks)}")
-            return features.blocks[irrep]
-        if len(self._alphas()) > 1 or features.shape[2] != 2 * int(irrep[:-1]) + 1:
-            raise ValueError(
-                f"one precomputed array of shape {features.shape} cannot serve the irreps {', '.join(self._alphas())} of "
-                "the target: pass kernel.blocks(features)"
-            )
-        return features
+        if irrep not in features.blocks:
+            raise ValueError(f"the precomputed kernel has no block {irrep}, only {', '.join(features.blocks)}")
+        return features.blocks[irrep]
+
+    def _baseline_design(self, features):
+        if len(self.baseline_species_) == 0:  # an array without a composition: a constant
+            return np.ones((len(features), 1))
+        return super()._baseline_design(features)
 
     # -- one irrep at a time ----------------------------------------------------------------------------------------
 

@@ -113,9 +113,10 @@ def _is_per_atom(entries, n_atoms, rank):
         entry.shape == (n, *(3,) * (ndim - 1)) for entry, n in zip(entries, n_atoms, strict=True)
     )
     if as_structure and as_atoms:
-        raise ValueError(
-            "y is a list in which every entry fits both a tensor of the structure and tensors of its 3 atoms: pass "
-            "np.array(y) for labels of structures, or state target= (e.g. target='i') to settle it"
+        warnings.warn(
+            "y is a list in which every entry fits both tensors of 3 atoms and a tensor of the structure: it is read as "
+            "labels of atoms. Pass np.array(y) for labels of structures, or state target= (e.g. target='i')",
+            stacklevel=2,
         )
     return as_atoms or (ndim > 0 and not as_structure)
 
