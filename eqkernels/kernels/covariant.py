@@ -24,6 +24,9 @@ from eqkernels.kernels.algebra import TensorKernel
 
 # Rows of one matrix product: large enough for BLAS, small enough that its result (32 MB) is bounded.
 _ROWS_PER_PRODUCT = 2048
+# Terms that cancel by symmetry (the dipole kernel of a centrosymmetric molecule) leave rounding of this size, relative to
+# the sum of their moduli; it is set to zero, so that a large coefficient cannot turn it into a prediction.
+_CANCELLED = 1e-14
 # An equivariant block that vanishes by symmetry is left with the rounding of its terms, ~1e-16 of the invariant block.
 # Below this ratio of amplitudes it counts as zero: normalizing it would turn noise into a direction.
 _VANISHING = 1e-12
@@ -80,8 +83,10 @@ class CovariantKernel(TensorKernel):
         right = left if Y is None else _Environments(Y, irrep, self.normalize, self._needs_scalars)
         d = left.block.shape[1]
         out = np.zeros((len(left.features), len(right.features), d, d))
+        moduli = np.zeros(out.shape[:2])
         for species in np.intersect1d(left.features.species, right.features.species):
-            self._add_species(left, right, species, out)
+            self._add_species(left, right, species, out, moduli)
+        out[np.abs(out).max(axis=(2, 3)) <= _CANCELLED * moduli] = 0.0
         if self.aggregate == "mean":
             out /= np.maximum(left.counts, 1)[:, None, None, None] * np.maximum(right.counts, 1)[:, None, None]
         return out
@@ -112,7 +117,7 @@ class CovariantKernel(TensorKernel):
         if widths != [X.blocks[key].shape[2] for key in needed]:
             raise ValueError("X and Y have different numbers of features: make them with the same fitted descriptor")
 
-    def _add_species(self, left, right, species, out):
+    def _add_species(self, left, right, species, out, moduli):
         rows, columns = left.chunks(species), right.chunks(species)
         for a, row in enumerate(rows):
             for b, column in enumerate(columns):
@@ -123,7 +128,7 @@ class CovariantKernel(TensorKernel):
                 products = products.reshape(len(row), d, len(column), d)
                 weights = self._weights(left, row, right, column)
                 structures = left.features.structures[row], right.features.structures[column]
-                add_to_structures(products, weights, *structures, left is right and a != b, out)
+                add_to_structures(products, weights, *structures, left is right and a != b, out, moduli)
 
     def _weights(self, left, row, right, column):
         weights = left.scale[row, None] * right.scale[column]

@@ -167,7 +167,7 @@ class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         X = np.asarray(X)
         if X.ndim == 0 or X.shape[-1] != self.dim:
             raise ValueError(f"components have shape {X.shape}, expected (..., {self.dim}) for {self.formula!r}")
-        return (X @ self.change_of_basis).reshape(*X.shape[:-1], *self.shape)
+        return (X @ self.change_of_basis).reshape((*X.shape[:-1], *self.shape))
 
     def __sklearn_is_fitted__(self):
         return True
@@ -183,7 +183,7 @@ class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         if tensors.ndim < self.rank or tensors.shape[len(batch) :] != self.shape:
             raise ValueError(f"tensors have shape {tensors.shape}, expected (..., {', '.join('3' * self.rank)}) "
                              f"for {self.formula!r}")  # fmt: skip
-        return tensors.reshape(*batch, 3**self.rank) @ self.change_of_basis.T
+        return tensors.reshape((*batch, 3**self.rank)) @ self.change_of_basis.T
 
 
 @lru_cache(maxsize=128)

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+from sklearn.utils import _safe_indexing
+
+from eqkernels import EquivariantFeatures, EquivariantUnion, LambdaSOAP
+
+
+@pytest.fixture
+def features(molecules):
+    return LambdaSOAP(4.0, 2, 2, irreps="0e+1o", center_species=["C", "N"]).fit_transform(molecules)
+
+
+def rows_of(features, k):
+    return features.blocks["1o"][features.structures == k]
+
+
+@pytest.mark.parametrize("key", [slice(2, 5), slice(None, None, -2), [4, 0, 0], np.array([3, 1]), 3, -1])
+def test_slices_by_structure(features, key):
+    picked = np.atleast_1d(np.arange(len(features))[key])
+    part = features[key]
+    assert part.shape[0] == len(part) == len(picked)
+    for k, original in enumerate(picked):
+        np.testing.assert_array_equal(rows_of(part, k), rows_of(features, original))
+        assert part.n_atoms[k] == features.n_atoms[original]
+
+
+def test_indexing_by_scikit_learn(features):
+    mask = features.n_atoms > 3
+    np.testing.assert_array_equal(features[mask].n_atoms, features.n_atoms[mask])
+    np.testing.assert_array_equal(_safe_indexing(features, [5, 2]).n_atoms, features.n_atoms[[5, 2]])
+    np.testing.assert_array_equal(features[np.array([1, 2]), ...].n_atoms, features.n_atoms[[1, 2]])
+
+
+def test_saves_and_loads(features, tmp_path):
+    features.save(tmp_path / "features.npz")
+    again = EquivariantFeatures.load(tmp_path / "features.npz")
+    for key, block in features.blocks.items():
+        np.testing.assert_array_equal(again.blocks[key], block)
+    for name in ("species", "structures", "atoms", "n_atoms"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(features, name))
+
+
+def test_union(molecules, features):
+    joined = features | features
+    assert joined.blocks["1o"].shape[2] == 2 * features.blocks["1o"].shape[2]
+    union = EquivariantUnion([("a", LambdaSOAP(3.0, 2, 2)), ("b", LambdaSOAP(5.0, 2, 2))])
+    union.set_params(b__n_max=3)
+    both = union.fit(molecules).transform(molecules)
+    a = LambdaSOAP(3.0, 2, 2).fit_transform(molecules)
+    np.testing.assert_array_equal(both.blocks["2e"][:, :, : a.blocks["2e"].shape[2]], a.blocks["2e"])
+    with pytest.raises(ValueError, match="same centers"):
+        features | features[1:]
+
+
+def test_does_not_become_an_array(features):
+    with pytest.raises(TypeError, match="its blocks rotate differently"):
+        np.asarray(features)
+
+
+def test_invariants(features):
+    np.testing.assert_allclose(features.invariants("sum").sum(axis=0), features.invariants().sum(axis=0))
+    with pytest.raises(KeyError, match="no scalar block"):
+        EquivariantFeatures({}, [1], [0], [0], [1]).invariants()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"structures": [1, 0]}, "ascending"),
+        ({"structures": [0, 5]}, "between 0 and n_structures - 1 = 1"),
+        ({"atoms": [0]}, r"atoms has shape \(1,\)"),
+        ({"blocks": {"vector": np.zeros((2, 3, 1))}}, "not an irrep"),
+        ({"blocks": {"1o": np.zeros((2, 2, 1))}}, r"expected \(2, 3, n_features\)"),
+    ],
+)
+def test_arrays_that_do_not_fit(change, message):
+    arguments = {"blocks": {}, "species": [1, 1], "structures": [0, 1], "atoms": [0, 0], "n_atoms": [1, 1]}
+    with pytest.raises(ValueError, match=message):
+        EquivariantFeatures(**{**arguments, **change})
