@@ -1,0 +1,89 @@
+import itertools
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.neighborlist import neighbor_list
+
+from eqkernels.structures import StructureBatch
+
+
+def random_structures(seed):
+    random = np.random.default_rng(seed)
+    for pbc in itertools.product([False, True], repeat=3):
+        for n_atoms, size in ((1, 2.0), (4, 3.0), (25, 4.5), (150, 11.0)):
+            cell = size * (np.eye(3) + 0.35 * random.normal(size=(3, 3)))
+            if n_atoms == 4:
+                cell[0] *= -1  # left-handed
+            # also outside of the cell
+            positions = random.uniform(-0.6, 1.6, size=(n_atoms, 3)) @ cell
+            yield Atoms(numbers=random.integers(1, 9, size=n_atoms), positions=positions, cell=cell, pbc=pbc)
+
+
+@pytest.mark.parametrize("cutoff", [0.9, 3.1, 6.5])
+def test_equal_ase(cutoff):
+    frames = list(random_structures(seed=int(10 * cutoff)))
+    batch = StructureBatch.from_frames(frames)
+    pairs = batch.neighbor_pairs(cutoff)
+    for k, atoms in enumerate(frames):
+        i, j, d, vectors, shifts = neighbor_list("ijdDS", atoms, cutoff)
+        rows = slice(pairs.offsets[batch.offsets[k]], pairs.offsets[batch.offsets[k + 1]])
+        ours = np.c_[pairs.centers[rows] - batch.offsets[k], pairs.neighbors[rows] - batch.offsets[k], pairs.shifts[rows]]
+        theirs = np.c_[i, j, shifts]
+        order, their_order = np.lexsort(ours.T), np.lexsort(theirs.T)
+        np.testing.assert_array_equal(ours[order], theirs[their_order])
+        np.testing.assert_allclose(pairs.distances[rows][order], d[their_order], atol=1e-12)
+        np.testing.assert_allclose(pairs.vectors[rows][order], vectors[their_order], atol=1e-12)
+
+
+def test_large_molecule_uses_bins():
+    """The two searches must agree: the same atoms, as one molecule and as pieces of it."""
+    random = np.random.default_rng(0)
+    atoms = Atoms("H400", positions=random.uniform(0, 20, size=(400, 3)))
+    pairs = StructureBatch.from_frames([atoms]).neighbor_pairs(3.0)
+    distances = atoms.get_all_distances()
+    expected = np.argwhere((distances < 3.0) & (distances > 0))
+    np.testing.assert_array_equal(np.unique(np.c_[pairs.centers, pairs.neighbors], axis=0), expected)
+
+
+def test_far_apart_in_vacuum_costs_no_memory():
+    positions = np.concatenate([np.random.default_rng(0).uniform(0, 5, size=(60, 3)) + shift for shift in (0, 1e7)])
+    batch = StructureBatch.from_frames([Atoms("H120", positions=positions)])
+    pairs = batch.neighbor_pairs(3.0)
+    assert np.all((pairs.centers < 60) == (pairs.neighbors < 60))
+    assert len(pairs.centers) > 100
+
+
+def test_offsets_delimit_the_centers():
+    batch = StructureBatch.from_frames([bulk("Si"), Atoms("H"), bulk("Cu")])
+    pairs = batch.neighbor_pairs(3.0)
+    np.testing.assert_array_equal(np.diff(pairs.offsets), [4, 4, 0, 12])
+    np.testing.assert_array_equal(pairs.centers, np.repeat(np.arange(4), [4, 4, 0, 12]))
+    part = batch.select(2, 3)
+    np.testing.assert_allclose(part.neighbor_pairs(3.0).vectors, pairs.vectors[pairs.offsets[3] :], atol=1e-12)
+
+
+def test_coincident_atoms_are_named():
+    good, bad = Atoms("H2", [[0, 0, 0], [1, 0, 0]]), Atoms("OH2", [[0, 0, 0], [1, 0, 0], [1, 0, 1e-9]])
+    batch = StructureBatch.from_frames([good, good, bad])
+    with pytest.raises(ValueError, match="structure 2: atoms 1 and 2 coincide"):
+        batch.neighbor_pairs(3.0)
+    with pytest.raises(ValueError, match="structure 2: atoms 1 and 2 coincide"):
+        batch.select(2, 3).neighbor_pairs(3.0)
+    image = Atoms("H", cell=[1e-4, 5, 5], pbc=True)
+    with pytest.raises(ValueError, match="structure 0, atom 0 coincides with its own periodic image"):
+        StructureBatch.from_frames([image]).neighbor_pairs(0.01)
+
+
+@pytest.mark.parametrize(
+    ("cutoff", "error"), [(0, ValueError), (-1.0, ValueError), (np.inf, ValueError), (np.nan, ValueError), ("4", TypeError)]
+)
+def test_wrong_cutoffs(cutoff, error):
+    with pytest.raises(error, match="cutoff"):
+        StructureBatch.from_frames([Atoms("H")]).neighbor_pairs(cutoff)
+
+
+def test_absurd_number_of_pairs():
+    with pytest.raises(ValueError, match="neighbor pairs within cutoff=5000: use a smaller cutoff"):
+        StructureBatch.from_frames([bulk("Cu")]).neighbor_pairs(5000.0)
