@@ -97,8 +97,6 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
-        tags.target_tags.two_d_labels = True
-        tags.target_tags.multi_output = True
         return tags
 
     # -- input ------------------------------------------------------------------------------------------------------

@@ -5,13 +5,16 @@ from numba import njit
 
 # Points whose intermediate values stay in the first-level cache.
 _BLOCK = 32
+# Shorter vectors count as zero: the reciprocal of a subnormal number overflows.
+_SHORTEST = 1e-300
 
 
 @njit(cache=True, nogil=True, fastmath={"nsz", "arcp", "contract", "afn", "reassoc"})
 def fill_spherical_harmonics(vectors, l_max, prefactors, out):
     """Write Y_lm of the directions of vectors (n, 3) into out (n, (l_max + 1)^2).
 
-    prefactors (3, l_max + 1, l_max + 1) hold P_m^m at [0, m, m] and the recurrence coefficients at [1, l, m], [2, l, m].
+    prefactors (3, l_max + 1, l_max + 1) hold P_m^m at [0, m, m] and the recurrence coefficients at [1, l, m] and
+    [2, l, m].
     """
     n_points = vectors.shape[0]
     x, y, z = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
@@ -23,7 +26,7 @@ def fill_spherical_harmonics(vectors, l_max, prefactors, out):
             a, b, c = vectors[start + k, 0], vectors[start + k, 1], vectors[start + k, 2]
             # scaled first: the squares of very long and very short vectors would overflow or vanish
             largest = max(abs(a), abs(b), abs(c))
-            scale = 1.0 / largest if largest > 0 else 0.0
+            scale = 1.0 / largest if largest > _SHORTEST else 0.0
             a, b, c = a * scale, b * scale, c * scale
             norm = np.sqrt(a * a + b * b + c * c)
             scale = 1.0 / norm if norm > 0 else 0.0

@@ -1,8 +1,9 @@
 r"""Cartesian tensors to irreducible components and back.
 
-The indices of a general tensor are coupled one by one with Clebsch-Gordan coefficients, which gives an orthonormal basis
-tensor :math:`Q^{\lambda\mu}_p` for every path p of intermediate degrees. The projector S on the declared symmetry commutes
-with rotations, so that among the paths of one :math:`\lambda` it is a matrix that does not depend on :math:`\mu`,
+The indices of a general tensor are coupled one by one with Clebsch-Gordan coefficients, which gives an orthonormal
+basis tensor :math:`Q^{\lambda\mu}_p` for every path p of intermediate degrees. The projector S on the declared symmetry
+commutes with rotations, so that among the paths of one :math:`\lambda` it is a matrix that does not depend on
+:math:`\mu`,
 
 .. math:: M_{pp'} = \langle Q^{\lambda\mu}_p | S | Q^{\lambda\mu}_{p'} \rangle ,
 
@@ -27,7 +28,7 @@ _DEPENDENT = 1e-6
 _VECTOR_ORDER = [1, 2, 0]
 
 
-class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """A kind of Cartesian tensor, given by its index symmetries, and its irreducible components.
 
     The change of basis is orthonormal: the Frobenius norm of a tensor is the norm of its components.
@@ -37,8 +38,8 @@ class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
     Parameters
     ----------
     formula : str
-        Index symmetries in e3nn's notation: ``"i"``, ``"ij=ji"``, ``"ij=-ji"``, ``"ijkl=jikl=klij"``; the empty string is
-        a scalar. Rank 6 at most.
+        Index symmetries in e3nn's notation: ``"i"``, ``"ij=ji"``, ``"ij=-ji"``, ``"ijkl=jikl=klij"``; the empty string
+        is a scalar. Rank 6 at most.
     axial : str, default=""
         The indices that are axial (do not change sign under inversion), e.g. ``"j"``.
 
@@ -130,7 +131,7 @@ class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         return self.inverse_transform(np.concatenate(parts, axis=-1))
 
     def project(self, tensors):
-        """The part of tensors (..., 3, ..., 3) that has the declared symmetry."""
+        """Return the part of tensors (..., 3, ..., 3) that has the declared symmetry."""
         return self.inverse_transform(self._components(tensors))
 
     def asymmetry(self, tensors):
@@ -143,7 +144,7 @@ class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         Returns
         -------
         float
-            0 if all tensors are zero.
+            0 if all tensors are zero, NaN if a component is NaN.
 
         Examples
         --------
@@ -151,7 +152,7 @@ class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         0.7071067811865476
         """
         norm = np.linalg.norm(tensors)
-        return float(np.linalg.norm(tensors - self.project(tensors)) / norm) if norm > 0 else 0.0
+        return float(np.linalg.norm(tensors - self.project(tensors)) / norm) if norm != 0 else 0.0
 
     def fit(self, X, y=None):
         """Check the shape of tensors (n, 3, ..., 3); there is nothing to learn."""
@@ -193,7 +194,7 @@ def _parse(formula, axial):
         raise TypeError(f"formula and axial must be strings, got {formula!r} and {axial!r}")
     first, *others = (term.strip() for term in formula.split("="))
     if first and (not first.isalpha() or len(set(first)) != len(first)):
-        raise ValueError(f"formula {formula!r}: the first term must be distinct letters, one for each index, as in 'ij=ji'")
+        raise ValueError(f"formula {formula!r}: the first term must be distinct letters, one an index, as in 'ij=ji'")
     if len(first) > _RANK_LIMIT:
         raise ValueError(f"formula {formula!r} has rank {len(first)}, at most {_RANK_LIMIT} is supported")
     if not set(axial) <= set(first):
@@ -206,7 +207,7 @@ def _parse(formula, axial):
         if any((a in axial) != (b in axial) for a, b in zip(first, letters, strict=True)):
             raise ValueError(f"formula {formula!r} exchanges an axial with a polar index (axial={axial!r})")
         generators.append((-1 if term.startswith("-") else 1, tuple(first.index(letter) for letter in letters)))
-    return first, generators, (-1) ** (len(first) - len(axial))
+    return first, generators, (-1) ** (len(first) - len(set(axial)))
 
 
 def _group(rank, generators, formula):
@@ -248,7 +249,7 @@ def _coupled_paths(rank):
     if rank == 0:
         return {0: np.ones((1, 1, 1))}
     vector = np.eye(3)[_VECTOR_ORDER]
-    paths = {}
+    paths: dict[int, list[np.ndarray]] = {}
     for l1, tensors in sorted(_coupled_paths(rank - 1).items()):
         for l in range(abs(l1 - 1), l1 + 2):
             coupled = np.einsum("pat,bx,abm->pmtx", tensors, vector, clebsch_gordan(l1, 1, l), optimize=True)
@@ -266,7 +267,7 @@ def _symmetric_combinations(paths, signs, rank):
     for permutation, sign in signs.items():
         projected += sign * tensors.transpose(0, *(1 + np.array(permutation)))
     projector = paths[:, 0] @ projected.reshape(len(paths), -1).T / len(signs)
-    combinations = []
+    combinations: list[np.ndarray] = []
     for column in projector.T:
         for _ in range(2):  # twice, to be orthogonal to rounding
             for earlier in combinations:

@@ -8,8 +8,9 @@ of Angular Momentum, 1988, section 8.2) and changed to the real basis with the u
     C_{m_1 m_2 m_3} = i^{\,l_3 - l_1 - l_2} \sum_{M_1 M_2 M_3} U^{l_1}_{M_1 m_1} U^{l_2}_{M_2 m_2}
     \langle l_1 M_1\, l_2 M_2 | l_3 M_3 \rangle\, \overline{U^{l_3}_{M_3 m_3}} .
 
-The phase, that of harmonics :math:`i^l Y_{lm}`, makes them all real, :math:`C(l, l, 0) = +\delta / \sqrt{2l + 1}`, and the
-coupling of two vectors to a vector :math:`+1/\sqrt 2` times their cross product.
+The phase, that of harmonics :math:`i^l Y_{lm}`, makes them all real, :math:`C(l, l, 0) = +\delta / \sqrt{2l + 1}`, and
+the coupling of two vectors to a vector :math:`+1/\sqrt 2` times their cross product. In e3nn's component order they are
+``sqrt(2 l3 + 1) e3nn.o3.wigner_3j(l1, l2, l3)``, sign included.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ import numpy as np
 from eqkernels.so3.spherical_harmonics import check_degree
 
 
-@lru_cache(maxsize=4096)
+# typed: 1.0 == 1 would otherwise find the entry of 1 and escape the check
+@lru_cache(maxsize=4096, typed=True)
 def clebsch_gordan(l1, l2, l3):
     """Real Clebsch-Gordan coefficients.
 
@@ -39,7 +41,7 @@ def clebsch_gordan(l1, l2, l3):
     Raises
     ------
     ValueError
-        If the degrees violate the triangle inequality.
+        If the degrees violate the triangle inequality, or one is negative.
 
     Examples
     --------
@@ -62,7 +64,7 @@ def clebsch_gordan(l1, l2, l3):
     return coefficients
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096, typed=True)
 def clebsch_gordan_sparse(l1, l2, l3):
     """Nonzero coefficients of :func:`clebsch_gordan` as lists, for loops.
 
@@ -73,9 +75,9 @@ def clebsch_gordan_sparse(l1, l2, l3):
 
     Returns
     -------
-    m1, m2, m3 : ndarray of int64
+    m1, m2, m3 : ndarray of int64, read-only
         Positions along the three axes, sorted by m3, then m1, then m2.
-    values : ndarray of float64
+    values : ndarray of float64, read-only
 
     Examples
     --------
@@ -83,11 +85,16 @@ def clebsch_gordan_sparse(l1, l2, l3):
     >>> m1.tolist(), m2.tolist(), values.round(4).tolist()
     ([0, 1, 2], [0, 1, 2], [0.5774, 0.5774, 0.5774])
     """
-    m3, m1, m2 = np.nonzero(clebsch_gordan(l1, l2, l3).transpose(2, 0, 1))
-    return m1, m2, m3, clebsch_gordan(l1, l2, l3)[m1, m2, m3]
+    dense = clebsch_gordan(l1, l2, l3)
+    # nonzero returns the columns of one array, which loops would walk through with a stride
+    m3, m1, m2 = (np.ascontiguousarray(m, dtype=np.int64) for m in np.nonzero(dense.transpose(2, 0, 1)))
+    values = dense[m1, m2, m3]
+    for array in (m1, m2, m3, values):
+        array.setflags(write=False)
+    return m1, m2, m3, values
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=256, typed=True)
 def real_to_complex(l):
     """Unitary matrix U with Y_complex = U @ Y_real.
 
@@ -104,8 +111,9 @@ def real_to_complex(l):
 
     Examples
     --------
-    >>> real_to_complex(1).round(3)[2]
-    array([ 0.   -0.707j,  0.   +0.j   , -0.707+0.j   ])
+    >>> m_plus_one = real_to_complex(1)[2]  # -(x + iy) / sqrt 2, of y, z, x
+    >>> m_plus_one.real.round(3) + 0.0, m_plus_one.imag.round(3) + 0.0
+    (array([ 0.   ,  0.   , -0.707]), array([-0.707,  0.   ,  0.   ]))
     """
     l = check_degree(l)
     matrix = np.zeros((2 * l + 1, 2 * l + 1), dtype=complex)

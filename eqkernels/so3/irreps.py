@@ -1,13 +1,14 @@
 """Irreducible representations of O(3) and direct sums of them, in e3nn's notation.
 
-``2e`` is the irrep of degree 2 that inversion leaves unchanged, ``1o`` that of polar vectors, ``2x1o+0e`` two vectors and
-a scalar (M. Geiger, T. Smidt, arXiv:2207.09453).
+``2e`` is the irrep of degree 2 that inversion leaves unchanged, ``1o`` that of polar vectors, ``2x1o+0e`` two vectors
+and a scalar (M. Geiger, T. Smidt, arXiv:2207.09453).
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 
@@ -33,8 +34,8 @@ class Irrep:
     p: int
 
     def __post_init__(self):
-        if self.l < 0 or self.p not in (1, -1):
-            raise ValueError(f"an irrep has l >= 0 and p = 1 or -1, got l={self.l}, p={self.p}")
+        if not isinstance(self.l, Integral) or self.l < 0 or self.p not in (1, -1):
+            raise ValueError(f"an irrep has an integer l >= 0 and p = 1 or -1, got l={self.l}, p={self.p}")
 
     @classmethod
     def parse(cls, text):
@@ -186,7 +187,7 @@ class Irreps:
         >>> Irreps("1o+1o+0x2e+0e").simplify()
         Irreps("2x1o+1x0e")
         """
-        terms = []
+        terms: list[tuple[int, Irrep]] = []
         for multiplicity, irrep in self:
             if terms and terms[-1][1] == irrep:
                 terms[-1] = (terms[-1][0] + multiplicity, irrep)
@@ -306,6 +307,6 @@ def _pair(term):
     if isinstance(term, Irrep):
         return 1, term
     multiplicity, irrep = term
-    if not isinstance(multiplicity, int) or multiplicity < 0:
+    if not isinstance(multiplicity, Integral) or isinstance(multiplicity, bool) or multiplicity < 0:
         raise ValueError(f"multiplicity {multiplicity!r} must be a non-negative integer")
-    return multiplicity, Irrep.parse(irrep)
+    return int(multiplicity), Irrep.parse(irrep)

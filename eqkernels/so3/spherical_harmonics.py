@@ -26,7 +26,7 @@ def spherical_harmonics(vectors, l_max, *, out=None):
     Parameters
     ----------
     vectors : array-like of shape (..., 3)
-        Vectors of any length. The zero vector has no direction: its harmonics are 0 for l > 0.
+        Vectors of any length. The zero vector (shorter than 1e-300) has no direction: its harmonics are 0 for l > 0.
     l_max : int
         Highest degree.
     out : ndarray of shape (..., (l_max + 1)**2), default=None
@@ -41,6 +41,8 @@ def spherical_harmonics(vectors, l_max, *, out=None):
     ------
     ValueError
         If the last axis is not 3, a component is not finite, l_max is negative, or ``out`` does not fit.
+    TypeError
+        If l_max is not an integer.
 
     References
     ----------
@@ -82,7 +84,7 @@ def harmonics_prefactors(l_max):
 
 
 def check_degree(l, name="l"):
-    """The degree as an int, or an error that says what is wrong with it."""
+    """Return the degree as an int, or say what is wrong with it."""
     if not isinstance(l, Integral) or isinstance(l, bool):
         raise TypeError(f"{name}={l!r} must be an integer")
     if l < 0:

@@ -10,12 +10,13 @@ as at l = 1, with no angles and no special cases.
 from __future__ import annotations
 
 from functools import lru_cache
+from numbers import Integral
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from eqkernels.so3.irreps import Irrep
-from eqkernels.so3.spherical_harmonics import spherical_harmonics
+from eqkernels.so3.spherical_harmonics import check_degree, spherical_harmonics
 
 _ORTHOGONALITY_TOLERANCE = 1e-6
 
@@ -45,7 +46,11 @@ def wigner_d(irrep, rotation):
     >>> wigner_d("1e", -np.eye(3)).diagonal()  # inversion leaves an axial vector alone
     array([1., 1., 1.])
     """
-    irrep = Irrep(irrep, (-1) ** irrep) if isinstance(irrep, int) else Irrep.parse(irrep)
+    if isinstance(irrep, Integral):
+        l = check_degree(irrep)
+        irrep = Irrep(l, (-1) ** l)
+    else:
+        irrep = Irrep.parse(irrep)
     matrices = rotation.as_matrix() if isinstance(rotation, Rotation) else np.asarray(rotation, dtype=float)
     if matrices.shape[-2:] != (3, 3):
         raise ValueError(f"rotation has shape {matrices.shape}, expected (..., 3, 3)")

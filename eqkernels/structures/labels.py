@@ -67,7 +67,8 @@ def read_labels(y, n_atoms, rank=None):
         raise ValueError("requires y to be passed, but the target y is None")
     ragged = isinstance(y, list | tuple) or getattr(y, "dtype", None) == object
     entries = [_numeric(entry, k) for k, entry in enumerate(y)] if ragged else None
-    length = len(entries) if entries is not None else len(np.atleast_1d(y))
+    values = _numeric(y, None) if entries is None else None
+    length = len(entries) if values is None else len(np.atleast_1d(values))
     if length != n_structures:
         raise ValueError(
             f"y has {length} entries for {n_structures} structures (inconsistent numbers of samples): give one label, "
@@ -75,7 +76,7 @@ def read_labels(y, n_atoms, rank=None):
         )
     if entries is not None and _is_per_atom(entries, n_atoms, rank):
         return _atomic_labels(entries, n_atoms, rank)
-    values = _numeric(y, None) if entries is None else _stacked(entries)
+    values = _stacked(entries) if values is None else values
     if values.ndim == 2 and values.shape[1] == 1:
         message = "A column-vector y was passed when a 1d array was expected: its second axis is dropped"
         warnings.warn(message, DataConversionWarning, stacklevel=2)

@@ -1,0 +1,77 @@
+"""scikit-learn's own estimator checks, which speak in 2-D arrays, on our estimators, which take structures.
+
+An adapter turns each row of their random matrices into a small molecule: one atom for every three numbers, moved from a
+chain by up to a third of the bond, so that different rows are different molecules.
+"""
+
+import numpy as np
+from ase import Atoms
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from eqkernels import SOAP, LambdaSOAP, TensorKernelRidge, TensorRidge
+
+
+def molecules_of_rows(X):
+    n_features = X.shape[1]
+    n_atoms = -(-n_features // 3)
+    moves = np.zeros((len(X), 3 * n_atoms))
+    moves[:, :n_features] = 0.3 * np.tanh(X / 3)
+    chain = 1.2 * np.arange(n_atoms + 1)[:, None] * np.array([1.0, 0.2, 0.4])
+    species = ([8] + [1, 6] * n_atoms)[: n_atoms + 1]
+    frames = []
+    for move in moves.reshape(len(X), n_atoms, 3):
+        frames.append(Atoms(numbers=species, positions=chain + np.vstack([np.zeros(3), move])))
+    return frames
+
+
+class Rows:
+    """The adapter: rows in, everything else as it is."""
+
+    def fit(self, X, y=None, **arguments):
+        return super().fit(molecules_of_rows(validate_data(self, X, dtype=float)), y, **arguments)
+
+    def _rows(self, X):
+        check_is_fitted(self)
+        return molecules_of_rows(validate_data(self, X, dtype=float, reset=False))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        return tags
+
+
+class TransformerOfRows(Rows):
+    def transform(self, X):
+        return super().transform(self._rows(X))
+
+
+class RegressorOfRows(Rows):
+    def predict(self, X):
+        return super().predict(self._rows(X))
+
+
+class SOAPOfRows(TransformerOfRows, SOAP):
+    pass
+
+
+class TensorKernelRidgeOfRows(RegressorOfRows, TensorKernelRidge):
+    pass
+
+
+class TensorRidgeOfRows(RegressorOfRows, TensorRidge):
+    pass
+
+
+SMALL = {"cutoff": 4.0, "n_max": 6, "l_max": 2}
+ESTIMATORS = [
+    SOAPOfRows(**SMALL, aggregate="mean"),
+    TensorKernelRidgeOfRows(alpha=1e-7, features=LambdaSOAP(**SMALL)),
+    TensorRidgeOfRows(alpha=1e-7, features=LambdaSOAP(**SMALL)),
+]
+
+
+# none of the checks is expected to fail
+@parametrize_with_checks(ESTIMATORS)
+def test_scikit_learn_check(estimator, check):
+    check(estimator)
