@@ -296,7 +296,7 @@ def _terms(irreps):
 
 def _parse_term(term):
     multiplicity, separator, irrep = term.strip().rpartition("x")
-    if separator and not multiplicity.strip().isdigit():
+    if separator and not multiplicity.strip().isdecimal():
         raise ValueError(f"{term.strip()!r} is not a term of irreps: write e.g. '2x1o'")
     return (int(multiplicity) if separator else 1), Irrep.parse(irrep)
 

@@ -1,4 +1,6 @@
+import itertools
 import pickle
+from math import factorial
 
 import numpy as np
 import pytest
@@ -79,6 +81,31 @@ def test_projection_and_asymmetry():
     np.testing.assert_allclose(tensor.project(values), symmetric)
     assert tensor.asymmetry(values) == pytest.approx(np.linalg.norm(values - symmetric) / np.linalg.norm(values))
     assert tensor.asymmetry(np.zeros((2, 3, 3))) == 0
+    values[0, 0, 0] = np.nan
+    assert np.isnan(tensor.asymmetry(values))
+
+
+@pytest.mark.parametrize("rank", [2, 3, 4, 5])
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_projection_is_the_mean_over_permutations(rank, sign):
+    """Twin of the fully symmetric and antisymmetric tensors: all permutations, with the parity of each as its sign."""
+    letters = "ijklm"[:rank]
+    swaps = [letters[:k] + letters[k + 1] + letters[k] + letters[k + 2 :] for k in range(rank - 1)]
+    tensor = CartesianTensor("=".join([letters, *(sign + swap for swap in swaps)]))
+    values = np.random.default_rng(rank).normal(size=(3,) * rank)
+    mean = np.zeros_like(values)
+    for permutation in itertools.permutations(range(rank)):
+        parity = np.linalg.det(np.eye(rank)[list(permutation)]) if sign else 1.0
+        mean += parity * values.transpose(permutation) / factorial(rank)
+    if sign and rank > 3:
+        with pytest.raises(ValueError, match="only the zero tensor"):
+            tensor.project(values)
+    else:
+        np.testing.assert_allclose(tensor.project(values), mean, atol=1e-13)
+
+
+def test_axial_index_named_twice_counts_once():
+    assert CartesianTensor("ij", axial="jj").irreps == CartesianTensor("ij", axial="j").irreps
 
 
 def test_in_a_transformed_target_regressor():
@@ -106,7 +133,7 @@ def test_in_a_transformed_target_regressor():
 )
 def test_wrong_formulas(formula, axial, message):
     with pytest.raises(ValueError, match=message):
-        CartesianTensor(formula, axial).change_of_basis
+        _ = CartesianTensor(formula, axial).irreps
 
 
 def test_wrong_shapes():

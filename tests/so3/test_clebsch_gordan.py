@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from eqkernels.so3 import clebsch_gordan, clebsch_gordan_sparse, spherical_harmonics, wigner_d
+from eqkernels.so3 import clebsch_gordan, clebsch_gordan_sparse, real_to_complex, spherical_harmonics, wigner_d
 from eqkernels.testing import random_rotation
 from tests.naive import sphere_quadrature
 
@@ -51,12 +51,41 @@ def test_signs_of_the_simplest():
         np.testing.assert_allclose(clebsch_gordan(l, l, 0)[:, :, 0], np.eye(2 * l + 1) / np.sqrt(2 * l + 1), atol=1e-15)
 
 
+def test_two_vectors_couple_to_their_cross_product():
+    order = [1, 2, 0]  # (x, y, z) to (y, z, x)
+    levi_civita = np.array([[np.cross(a, b) for b in np.eye(3)] for a in np.eye(3)])
+    np.testing.assert_allclose(
+        clebsch_gordan(1, 1, 1), levi_civita[np.ix_(order, order, order)] / np.sqrt(2), atol=1e-15
+    )
+
+
+@pytest.mark.parametrize("degrees", TRIPLES, ids=str)
+def test_signs_of_condon_and_shortley(degrees):
+    """Back in the complex basis <l1 l1 l2 l3-l1|l3 l3> is positive, which fixes the sign of all coefficients."""
+    l1, l2, l3 = degrees
+    u1, u2, u3 = (real_to_complex(l) for l in degrees)
+    back = np.einsum("abc,xa,yb,zc->xyz", clebsch_gordan(*degrees), u1.conj(), u2.conj(), u3, optimize=True)
+    back *= 1j ** ((l1 + l2 - l3) % 4)
+    np.testing.assert_allclose(back.imag, 0, atol=1e-14)
+    assert back[2 * l1, l2 + l3 - l1, 2 * l3].real > 1e-8
+    for m1, m2, m3 in np.argwhere(np.abs(back) > 1e-13):
+        assert (m1 - l1) + (m2 - l2) == m3 - l3
+
+
+def test_degrees_must_be_integers_even_when_cached():
+    clebsch_gordan(1, 1, 1)
+    with pytest.raises(TypeError, match="l1=1.0 must be an integer"):
+        clebsch_gordan(1.0, 1, 1)
+
+
 def test_sparse_form():
     m1, m2, m3, values = clebsch_gordan_sparse(3, 2, 4)
     dense = np.zeros((7, 5, 9))
     dense[m1, m2, m3] = values
     np.testing.assert_array_equal(dense, clebsch_gordan(3, 2, 4))
-    assert np.all(np.diff(m3) >= 0)
+    assert np.all(np.diff((m3 * 7 + m1) * 5 + m2) > 0)
+    assert [array.dtype for array in (m1, m2, m3, values)] == [np.int64] * 3 + [np.float64]
+    assert all(array.flags.c_contiguous and not array.flags.writeable for array in (m1, m2, m3, values))
     assert len(values) < 0.3 * dense.size
 
 

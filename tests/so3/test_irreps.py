@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from eqkernels.so3 import Irrep, Irreps, spherical_harmonics
+from eqkernels.so3 import Irrep, Irreps, clebsch_gordan, spherical_harmonics, wigner_d
 from eqkernels.testing import random_rotation
 
 
@@ -65,12 +65,37 @@ def test_change_to_e3nn_in_the_library_itself():
     np.testing.assert_allclose(spherical_harmonics(vectors, 6) @ irreps.change_to_e3nn().T, theirs, atol=1e-10)
 
 
+def test_rotations_and_couplings_of_e3nn():
+    o3 = pytest.importorskip("e3nn.o3")
+    torch = pytest.importorskip("torch")
+    rotation = -random_rotation(1)
+    for l in range(7):
+        for parity in "eo":
+            change = Irreps(f"{l}{parity}").change_to_e3nn()
+            theirs = o3.Irrep(f"{l}{parity}").D_from_matrix(torch.tensor(rotation)).numpy()
+            ours = change @ wigner_d(f"{l}{parity}", rotation) @ change.T
+            np.testing.assert_allclose(ours, theirs, atol=1e-6)  # torch works in single precision unless told
+    for l1, l2, l3 in [(1, 1, 0), (1, 1, 1), (1, 1, 2), (2, 2, 3), (2, 3, 4), (6, 5, 4)]:
+        changes = [Irreps(f"{l}e").change_to_e3nn() for l in (l1, l2, l3)]
+        theirs = np.sqrt(2 * l3 + 1) * o3.wigner_3j(l1, l2, l3, dtype=torch.float64).numpy()
+        ours = np.einsum("abc,xa,yb,zc->xyz", clebsch_gordan(l1, l2, l3), *changes)
+        np.testing.assert_allclose(ours, theirs, atol=1e-12)
+
+
+def test_multiplicity_from_numpy():
+    irreps = Irreps([(np.int64(2), "1o")])
+    assert repr(irreps) == 'Irreps("2x1o")'
+    assert type(irreps[0][0]) is int
+
+
 def test_change_to_complex_is_unitary():
     u = Irreps("3o+1e").change_to_complex()
     np.testing.assert_allclose(u @ u.conj().T, np.eye(10), atol=1e-14)
 
 
-@pytest.mark.parametrize("bad", ["1", "o", "1x", "ax1o", "-1x2e", "1p", "1o,2e", [(-1, "1o")]])
+@pytest.mark.parametrize(
+    "bad", ["1", "o", "1x", "ax1o", "-1x2e", "1p", "1o,2e", [(-1, "1o")], [(True, "1o")], [(1, (1.5, 1))], "\u00b2x1o"]
+)
 def test_wrong_strings(bad):
     with pytest.raises(ValueError, match="irrep|multiplicity"):
         Irreps(bad)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy.special import sph_harm_y
+from scipy.special import eval_legendre, sph_harm_y
 
 from eqkernels.so3 import real_to_complex, spherical_harmonics
 from tests.naive import sphere_quadrature
@@ -50,8 +50,18 @@ def test_poles(sign):
     np.testing.assert_allclose(near, values, atol=1e-6)
 
 
-def test_zero_vector_has_no_direction():
-    values = spherical_harmonics(np.zeros((2, 3)), 3)
+def test_addition_theorem():
+    a, b = np.random.default_rng(3).normal(size=(2, 50, 3))
+    cosines = np.sum(a * b, axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    products = spherical_harmonics(a, L_MAX) * spherical_harmonics(b, L_MAX)
+    for l in range(L_MAX + 1):
+        expected = (2 * l + 1) / (4 * np.pi) * eval_legendre(l, cosines)
+        np.testing.assert_allclose(products[:, l**2 : (l + 1) ** 2].sum(axis=1), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("length", [0.0, 1e-310])  # the reciprocal of the second overflows
+def test_zero_vector_has_no_direction(length):
+    values = spherical_harmonics(np.full((2, 3), length), 3)
     np.testing.assert_allclose(values[:, 0], 1 / np.sqrt(4 * np.pi))
     assert np.abs(values[:, 1:]).max() == 0
 

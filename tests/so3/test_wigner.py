@@ -39,7 +39,17 @@ def test_batches_and_scipy_rotations():
     np.testing.assert_allclose(batch[1, 0], wigner_d(3, rotations[3]))
 
 
+def test_degree_from_numpy():
+    np.testing.assert_array_equal(wigner_d(np.int64(3), -np.eye(3)), wigner_d("3o", -np.eye(3)))
+
+
 def test_wrong_input():
+    with pytest.raises(TypeError, match="l=True must be an integer"):
+        wigner_d(True, np.eye(3))
+    with pytest.raises(ValueError, match="l=-1 must not be negative"):
+        wigner_d(-1, np.eye(3))
+    with pytest.raises(ValueError, match="not orthogonal"):
+        wigner_d(1, np.full((3, 3), np.nan))
     with pytest.raises(ValueError, match="not orthogonal: R R\\^T deviates from 1 by"):
         wigner_d(1, 1.1 * np.eye(3))
     with pytest.raises(ValueError, match="expected \\(..., 3, 3\\)"):
