@@ -147,10 +147,9 @@ class _Environments:
         self.features = features
         self.block = features.blocks[irrep]
         self.counts = np.diff(features.offsets)
-        n_rows = len(features.species)
-        self.scale = environment_scale(features, irrep) if normalize else np.ones(n_rows)
+        self.scale = environment_scale(features, irrep, normalize)
         if needs_scalars:
-            self.scalar_scale = environment_scale(features, "0e") if normalize else np.ones(n_rows)
+            self.scalar_scale = environment_scale(features, "0e", normalize)
 
     def chunks(self, species):
         rows = np.flatnonzero(self.features.species == species)
@@ -164,22 +163,27 @@ class _Environments:
         return self.features.blocks["0e"][rows, 0]
 
 
-def environment_scale(features, irrep):
+def environment_scale(features, irrep, normalize=True):
     """Factors 1 / N_i that normalize each environment; 0 where its block vanishes by symmetry.
 
     Parameters
     ----------
     features : EquivariantFeatures
-        With the block ``irrep`` and the block ``"0e"``.
+        With the block ``irrep`` and, to normalize, the block ``"0e"``.
     irrep : str
+    normalize : {True, "invariant", False}, default=True
+        As in :class:`CovariantKernel`.
 
     Returns
     -------
     ndarray of shape (n_centers,)
     """
+    if normalize is False:
+        return np.ones(len(features.species))
     scalars = features.blocks["0e"][:, 0]
     reference = np.einsum("if,if->i", scalars, scalars)
-    squares = reference if irrep == "0e" else _frobenius_norms(features.blocks[irrep])
+    own = irrep != "0e" and normalize is True
+    squares = _frobenius_norms(features.blocks[irrep]) if own else reference
     present = squares > _VANISHING**2 * reference
     return np.where(present, 1.0 / np.sqrt(np.where(present, squares, 1.0)), 0.0)
 

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -65,16 +67,18 @@ def test_change_to_e3nn_in_the_library_itself():
     np.testing.assert_allclose(spherical_harmonics(vectors, 6) @ irreps.change_to_e3nn().T, theirs, atol=1e-10)
 
 
-def test_rotations_and_couplings_of_e3nn():
+def test_rotations_and_couplings_of_e3nn(request):
     o3 = pytest.importorskip("e3nn.o3")
     torch = pytest.importorskip("torch")
+    request.addfinalizer(partial(torch.set_default_dtype, torch.get_default_dtype()))
+    torch.set_default_dtype(torch.float64)  # or e3nn computes its D matrices in single precision
     rotation = -random_rotation(1)
     for l in range(7):
         for parity in "eo":
             change = Irreps(f"{l}{parity}").change_to_e3nn()
             theirs = o3.Irrep(f"{l}{parity}").D_from_matrix(torch.tensor(rotation)).numpy()
             ours = change @ wigner_d(f"{l}{parity}", rotation) @ change.T
-            np.testing.assert_allclose(ours, theirs, atol=1e-6)  # torch works in single precision unless told
+            np.testing.assert_allclose(ours, theirs, atol=1e-12)
     for l1, l2, l3 in [(1, 1, 0), (1, 1, 1), (1, 1, 2), (2, 2, 3), (2, 3, 4), (6, 5, 4)]:
         changes = [Irreps(f"{l}e").change_to_e3nn() for l in (l1, l2, l3)]
         theirs = np.sqrt(2 * l3 + 1) * o3.wigner_3j(l1, l2, l3, dtype=torch.float64).numpy()
