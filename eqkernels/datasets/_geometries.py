@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from ase import Atoms
@@ -52,12 +53,14 @@ ORGANIC_MOLECULES = {  # the name in ASE's G2 collection, which gives the starti
 }
 ORGANIC_TEMPERATURES = (300.0, 1500.0)  # K, drawn uniformly
 TEMPERATURE = 600.0  # K, of the other sets
-MAX_STRAIN = 4.4  # eV above the minimum: more than this is a broken molecule
+MAX_STRAIN = 3.0  # eV above the minimum: more than this is a broken molecule
 MIN_FREQUENCY = 200.0  # cm^-1; softer modes are sampled as if this hard, for they are not harmonic
-MIN_BOND_FRACTION = 0.6  # of the sum of covalent radii: closer atoms are rejected
+MIN_DISTANCE = 0.6  # of the sum of covalent radii: closer atoms are rejected
+MAX_BOND = 1.25  # of the sum of covalent radii: closer atoms are bonded
+MAX_STRETCH = 0.2  # of a bond; normal modes turn methyl groups along straight lines, which stretches their bonds
 CLUSTER_SIZES = {"water monomer": 1, "water dimer": 2, "water trimer": 3}
 CLUSTER_DISTANCES = (2.5, 5.0)  # Angstrom between the oxygen atoms of a molecule and the one it was placed next to
-CLUSTER_TEMPERATURE = 1500.0  # K, of the Metropolis criterion that favours bound clusters
+CLUSTER_TEMPERATURE = 1500.0  # K, of the Metropolis criterion that prefers attractive clusters
 MIN_CONTACT = 1.6  # Angstrom between atoms of different molecules
 MAX_REPULSION = 0.22  # eV
 HESSIAN_STEP = 2.5e-3  # Angstrom
@@ -81,18 +84,12 @@ def small_organics(n_each):
     for index, name in enumerate(ORGANIC_MOLECULES):
         rng = np.random.default_rng([SEED, 0, index])
         modes = NormalModes.of(ORGANIC_MOLECULES[name])
-
-        def sample(rng=rng, modes=modes):
-            positions = modes.sample(rng, rng.uniform(*ORGANIC_TEMPERATURES))
-            bonded = modes.keeps_its_bonds(positions)
-            return positions if bonded and modes.strain(positions) <= MAX_STRAIN else None
-
-        groups.append(_sampled_frames(name, modes.numbers, sample, n_each, rng))
+        groups.append(_sampled_frames(name, modes.numbers, partial(_distorted, rng, modes), n_each, rng))
     return _interleave(groups)
 
 
 def water_clusters(n_each):
-    """Water monomers, dimers and trimers, not at their minima but mostly bound.
+    """Water monomers, dimers and trimers at random distances and orientations, the attractive ones preferred.
 
     Parameters
     ----------
@@ -108,7 +105,7 @@ def water_clusters(n_each):
     for name, size in CLUSTER_SIZES.items():
         rng = np.random.default_rng([SEED, 1, size])
         numbers = np.tile(modes.numbers, size)
-        groups.append(_sampled_frames(name, numbers, lambda: _water_cluster(rng, modes, size), n_each[name], rng))  # noqa: B023
+        groups.append(_sampled_frames(name, numbers, partial(_water_cluster, rng, modes, size), n_each[name], rng))
     return _interleave(groups)
 
 
@@ -129,14 +126,8 @@ def chiral_molecules(n_each):
     for index, (name, count) in enumerate(n_each.items()):
         rng = np.random.default_rng([SEED, 2, index])
         modes = NormalModes.of(ORGANIC_MOLECULES[name])
-
-        def sample(name=name, rng=rng, modes=modes):
-            positions = modes.sample(rng, TEMPERATURE)
-            if name == "hydrogen peroxide":
-                positions = _twisted_peroxide(modes.numbers, positions, rng.uniform(0, 2 * np.pi))
-            return positions if modes.keeps_its_bonds(positions) else None
-
-        groups.append(_sampled_frames(name, modes.numbers, sample, count, rng))
+        sample = _twisted_peroxide if name == "hydrogen peroxide" else _distorted_little
+        groups.append(_sampled_frames(name, modes.numbers, partial(sample, rng, modes), count, rng))
     return _interleave(groups)
 
 
@@ -195,11 +186,14 @@ class NormalModes:
         return xtb_energy_and_gradient(self.numbers, positions)[0] - self.energy
 
     def keeps_its_bonds(self, positions):
-        """Whether no two atoms are much closer than a bond."""
+        """Whether all bonds are about as long as at the minimum, and no other atoms are as close."""
         first, second = np.triu_indices(len(positions), k=1)
-        radii = covalent_radii[self.numbers]
+        radii = covalent_radii[self.numbers[first]] + covalent_radii[self.numbers[second]]
+        at_minimum = np.linalg.norm(self.minimum[first] - self.minimum[second], axis=1)
         distances = np.linalg.norm(positions[first] - positions[second], axis=1)
-        return bool(np.all(distances > MIN_BOND_FRACTION * (radii[first] + radii[second])))
+        bonded = at_minimum < MAX_BOND * radii
+        stretch = np.abs(distances / at_minimum - 1)[bonded]
+        return bool(np.all(distances > MIN_DISTANCE * radii) and np.all(stretch < MAX_STRETCH))
 
 
 def _relax(numbers, positions):
@@ -241,8 +235,32 @@ def _sampled_frames(name, numbers, sample, count, rng):
 
 def _interleave(groups):
     """Order in which each beginning of the list has the molecules in the proportions of the whole."""
-    keyed = [((k + 0.5) / len(group), index, frame) for index, group in enumerate(groups) for k, frame in enumerate(group)]
+    keyed = [
+        ((k + 0.5) / len(group), index, frame) for index, group in enumerate(groups) for k, frame in enumerate(group)
+    ]
     return [frame for _, _, frame in sorted(keyed, key=lambda entry: entry[:2])]
+
+
+def _distorted(rng, modes):
+    positions = modes.sample(rng, rng.uniform(*ORGANIC_TEMPERATURES))
+    return positions if modes.keeps_its_bonds(positions) and modes.strain(positions) <= MAX_STRAIN else None
+
+
+def _distorted_little(rng, modes):
+    positions = modes.sample(rng, TEMPERATURE)
+    return positions if modes.keeps_its_bonds(positions) else None
+
+
+def _twisted_peroxide(rng, modes):
+    """Distort hydrogen peroxide and turn one O-H bond about the O-O axis."""
+    positions, angle = modes.sample(rng, TEMPERATURE), rng.uniform(0, 2 * np.pi)
+    first, second = np.flatnonzero(modes.numbers == 8)
+    hydrogens = np.flatnonzero(modes.numbers == 1)
+    moved = hydrogens[np.argmin(np.linalg.norm(positions[hydrogens] - positions[second], axis=1))]
+    axis = positions[second] - positions[first]
+    turn = Rotation.from_rotvec(angle * axis / np.linalg.norm(axis))
+    positions[moved] = positions[second] + turn.apply(positions[moved] - positions[second])
+    return positions if modes.keeps_its_bonds(positions) else None
 
 
 def _water_cluster(rng, modes, size):
@@ -265,15 +283,3 @@ def _water_cluster(rng, modes, size):
     binding = energy - sum(xtb_energy_and_gradient(modes.numbers, monomer)[0] for monomer in monomers)
     accepted = rng.random() <= np.exp(-binding / (kB * CLUSTER_TEMPERATURE)) and binding <= MAX_REPULSION
     return cluster if accepted else None
-
-
-def _twisted_peroxide(numbers, positions, angle):
-    """Turn one O-H bond of hydrogen peroxide about the O-O axis."""
-    first, second = np.flatnonzero(numbers == 8)
-    hydrogens = np.flatnonzero(numbers == 1)
-    moved = hydrogens[np.argmin(np.linalg.norm(positions[hydrogens] - positions[second], axis=1))]
-    axis = positions[second] - positions[first]
-    turn = Rotation.from_rotvec(angle * axis / np.linalg.norm(axis))
-    twisted = positions.copy()
-    twisted[moved] = positions[second] + turn.apply(positions[moved] - positions[second])
-    return twisted

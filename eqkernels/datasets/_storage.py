@@ -67,9 +67,9 @@ PROPERTIES = {
     ),
     "gprime": Property(
         "ij",
-        "atomic units of G' / omega",
-        "static limit of the electric-magnetic dipole polarizability G'_ij / omega = -2 sum_n Im(<0|mu_i|n><n|m_j|0>) / "
-        "omega_n^2: i electric and polar, j magnetic and axial; about the centre of nuclear charge; its trace is a "
+        "e^2 a0^3 / hartree",
+        "static limit of the electric-magnetic dipole polarizability, G'_ij / omega = -2 sum_n Im(<0|mu_i|n><n|m_j|0>) "
+        "/ omega_n^2, i electric and polar, j magnetic and axial; about the centre of nuclear charge; its trace is a "
         "pseudoscalar",
         axial="j",
     ),
@@ -117,7 +117,9 @@ def independent_components(tensors, rank):
     >>> independent_components(np.arange(9).reshape(1, 3, 3), 2)
     array([[0, 1, 2, 4, 5, 8]])
     """
-    return np.stack([tensors[(slice(None), *index)] for index in combinations_with_replacement(range(3), rank)], axis=-1)
+    return np.stack(
+        [tensors[(slice(None), *index)] for index in combinations_with_replacement(range(3), rank)], axis=-1
+    )
 
 
 def full_tensors(components, rank):

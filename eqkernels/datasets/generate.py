@@ -9,6 +9,7 @@ belong to the geometries that are stored with them.
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from pathlib import Path
 
@@ -22,8 +23,18 @@ GEOMETRIES_PER_CHIRAL_MOLECULE = {"hydrogen peroxide": 250, "hydrazine": 50, "me
 
 
 def make_geometries(work, names):
-    """Sample the structures of each set and store them as ``geometries.npz`` in its folder."""
+    """Sample the structures of each set and store them as ``geometries.npz`` in its folder.
+
+    Raises
+    ------
+    FileExistsError
+        If a folder has labels, which would belong to other geometries.
+    """
     from eqkernels.datasets import _geometries
+
+    for name in names:
+        if any((work / name).glob("[0-9]*.npz")):
+            raise FileExistsError(f"{work / name} has labels of earlier geometries; remove it or give another --work")
 
     makers = {
         "small_organics": lambda: _geometries.small_organics(GEOMETRIES_PER_ORGANIC_MOLECULE),
@@ -94,8 +105,8 @@ def _label_file(work, name, index):
 
 
 def _write_at_once(file, arrays):
-    """Write under another name first, so that an interrupted run leaves no half file."""
-    unfinished = file.with_suffix(".unfinished")
+    """Write under another name first, so that no process finds half a file."""
+    unfinished = file.with_suffix(f".unfinished{os.getpid()}")
     with unfinished.open("wb") as stream:
         np.savez(stream, **arrays)
     unfinished.rename(file)
@@ -109,7 +120,7 @@ def pack(work, names, destination):
     dict of str to str
         The structures left out, by file.
     """
-    missing = {}
+    missing: dict[str, str] = {}
     for name in names:
         molecules, numbers, positions = read_geometries(work / name)
         files = [_label_file(work, name, index) for index in range(len(molecules))]
@@ -138,7 +149,9 @@ def main(arguments=None):
     parser.add_argument("--set", dest="names", action="append", choices=list(SET_PROPERTIES), help="default: all")
     parser.add_argument("--work", type=Path, default=Path("dataset_work"), help="work directory")
     parser.add_argument("--part", default="0/1", metavar="k/n", help="labels: every n-th structure, starting at k")
-    parser.add_argument("--destination", type=Path, default=Path(__file__).parent, help="pack: folder of the data files")
+    parser.add_argument(
+        "--destination", type=Path, default=Path(__file__).parent, help="pack: folder of the data files"
+    )
     options = parser.parse_args(arguments)
     names = options.names or list(SET_PROPERTIES)
     problems = {}

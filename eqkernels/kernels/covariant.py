@@ -5,11 +5,15 @@ The kernel of two environments of the same central species is the (2 lambda + 1)
 .. math::
     k^\lambda_{\mu\mu'}(i, j) = \frac{\mathbf p_i^{\lambda\mu} \cdot \mathbf p_j^{\lambda\mu'}}{N_i N_j}
     \left[ \frac{\mathbf p_i \cdot \mathbf p_j}{|\mathbf p_i| |\mathbf p_j|} \right]^{\zeta - 1} ,
-    \quad N_i^2 = \Big\| \mathbf p_i^{\lambda\mu} \cdot \mathbf p_i^{\lambda\mu'} \Big\|_F ,
 
-with p the invariant power spectrum; the kernel of two structures is the sum or mean over their
-environments (Grisafi et al., Phys. Rev. Lett. 120, 036002 (2018), eq. 3 to 9). It turns with its structures:
+with p the invariant power spectrum; the kernel of two structures is the sum or mean over their environments (Grisafi et
+al., Phys. Rev. Lett. 120, 036002 (2018), eq. 3 to 9). It turns with its structures:
 :math:`k(\hat R A, \hat S B) = D(\hat R)\, k(A, B)\, D(\hat S)^T`.
+
+The norm N may be that of the block itself, :math:`N_i^2 = \| \mathbf p_i^{\lambda} \cdot \mathbf p_i^{\lambda} \|_F`, as in that
+paper, or that of the invariant features, :math:`N_i = |\mathbf p_i|`. The first gives every environment the same
+weight, however little it departs from a symmetric one, and jumps where the block vanishes; the second keeps the size of
+the departure, which is what a dipole or an anisotropy is about.
 """
 
 from __future__ import annotations
@@ -40,8 +44,10 @@ class CovariantKernel(TensorKernel):
     zeta : float, default=2
         Degree. 1 is linear in the features; 2 and more multiply the equivariant kernel by powers of the
         invariant one, which makes the model non-linear. At least 1.
-    normalize : bool, default=True
-        Whether every environment has a kernel of unit Frobenius norm with itself.
+    normalize : {"invariant", True, False}, default="invariant"
+        ``"invariant"``: divide the features of an environment by the norm of its power spectrum, for all irreps alike.
+        True: divide each block by its own norm, so that the kernel of an environment with itself has unit
+        Frobenius norm for every irrep (Grisafi 2018, TENSOAP). False: use the features as they are.
     aggregate : {"sum", "mean"}, default="sum"
         Sum over environments, for properties that grow with the structure, or mean, for those that do not.
 
@@ -54,7 +60,7 @@ class CovariantKernel(TensorKernel):
     (2, 2, 3, 3)
     """
 
-    def __init__(self, zeta=2, normalize=True, aggregate="sum"):
+    def __init__(self, zeta=2, normalize="invariant", aggregate="sum"):
         self.zeta = zeta
         self.normalize = normalize
         self.aggregate = aggregate
@@ -100,6 +106,7 @@ class CovariantKernel(TensorKernel):
             raise ValueError(f"zeta={self.zeta!r} must be a number, at least 1")
         if self.aggregate not in ("sum", "mean"):
             raise ValueError(f"aggregate={self.aggregate!r} must be 'sum' or 'mean'")
+        check_normalize(self.normalize)
         needed = {irrep, "0e"} if self._needs_scalars or self.normalize else {irrep}
         for name, features in (("X", X), ("Y", X if Y is None else Y)):
             if not isinstance(features, EquivariantFeatures):
@@ -163,7 +170,13 @@ class _Environments:
         return self.features.blocks["0e"][rows, 0]
 
 
-def environment_scale(features, irrep, normalize=True):
+def check_normalize(normalize):
+    """Refuse a value that is none of the choices."""
+    if not (normalize is True or normalize is False or (isinstance(normalize, str) and normalize == "invariant")):
+        raise ValueError(f"normalize={normalize!r} must be 'invariant', True or False")
+
+
+def environment_scale(features, irrep, normalize):
     """Factors 1 / N_i that normalize each environment; 0 where its block vanishes by symmetry.
 
     Parameters
@@ -171,7 +184,7 @@ def environment_scale(features, irrep, normalize=True):
     features : EquivariantFeatures
         With the block ``irrep`` and, to normalize, the block ``"0e"``.
     irrep : str
-    normalize : {True, "invariant", False}, default=True
+    normalize : {"invariant", True, False}
         As in :class:`CovariantKernel`.
 
     Returns

@@ -28,7 +28,8 @@ class TensorKernelRidge(TensorRegressor):
     ----------
     alpha : float, array-like of shape (n_irreps,) or dict of str to float, default=1e-6
         Regularization: larger trusts the data less. One value for all irreps of the target, or one for each, in their
-        order or by name, e.g. ``{"0e": 1e-8, "2e": 1e-6}``. The kernel of an environment with itself is 1.
+        order or by name, e.g. ``{"0e": 1e-8, "2e": 1e-6}``. Compare it with the kernel of an environment with itself,
+        which is 1 for scalars.
     kernel : TensorKernel or "precomputed", default=None
         Covariant kernel; None: ``CovariantKernel()``. With ``"precomputed"``, X is a :class:`KernelBlocks`
         or, for a target of one irrep, an array (n, m, 2 lambda + 1, 2 lambda + 1): one kernel serves all alphas.

@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.linear_model import Ridge
 
 from eqkernels.descriptors.features import aggregate_rows
-from eqkernels.kernels.covariant import environment_scale
+from eqkernels.kernels.covariant import check_normalize, environment_scale
 from eqkernels.regression.base import TensorRegressor
 
 
@@ -26,8 +26,8 @@ class TensorRidge(TensorRegressor):
     ----------
     alpha : float, array-like of shape (n_irreps,) or dict of str to float, default=1e-6
         Regularization, as in :class:`TensorKernelRidge`.
-    normalize : bool, default=True
-        Whether the features of every environment are scaled to unit norm.
+    normalize : {"invariant", True, False}, default="invariant"
+        How the features of every environment are scaled, as in :class:`CovariantKernel`.
     aggregate : {"sum", "mean"}, default="sum"
         Sum over environments, for properties that grow with the structure, or mean, for those that do not.
     features : transformer, default=None
@@ -58,7 +58,7 @@ class TensorRidge(TensorRegressor):
     """
 
     def __init__(
-        self, alpha=1e-6, normalize=True, aggregate="sum", features=None, target=None, baseline="composition"
+        self, alpha=1e-6, normalize="invariant", aggregate="sum", features=None, target=None, baseline="composition"
     ):
         self.alpha = alpha
         self.normalize = normalize
@@ -74,6 +74,7 @@ class TensorRidge(TensorRegressor):
         super()._check_parameters()
         if self.aggregate not in ("sum", "mean"):
             raise ValueError(f"aggregate={self.aggregate!r} must be 'sum' or 'mean'")
+        check_normalize(self.normalize)
 
     def _fit_irreps(self, features, blocks, weight):
         self.species_ = np.unique(features.species)
@@ -95,10 +96,11 @@ class TensorRidge(TensorRegressor):
 
     def _design(self, features, irrep):
         """Aggregated features, one set of columns for each central species: (n, 2 lambda + 1, n_species n_features)."""
-        if irrep not in features.blocks:
-            raise ValueError(f"the features have no block {irrep}, only {', '.join(features.blocks)}")
+        missing = {irrep, "0e"} - set(features.blocks) if self.normalize else {irrep} - set(features.blocks)
+        if missing:
+            raise ValueError(f"the features have no block {', '.join(missing)}, only {', '.join(features.blocks)}")
         block = features.blocks[irrep]
-        scale = environment_scale(features, irrep) if self.normalize else np.ones(len(block))
+        scale = environment_scale(features, irrep, self.normalize)
         if self.aggregate == "mean":
             scale = scale / np.diff(features.offsets)[features.structures]
         design = np.empty((len(features), block.shape[1], len(self.species_), block.shape[2]))

@@ -21,9 +21,12 @@ def naive_kernel(X, Y, irrep, zeta, normalize, aggregate):
             p, q = X.blocks[irrep][i], Y.blocks[irrep][j]
             p0, q0 = X.blocks["0e"][i, 0], Y.blocks["0e"][j, 0]
             covariant, invariant = p @ q.T, p0 @ q0
-            if normalize:
+            if normalize == "invariant":
+                covariant = covariant / (np.linalg.norm(p0) * np.linalg.norm(q0))
+            elif normalize:
                 norms = np.linalg.norm(p @ p.T), np.linalg.norm(q @ q.T)
                 covariant = covariant / np.sqrt(norms[0] * norms[1]) if min(norms) > 1e-20 else 0 * covariant
+            if normalize:
                 invariant = invariant / (np.linalg.norm(p0) * np.linalg.norm(q0))
             out[a, b] += covariant * invariant ** (zeta - 1)
     if aggregate == "mean":
@@ -32,7 +35,7 @@ def naive_kernel(X, Y, irrep, zeta, normalize, aggregate):
 
 
 @pytest.mark.parametrize("zeta", [1, 2, 2.5])
-@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("normalize", ["invariant", True, False])
 @pytest.mark.parametrize("aggregate", ["sum", "mean"])
 def test_equals_the_printed_formula(frames, zeta, normalize, aggregate, monkeypatch):
     features = LambdaSOAP(**DESCRIPTOR).fit_transform(frames)
@@ -61,7 +64,7 @@ def test_turns_with_both_structures(frames):
 def test_an_environment_with_itself_has_unit_norm(molecules):
     features = LambdaSOAP(**DESCRIPTOR).fit_transform(molecules).split_centers()
     for irrep in features.blocks:
-        kernel = CovariantKernel(zeta=3)(features, irrep=irrep)
+        kernel = CovariantKernel(zeta=3, normalize=True)(features, irrep=irrep)
         norms = np.linalg.norm(kernel[np.arange(len(features)), np.arange(len(features))], axis=(1, 2))
         vanishing = norms == 0  # lone atoms have no equivariant part
         np.testing.assert_allclose(norms[~vanishing], 1.0, rtol=1e-12)
@@ -121,6 +124,8 @@ def test_wrong_input(molecules):
         CovariantKernel()(molecules, irrep="1o")
     with pytest.raises(ValueError, match="zeta=0.5"):
         CovariantKernel(zeta=0.5)(features, irrep="1o")
+    with pytest.raises(ValueError, match="normalize=2 must be"):
+        CovariantKernel(normalize=2)(features, irrep="1o")
     with pytest.raises(ValueError, match="aggregate='median'"):
         CovariantKernel(aggregate="median")(features, irrep="1o")
     others = LambdaSOAP(4.0, 3, 2, irreps="0e+1o").fit_transform(molecules)
@@ -143,5 +148,5 @@ def test_features_of_a_user():
     random = np.random.default_rng(0)
     blocks = {"0e": random.normal(size=(4, 1, 5)), "2o": random.normal(size=(4, 5, 7))}
     features = EquivariantFeatures(blocks, [1, 1, 8, 1], [0, 0, 1, 2], [0, 1, 0, 0], [2, 1, 1])
-    expected = naive_kernel(features, features, "2o", 1, True, "sum")
+    expected = naive_kernel(features, features, "2o", 1, "invariant", "sum")
     np.testing.assert_allclose(CovariantKernel(zeta=1)(features, irrep="2o"), expected, atol=1e-13)
