@@ -1,8 +1,8 @@
 r"""Errors of tensors that do not depend on the frame of the laboratory, and scorers of them.
 
-All are built from the Frobenius norm, which no rotation changes; scikit-learn's metrics, applied to flattened components,
-do change (their R2 averages over components, their MAE is a sum of moduli). Irreps split the squared error exactly:
-:math:`\|\Delta\|_F^2 = \sum_\lambda \|\Delta^\lambda\|^2`.
+All are built from the Frobenius norm, which no rotation changes; scikit-learn's metrics, applied to flattened
+components, do change (their R2 averages over components, their MAE is a sum of moduli). Irreps split the squared error
+exactly: :math:`\|\Delta\|_F^2 = \sum_\lambda \|\Delta^\lambda\|^2`.
 
 Labels are arrays (n, 3, ..., 3), or lists of one array (n_atoms, 3, ..., 3) for each structure, in which rows that are
 NaN in ``y_true`` are left out.

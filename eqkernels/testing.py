@@ -1,7 +1,7 @@
 """Checks of symmetry for any model: ours, and those of users.
 
-A function of structures is equivariant when turning, mirroring, moving or relabelling a structure changes its value in the
-one way that its type prescribes, to rounding.
+A function of structures is equivariant when turning, mirroring, moving or relabelling a structure changes its value
+in the one way that its type prescribes, to rounding.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def assert_equivariant(model, frames, target=None, *, n_transformations=3, toler
     """
     frames = list(frames)
     function = getattr(model, "predict", None) or getattr(model, "transform", None) or model
-    random = np.random.RandomState(random_state) if not isinstance(random_state, np.random.RandomState) else random_state
+    random = (
+        np.random.RandomState(random_state) if not isinstance(random_state, np.random.RandomState) else random_state
+    )
     reference = function(frames)
     for k in range(n_transformations):
         rotation = random_rotation(random) * (-1) ** k
@@ -139,7 +141,9 @@ def _permuted(value, orders):
     if isinstance(value, EquivariantFeatures):
         rows = []
         for k, order in enumerate(orders):
-            row_of_atom = dict(zip(value.atoms[value.structures == k], np.flatnonzero(value.structures == k), strict=True))
+            row_of_atom = dict(
+                zip(value.atoms[value.structures == k], np.flatnonzero(value.structures == k), strict=True)
+            )
             rows += [row_of_atom[atom] for atom in order if atom in row_of_atom]
         blocks = {key: block[rows] for key, block in value.blocks.items()}
         return EquivariantFeatures(blocks, value.species[rows], value.structures, value.atoms, value.n_atoms)

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-_options = {"cache": True, "nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}}
+_options: dict = {"cache": True, "nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}}
 
 
 @njit(**_options)

@@ -48,7 +48,7 @@ PARAMETERS = """cutoff : float, default=5.0
         If positive, long work reports its progress on standard error."""
 
 
-class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Base class: subclasses list the parameters in ``__init__`` and implement ``transform``."""
 
     def fit(self, X, y=None):
@@ -83,7 +83,8 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         given = getattr(self, name)
         if given is None:
             return np.array(seen)
-        return np.unique([species_number(one, name) for one in ([given] if isinstance(given, str | int) else given)])
+        given = [given] if isinstance(given, str | int) else given
+        return np.unique([species_number(one, name) for one in given])
 
     def _check_parameters(self):
         problems = [*self._number_problems(), *self._choice_problems()]
@@ -128,8 +129,8 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         known = ", ".join(chemical_symbols[number] for number in self.known_species_)
         where = f"structure {batch.structure_of_atom[atoms[0]]}, atom {batch.atom_in_structure[atoms[0]]}"
         return (
-            f"species {names} (first in {where}) was not seen at fit, which saw {known}: fit on structures that contain "
-            "it, declare it with neighbor_species, or set handle_unknown='ignore' to leave such atoms out"
+            f"species {names} (first in {where}) was not seen at fit, which saw {known}: fit on structures that "
+            "contain it, declare it with neighbor_species, or set handle_unknown='ignore' to leave such atoms out"
         )
 
     def _expansion(self):

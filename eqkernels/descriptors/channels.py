@@ -11,10 +11,10 @@ once: l < l' with all q, q', and l = l' with q <= q' for even lambda or q < q' f
 
 Two factors make no pseudoscalar. The block 0o couples three,
 
-.. math:: t_{q l, q' l', q'' l''} = \sum_{m m' m''} \langle l m\, l' m' | l'' m'' \rangle\, c_{qlm} c_{q'l'm'} c_{q''l''m''}
-          \quad (l \le l' \le l'',\ l + l' + l''\ \text{odd}) ,
+.. math:: t_{q l, q' l', q'' l''} = \sum_{m m' m''} \frac{\langle l m\, l' m' | l'' m'' \rangle}{\sqrt{2 l'' + 1}}\,
+          c_{qlm}\, c_{q'l'm'}\, c_{q''l''m''} \quad (l \le l' \le l'',\ l + l' + l''\ \text{odd}) ,
 
-kept once for each unordered triple (weight :math:`\sqrt 6`), triples that vanish by antisymmetry left out.
+kept once for each unordered triple with the weight :math:`\sqrt 6`; triples that vanish by antisymmetry are left out.
 
 References
 ----------
@@ -68,7 +68,7 @@ def triple_channels(n_channels, l1, l2, l3):
 
 
 def n_features(l_max, n_channels, irrep):
-    """Number of features of a block."""
+    """Count the features of a block."""
     if str(irrep) == "0o":
         full, half = n_channels**3, n_channels * (n_channels - 1) // 2
         third = half * (n_channels - 2) // 3
@@ -95,8 +95,7 @@ def feature_labels(l_max, n_max, species, irrep):
         n_factors = 3
     else:
         groups = [
-            (degrees, pair_channels(n_channels, *degrees, irrep.l))
-            for degrees in degree_pairs(l_max, irrep.l, irrep.p)
+            (degrees, pair_channels(n_channels, *degrees, irrep.l)) for degrees in degree_pairs(l_max, irrep.l, irrep.p)
         ]
         n_factors = 2
     names = [(f"{what}_{k + 1}", np.int64) for k in range(n_factors) for what in ("species", "n", "l")]

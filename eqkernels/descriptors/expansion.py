@@ -6,7 +6,7 @@ from eqkernels.descriptors.base import PARAMETERS, DensityTransformer, allocate
 from eqkernels.descriptors.features import EquivariantFeatures
 
 
-class SphericalExpansion(DensityTransformer, auto_wrap_output_keys=None):
+class SphericalExpansion(DensityTransformer, auto_wrap_output_keys=None):  # type: ignore[call-arg]  # noqa: D101
     __doc__ = rf"""Coefficients of the atomic density in radial functions and spherical harmonics.
 
     Block l holds :math:`c^i_{{anlm}}` (see :mod:`eqkernels.descriptors.density`) with m along its second axis and the

@@ -141,14 +141,14 @@ class EquivariantFeatures:
         return aggregate_rows(self.blocks["0e"][:, 0], self.offsets, aggregate)
 
     def composition(self, species):
-        """Number of centers of each of the species in every structure, shape (n_structures, n_species)."""
+        """Count the centers of each of the species in every structure, shape (n_structures, n_species)."""
         counts = np.zeros((len(self), len(species)))
         for column, number in enumerate(species):
             counts[:, column] = np.bincount(self.structures[self.species == number], minlength=len(self))
         return counts
 
     def split_centers(self, rows=None):
-        """The same features with every center, or each of the given rows, as a structure of its own."""
+        """Make every center, or each of the given rows, a structure of its own."""
         rows = np.arange(len(self.species)) if rows is None else rows
         return self._rows(rows, np.arange(len(rows)), np.ones(len(rows), dtype=np.int64))
 

@@ -8,7 +8,7 @@ from eqkernels.descriptors.base import PARAMETERS, allocate
 from eqkernels.descriptors.channels import feature_labels, n_features
 from eqkernels.descriptors.expansion import SphericalExpansion, row_features
 from eqkernels.descriptors.products import fill_block
-from eqkernels.so3 import CartesianTensor, Irrep, Irreps
+from eqkernels.so3 import CartesianTensor, Irreps
 from eqkernels.so3.inference import infer_formula
 from eqkernels.structures import StructureBatch, read_labels
 
@@ -17,10 +17,11 @@ _DEFAULT_IRREPS = "0e+1o+2e"
 _LAMBDA_LIMIT = 6
 
 
-class LambdaSOAP(SphericalExpansion, auto_wrap_output_keys=None):
+class LambdaSOAP(SphericalExpansion, auto_wrap_output_keys=None):  # type: ignore[call-arg]  # noqa: D101
     __doc__ = rf"""Symmetry-adapted generalization of SOAP: features for tensors of any irrep.
 
-    .. math:: p^{{\lambda\mu}}_{{q l, q' l'}} = \sum_{{mm'}} \langle l m\, l' m' | \lambda\mu \rangle\, c_{{qlm}}\, c_{{q'l'm'}},
+    .. math:: p^{{\lambda\mu}}_{{q l, q' l'}} =
+              \sum_{{mm'}} \langle l m\, l' m' | \lambda\mu \rangle\, c_{{qlm}}\, c_{{q'l'm'}},
               \quad \text{{parity}}\ (-1)^{{l + l'}},\ q = (a, n) .
 
     Each unordered pair of factors is kept once with the weight that leaves scalar products unchanged; see

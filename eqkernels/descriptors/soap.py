@@ -16,13 +16,14 @@ from eqkernels.so3 import Irrep
 _SCALAR = Irrep(0, 1)
 
 
-class SOAP(SphericalExpansion, auto_wrap_output_keys=("transform",)):
+class SOAP(SphericalExpansion, auto_wrap_output_keys=("transform",)):  # type: ignore[call-arg]  # noqa: D101
     __doc__ = rf"""Smooth overlap of atomic positions: the rotation-invariant power spectrum, a row for any model.
 
     .. math:: p_{{an, a'n', l}} = \frac{{1}}{{\sqrt{{2l + 1}}}} \sum_m c_{{anlm}}\, c_{{a'n'lm}} ,
 
     with each unordered pair of channels (a n), (a' n') kept once and pairs of different channels weighted by
-    :math:`\sqrt 2`, so that scalar products are those of the full set. Order of the features: l, then (a n), then (a' n').
+    :math:`\sqrt 2`, so that scalar products are those of the full set. The features are ordered by l, then (a n), then
+    (a' n').
 
     Parameters
     ----------

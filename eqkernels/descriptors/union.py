@@ -10,7 +10,7 @@ from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted
 
 
-class EquivariantUnion(TransformerMixin, _BaseComposition, auto_wrap_output_keys=None):
+class EquivariantUnion(TransformerMixin, _BaseComposition, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Join the blocks of several descriptors, e.g. of two cutoffs.
 
     Blocks of the same irrep are joined along the features; the centers must be the same.
@@ -67,7 +67,7 @@ class EquivariantUnion(TransformerMixin, _BaseComposition, auto_wrap_output_keys
         return self
 
     def transform(self, X):
-        """Joined features.
+        """Compute the features of all descriptors and join them.
 
         Parameters
         ----------

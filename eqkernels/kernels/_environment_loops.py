@@ -8,7 +8,8 @@ def add_to_structures(products, weights, rows, columns, mirror, out, moduli):
     """Add weights[i, j] products[i, :, j, :] to out[rows[i], columns[j]].
 
     products (n_i, d, n_j, d); weights (n_i, n_j); rows, columns: structure of each environment;
-    out (n_structures, m_structures, d, d); moduli (n_structures, m_structures) sums the moduli of all terms. With mirror, the transposed blocks are added across the diagonal too.
+    out (n_structures, m_structures, d, d); moduli (n_structures, m_structures) sums the moduli of all terms.
+    With mirror, the transposed blocks are added across the diagonal too.
     """
     n_i, d, n_j, _ = products.shape
     for i in range(n_i):

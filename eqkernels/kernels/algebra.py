@@ -10,7 +10,7 @@ from eqkernels.kernels.blocks import KernelBlocks
 
 
 class TensorKernel(BaseEstimator):
-    """Base class: a kernel is called as ``kernel(X, Y=None, irrep=...)`` and returns (n, m, 2 lambda + 1, 2 lambda + 1).
+    """Base class: ``kernel(X, Y=None, irrep=...)`` returns an array (n, m, 2 lambda + 1, 2 lambda + 1).
 
     Kernels combine: ``a + b``, ``2.0 * a``, and ``a * b``, in which the second factor enters with its invariant part
     and so may be any kernel. All of them keep their parameters reachable, e.g. ``k1__zeta``.

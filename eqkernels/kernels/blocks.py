@@ -50,7 +50,7 @@ class KernelBlocks:
         return np.array([int(key) for key in self.counts], dtype=int)
 
     def composition(self, species):
-        """Number of atoms of each of the species, shape (n, n_species); 0 for those that were not counted."""
+        """Look up the atoms of each of the species, (n, n_species); 0 for those that were not counted."""
         counts = [self.counts.get(str(number), np.zeros(len(self))) for number in species]
         return np.stack(counts, axis=1) if counts else np.zeros((len(self), 0))
 

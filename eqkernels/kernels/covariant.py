@@ -10,10 +10,10 @@ with p the invariant power spectrum; the kernel of two structures is the sum or 
 al., Phys. Rev. Lett. 120, 036002 (2018), eq. 3 to 9). It turns with its structures:
 :math:`k(\hat R A, \hat S B) = D(\hat R)\, k(A, B)\, D(\hat S)^T`.
 
-The norm N may be that of the block itself, :math:`N_i^2 = \| \mathbf p_i^{\lambda} \cdot \mathbf p_i^{\lambda} \|_F`, as in that
-paper, or that of the invariant features, :math:`N_i = |\mathbf p_i|`. The first gives every environment the same
-weight, however little it departs from a symmetric one, and jumps where the block vanishes; the second keeps the size of
-the departure, which is what a dipole or an anisotropy is about.
+The norm N may be that of the block itself, :math:`N_i^2 = \| \mathbf p_i^\lambda \cdot \mathbf p_i^\lambda \|_F`, as in
+that paper, or that of the invariant features, :math:`N_i = |\mathbf p_i|`. The first gives every environment the
+same weight, however little it departs from a symmetric one, and jumps where the block vanishes; the second keeps the
+size of the departure, which is what a dipole or an anisotropy is about.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from eqkernels.kernels.algebra import TensorKernel
 
 # Rows of one matrix product: large enough for BLAS, small enough that its result (32 MB) is bounded.
 _ROWS_PER_PRODUCT = 2048
-# Terms that cancel by symmetry (the dipole kernel of a centrosymmetric molecule) leave rounding of this size, relative to
-# the sum of their moduli; it is set to zero, so that a large coefficient cannot turn it into a prediction.
+# Terms that cancel by symmetry (the dipole kernel of a centrosymmetric molecule) leave rounding of this size, relative
+# to the sum of their moduli; it is set to zero, so that a large coefficient cannot turn it into a prediction.
 _CANCELLED = 1e-14
 # An equivariant block that vanishes by symmetry is left with the rounding of its terms, ~1e-16 of the invariant block.
 # Below this ratio of amplitudes it counts as zero: normalizing it would turn noise into a direction.

@@ -1,4 +1,4 @@
-"""Pictures of results, in the manner of scikit-learn's displays. They need matplotlib: pip install "eqkernels[plot]"."""
+"""Pictures of results, in the manner of scikit-learn's displays; they need the extra "plot" (matplotlib)."""
 
 from eqkernels.plotting.parity import ParityDisplay
 

@@ -86,10 +86,9 @@ def scaled_spherical_in(l_max, x):
     yield before
     value = before
     for l in range(1, l_max + 1):
-        if l == 1:
-            upwards = (0.5 * (1 + np.exp(-2 * x)) - before) / divisor
-        else:
-            upwards = before - (2 * l - 1) / divisor * value
+        # i_{-1} of the recurrence is cosh(x) / x
+        lower = 0.5 * (1 + np.exp(-2 * x)) / divisor if l == 1 else before
+        upwards = lower - (2 * l - 1) / divisor * value
         before, value = value, np.where(large, upwards, value * ratios[l - 1])
         yield value
 

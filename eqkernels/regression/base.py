@@ -239,5 +239,7 @@ def _check_weight(sample_weight, n):
     if weight.ndim == 0:
         weight = np.full(n, float(weight))
     if weight.shape != (n,) or not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
-        raise ValueError(f"sample_weight must be {n} finite, non-negative numbers, not all zero, one for each structure")
+        raise ValueError(
+            f"sample_weight must be {n} finite, non-negative numbers, not all zero, one for each structure"
+        )
     return weight

@@ -38,8 +38,8 @@ class TensorKernelRidge(TensorRegressor):
     target : str or CartesianTensor, default=None
         Index symmetry of y, e.g. ``"ij=ji"``; None: found from y.
     baseline : {"composition", "mean", None}, default="composition"
-        What is fitted to the scalar (0e) part first: contributions of the elements (a constant where X is an array, which
-        does not tell the elements), a constant, or nothing.
+        What is fitted to the scalar (0e) part first: contributions of the elements (a constant where X is an array,
+        which does not tell the elements), a constant, or nothing.
 
     Attributes
     ----------
@@ -102,7 +102,9 @@ class TensorKernelRidge(TensorRegressor):
     def _check_parameters(self):
         super()._check_parameters()
         if not self._precomputed and not isinstance(self._kernel(), TensorKernel):
-            raise TypeError(f"kernel={self.kernel!r} must be a kernel such as CovariantKernel(zeta=2), or 'precomputed'")
+            raise TypeError(
+                f"kernel={self.kernel!r} must be a kernel such as CovariantKernel(zeta=2), or 'precomputed'"
+            )
 
     # -- precomputed kernels ----------------------------------------------------------------------------------------
 
@@ -121,7 +123,7 @@ class TensorKernelRidge(TensorRegressor):
         return KernelBlocks({irrep: X})
 
     def _only_irrep(self, dim):
-        """The irrep of an array given without a name: that of the target, or the natural one of its degree."""
+        """Name the irrep of an array: that of the target, or the natural one of its degree."""
         if self.target is None:
             l = (dim - 1) // 2
             return f"{l}{'eo'[l % 2]}"
@@ -172,7 +174,9 @@ class TensorKernelRidge(TensorRegressor):
         for irrep, dual in self.dual_coef_.items():
             kernel = self._matrix(features, irrep)
             if kernel.shape[1] != len(dual):
-                raise ValueError(f"the kernel has {kernel.shape[1]} columns, the model was fitted on {len(dual)} structures")
+                raise ValueError(
+                    f"the kernel has {kernel.shape[1]} columns, the model was fitted on {len(dual)} structures"
+                )
             predictions[irrep] = np.einsum("nmab,mbk->nak", kernel, dual, optimize=True)
         return predictions
 
@@ -204,8 +208,8 @@ def solve_dual(kernel, values, alpha, weight=None):
         solution = cho_solve(cho_factor(matrix, lower=True, overwrite_a=False), right)
     except LinAlgError:
         warnings.warn(
-            f"the kernel matrix is singular to rounding at alpha={alpha:g}: the shortest solution is used; a larger alpha "
-            "is safer",
+            f"the kernel matrix is singular to rounding at alpha={alpha:g}: the shortest solution is used; a larger "
+            "alpha is safer",
             stacklevel=2,
         )
         solution = _shortest_solution(matrix, right)

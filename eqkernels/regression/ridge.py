@@ -90,12 +90,11 @@ class TensorRidge(TensorRegressor):
 
     def _predict_irreps(self, features):
         return {
-            irrep: self._design(features, irrep) @ coef.reshape(-1, coef.shape[2])
-            for irrep, coef in self.coef_.items()
+            irrep: self._design(features, irrep) @ coef.reshape(-1, coef.shape[2]) for irrep, coef in self.coef_.items()
         }
 
     def _design(self, features, irrep):
-        """Aggregated features, one set of columns for each central species: (n, 2 lambda + 1, n_species n_features)."""
+        """Aggregate features, one set of columns a central species: (n, 2 lambda + 1, n_species n_features)."""
         missing = {irrep, "0e"} - set(features.blocks) if self.normalize else {irrep} - set(features.blocks)
         if missing:
             raise ValueError(f"the features have no block {', '.join(missing)}, only {', '.join(features.blocks)}")

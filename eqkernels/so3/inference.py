@@ -11,7 +11,7 @@ SYMMETRY_TOLERANCE = 1e-3
 
 
 def infer_formula(values, tolerance=SYMMETRY_TOLERANCE):
-    """Formula of the index symmetries that all tensors share.
+    """Find the formula of the index symmetries that all tensors share.
 
     Exchanges of two indices, and of the two index pairs of a tensor of rank 4, are tried one by one. An exchange is
     taken as a symmetry when the part of the tensors that breaks it is below ``tolerance`` times their norm.

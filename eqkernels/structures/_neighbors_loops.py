@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-_options = {"cache": True, "nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}}
+_options: dict = {"cache": True, "nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}}
 
 # Below this size a free molecule is searched pair by pair; binning pays beyond it.
 _DIRECT_SEARCH_ATOMS = 100
@@ -23,13 +23,26 @@ def _store(count, i, j, x, y, z, distance, s, centers, neighbors, vectors, dista
 
 @njit(**_options)
 def find_pairs(
-    positions, offsets, cells, inverses, pbc, cutoff, smallest, centers, neighbors, vectors, distances, shifts, ends, bad
+    positions,
+    offsets,
+    cells,
+    inverses,
+    pbc,
+    cutoff,
+    smallest,
+    centers,
+    neighbors,
+    vectors,
+    distances,
+    shifts,
+    ends,
+    bad,
 ):
     """Fill the pairs of all structures, in the order of the centers; return how many there are.
 
     cells, inverses (n_structures, 3, 3): completed cells and their inverses. ends (n_atoms): number of pairs up to each
-    center. bad (3,): structure and atoms of the first pair closer than ``smallest``. When there is less room than pairs,
-    the rest is only counted.
+    center. bad (3,): structure and atoms of the first pair closer than ``smallest``. Where there is less room than
+    pairs, the rest is only counted.
     """
     count = 0
     for k in range(len(offsets) - 1):
@@ -102,7 +115,7 @@ def _linked_cells(
 
 @njit(**_options)
 def _bins(positions, cell, inverse, pbc, cutoff):
-    """Number of bins and search range along the cell vectors; bin, wrapped position and wrap of every atom."""
+    """Sort atoms into bins: numbers of bins, search ranges; bin, wrapped position and wrap of every atom."""
     n_atoms = len(positions)
     fractional, wraps, wrapped = np.empty((n_atoms, 3)), np.zeros((n_atoms, 3), np.int64), positions.copy()
     low, length = np.zeros(3), np.ones(3)

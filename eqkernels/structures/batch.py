@@ -181,8 +181,8 @@ def _check_cells(cells, pbc):
     no_cell = pbc.any(axis=1) & (lengths == 0).all(axis=1)
     if no_cell.any():
         warnings.warn(
-            f"{no_cell.sum()} structures (first: {np.argmax(no_cell)}) are flagged periodic but have no cell: they are read "
-            "as molecules. Set atoms.pbc = False to say so",
+            f"{no_cell.sum()} structures (first: {np.argmax(no_cell)}) are flagged periodic but have no cell: they are "
+            "read as molecules. Set atoms.pbc = False to say so",
             stacklevel=4,
         )
         pbc = pbc & ~no_cell[:, None]

@@ -65,7 +65,7 @@ def read_labels(y, n_atoms, rank=None):
     n_structures = len(n_atoms)
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
-    ragged = isinstance(y, list | tuple) or getattr(y, "dtype", None) == object
+    ragged = isinstance(y, list | tuple) or getattr(getattr(y, "dtype", None), "kind", None) == "O"
     entries = [_numeric(entry, k) for k, entry in enumerate(y)] if ragged else None
     values = _numeric(y, None) if entries is None else None
     length = len(entries) if values is None else len(np.atleast_1d(values))
@@ -115,8 +115,8 @@ def _is_per_atom(entries, n_atoms, rank):
     )
     if as_structure and as_atoms:
         warnings.warn(
-            "y is a list in which every entry fits both tensors of 3 atoms and a tensor of the structure: it is read as "
-            "labels of atoms. Pass np.array(y) for labels of structures, or state target= (e.g. target='i')",
+            "y is a list in which every entry fits both tensors of 3 atoms and a tensor of the structure: it is read "
+            "as labels of atoms. Pass np.array(y) for labels of structures, or state target= (e.g. target='i')",
             stacklevel=2,
         )
     return as_atoms or (ndim > 0 and not as_structure)
@@ -135,7 +135,9 @@ def _check_tensor_shape(shape, rank, name):
         return
     size = int(np.prod(shape)) if shape else 1
     flat = len(shape) == 1 and size in (9, 27, 81)
-    advice = f": a flattened tensor is restored by y.reshape(-1{', 3' * round(np.log(size) / np.log(3))})" if flat else ""
+    advice = (
+        f": a flattened tensor is restored by y.reshape(-1{', 3' * round(np.log(size) / np.log(3))})" if flat else ""
+    )
     wanted = "a tensor, (3,), (3, 3), ..., or none for a scalar" if rank is None else f"{expected}, of rank {rank}"
     raise ValueError(f"{name} has trailing shape {shape}, expected that of {wanted}{advice}")
 
@@ -143,7 +145,9 @@ def _check_tensor_shape(shape, rank, name):
 def _atomic_labels(entries, n_atoms, rank):
     for k, (entry, n) in enumerate(zip(entries, n_atoms, strict=True)):
         if len(entry) != n:
-            raise ValueError(f"y[{k}] has {len(entry)} rows, structure {k} has {n} atoms: one row for each atom is needed")
+            raise ValueError(
+                f"y[{k}] has {len(entry)} rows, structure {k} has {n} atoms: one row for each atom is needed"
+            )
         _check_tensor_shape(entry.shape[1:], rank, f"a row of y[{k}]")
     values = np.concatenate(entries)
     flat = values.reshape(len(values), -1)

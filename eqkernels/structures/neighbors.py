@@ -91,8 +91,8 @@ def _expected_pairs(batch, cells, cutoff):
     crystals = np.sum((n_atoms * (n_atoms / volumes * 4.19 * cutoff**3 * 1.1 + 8))[~free])
     if crystals > _PAIR_LIMIT:
         raise ValueError(
-            f"about {crystals:.1e} neighbor pairs within cutoff={cutoff:g}: use a smaller cutoff, fewer structures at a "
-            "time, or check the units of the cell"
+            f"about {crystals:.1e} neighbor pairs within cutoff={cutoff:g}: use a smaller cutoff, fewer structures at "
+            "a time, or check the units of the cell"
         )
     return int(molecules + crystals)
 
@@ -104,6 +104,6 @@ def _coincidence(batch, bad):
     if i == j:
         return f"{where}, atom {i - first} coincides with its own periodic image: the cell is too small"
     return (
-        f"{where}: atoms {i - first} and {j - first} coincide (closer than {MIN_DISTANCE:g}): remove one of them, or check "
-        "the positions and the cell"
+        f"{where}: atoms {i - first} and {j - first} coincide (closer than {MIN_DISTANCE:g}): remove one of them, or "
+        "check the positions and the cell"
     )

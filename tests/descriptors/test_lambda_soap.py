@@ -35,7 +35,9 @@ def test_scalar_products_are_those_of_all_ordered_pairs(molecules):
     for key, block in features.blocks.items():
         lam, parity = int(key[0]), 1 if key[1] == "e" else -1
         full = [
-            np.einsum("abm,iaq,ibp->imqp", clebsch_gordan(l1, l2, lam), c[l1], c[l2]).reshape(len(block), 2 * lam + 1, -1)
+            np.einsum("abm,iaq,ibp->imqp", clebsch_gordan(l1, l2, lam), c[l1], c[l2]).reshape(
+                len(block), 2 * lam + 1, -1
+            )
             for l1 in range(3)
             for l2 in range(3)
             if abs(l1 - l2) <= lam <= l1 + l2 and (-1) ** (l1 + l2) == parity

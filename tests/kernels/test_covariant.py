@@ -45,7 +45,9 @@ def test_equals_the_printed_formula(frames, zeta, normalize, aggregate, monkeypa
         expected = naive_kernel(features, features, irrep, zeta, normalize, aggregate)
         atol = 1e-12 * np.abs(expected).max()
         np.testing.assert_allclose(kernel(features, irrep=irrep), expected, atol=atol)
-        np.testing.assert_allclose(kernel(features[1:], features[[2, 0]], irrep=irrep), expected[1:][:, [2, 0]], atol=atol)
+        np.testing.assert_allclose(
+            kernel(features[1:], features[[2, 0]], irrep=irrep), expected[1:][:, [2, 0]], atol=atol
+        )
 
 
 def test_turns_with_both_structures(frames):

@@ -201,7 +201,12 @@ def test_scikit_learn_tools(waters, tmp_path):
         [("soap", LambdaSOAP(**SMALL)), ("model", TensorKernelRidge(kernel=CovariantKernel()))],
         memory=str(tmp_path / "cache"),
     )
-    grid = {"soap__cutoff": [2.5, 3.0], "soap__sigma": [0.3], "model__kernel__zeta": [1, 2], "model__alpha": [1e-8, 1e-4]}
+    grid = {
+        "soap__cutoff": [2.5, 3.0],
+        "soap__sigma": [0.3],
+        "model__kernel__zeta": [1, 2],
+        "model__alpha": [1e-8, 1e-4],
+    }
     search = GridSearchCV(pipeline, grid, cv=5, n_jobs=2).fit(frames, matrix)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     assert search.best_score_ > 0.9
@@ -215,7 +220,9 @@ def test_scikit_learn_tools(waters, tmp_path):
     sizes, _, scores = learning_curve(best, frames, matrix, cv=3, train_sizes=[5, 20])
     assert scores.mean(axis=1)[1] > scores.mean(axis=1)[0]
     scoring = {"all": neg_frobenius_rmse, "2e": neg_irrep_rmse("2e")}
-    GridSearchCV(pipeline, {"model__alpha": [1e-8, 1.0]}, scoring=scoring, refit="2e", cv=3, n_jobs=2).fit(frames, matrix)
+    GridSearchCV(pipeline, {"model__alpha": [1e-8, 1.0]}, scoring=scoring, refit="2e", cv=3, n_jobs=2).fit(
+        frames, matrix
+    )
 
 
 def test_frames_and_features_give_the_same(waters):

@@ -71,8 +71,16 @@ def nan_at(atom):
         ([molecule("H2O"), nan_at(2)], ValueError, "structure 1, atom 2 has a position that is NaN or infinite"),
         ([with_change(numbers=[8, 0, 1])], ValueError, "structure 0, atom 1 is a placeholder"),
         ([with_change(cell=[[1, 0, 0], [0, np.nan, 0], [0, 0, 1]])], ValueError, "cell of structure 0 contains NaN"),
-        ([with_change(cell=[5, 5, 0], pbc=True)], ValueError, "periodic along direction 2 but its cell vector there is zero"),
-        ([with_change(cell=[[5, 0, 0], [0, 5, 0], [5, 5, 0]], pbc=True)], ValueError, "structure 0 are linearly dependent"),
+        (
+            [with_change(cell=[5, 5, 0], pbc=True)],
+            ValueError,
+            "periodic along direction 2 but its cell vector there is zero",
+        ),
+        (
+            [with_change(cell=[[5, 0, 0], [0, 5, 0], [5, 5, 0]], pbc=True)],
+            ValueError,
+            "structure 0 are linearly dependent",
+        ),
         ([with_change(cell=[[5, 0, 0], [10, 0, 0], [0, 0, 5]], pbc=[1, 1, 0])], ValueError, "linearly dependent"),
     ],
 )

@@ -29,7 +29,9 @@ def test_equal_ase(cutoff):
     for k, atoms in enumerate(frames):
         i, j, d, vectors, shifts = neighbor_list("ijdDS", atoms, cutoff)
         rows = slice(pairs.offsets[batch.offsets[k]], pairs.offsets[batch.offsets[k + 1]])
-        ours = np.c_[pairs.centers[rows] - batch.offsets[k], pairs.neighbors[rows] - batch.offsets[k], pairs.shifts[rows]]
+        ours = np.c_[
+            pairs.centers[rows] - batch.offsets[k], pairs.neighbors[rows] - batch.offsets[k], pairs.shifts[rows]
+        ]
         theirs = np.c_[i, j, shifts]
         order, their_order = np.lexsort(ours.T), np.lexsort(theirs.T)
         np.testing.assert_array_equal(ours[order], theirs[their_order])
@@ -77,7 +79,8 @@ def test_coincident_atoms_are_named():
 
 
 @pytest.mark.parametrize(
-    ("cutoff", "error"), [(0, ValueError), (-1.0, ValueError), (np.inf, ValueError), (np.nan, ValueError), ("4", TypeError)]
+    ("cutoff", "error"),
+    [(0, ValueError), (-1.0, ValueError), (np.inf, ValueError), (np.nan, ValueError), ("4", TypeError)],
 )
 def test_wrong_cutoffs(cutoff, error):
     with pytest.raises(error, match="cutoff"):
