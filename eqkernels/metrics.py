@@ -4,8 +4,8 @@ All are built from the Frobenius norm, which no rotation changes; scikit-learn's
 components, do change (their R2 averages over components, their MAE is a sum of moduli). Irreps split the squared error
 exactly: :math:`\|\Delta\|_F^2 = \sum_\lambda \|\Delta^\lambda\|^2`.
 
-Labels are arrays (n, 3, ..., 3), or lists of one array (n_atoms, 3, ..., 3) for each structure, in which rows that are
-NaN in ``y_true`` are left out.
+Labels are arrays (n, 3, ..., 3), or lists of one array (n_atoms, 3, ..., 3) for each structure, as ``predict`` returns
+them for labels of atoms; rows that are NaN in ``y_true`` are then left out.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def _squares(values):
 
 
 def _paired(y_true, y_pred, sample_weight):
-    if isinstance(y_true, list) and np.ndim(y_true[0]) > 0 and not isinstance(y_pred, np.ndarray):
+    if isinstance(y_pred, list) and all(isinstance(one, np.ndarray) and one.ndim > 0 for one in y_pred):
         lengths = [len(part) for part in y_true]
         if lengths != [len(part) for part in y_pred]:
             raise ValueError("y_true and y_pred have different numbers of structures or of atoms")

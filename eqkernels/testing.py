@@ -49,10 +49,14 @@ def assert_equivariant(model, frames, target=None, *, n_transformations=3, toler
     >>> assert_equivariant(lambda frames: [atoms.get_center_of_mass() - atoms.positions[0] for atoms in frames], frames)
     Traceback (most recent call last):
         ...
-    AssertionError: permutation of the atoms: structure 0 deviates by ...
+    AssertionError: permutation of the atoms: structure 1 deviates by ...
     """
     frames = list(frames)
-    function = getattr(model, "predict", None) or getattr(model, "transform", None) or model
+    call = getattr(model, "predict", None) or getattr(model, "transform", None) or model
+
+    def function(frames):
+        return _checked(call(frames), frames)
+
     random = (
         np.random.RandomState(random_state) if not isinstance(random_state, np.random.RandomState) else random_state
     )
@@ -112,13 +116,22 @@ def transformed(atoms, rotation=None, translation=None, order=None):
     return Atoms(numbers=atoms.numbers[order], positions=positions[order], cell=cell, pbc=atoms.pbc)
 
 
+def _checked(value, frames):
+    """Value of a model: features, an array, or a list of arrays when each of them has a row for every atom."""
+    if not isinstance(value, list | tuple):
+        return value if isinstance(value, EquivariantFeatures) else np.asarray(value)
+    arrays = [np.asarray(one) for one in value]
+    of_atoms = all(one.ndim > 0 and len(one) == len(atoms) for one, atoms in zip(arrays, frames, strict=True))
+    return arrays if of_atoms else np.array(arrays)
+
+
 def _turned(value, rotation, target):
     if isinstance(value, EquivariantFeatures):
         blocks = {key: np.einsum("ab,nbf->naf", wigner_d(key, rotation), block) for key, block in value.blocks.items()}
         return EquivariantFeatures(blocks, value.species, value.structures, value.atoms, value.n_atoms)
     if isinstance(value, list):
-        return [_turned_tensor(np.asarray(one), rotation, target) for one in value]
-    return _turned_tensor(np.asarray(value), rotation, target)
+        return [_turned_tensor(one, rotation, target) for one in value]
+    return _turned_tensor(value, rotation, target)
 
 
 def _turned_tensor(value, rotation, target):
@@ -148,9 +161,7 @@ def _permuted(value, orders):
         blocks = {key: block[rows] for key, block in value.blocks.items()}
         return EquivariantFeatures(blocks, value.species[rows], value.structures, value.atoms, value.n_atoms)
     if isinstance(value, list):
-        return [np.asarray(one)[order] if len(one) == len(order) and np.ndim(one) > 0 else one
-                for one, order in zip(value, orders, strict=True)]  # fmt: skip
-    value = np.asarray(value)
+        return [one[order] for one, order in zip(value, orders, strict=True)]
     n_atoms = sum(map(len, orders))
     if len(value) == n_atoms != len(orders):
         starts = np.cumsum([0, *map(len, orders)])
@@ -163,11 +174,10 @@ def _compare(got, expected, what, tolerance):
         for key, block in expected.blocks.items():
             _compare_rows(got.blocks[key], block, expected.structures, f"{what}, block {key}", tolerance)
     elif isinstance(expected, list):
-        counts = [len(np.atleast_1d(one)) for one in expected]
-        rows = [np.concatenate([np.atleast_1d(one) for one in value]) for value in (got, expected)]
-        _compare_rows(*rows, np.repeat(np.arange(len(counts)), counts), what, tolerance)
+        structures = np.repeat(np.arange(len(expected)), [len(one) for one in expected])
+        _compare_rows(np.concatenate(got), np.concatenate(expected), structures, what, tolerance)
     else:
-        _compare_rows(np.asarray(got), expected, np.arange(len(expected)), what, tolerance)
+        _compare_rows(got, expected, np.arange(len(expected)), what, tolerance)
 
 
 def _compare_rows(got, expected, structures, what, tolerance):

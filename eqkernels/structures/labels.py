@@ -74,7 +74,7 @@ def read_labels(y, n_atoms, rank=None):
             f"y has {length} entries for {n_structures} structures (inconsistent numbers of samples): give one label, "
             "or one array of atomic labels, for each structure"
         )
-    if entries is not None and _is_per_atom(entries, n_atoms, rank):
+    if entries is not None and _is_per_atom(entries, n_atoms, rank, all(isinstance(one, np.ndarray) for one in y)):
         return _atomic_labels(entries, n_atoms, rank)
     values = _stacked(entries) if values is None else values
     if values.ndim == 2 and values.shape[1] == 1:
@@ -102,7 +102,7 @@ def _numeric(values, k):
         raise TypeError(f"{name} is not numeric: {error}") from error
 
 
-def _is_per_atom(entries, n_atoms, rank):
+def _is_per_atom(entries, n_atoms, rank, arrays):
     ranks = {entry.ndim for entry in entries}
     if len(ranks) > 1:
         raise ValueError(f"the entries of y have different numbers of axes: {sorted(ranks)}")
@@ -113,6 +113,8 @@ def _is_per_atom(entries, n_atoms, rank):
     as_atoms = ndim > 0 and all(
         entry.shape == (n, *(3,) * (ndim - 1)) for entry, n in zip(entries, n_atoms, strict=True)
     )
+    if as_structure and as_atoms and not arrays:
+        return False  # nested lists of numbers are one array, written out
     if as_structure and as_atoms:
         warnings.warn(
             "y is a list in which every entry fits both tensors of 3 atoms and a tensor of the structure: it is read "

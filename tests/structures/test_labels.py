@@ -16,6 +16,7 @@ def test_structures_or_atoms():
     with pytest.warns(UserWarning, match="it is read as labels of atoms"):
         assert read_labels([np.zeros(3)], np.array([3])).per_atom
     assert not read_labels([np.zeros(3)], np.array([3]), rank=1).per_atom
+    assert not read_labels([[0.0, 0.0, 1.0]], np.array([3])).per_atom
     with pytest.warns(DataConversionWarning):
         assert read_labels(np.zeros((2, 1)), N_ATOMS).values.shape == (2,)
 
