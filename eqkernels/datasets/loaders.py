@@ -114,8 +114,9 @@ def load_chiral_molecules(*, return_X_y=False, target=None):
     """Load 400 chiral geometries with the axial tensor that is behind optical rotation.
 
     Hydrogen peroxide with any torsion angle (250), and hydrazine, methanol and allene that only their vibrations make
-    chiral (50 each). ``gprime`` changes sign in a mirror, unlike a general rank-2 tensor, and its trace is a
-    pseudoscalar: features without parity cannot tell apart what it tells apart.
+    chiral (50 each). The second index of ``gprime`` is axial, so that its trace is a pseudoscalar: it has opposite
+    signs for a molecule and its mirror image, which no feature made of distances and angles can tell apart. It needs
+    products of at least three densities; those of two (lambda-SOAP) reach only the parts ``1o`` and ``2o``.
 
     Parameters
     ----------

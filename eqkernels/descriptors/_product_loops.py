@@ -7,43 +7,18 @@ _options: dict = {"cache": True, "nogil": True, "fastmath": {"nsz", "arcp", "con
 
 
 @njit(**_options)
-def _channel_products(left, right, present, first, out):
-    """Write sum_m left[m, q] right[m, q'] for all q' (first < 0) or for q' >= q + first; return how many there are.
-
-    m runs over an odd number, four in one pass. Rows of channels q that are not present stay as they are: zero.
-    """
-    n_m, n_channels = left.shape
+def _write_triangle(square, first, out):
+    """Write the elements (q, q' >= q + first) of a square to out, row by row; return how many they are."""
+    n_channels = len(square)
     start = 0
     for q in range(n_channels):
-        begin = 0 if first < 0 else q + first
-        width = n_channels - begin
-        row = out[start : start + width]
-        start += width
-        if not present[q]:
-            continue
-        x0, r0 = left[0, q], right[0, begin:]
-        if n_m == 1:
-            for k in range(width):
-                row[k] = x0 * r0[k]
-            continue
-        x1, r1 = left[1, q], right[1, begin:]
-        x2, r2 = left[2, q], right[2, begin:]
+        width = max(0, n_channels - q - first)
+        row, source = out[start : start + width], square[q, q + first :]
         for k in range(width):
-            row[k] = x0 * r0[k] + x1 * r1[k] + x2 * r2[k]
-        m = 3
-        while m + 4 <= n_m:
-            x0, r0 = left[m, q], right[m, begin:]
-            x1, r1 = left[m + 1, q], right[m + 1, begin:]
-            x2, r2 = left[m + 2, q], right[m + 2, begin:]
-            x3, r3 = left[m + 3, q], right[m + 3, begin:]
-            for k in range(width):
-                row[k] += x0 * r0[k] + x1 * r1[k] + x2 * r2[k] + x3 * r3[k]
-            m += 4
-        if m < n_m:
-            x0, r0 = left[m, q], right[m, begin:]
-            x1, r1 = left[m + 1, q], right[m + 1, begin:]
-            for k in range(width):
-                row[k] += x0 * r0[k] + x1 * r1[k]
+            row[k] = source[k]
+        if first == 0:
+            row[0] *= np.sqrt(0.5)  # the pair (q, q) stands once in the double sum, all others twice
+        start += width
     return start
 
 
@@ -53,38 +28,32 @@ def fill_equivariants(density, lam, degrees, starts, m1, m2, mu, values, out):
 
     density (n_centers, (l_max + 1)^2, n_channels); degrees (n_pairs, 2) the coupled (l1, l2); starts (n_pairs + 1)
     delimits their Clebsch-Gordan entries m1, m2, mu, values (sorted by mu, weight included);
-    out (n_centers, 2 lam + 1, n_features), zeroed.
+    out (n_centers, 2 lam + 1, n_features). The products over channels are matrix products, small but many.
     """
     n_channels = density.shape[2]
-    present = np.empty(n_channels, np.bool_)
-    work = np.empty((2 * int(np.sqrt(density.shape[1])), n_channels))
+    room = np.empty((2 * int(np.sqrt(density.shape[1])), n_channels))
+    square = np.empty((n_channels, n_channels))
     for i in range(density.shape[0]):
-        # every neighbor, and the center itself, contributes to l = 0
-        for q in range(n_channels):
-            present[q] = density[i, 0, q] != 0.0
         position = 0
         for p in range(degrees.shape[0]):
             l1, l2 = degrees[p, 0], degrees[p, 1]
             left = density[i, l1 * l1 : (l1 + 1) * (l1 + 1)]
             right = density[i, l2 * l2 : (l2 + 1) * (l2 + 1)]
-            first = -1 if l1 < l2 else lam % 2
+            coupled = room[: 2 * l1 + 1]
             entry, end = starts[p], position
             for component in range(2 * lam + 1):
-                coupled = work[: 2 * l1 + 1]
                 coupled[:] = 0.0
                 while entry < starts[p + 1] and mu[entry] == component:
                     value, source, target = values[entry], right[m2[entry]], coupled[m1[entry]]
                     for q in range(n_channels):
                         target[q] += value * source[q]
                     entry += 1
-                row = out[i, component, position:]
-                end = position + _channel_products(left, coupled, present, first, row)
-                if first == 0:
-                    # pairs (q, q) stand once in the double sum, all others twice
-                    diagonal = 0
-                    for q in range(n_channels):
-                        row[diagonal] *= np.sqrt(0.5)
-                        diagonal += n_channels - q
+                if l1 < l2:
+                    end = position + n_channels * n_channels
+                    np.dot(left.T, coupled, out[i, component, position:end].reshape(n_channels, n_channels))
+                else:
+                    np.dot(left.T, coupled, square)
+                    end = position + _write_triangle(square, lam % 2, out[i, component, position:])
             position = end
 
 
