@@ -9,7 +9,6 @@ of weights for each central species s:
 from __future__ import annotations
 
 import numpy as np
-from sklearn.linear_model import Ridge
 
 from eqkernels.descriptors.features import aggregate_rows
 from eqkernels.kernels.covariant import check_normalize, environment_scale
@@ -77,6 +76,8 @@ class TensorRidge(TensorRegressor):
         check_normalize(self.normalize)
 
     def _fit_irreps(self, features, blocks, weight):
+        from sklearn.linear_model import Ridge  # imported where used: it costs as much as all of eqkernels
+
         self.species_ = np.unique(features.species)
         self.coef_ = {}
         for irrep, alpha in self._alphas().items():
