@@ -106,7 +106,7 @@ CASES = {
     ),
     "features without the irrep": (
         lambda: TensorKernelRidge().fit(LambdaSOAP(**SMALL, irreps="0e+1o").fit_transform(FRAMES), TENSORS), ValueError,
-        r"X has no block 1e, only 0e, 1o: ask for it with LambdaSOAP\(irreps='0e\+1e\+1o'\)",
+        r"X has no block 1e, 2e, only 0e, 1o: the target 'ij' is made of 0e, 1e, 2e; use LambdaSOAP\(irreps='0e\+1e\+2e'\)",
     ),
     "negative alpha": (lambda: fit(FRAMES, alpha=-1.0), ValueError, "alpha=-1.0 must be a finite number, zero or positive"),
     "alphas for other irreps": (

@@ -51,6 +51,7 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
         self._check_parameters()
         features = self._features_to_fit(X, y)
         labels = self._read_labels(y, features)
+        self._check_blocks(features)
         weight = _check_weight(sample_weight, len(features))
         self.per_atom_ = labels.per_atom
         if labels.per_atom:
@@ -137,6 +138,15 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
             tensor = CartesianTensor(infer_formula(labels.values))
         self.target_, self.axial_ = tensor.formula, tensor.axial
         return labels
+
+    def _check_blocks(self, features):
+        needed = [str(irrep) for _, irrep in self._tensor().irreps]
+        missing = [irrep for irrep in needed if irrep not in features.blocks]
+        if missing:
+            raise ValueError(
+                f"X has no block {', '.join(missing)}, only {', '.join(features.blocks)}: the target {self.target_!r} "
+                f"is made of {', '.join(needed)}; use LambdaSOAP(irreps='{'+'.join(dict.fromkeys(['0e', *needed]))}')"
+            )
 
     def _tensor(self):
         return CartesianTensor(self.target_, axial=self.axial_)

@@ -96,9 +96,6 @@ class TensorRidge(TensorRegressor):
 
     def _design(self, features, irrep):
         """Aggregate features, one set of columns a central species: (n, 2 lambda + 1, n_species n_features)."""
-        missing = {irrep, "0e"} - set(features.blocks) if self.normalize else {irrep} - set(features.blocks)
-        if missing:
-            raise ValueError(f"the features have no block {', '.join(missing)}, only {', '.join(features.blocks)}")
         block = features.blocks[irrep]
         scale = environment_scale(features, irrep, self.normalize)
         if self.aggregate == "mean":
