@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, effective_n_jobs
 
 from eqkernels.descriptors._density_loops import accumulate_density
 from eqkernels.radial import GTO, LaplacianEigenstates, RadialTable
@@ -78,22 +78,27 @@ class DensityExpansion:
         """
         first_channel = np.full(256, -1)
         first_channel[self.species] = np.arange(len(self.species)) * self.n_max
-        first_row = 0
-        with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
-            for start, stop in structure_blocks(batch.offsets, _ATOMS_PER_BLOCK):
-                block = batch.select(start, stop)
-                pairs = block.neighbor_pairs(self.table.cutoff)
-                centers = np.flatnonzero(is_center[batch.offsets[start] : batch.offsets[stop]])
-                channels = first_channel[block.numbers]
+        n_threads, first_row = effective_n_jobs(n_jobs), 0
+        for start, stop in structure_blocks(batch.offsets, _ATOMS_PER_BLOCK * n_threads):
+            block = batch.select(start, stop)
+            pairs = block.neighbor_pairs(self.table.cutoff)
+            centers = np.flatnonzero(is_center[batch.offsets[start] : batch.offsets[stop]])
+            channels = first_channel[block.numbers]
 
-                def work(a, b, pairs=pairs, centers=centers, channels=channels, first_row=first_row):
+            def work(ranges, pairs=pairs, centers=centers, channels=channels, first_row=first_row):
+                for a, b in ranges:
                     density = self._expand(pairs, centers[a:b], channels)
                     consume(slice(first_row + a, first_row + b), density)
 
-                parallel(delayed(work)(a, b) for a, b in _ranges(pairs.offsets, centers))
-                first_row += len(centers)
-                if progress is not None:
-                    progress(stop)
+            ranges = _ranges(pairs.offsets, centers)
+            if n_threads == 1:
+                work(ranges)
+            else:  # a few tasks a thread: enough to balance, few enough that handing them out costs nothing
+                tasks = np.array_split(ranges, min(len(ranges), 4 * n_threads)) if ranges else []
+                Parallel(n_jobs=n_jobs, require="sharedmem")(delayed(work)(task) for task in tasks)
+            first_row += len(centers)
+            if progress is not None:
+                progress(stop)
 
     def _expand(self, pairs, centers, channels):
         begins, ends = pairs.offsets[centers], pairs.offsets[centers + 1]
