@@ -7,6 +7,7 @@ from numbers import Real
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
@@ -58,6 +59,7 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
             features, structures = _labelled_centers(features, labels.atoms)
             weight = None if weight is None else weight[structures]
         blocks = self._tensor().to_irreps(self._project(labels.values))
+        self.species_ = np.unique(features.species)
         self._fit_irreps(features, self._subtract_baseline(features, blocks, weight), weight)
         return self
 
@@ -71,7 +73,8 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_structures, 3, ..., 3), or list of ndarray of shape (n_atoms, 3, ..., 3)
-            For labels of atoms: NaN rows for atoms that are no centers of the descriptor.
+            For labels of atoms: NaN rows for atoms that are no centers of the descriptor, or whose species had no
+            label at fit.
         """
         check_is_fitted(self)
         X = self._checked_input(X)
@@ -172,7 +175,6 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
     # -- baseline ---------------------------------------------------------------------------------------------------
 
     def _subtract_baseline(self, features, blocks, weight):
-        self.baseline_species_ = self._species_of(features)
         self.baseline_ = None
         if self.baseline is None or "0e" not in blocks:
             return blocks
@@ -180,16 +182,14 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
         self.baseline_ = fit_baseline(design, blocks["0e"][:, 0], weight)
         return {**blocks, "0e": blocks["0e"] - (design @ self.baseline_)[:, None]}
 
-    def _species_of(self, features):
-        return np.unique(features.species)
-
     def _baseline_design(self, features):
-        return composition_design(features.composition(self.baseline_species_), self.baseline, self._aggregate())
+        return composition_design(features.composition(self.species_), self.baseline, self._aggregate())
 
     # -- prediction -------------------------------------------------------------------------------------------------
 
     def _predict_features(self, features):
-        rows = features.split_centers() if self.per_atom_ else features
+        known = self._known_centers(features)
+        rows = features.split_centers(np.flatnonzero(known)) if self.per_atom_ else features
         blocks = self._predict_irreps(rows)
         if self.baseline_ is not None:
             blocks["0e"] = blocks["0e"] + (self._baseline_design(rows) @ self.baseline_)[:, None]
@@ -198,8 +198,19 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
             return values
         ends = np.cumsum(features.n_atoms)
         atoms = np.full((ends[-1], *values.shape[1:]), np.nan)
-        atoms[(ends - features.n_atoms)[features.structures] + features.atoms] = values
+        atoms[((ends - features.n_atoms)[features.structures] + features.atoms)[known]] = values
         return np.split(atoms, ends[:-1])
+
+    def _known_centers(self, features):
+        """Which centers have a species that was a center at fit; for labels of structures, all must."""
+        known = np.isin(features.species, self.species_)
+        if not self.per_atom_ and not known.all():
+            row = int(np.argmin(known))
+            raise ValueError(
+                f"species {chemical_symbols[features.species[row]]} (first in structure {features.structures[row]}, "
+                f"atom {features.atoms[row]}) was no center at fit: fit on structures that contain it"
+            )
+        return known
 
     # -- parameters -------------------------------------------------------------------------------------------------
 

@@ -47,12 +47,14 @@ class TensorKernelRidge(TensorRegressor):
         Dual coefficients of each irrep.
     X_fit_ : dict
         Features of the training structures (arguments of :class:`EquivariantFeatures`), None if precomputed.
+    species_ : ndarray of int
+        Species of the centers.
     target_, axial_ : str
         Formula of the target and its axial indices.
     per_atom_ : bool
         Whether the labels were those of atoms.
     baseline_ : ndarray of shape (n_columns, n_scalars) or None
-        Contribution of each element of ``baseline_species_``, or the constant.
+        Contribution of each element of ``species_``, or the constant.
     features_ : transformer or None
         The fitted descriptor, if X was a list of frames.
 
@@ -153,8 +155,11 @@ class TensorKernelRidge(TensorRegressor):
             return self._kernel()(features, EquivariantFeatures(**self.X_fit_), irrep=irrep)
         return features.blocks[irrep]
 
+    def _known_centers(self, features):
+        return None if self._precomputed else super()._known_centers(features)
+
     def _baseline_design(self, features):
-        if len(self.baseline_species_) == 0:  # an array without a composition: a constant
+        if len(self.species_) == 0:  # an array without a composition: a constant
             return np.ones((len(features), 1))
         return super()._baseline_design(features)
 

@@ -78,7 +78,6 @@ class TensorRidge(TensorRegressor):
     def _fit_irreps(self, features, blocks, weight):
         from sklearn.linear_model import Ridge  # imported where used: it costs as much as all of eqkernels
 
-        self.species_ = np.unique(features.species)
         self.coef_ = {}
         for irrep, alpha in self._alphas().items():
             design = self._design(features, irrep)

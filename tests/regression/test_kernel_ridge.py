@@ -236,6 +236,19 @@ def test_frames_and_features_give_the_same(waters):
         of_features.predict(frames)
 
 
+def test_species_without_training_data():
+    frames = random_frames(3, n_frames=4, n_species=1) + random_frames(4, n_frames=4, n_species=2)
+    features = LambdaSOAP(**SMALL).fit_transform(frames)
+    fitted = TensorKernelRidge().fit(features[:4], np.ones((4, 3)))
+    with pytest.raises(ValueError, match=r"species C \(first in structure 0, atom \d\) was no center at fit"):
+        fitted.predict(features[4:])
+    labels = [np.where(atoms.numbers[:, None] == 1, 1.0, np.nan) * np.ones(3) for atoms in frames]
+    for regressor in (TensorKernelRidge(target="i"), TensorRidge(target="i")):
+        predicted = regressor.fit(features, labels).predict(features)
+        for atoms, one in zip(frames, predicted, strict=True):
+            np.testing.assert_array_equal(np.isnan(one).any(axis=1), atoms.numbers != 1)
+
+
 def test_singular_kernel_gives_the_shortest_solution(waters):
     frames, vector, *_ = waters
     twice = frames[:5] + frames[:5]
