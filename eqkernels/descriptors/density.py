@@ -18,17 +18,16 @@ from functools import lru_cache
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 
-from eqkernels.descriptors._density_loops import accumulate_density
+from eqkernels.descriptors._density_loops import expand_density
 from eqkernels.radial import GTO, LaplacianEigenstates, RadialTable
-from eqkernels.so3._spherical_harmonics_loops import fill_spherical_harmonics
 from eqkernels.so3.spherical_harmonics import harmonics_prefactors
 
 RADIAL_BASES = {"gto": GTO, "laplacian": LaplacianEigenstates}
 
 # Neighbor pairs are made for this many atoms at once: some ten MB for dense crystals.
 _ATOMS_PER_BLOCK = 4096
-# Harmonics and radial weights of this many pairs stay in the second-level cache.
-_PAIRS_PER_RANGE = 1024
+# Bytes of density coefficients that are made and used up at once: they stay in the second-level cache.
+_DENSITY_PER_RANGE = 2**19
 
 
 @lru_cache(maxsize=32)
@@ -90,7 +89,7 @@ class DensityExpansion:
                     density = self._expand(pairs, centers[a:b], channels)
                     consume(slice(first_row + a, first_row + b), density)
 
-            ranges = _ranges(pairs.offsets, centers)
+            ranges = self._ranges(len(centers))
             if n_threads == 1:
                 work(ranges)
             else:  # a few tasks a thread: enough to balance, few enough that handing them out costs nothing
@@ -101,27 +100,22 @@ class DensityExpansion:
                 progress(stop)
 
     def _expand(self, pairs, centers, channels):
-        begins, ends = pairs.offsets[centers], pairs.offsets[centers + 1]
-        counts = ends - begins
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        if offsets[-1] == ends[-1] - begins[0]:
-            selected = slice(begins[0], ends[-1])  # all centers of the range: no gaps
-        else:
-            selected = np.repeat(begins - offsets[:-1], counts) + np.arange(offsets[-1])
-        vectors = np.ascontiguousarray(pairs.vectors[selected])
-        harmonics = np.empty((len(vectors), (self.l_max + 1) ** 2))
-        fill_spherical_harmonics(vectors, self.l_max, harmonics_prefactors(self.l_max), harmonics)
-        radial = np.empty((len(vectors), (self.l_max + 1) * self.n_max))
-        self.table.fill(np.ascontiguousarray(pairs.distances[selected]), radial)
         density = np.zeros((len(centers), (self.l_max + 1) ** 2, self.n_channels))
-        accumulate_density(offsets, channels[pairs.neighbors[selected]], harmonics, radial, self.n_max, density)
-        self._add_center(density, channels[centers])
+        expand_density(
+            centers, pairs.offsets, pairs.neighbors, pairs.vectors, pairs.distances, channels, len(self.species),
+            self.l_max, self.n_max, harmonics_prefactors(self.l_max), self.center_values, *self.table.loop_arguments,
+            density,
+        )  # fmt: skip
         return density
 
-    def _add_center(self, density, channels):
-        rows = np.flatnonzero(channels >= 0)
-        columns = channels[rows, None] + np.arange(self.n_max)
-        density[rows[:, None], 0, columns] += self.center_weight * self.table.center / np.sqrt(4 * np.pi)
+    def _ranges(self, n_centers):
+        size = max(1, _DENSITY_PER_RANGE // (8 * (self.l_max + 1) ** 2 * self.n_channels))
+        return [(start, min(start + size, n_centers)) for start in range(0, n_centers, size)]
+
+    @property
+    def center_values(self):
+        """What the central atom adds to its own coefficients at l = 0, shape (n_max,)."""
+        return self.center_weight / np.sqrt(4 * np.pi) * self.table.center
 
 
 def structure_blocks(offsets, size):
@@ -131,11 +125,3 @@ def structure_blocks(offsets, size):
         stop = max(start + 1, int(np.searchsorted(offsets, offsets[start] + size, side="right")) - 1)
         yield start, stop
         start = stop
-
-
-def _ranges(offsets, centers):
-    """Ranges of centers that have about _PAIRS_PER_RANGE neighbors together."""
-    # + 1 bounds the length of a range of isolated atoms as well
-    cumulated = np.cumsum(offsets[centers + 1] - offsets[centers] + 1) // _PAIRS_PER_RANGE
-    edges = np.flatnonzero(np.diff(cumulated, prepend=-1, append=-1))
-    return list(zip(edges[:-1], edges[1:], strict=True))

@@ -162,7 +162,7 @@ class LambdaSOAP(SphericalExpansion, auto_wrap_output_keys=None):  # type: ignor
 
         def store(rows, density):
             for key, irrep in irreps.items():
-                fill_block(density, self.l_max, irrep, blocks[key][rows])
+                fill_block(density, self.l_max, self.n_max, irrep, blocks[key][rows])
 
         expansion.for_each_range(batch, is_center, store, self.n_jobs, self._progress(batch.n_structures))
         return row_features(blocks, batch, is_center)

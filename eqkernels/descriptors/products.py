@@ -6,34 +6,61 @@ from functools import lru_cache
 
 import numpy as np
 
-from eqkernels.descriptors._product_loops import fill_equivariants, fill_pseudoscalars
+from eqkernels.descriptors._product_loops import fill_equivariants, fill_invariants, fill_pseudoscalars
 from eqkernels.descriptors.channels import degree_pairs, degree_triples
 from eqkernels.so3 import clebsch_gordan_sparse
 
 
-def fill_block(density, l_max, irrep, out):
+def fill_block(density, l_max, group, irrep, out):
     """Write one block of lambda-SOAP for some centers.
 
     Parameters
     ----------
     density : ndarray of shape (n_centers, (l_max + 1)^2, n_channels)
+        C-contiguous.
     l_max : int
+    group : int
+        Number of neighboring channels that vanish together where a species does not occur.
     irrep : Irrep
     out : ndarray of shape (n_centers, 2 lambda + 1, n_features)
-        Zeroed, C-contiguous.
+        Zeroed, C-contiguous, of the type of the density.
     """
-    if str(irrep) == "0o":
+    if str(irrep) == "0e":
+        fill_invariants(density, group, out[:, 0])
+    elif str(irrep) == "0o":
         fill_pseudoscalars(density, *_triple_couplings(l_max), out[:, 0])
     else:
-        fill_equivariants(density, irrep.l, *_pair_couplings(l_max, irrep.l, irrep.p), out)
+        fill_equivariants(density, group, irrep.l, *pair_couplings(l_max, irrep.l, irrep.p, density.dtype.char), out)
 
 
 @lru_cache(maxsize=128)
-def _pair_couplings(l_max, lam, parity):
-    """Degrees, and Clebsch-Gordan entries weighted by sqrt 2 for the two orders of each pair."""
+def pair_couplings(l_max, lam, parity, dtype="d"):
+    """Tables of the Clebsch-Gordan coefficients that couple two density coefficients to one irrep.
+
+    Returns
+    -------
+    degrees : ndarray of int, shape (n_pairs, 2)
+        The coupled (l1, l2).
+    rows : ndarray of int, shape (n_pairs,)
+        Where the rows (mu, m1) of each pair begin.
+    sources : ndarray of int, shape (n_rows, 2)
+        The components m2 that contribute to a row. There are at most two: abs(m2) is the sum or the difference of
+        abs(m1) and abs(mu), and its sign is fixed by theirs.
+    values : ndarray of shape (n_rows, 2)
+        Their coefficients, times sqrt 2 for the two orders of the factors; 0 where a row has fewer.
+    """
     pairs = degree_pairs(l_max, lam, parity)
-    entries = [clebsch_gordan_sparse(l1, l2, lam) for l1, l2 in pairs]
-    return _flat(pairs, 2, entries, [np.sqrt(2.0)] * len(pairs))
+    sizes = [(2 * lam + 1) * (2 * l1 + 1) for l1, _ in pairs]
+    rows = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    sources, values = np.zeros((rows[-1], 2), dtype=np.int64), np.zeros((rows[-1], 2), dtype=dtype)
+    for (l1, l2), first in zip(pairs, rows[:-1], strict=True):
+        m1, m2, mu, coefficients = clebsch_gordan_sparse(l1, l2, lam)
+        row = first + mu * (2 * l1 + 1) + m1
+        # entries of a row are neighbors, since they are sorted
+        second = np.concatenate([[0], row[1:] == row[:-1]]).astype(int)
+        sources[row, second] = m2
+        values[row, second] = np.sqrt(2.0) * coefficients
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2), rows[:-1].copy(), sources, values
 
 
 @lru_cache(maxsize=32)

@@ -120,10 +120,10 @@ class SOAP(SphericalExpansion, auto_wrap_output_keys=("transform",)):  # type: i
 
         def store(rows, density):
             if self.aggregate is None:
-                fill_block(density, self.l_max, _SCALAR, out[rows, None])
+                fill_block(density, self.l_max, self.n_max, _SCALAR, out[rows, None])
                 return
             block = np.zeros((len(density), 1, width))
-            fill_block(density, self.l_max, _SCALAR, block)
+            fill_block(density, self.l_max, self.n_max, _SCALAR, block)
             present, first = np.unique(structures[rows], return_index=True)
             partial_sums.append((rows.start, present, aggregate_rows(block[:, 0], np.append(first, len(block)), "sum")))
 

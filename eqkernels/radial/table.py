@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from eqkernels.radial._table_loops import evaluate_table
 from eqkernels.radial.integrals import RadialIntegrals
 
 _DEGREE = 7
+# Loops take the functions in vectors of this length.
+_COLUMN_MULTIPLE = 8
 # Where the error is looked for inside each interval: between the interpolation points, and near the ends.
 _PROBES = np.array([-0.99, -0.7, -0.3, 0.05, 0.4, 0.8])
 # 2^12 intervals at most; smooth functions need a few dozen.
@@ -62,8 +63,11 @@ class RadialTable:
 
     Attributes
     ----------
-    coefficients : ndarray of shape (n_intervals, 8, (l_max + 1) * n_max)
-        Polynomial coefficients, ascending powers of the position in the interval, which runs from -1 to 1.
+    coefficients : ndarray of shape (n_intervals, 8, n_columns)
+        Polynomial coefficients, ascending powers of the position in the interval, which runs from -1 to 1, of the
+        (l_max + 1) * n_max functions and of as many zeros as make the columns a multiple of 8.
+    n_inner : int
+        Number of intervals between 0 and ``split``, where the cutoff function begins to fall; the others follow.
     center : ndarray of shape (n_max,)
         I_n0(0): the radial weight of the central atom itself.
     error : float
@@ -89,7 +93,9 @@ class RadialTable:
         parts = [self._fit(a, b, accuracy) for a, b in ((0.0, self.split), (self.split, self.cutoff)) if b > a]
         # with a single part (cutoff width 0 or the whole cutoff) the other one has no intervals
         self.n_inner = len(parts[0][0]) if self.split > 0 else 0
-        self.coefficients = np.ascontiguousarray(np.concatenate([part[0] for part in parts]))
+        coefficients = np.concatenate([part[0] for part in parts])
+        n_zeros = -coefficients.shape[2] % _COLUMN_MULTIPLE
+        self.coefficients = np.pad(coefficients, ((0, 0), (0, 0), (0, n_zeros)))
         self.error = max(part[1] for part in parts)
 
     def exact(self, distances):
@@ -101,14 +107,23 @@ class RadialTable:
 
     def __call__(self, distances):
         """Radial weights from the table, shape (n_distances, (l_max + 1) * n_max); distances below the cutoff."""
-        distances = np.ascontiguousarray(distances, dtype=float)
-        out = np.empty((len(distances), self.coefficients.shape[2]))
-        self.fill(distances, out)
-        return out
+        distances = np.asarray(distances, dtype=float)
+        n_outer = len(self.coefficients) - self.n_inner
+        inner = (distances < self.split) | (n_outer == 0)
+        x = np.where(inner, distances / max(self.split, self.cutoff * 1e-300) * self.n_inner,
+                     (distances - self.split) / max(self.cutoff_width, 1e-300) * n_outer)  # fmt: skip
+        interval = np.minimum(x.astype(int), np.where(inner, self.n_inner, n_outer) - 1)
+        position = (2 * (x - interval) - 1)[:, None]
+        table = self.coefficients[interval + np.where(inner, 0, self.n_inner), :, : self._largest.size]
+        value = table[:, -1]
+        for power in range(_DEGREE - 1, -1, -1):
+            value = value * position + table[:, power]
+        return value
 
-    def fill(self, distances, out):
-        """Write the radial weights of contiguous distances into ``out``."""
-        evaluate_table(distances, self.split, self.cutoff, self.n_inner, self.coefficients, out)
+    @property
+    def loop_arguments(self):
+        """What loops need to evaluate the table."""
+        return self.split, self.cutoff, self.n_inner, self.coefficients
 
     def _fit(self, start, end, accuracy):
         points = np.cos(np.pi * (np.arange(_DEGREE + 1) + 0.5) / (_DEGREE + 1))

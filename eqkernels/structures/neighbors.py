@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eqkernels.structures._neighbors_loops import find_pairs
+
+if TYPE_CHECKING:
+    from eqkernels.structures.batch import StructureBatch
 
 # Nuclei are never this close (in Angstrom, or Bohr); two atoms on one site are an error of the input.
 MIN_DISTANCE = 1e-3
@@ -22,23 +26,36 @@ class NeighborPairs:
 
     Attributes
     ----------
-    centers, neighbors : ndarray of int, shape (n_pairs,)
-        Atoms i and j, counted over all structures; centers ascend.
+    batch : StructureBatch
+        The structures.
+    neighbors : ndarray of int, shape (n_pairs,)
+        Atom j, counted over all structures.
     vectors : ndarray of shape (n_pairs, 3)
         From i to the image of j: ``positions[j] + shifts @ cell - positions[i]``.
     distances : ndarray of shape (n_pairs,)
-    shifts : ndarray of int, shape (n_pairs, 3)
-        Which periodic image of j.
     offsets : ndarray of int, shape (n_atoms + 1,)
         Pairs ``offsets[i]:offsets[i + 1]`` have the center i.
     """
 
-    centers: np.ndarray
+    batch: StructureBatch
     neighbors: np.ndarray
     vectors: np.ndarray
     distances: np.ndarray
-    shifts: np.ndarray
     offsets: np.ndarray
+
+    @property
+    def centers(self) -> np.ndarray:
+        """Atom i of each pair, counted over all structures; ascending."""
+        return np.repeat(np.arange(self.batch.n_atoms), np.diff(self.offsets))
+
+    @property
+    def shifts(self) -> np.ndarray:
+        """Which periodic image of j, shape (n_pairs, 3)."""
+        centers, positions = self.centers, self.batch.positions
+        images = self.vectors - positions[self.neighbors] + positions[centers]
+        inverses = np.linalg.inv(complete_cells(self.batch))[self.batch.structure_of_atom[centers]]
+        shifts = np.rint(np.einsum("pi,pij->pj", images, inverses))
+        return np.where(self.batch.pbc[self.batch.structure_of_atom[centers]], shifts, 0).astype(int)
 
 
 def find_neighbors(batch, cutoff):
@@ -47,34 +64,28 @@ def find_neighbors(batch, cutoff):
         raise TypeError(f"cutoff={cutoff!r} must be a number")
     if not 0 < cutoff < np.inf:
         raise ValueError(f"cutoff={cutoff!r} must be positive and finite")
-    cells = _complete_cells(batch)
+    cells = complete_cells(batch)
     inverses = np.linalg.inv(cells)
     capacity = _expected_pairs(batch, cells, cutoff)
     bad, ends = np.full(3, -1), np.empty(batch.n_atoms, dtype=np.int64)
     while True:
-        pairs = _room(capacity)
+        pairs = np.empty(capacity, dtype=np.int64), np.empty((capacity, 3)), np.empty(capacity)
         arguments = (batch.positions, batch.offsets, cells, inverses, batch.pbc, float(cutoff), MIN_DISTANCE)
         found = find_pairs(*arguments, *pairs, ends, bad)
         if bad[0] >= 0:
             raise ValueError(_coincidence(batch, bad))
         if found <= capacity:
-            return NeighborPairs(*(array[:found] for array in pairs), np.concatenate([[0], ends]))
+            return NeighborPairs(batch, *(array[:found] for array in pairs), np.concatenate([[0], ends]))
         capacity = found
 
 
-def _room(n_pairs):
-    integers = [np.empty(n_pairs, dtype=np.int64) for _ in range(2)]
-    return (*integers, np.empty((n_pairs, 3)), np.empty(n_pairs), np.empty((n_pairs, 3), dtype=np.int64))
-
-
-def _complete_cells(batch):
+def complete_cells(batch):
     """Cells with vectors of unit length, orthogonal to all others, along directions that are not periodic."""
     cells = np.where(batch.pbc[:, :, None], batch.cells, 0.0)
-    for k in np.flatnonzero(~batch.pbc.all(axis=1)):
+    n_periodic = batch.pbc.sum(axis=1)
+    cells[n_periodic == 0] = np.eye(3)
+    for k in np.flatnonzero((n_periodic == 1) | (n_periodic == 2)):
         periodic = batch.pbc[k]
-        if not periodic.any():
-            cells[k] = np.eye(3)
-            continue
         # the last right singular vectors span what the periodic vectors leave out
         _, _, directions = np.linalg.svd(cells[k][periodic])
         cells[k][~periodic] = directions[periodic.sum() :]
