@@ -216,8 +216,9 @@ def fill_equivariants(density, group, lam, degrees, rows, sources, values, out):
                              step)  # fmt: skip
             else:
                 for mu in range(n_mu):
-                    _fill_triangle(source, left, room, mu * n_terms * stride, stride, n_terms, n_channels, factors, first,
-                                   ranges, n_ranges, target, position + mu * step)  # fmt: skip
+                    begin = mu * n_terms * stride
+                    _fill_triangle(source, left, room, begin, stride, n_terms, n_channels, factors, first, ranges,
+                                   n_ranges, target, position + mu * step)  # fmt: skip
             column += n_channels**2 if l1 < l2 else n_channels * (n_channels + 1 - 2 * first) // 2
 
 

@@ -4,7 +4,7 @@ A loop whose sums must stay in registers while another index runs is not found b
 these operations it can be written down: a vector holds ``lanes(a)`` neighboring elements, 8 of float64 or 16 of
 float32, and LLVM maps it to whatever the processor has (AVX-512, AVX2, NEON). They work on ``memory(array)``, the
 address of the first element of a contiguous array, and a flat index; unlike arrays, addresses are handed from
-function to function without counting references. Nothing is checked: ``load_first`` and ``store_first`` are for the ends.
+function to function without counting references. Nothing is checked: ``load_first`` and ``store_first`` are for ends.
 
 Where compilation is switched off (``NUMBA_DISABLE_JIT=1``) the same names are numpy operations on slices, so that
 the loops run and can be checked without it.
@@ -83,7 +83,7 @@ def _lanes(array):
     return _BYTES // array.dtype.itemsize
 
 
-if config.DISABLE_JIT:
+if config.DISABLE_JIT:  # type: ignore[attr-defined]
 
     def memory(array):  # noqa: D103
         return array.reshape(-1)
@@ -117,7 +117,7 @@ if config.DISABLE_JIT:
         array[index : index + count] = vector[:count]
 
     def store_between(array, index, vector, begin, end):  # noqa: D103
-        end = min(end, len(vector))
+        begin, end = max(begin, 0), min(end, len(vector))
         if begin < end:
             array[index + begin : index + end] = vector[begin:end]
 
