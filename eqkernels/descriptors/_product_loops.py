@@ -51,10 +51,10 @@ def present_ranges(density, start, n_lm, n_channels, group, ranges):
 
 
 @njit(forceinline=True, **_options)
-def _eight_sums(left, a, last, stride_a, right, b, stride_b, n_terms, count):
-    """Vectors of sum_m left[a + i + m stride_a] right[b + k + m stride_b], k < count, for i = 0 .. 7 (at most last)."""
-    a1, a2, a3, a4 = min(1, last), min(2, last), min(3, last), min(4, last)
-    a5, a6, a7 = min(5, last), min(6, last), min(7, last)
+def _eight_sums(left, a, last, step, stride_a, right, b, stride_b, n_terms, count):
+    """Vectors of sum_m left[a + i step + m stride_a] right[b + k + m stride_b], k < count, i = 0 .. 7 (at most last)."""
+    a1, a2, a3, a4 = min(1, last) * step, min(2, last) * step, min(3, last) * step, min(4, last) * step
+    a5, a6, a7 = min(5, last) * step, min(6, last) * step, min(7, last) * step
     s0, s1, s2, s3 = zero(right), zero(right), zero(right), zero(right)
     s4, s5, s6, s7 = zero(right), zero(right), zero(right), zero(right)
     for _ in range(n_terms):
@@ -85,19 +85,23 @@ def _store_rows(out, at, step, count, last, s0, s1, s2, s3):
 
 
 @njit(**_options)
-def _fill_square(left, a, right, stride, n_terms, n_channels, n_mu, ranges, n_ranges, out, position, step):
-    """Write sum_m left[m, q] right[mu, m, q'] for all pairs of channels that occur, row by row, mu by mu."""
+def fill_square(left, a, right, b, stride, n_terms, n_channels, n_mu, block, rows, n_rows, cols, n_cols, out, position,
+                step):  # fmt: skip
+    """Write sum_m left[m, q] right[mu, m, q'] for q, q' in ranges of rows and columns, row by row, mu by mu.
+
+    Each mu has a block of ``block`` rows m of ``right``, of which n_terms count from the flat index b on.
+    """
     for mu in range(n_mu):
-        b, start = mu * n_terms * stride, position + mu * step
-        for r in range(n_ranges):
-            end = ranges[r, 1]
-            for q in range(ranges[r, 0], end, 8):
+        first, start = b + mu * block * stride, position + mu * step
+        for r in range(n_rows):
+            end = rows[r, 1]
+            for q in range(rows[r, 0], end, 8):
                 last = end - 1 - q
-                for s in range(n_ranges):
-                    for k in range(ranges[s, 0], ranges[s, 1], lanes(out)):
-                        count, at = ranges[s, 1] - k, start + q * n_channels + k
+                for s in range(n_cols):
+                    for k in range(cols[s, 0], cols[s, 1], lanes(out)):
+                        count, at = cols[s, 1] - k, start + q * n_channels + k
                         s0, s1, s2, s3, s4, s5, s6, s7 = _eight_sums(
-                            left, a + q, last, n_channels, right, b + k, stride, n_terms, count
+                            left, a + q, last, 1, n_channels, right, first + k, stride, n_terms, count
                         )
                         _store_rows(out, at, n_channels, count, last, s0, s1, s2, s3)
                         _store_rows(out, at + 4 * n_channels, n_channels, count, last - 4, s4, s5, s6, s7)
@@ -130,22 +134,23 @@ def diagonal_weights(weights, scale):
 
 
 @njit(**_options)
-def _fill_triangle(left, a, right, b, stride, n_terms, n_channels, weights, first, ranges, n_ranges, out, position):
-    """Write sum_m left[m, q] right[m, q'], weighted, for the pairs q' >= q + first that occur, row by row, no gaps."""
-    for r in range(n_ranges):
-        end = ranges[r, 1]
-        for q in range(ranges[r, 0], end, 8):
+def fill_triangle(left, a, right, b, stride, n_terms, n_channels, weights, first, rows, n_rows, cols, n_cols, out,
+                  position):  # fmt: skip
+    """Write sum_m left[m, q] right[m, q'], weighted, for q' >= q + first in ranges of rows and columns, without gaps."""
+    for r in range(n_rows):
+        end = rows[r, 1]
+        for q in range(rows[r, 0], end, 8):
             last, row = end - 1 - q, n_channels - first - q
             # behind the rows before it, of n_channels - first, n_channels - first - 1, ... elements
             start = position + q * (n_channels - first) - q * (q - 1) // 2 - q - first
-            for s in range(r, n_ranges):
-                for k in range(max(q, ranges[s, 0]), ranges[s, 1], lanes(out)):
-                    count, at = ranges[s, 1] - k, start + k
+            for s in range(n_cols):
+                for k in range(max(q, cols[s, 0]), cols[s, 1], lanes(out)):
+                    count, at = cols[s, 1] - k, start + k
                     s0, s1, s2, s3, s4, s5, s6, s7 = _eight_sums(
-                        left, a + q, last, n_channels, right, b + k, stride, n_terms, count
+                        left, a + q, last, 1, n_channels, right, b + k, stride, n_terms, count
                     )
                     below = first - (k - q)  # so many elements of row q lie below the diagonal
-                    w = _DIAGONAL if k == q else _DIAGONAL + lanes(out)
+                    w = _DIAGONAL + min(k - q, lanes(out))
                     _store_triangle(out, at, row, below, weights, w, count, last, s0, s1, s2, s3)
                     _store_triangle(out, at + 4 * row - 10, row - 4, below + 4, weights, w - 4, count, last - 4,
                                     s4, s5, s6, s7)  # fmt: skip
@@ -168,23 +173,28 @@ def fill_invariants(density, group, out):
         n_ranges = present_ranges(source, start, n_lm, n_channels, group, ranges)
         for l in range(len(weights)):
             begin = start + l * l * n_channels
-            _fill_triangle(source, begin, source, begin, n_channels, 2 * l + 1, n_channels, memory(weights[l]), 0,
-                           ranges, n_ranges, target, position)  # fmt: skip
+            fill_triangle(source, begin, source, begin, n_channels, 2 * l + 1, n_channels, memory(weights[l]), 0,
+                          ranges, n_ranges, ranges, n_ranges, target, position)  # fmt: skip
             position += n_channels * (n_channels + 1) // 2
 
 
 @njit(**_options)
-def _couple(density, begin, n_channels, row, n_rows, sources, values, ranges, n_ranges, coupled):
-    """Write coupled[m1] = sum_m2 C[m1, m2] density[m2], in which at most two m2 contribute."""
+def _couple(density, begin, n_channels, row, n_mu, n_terms, sources, values, ranges, n_ranges, coupled, first, block):
+    """Write coupled[mu, m1] = sum_m2 C[mu, m1, m2] density[m2], in which at most two m2 contribute.
+
+    Each mu has ``block`` rows in coupled, of which those from ``first`` on are written.
+    """
     width = lanes(coupled)
     for r in range(n_ranges):
         last = ranges[r, 1]
         for k in range(ranges[r, 0], last, width):
-            for m in range(n_rows):
-                one = load_first(density, begin + sources[row + m, 0] * n_channels + k, last - k)
-                other = load_first(density, begin + sources[row + m, 1] * n_channels + k, last - k)
-                total = add_product(scaled(values[row + m, 0], one), values[row + m, 1], other)
-                store(coupled, m * (n_channels + width) + k, total)
+            for mu in range(n_mu):
+                for m in range(n_terms):
+                    at = row + mu * n_terms + m
+                    one = load_first(density, begin + sources[at, 0] * n_channels + k, last - k)
+                    other = load_first(density, begin + sources[at, 1] * n_channels + k, last - k)
+                    total = add_product(scaled(values[at, 0], one), values[at, 1], other)
+                    store(coupled, (mu * block + first + m) * (n_channels + width) + k, total)
 
 
 @njit(**_options)
@@ -209,40 +219,95 @@ def fill_equivariants(density, group, lam, degrees, rows, sources, values, out):
         for p in range(degrees.shape[0]):
             l1, l2 = degrees[p, 0], degrees[p, 1]
             left, right, n_terms = start + l1 * l1 * n_channels, start + l2 * l2 * n_channels, 2 * l1 + 1
-            _couple(source, right, n_channels, rows[p], n_mu * n_terms, sources, values, ranges, n_ranges, room)
+            _couple(source, right, n_channels, rows[p], n_mu, n_terms, sources, values, ranges, n_ranges, room, 0,
+                    n_terms)  # fmt: skip
             position, step = i * n_mu * out.shape[2] + column, out.shape[2]
             if l1 < l2:
-                _fill_square(source, left, room, stride, n_terms, n_channels, n_mu, ranges, n_ranges, target, position,
-                             step)  # fmt: skip
+                fill_square(source, left, room, 0, stride, n_terms, n_channels, n_mu, n_terms, ranges, n_ranges, ranges,
+                            n_ranges, target, position, step)  # fmt: skip
             else:
                 for mu in range(n_mu):
                     begin = mu * n_terms * stride
-                    _fill_triangle(source, left, room, begin, stride, n_terms, n_channels, factors, first, ranges,
-                                   n_ranges, target, position + mu * step)  # fmt: skip
+                    fill_triangle(source, left, room, begin, stride, n_terms, n_channels, factors, first, ranges,
+                                  n_ranges, ranges, n_ranges, target, position + mu * step)  # fmt: skip
             column += n_channels**2 if l1 < l2 else n_channels * (n_channels + 1 - 2 * first) // 2
 
 
 @njit(**_options)
-def fill_pseudoscalars(density, degrees, starts, m1, m2, m3, values, out):
-    """Write the pseudoscalar triple products of every center, out (n_centers, n_features); arguments as above."""
-    n_channels = density.shape[2]
-    work = np.empty(2 * int(np.sqrt(density.shape[1])))
-    for i in range(density.shape[0]):
-        position = 0
-        for t in range(degrees.shape[0]):
-            l1, l2, l3 = degrees[t, 0], degrees[t, 1], degrees[t, 2]
-            c1, c2, c3 = density[i, l1 * l1 :], density[i, l2 * l2 :], density[i, l3 * l3 :]
-            for q1 in range(n_channels):
-                for q2 in range(q1 + 1 if l1 == l2 else 0, n_channels):
-                    coupled = work[: 2 * l3 + 1]
-                    coupled[:] = 0.0
-                    for entry in range(starts[t], starts[t + 1]):
-                        coupled[m3[entry]] += values[entry] * c1[m1[entry], q1] * c2[m2[entry], q2]
-                    begin = q2 + 1 if l2 == l3 else 0
-                    row = out[i, position : position + n_channels - begin]
-                    row[:] = 0.0
-                    for m in range(2 * l3 + 1):
-                        source = c3[m, begin:]
-                        for k in range(n_channels - begin):
-                            row[k] += coupled[m] * source[k]
-                    position += n_channels - begin
+def _without(ranges, n_ranges, begin, end, rest):
+    """Write the parts of the ranges outside of begin .. end; return how many they are."""
+    n_rest = 0
+    for r in range(n_ranges):
+        if ranges[r, 0] < min(begin, ranges[r, 1]):
+            rest[n_rest, 0], rest[n_rest, 1] = ranges[r, 0], min(begin, ranges[r, 1])
+            n_rest += 1
+        if max(end, ranges[r, 0]) < ranges[r, 1]:
+            rest[n_rest, 0], rest[n_rest, 1] = max(end, ranges[r, 0]), ranges[r, 1]
+            n_rest += 1
+    return n_rest
+
+
+@njit(**_options)
+def fill_derivatives(density, group, owners, changes, firsts, lam, degrees, rows, sources, values, out):
+    """Write the derivatives of lambda-SOAP blocks, from those of the density coefficients.
+
+    By the product rule, d(c c') = dc c' + c dc': both terms are one sum over the rows [dc; c] and [c'; dc'].
+    owners (n_items): center of each derivative; changes (n_items, n_directions, (l_max + 1)^2, width): dc of the
+    channels firsts[item] .. firsts[item] + width - 1, the others do not change; out (n_items, n_directions,
+    2 lam + 1, n_features); all else as in fill_equivariants.
+    """
+    n_items, n_directions, n_lm, width = changes.shape
+    n_channels, first, n_mu = density.shape[2], lam % 2, 2 * lam + 1
+    stride = n_channels + lanes(memory(density))
+    present, changed = np.empty((n_channels, 2), np.int64), np.empty((n_channels, 2), np.int64)
+    rest = np.empty((2 * n_channels, 2), np.int64)
+    stacked, coupled = np.zeros((2 * n_lm, n_channels)), np.zeros(4 * n_mu * n_lm * stride)
+    change = np.zeros((n_lm, n_channels))
+    weights = np.empty(2 * lanes(memory(density)) + 2 * _DIAGONAL)
+    diagonal_weights(weights, 1.0)
+    source, left, derivative = memory(density), memory(stacked), memory(change)
+    room, factors, target = memory(coupled), memory(weights), memory(out)
+    for e in range(n_items):
+        start = owners[e] * n_lm * n_channels
+        n_present = present_ranges(source, start, n_lm, n_channels, group, present)
+        if width == n_channels:
+            n_changed, n_rest = n_present, 0
+            changed[:n_present] = present[:n_present]
+        else:
+            changed[0, 0], changed[0, 1], n_changed = firsts[e], firsts[e] + width, 1
+            n_rest = _without(present, n_present, firsts[e], firsts[e] + width, rest)
+        for x in range(n_directions):
+            for lm in range(n_lm):
+                l = int(np.sqrt(lm))
+                upper, lower = lm + l * l, lm + (l + 1) * (l + 1)  # rows of dc and c in the stack
+                change[lm, firsts[e] : firsts[e] + width] = changes[e, x, lm]
+                stacked[upper, firsts[e] : firsts[e] + width] = changes[e, x, lm]
+                stacked[lower] = density[owners[e], lm]
+            column, base = 0, (e * n_directions + x) * n_mu * out.shape[3]
+            for p in range(degrees.shape[0]):
+                l1, l2 = degrees[p, 0], degrees[p, 1]
+                n_terms, begin = 2 * l1 + 1, l2 * l2 * n_channels
+                a, c = 2 * l1 * l1 * n_channels, (2 * l1 * l1 + n_terms) * n_channels
+                _couple(source, start + begin, n_channels, rows[p], n_mu, n_terms, sources, values, present, n_present,
+                        room, 0, 2 * n_terms)  # fmt: skip
+                _couple(derivative, begin, n_channels, rows[p], n_mu, n_terms, sources, values, changed, n_changed,
+                        room, n_terms, 2 * n_terms)  # fmt: skip
+                position, step, b = base + column, out.shape[3], n_terms * stride
+                if l1 < l2:
+                    fill_square(left, a, room, 0, stride, 2 * n_terms, n_channels, n_mu, 2 * n_terms, changed, n_changed,
+                                changed, n_changed, target, position, step)  # fmt: skip
+                    fill_square(left, a, room, 0, stride, n_terms, n_channels, n_mu, 2 * n_terms, changed, n_changed,
+                                rest, n_rest, target, position, step)  # fmt: skip
+                    fill_square(left, c, room, b, stride, n_terms, n_channels, n_mu, 2 * n_terms, rest, n_rest,
+                                changed, n_changed, target, position, step)  # fmt: skip
+                    column += n_channels * n_channels
+                    continue
+                for mu in range(n_mu):
+                    block, at = 2 * mu * n_terms * stride, position + mu * step
+                    fill_triangle(left, a, room, block, stride, 2 * n_terms, n_channels, factors, first, changed,
+                                  n_changed, changed, n_changed, target, at)  # fmt: skip
+                    fill_triangle(left, a, room, block, stride, n_terms, n_channels, factors, first, changed, n_changed,
+                                  rest, n_rest, target, at)  # fmt: skip
+                    fill_triangle(left, c, room, block + b, stride, n_terms, n_channels, factors, first, rest, n_rest,
+                                  changed, n_changed, target, at)  # fmt: skip
+                column += n_channels * (n_channels + 1 - 2 * first) // 2

@@ -133,6 +133,9 @@ if config.DISABLE_JIT:  # type: ignore[attr-defined]
     def times(a, b):  # noqa: D103
         return a * b
 
+    def divided(a, b):  # noqa: D103
+        return a / b
+
     def fused(a, b, c):  # noqa: D103
         return a * b + c
 
@@ -271,6 +274,15 @@ else:
 
         def generate(context, builder, signature, arguments):
             return builder.fmul(*arguments)
+
+        return a(a, a), generate
+
+    @intrinsic
+    def divided(typingctx, a, b):
+        """Return the elementwise quotient of two vectors."""
+
+        def generate(context, builder, signature, arguments):
+            return builder.fdiv(*arguments)
 
         return a(a, a), generate
 

@@ -6,7 +6,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from eqkernels.descriptors._product_loops import fill_equivariants, fill_invariants, fill_pseudoscalars
+from eqkernels.descriptors._product_loops import fill_equivariants, fill_invariants
+from eqkernels.descriptors._triple_loops import fill_pseudoscalars
 from eqkernels.descriptors.channels import degree_pairs, degree_triples
 from eqkernels.so3 import clebsch_gordan_sparse
 

@@ -5,8 +5,9 @@ Tabulated is the whole radial weight of a neighbor at distance d,
 .. math:: W_{nl}(d) = f_{cut}(d)\, u(d)\, I_{nl}(d) ,
 
 with the shifted-cosine cutoff :math:`f_{cut}`, the radial scaling u (Willatt et al., Phys. Chem. Chem. Phys. 20, 29661
-(2018), eq. 11) and the exact integral I. Every interval holds the polynomial of degree 7 through its eight
-Chebyshev points. A knot sits where the cutoff function begins to fall, for its curvature jumps there.
+(2018), eq. 11) and the exact integral I. Every interval holds the polynomial of degree 7 that has the values and slopes
+of W at both ends and its values at four points between them, so that the table and its derivative are
+continuous. A knot sits where the cutoff function begins to fall, for its curvature jumps there.
 """
 
 from __future__ import annotations
@@ -18,10 +19,14 @@ from eqkernels.radial.integrals import RadialIntegrals
 _DEGREE = 7
 # Loops take the functions in vectors of this length.
 _COLUMN_MULTIPLE = 8
-# Where the error is looked for inside each interval: between the interpolation points, and near the ends.
-_PROBES = np.array([-0.99, -0.7, -0.3, 0.05, 0.4, 0.8])
-# 2^12 intervals at most; smooth functions need a few dozen.
-_MAX_DOUBLINGS = 8
+# Inner points of an interval, which make the largest error (that of (1 - t^2)^2 (t^2 - a^2) (t^2 - b^2)) small.
+_INNER_POINTS = np.array([-0.627, -0.219, 0.219, 0.627])
+# Where the error is looked for inside each interval: where that polynomial is large.
+_PROBES = np.array([-0.9, -0.5, 0.0, 0.5, 0.9])
+# Points of the interpolation that the slopes are taken from: as exact as rounding permits.
+_FINE_POINTS = np.cos(np.pi * (np.arange(16) + 0.5) / 16)
+# Smooth functions need a few dozen intervals.
+_MAX_INTERVALS = 4096
 
 
 def cutoff_function(distances, cutoff, width):
@@ -126,21 +131,38 @@ class RadialTable:
         return self.split, self.cutoff, self.n_inner, self.coefficients
 
     def _fit(self, start, end, accuracy):
-        points = np.cos(np.pi * (np.arange(_DEGREE + 1) + 0.5) / (_DEGREE + 1))
-        to_powers = np.linalg.inv(np.vander(points, increasing=True))
+        to_powers = _interpolation()
         n_intervals = max(1, int(np.ceil((end - start) / self.sigma)))
-        for _ in range(_MAX_DOUBLINGS):
+        while n_intervals < _MAX_INTERVALS:
             edges = np.linspace(start, end, n_intervals + 1)
-            at = edges[:-1, None] + (edges[1] - edges[0]) / 2 * (1 + np.concatenate([points, _PROBES]))
-            values = self.exact(at.ravel()).reshape(n_intervals, len(points) + len(_PROBES), -1)
-            coefficients = to_powers @ values[:, : len(points)]
-            probed = np.vander(_PROBES, len(points), increasing=True) @ coefficients
-            error = (np.abs(probed - values[:, len(points) :]) / self._largest).max()
-            if error <= accuracy / 4:
+            at = edges[:-1, None] + (edges[1] - edges[0]) / 2 * (1 + np.concatenate([_FINE_POINTS, _PROBES]))
+            values = self.exact(at.ravel()).reshape(n_intervals, at.shape[1], -1)
+            coefficients = to_powers @ values[:, : len(_FINE_POINTS)]
+            probed = np.vander(_PROBES, _DEGREE + 1, increasing=True) @ coefficients
+            error = (np.abs(probed - values[:, len(_FINE_POINTS) :]) / self._largest).max()
+            if error <= accuracy / 2:
                 return coefficients, error
-            n_intervals *= 2
+            # the error falls with the eighth power of the length
+            n_intervals = int(np.ceil(n_intervals * min(max(1.1, (2 * error / accuracy) ** 0.125), 2.0)))
         raise ValueError(
             f"the radial integrals could not be tabulated to accuracy={accuracy:g} between {start:g} and {end:g} "
             f"(reached {error:.1e}): use a larger accuracy, a wider sigma (now {self.sigma:g}) or a smaller exponent "
             "of the radial scaling"
         )
+
+
+def _interpolation():
+    """Matrix from the values at the fine points to the coefficients of the polynomial of degree 7."""
+    n_fine = len(_FINE_POINTS)
+    fine = np.linalg.inv(np.polynomial.chebyshev.chebvander(_FINE_POINTS, n_fine - 1))
+    at = np.concatenate([[-1.0, 1.0], _INNER_POINTS])
+    values = np.polynomial.chebyshev.chebvander(at, n_fine - 1) @ fine
+    slopes = np.array(
+        [np.polynomial.chebyshev.chebval([-1.0, 1.0], np.polynomial.chebyshev.chebder(c)) for c in fine.T]
+    )
+    powers = np.arange(_DEGREE + 1)
+    ends = np.array([-1.0, 1.0])[:, None]
+    conditions = np.concatenate(
+        [np.vander(at, _DEGREE + 1, increasing=True), powers * ends ** np.maximum(powers - 1, 0)]
+    )
+    return np.linalg.solve(conditions, np.concatenate([values, slopes.T]))
