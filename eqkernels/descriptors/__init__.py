@@ -2,8 +2,17 @@
 
 from eqkernels.descriptors.expansion import SphericalExpansion
 from eqkernels.descriptors.features import EquivariantFeatures
+from eqkernels.descriptors.gradients import Derivatives, FeatureGradients
 from eqkernels.descriptors.lambda_soap import LambdaSOAP
 from eqkernels.descriptors.soap import SOAP
 from eqkernels.descriptors.union import EquivariantUnion
 
-__all__ = ["SOAP", "EquivariantFeatures", "EquivariantUnion", "LambdaSOAP", "SphericalExpansion"]
+__all__ = [
+    "SOAP",
+    "Derivatives",
+    "EquivariantFeatures",
+    "EquivariantUnion",
+    "FeatureGradients",
+    "LambdaSOAP",
+    "SphericalExpansion",
+]

@@ -88,6 +88,9 @@ if config.DISABLE_JIT:  # type: ignore[attr-defined]
     def memory(array):  # noqa: D103
         return array.reshape(-1)
 
+    def keep(array):  # noqa: D103
+        pass
+
     def element(array, index):  # noqa: D103
         return array[index]
 
@@ -149,6 +152,15 @@ else:
             return context.make_array(signature.args[0])(context, builder, arguments[0]).data
 
         return types.CPointer(array.dtype)(array), generate
+
+    @intrinsic
+    def keep(typingctx, array):
+        """Do nothing, as the last use of an array that was made here: without it, numba frees it before its memory."""
+
+        def generate(context, builder, signature, arguments):
+            return context.get_dummy_value()
+
+        return types.void(array), generate
 
     @intrinsic
     def element(typingctx, array, index):

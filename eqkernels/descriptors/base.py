@@ -12,6 +12,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from eqkernels.descriptors.density import RADIAL_BASES, DensityExpansion, radial_table
+from eqkernels.descriptors.features import EquivariantFeatures
+from eqkernels.descriptors.gradients import feature_gradients, vector_jacobian_product
 from eqkernels.structures import StructureBatch
 
 _L_MAX_LIMIT = 30
@@ -42,6 +44,8 @@ PARAMETERS = """cutoff : float, default=5.0
         leave it out, as a center and as a neighbor.
     accuracy : float, default=1e-9
         Bound on the error of the tabulated radial integrals, relative to the largest value of each.
+    dtype : {"float64", "float32"}, default="float64"
+        Type of the features. Single precision halves their memory and costs about seven digits.
     n_jobs : int, default=None
         Number of threads, with joblib's meaning. The result does not depend on it.
     verbose : int, default=0
@@ -49,7 +53,11 @@ PARAMETERS = """cutoff : float, default=5.0
 
 
 class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
-    """Base class: subclasses list the parameters in ``__init__`` and implement ``transform``."""
+    """Base class: subclasses list the parameters in ``__init__`` and say what the blocks are.
+
+    Their methods ``_block_shapes``, ``_fill``, ``_fill_derivatives`` and ``_contract`` are those of
+    :class:`~eqkernels.descriptors.products.ProductBlocks`.
+    """
 
     def fit(self, X, y=None):
         """Learn the species, and what else the subclass needs.
@@ -113,6 +121,8 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             yield f"radial_basis={self.radial_basis!r} must be one of {sorted(RADIAL_BASES)}"
         if self.handle_unknown not in ("error", "ignore"):
             yield f"handle_unknown={self.handle_unknown!r} must be 'error' or 'ignore'"
+        if self.dtype not in ("float64", "float32", np.float64, np.float32):
+            yield f"dtype={self.dtype!r} must be 'float64' or 'float32'"
 
     def _read(self, X):
         """Batch of the frames, which of its atoms are centers, and the expansion."""
@@ -123,6 +133,107 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         if unknown.any() and self.handle_unknown == "error":
             raise ValueError(self._unknown_message(batch, np.flatnonzero(unknown)))
         return batch, np.isin(batch.numbers, self.center_species_), self._expansion()
+
+    def transform(self, X, out=None):
+        """Features of all centers.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+        out : dict of str to ndarray, default=None
+            Arrays of the right shapes and type to write the blocks into, for repeated calls; None: new ones.
+
+        Returns
+        -------
+        EquivariantFeatures
+        """
+        batch, is_center, expansion = self._read(X)
+        n_rows = int(is_center.sum())
+        shapes = {key: (n_rows, *shape) for key, shape in self._block_shapes(expansion).items()}
+        blocks = allocate(shapes, self.dtype, f"the features of {n_rows} centers", out)
+
+        def store(rows, density):
+            density = density.astype(self.dtype, copy=False)
+            for key, block in blocks.items():
+                self._fill(key, density, block[rows])
+
+        expansion.for_each_range(batch, is_center, store, self.n_jobs, self._progress(batch.n_structures))
+        return row_features(blocks, batch, is_center)
+
+    def iter_transform(self, X, memory_limit=2**28):
+        """Transform structures in parts, one after the other, for sets whose features do not fit into memory.
+
+        Parameters
+        ----------
+        X : iterable of ase.Atoms
+            May be a generator, such as ``ase.io.iread(...)``: no more than one part of it is held.
+        memory_limit : int, default=2**28
+            Bytes that the features of one part may take (at least one structure is taken).
+
+        Yields
+        ------
+        What ``transform`` returns, for consecutive structures
+        """
+        check_is_fitted(self)
+        shapes = self._block_shapes(self._expansion())
+        limit = memory_limit / sum(np.dtype(self.dtype).itemsize * np.prod(shape) for shape in shapes.values())
+        part, n_atoms = [], 0
+        for atoms in X:
+            if part and n_atoms + len(atoms) > limit:
+                yield self.transform(part)
+                part, n_atoms = [], 0
+            part.append(atoms)
+            n_atoms += len(atoms)
+        if part:
+            yield self.transform(part)
+
+    def gradients(self, X, strain=False):
+        """Differentiate the features of all centers by the positions of the atoms, and by the strain of the cell.
+
+        They take some hundred times the memory of the features; where only their product with one number per feature is
+        needed, as for forces, :meth:`vjp` is far cheaper.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+        strain : bool, default=False
+            Whether to make the derivatives by the strain too.
+
+        Returns
+        -------
+        FeatureGradients
+        """
+        batch, is_center, expansion = self._read(X)
+        return feature_gradients(expansion, batch, is_center, self, strain)
+
+    def vjp(self, X, cotangents):
+        """Vector-Jacobian product: derivatives of sum(cotangents * features).
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+        cotangents : EquivariantFeatures, or dict of str to ndarray of shape (n_centers, 2 lambda + 1, n_features)
+            A number for each feature of some or all blocks of ``transform(X)``: for forces, the derivative of the
+            energy by the feature.
+
+        Returns
+        -------
+        Derivatives
+            By the positions of all atoms, and by the strain of each structure.
+        """
+        batch, is_center, expansion = self._read(X)
+        given = dict(getattr(cotangents, "blocks", cotangents))
+        shapes = {key: (int(is_center.sum()), *shape) for key, shape in self._block_shapes(expansion).items()}
+        for key, array in given.items():
+            if key not in shapes or np.shape(array) != shapes[key]:
+                raise ValueError(f"cotangents[{key!r}] has shape {np.shape(array)}, the features have {shapes}")
+        given = {key: np.ascontiguousarray(array, dtype=float) for key, array in given.items()}
+
+        def contract(rows, density, out):
+            for key, array in given.items():
+                self._contract(key, density, array[rows], out)
+
+        return vector_jacobian_product(expansion, batch, is_center, contract, self.n_jobs)
 
     def _unknown_message(self, batch, atoms):
         names = ", ".join(chemical_symbols[number] for number in np.unique(batch.numbers[atoms]))
@@ -167,19 +278,45 @@ def species_number(species, where):
     raise ValueError(f"{where} contains {species!r}, which is neither a chemical symbol nor an atomic number")
 
 
-def allocate(shapes, what):
+def allocate(shapes, dtype, what, out=None):
     """Zeroed arrays, or a MemoryError that says what to change before the machine starts to swap."""
-    needed = sum(8 * np.prod(shape, dtype=float) for shape in shapes.values())
+    if out is not None:
+        return _checked_out(shapes, np.dtype(dtype), out)
+    needed = sum(np.dtype(dtype).itemsize * np.prod(shape, dtype=float) for shape in shapes.values())
     try:
         present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         present = np.inf
     if needed > 0.9 * present:
         raise MemoryError(
-            f"{what} would take {needed / 2**30:.1f} GiB, this machine has {present / 2**30:.1f} GiB: use fewer "
-            "structures at a time, smaller n_max or l_max, fewer irreps or species"
+            f"{what} would take {needed / 2**30:.1f} GiB, this machine has {present / 2**30:.1f} GiB: take the "
+            "structures in parts (iter_transform), smaller n_max or l_max, fewer irreps or species, or dtype='float32'"
         )
-    return {key: np.zeros(shape) for key, shape in shapes.items()}
+    return {key: np.zeros(shape, dtype) for key, shape in shapes.items()}
+
+
+def _checked_out(shapes, dtype, out):
+    for key, shape in shapes.items():
+        array = out.get(key)
+        if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != dtype:
+            found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise ValueError(f"out[{key!r}] must be an array of {dtype} with shape {shape}, got {found}")
+        if not array.flags.c_contiguous or not array.flags.writeable:
+            raise ValueError(f"out[{key!r}] must be C-contiguous and writeable")
+        array[...] = 0
+    return {key: out[key] for key in shapes}
+
+
+def row_features(blocks, batch, is_center):
+    """Blocks with the structure, atom and species of each center of a batch."""
+    atoms = is_center.nonzero()[0]
+    return EquivariantFeatures(
+        blocks,
+        batch.numbers[atoms],
+        batch.structure_of_atom[atoms],
+        batch.atom_in_structure[atoms],
+        batch.offsets[1:] - batch.offsets[:-1],
+    )
 
 
 def _is_number(value):

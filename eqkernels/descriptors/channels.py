@@ -80,6 +80,40 @@ def n_features(l_max, n_channels, irrep):
     return sum(triangle if l1 == l2 else n_channels**2 for l1, l2 in pairs)
 
 
+def feature_layout(l_max, n_channels, irrep, first=0, width=None):
+    """Where each pair of channels stands among the features, or among those that contain some of the channels.
+
+    Parameters
+    ----------
+    l_max, n_channels : int
+    irrep : Irrep
+        Not 0o.
+    first, width : int
+        Channels ``first`` .. ``first + width - 1``; all by default.
+
+    Returns
+    -------
+    bases : ndarray of int, shape (n_pairs * n_channels + 8,)
+        For the pair of degrees p, the channels (q, q') stand at ``bases[p * n_channels + q] + q'``; the last 8 elements
+        only may be read.
+    columns : ndarray of int
+        The features that contain one of the channels, ascending.
+    """
+    width = n_channels if width is None else width
+    pairs = degree_pairs(l_max, irrep.l, irrep.p)
+    bases, columns, start = np.zeros(len(pairs) * n_channels + 8, dtype=np.int64), [], 0
+    kept = 0
+    for p, (l1, l2) in enumerate(pairs):
+        q1, q2 = pair_channels(n_channels, l1, l2, irrep.l)
+        chosen = ((q1 >= first) & (q1 < first + width)) | ((q2 >= first) & (q2 < first + width))
+        rows, at = np.unique(q1[chosen], return_index=True)
+        # in a row, the chosen channels q' are neighbors: all of them, or those from first on
+        bases[p * n_channels + rows] = kept + at - q2[chosen][at]
+        columns.append(start + np.flatnonzero(chosen))
+        start, kept = start + len(q1), kept + int(chosen.sum())
+    return bases, np.concatenate([np.zeros(0, dtype=np.int64), *columns])
+
+
 def feature_labels(l_max, n_max, species, irrep):
     """Species, radial index and degree of the factors of every feature of a block.
 

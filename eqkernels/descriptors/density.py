@@ -18,9 +18,10 @@ from functools import lru_cache
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 
-from eqkernels.descriptors._density_loops import expand_density
+from eqkernels.descriptors._density_loops import contract_gradients, expand_density, expand_gradients
 from eqkernels.radial import GTO, LaplacianEigenstates, RadialTable
 from eqkernels.so3.spherical_harmonics import harmonics_prefactors
+from eqkernels.structures import NeighborPairs
 
 RADIAL_BASES = {"gto": GTO, "laplacian": LaplacianEigenstates}
 
@@ -75,47 +76,112 @@ class DensityExpansion:
         progress : callable, optional
             Called with the number of structures done.
         """
+        size = max(1, _DENSITY_PER_RANGE // (8 * (self.l_max + 1) ** 2 * self.n_channels))
+        for block in self.blocks(batch, is_center, n_jobs):
+
+            def work(a, b, block=block):
+                consume(slice(block.first_row + a, block.first_row + b), self.expand(block, a, b))
+
+            over_ranges(len(block.centers), size, work, n_jobs)
+            if progress is not None:
+                progress(block.stop)
+
+    def blocks(self, batch, is_center, n_jobs=None):
+        """Yield whole structures with their neighbor pairs, so many that the pairs fit into memory."""
         first_channel = np.full(256, -1)
         first_channel[self.species] = np.arange(len(self.species)) * self.n_max
-        n_threads, first_row = effective_n_jobs(n_jobs), 0
-        for start, stop in structure_blocks(batch.offsets, _ATOMS_PER_BLOCK * n_threads):
-            block = batch.select(start, stop)
-            pairs = block.neighbor_pairs(self.table.cutoff)
+        first_row = 0
+        for start, stop in structure_blocks(batch.offsets, _ATOMS_PER_BLOCK * effective_n_jobs(n_jobs)):
+            part = batch.select(start, stop)
             centers = np.flatnonzero(is_center[batch.offsets[start] : batch.offsets[stop]])
-            channels = first_channel[block.numbers]
-
-            def work(ranges, pairs=pairs, centers=centers, channels=channels, first_row=first_row):
-                for a, b in ranges:
-                    density = self._expand(pairs, centers[a:b], channels)
-                    consume(slice(first_row + a, first_row + b), density)
-
-            ranges = self._ranges(len(centers))
-            if n_threads == 1:
-                work(ranges)
-            else:  # a few tasks a thread: enough to balance, few enough that handing them out costs nothing
-                tasks = np.array_split(ranges, min(len(ranges), 4 * n_threads)) if ranges else []
-                Parallel(n_jobs=n_jobs, require="sharedmem")(delayed(work)(task) for task in tasks)
+            pairs = part.neighbor_pairs(self.table.cutoff)
+            yield DensityBlock(pairs, centers, first_channel[part.numbers], first_row, start, stop)
             first_row += len(centers)
-            if progress is not None:
-                progress(stop)
 
-    def _expand(self, pairs, centers, channels):
-        density = np.zeros((len(centers), (self.l_max + 1) ** 2, self.n_channels))
-        expand_density(
-            centers, pairs.offsets, pairs.neighbors, pairs.vectors, pairs.distances, channels, len(self.species),
-            self.l_max, self.n_max, harmonics_prefactors(self.l_max), self.center_values, *self.table.loop_arguments,
-            density,
-        )  # fmt: skip
+    def expand(self, block, a, b):
+        """Density coefficients of the centers a .. b - 1 of a block, shape (b - a, (l_max + 1)^2, n_channels)."""
+        density = np.zeros((b - a, (self.l_max + 1) ** 2, self.n_channels))
+        expand_density(*self._arguments(block, a, b), self.center_values, *self.table.loop_arguments, density)
         return density
 
-    def _ranges(self, n_centers):
-        size = max(1, _DENSITY_PER_RANGE // (8 * (self.l_max + 1) ** 2 * self.n_channels))
-        return [(start, min(start + size, n_centers)) for start in range(0, n_centers, size)]
+    def contract(self, block, a, b, cotangent, out):
+        """Write, for the pairs of some centers, the derivative of sum(cotangent * density) by their vectors."""
+        contract_gradients(*self._arguments(block, a, b), *self.table.loop_arguments, cotangent, out)
+
+    def expand_gradients(self, pairs, order, items, n_items):
+        """Differentiate the coefficients of one species by the vectors of pairs, summed over the pairs of an item.
+
+        Parameters
+        ----------
+        pairs : NeighborPairs
+        order, items : ndarray of int, shape (n,)
+            Some pairs, and the item that each belongs to.
+        n_items : int
+
+        Returns
+        -------
+        ndarray of shape (n_items, 3, (l_max + 1)^2, n_max)
+        """
+        gradient = np.zeros((n_items, 3, (self.l_max + 1) ** 2, self.n_max))
+        expand_gradients(
+            order, items, pairs.vectors, pairs.distances, self.l_max, self.n_max, harmonics_prefactors(self.l_max),
+            *self.table.loop_arguments, gradient,
+        )  # fmt: skip
+        return gradient
+
+    def _arguments(self, block, a, b):
+        pairs = block.pairs
+        return (
+            block.centers[a:b], pairs.offsets, pairs.neighbors, pairs.vectors, pairs.distances, block.channels,
+            len(self.species), self.l_max, self.n_max, harmonics_prefactors(self.l_max),
+        )  # fmt: skip
 
     @property
     def center_values(self):
         """What the central atom adds to its own coefficients at l = 0, shape (n_max,)."""
         return self.center_weight / np.sqrt(4 * np.pi) * self.table.center
+
+
+@dataclass(frozen=True)
+class DensityBlock:
+    """Some whole structures of a batch.
+
+    Attributes
+    ----------
+    pairs : NeighborPairs
+    centers : ndarray of int
+        Atoms of the block that are centers.
+    channels : ndarray of int, shape (n_atoms,)
+        First channel of the species of each atom, -1 where it does not count.
+    first_row : int
+        Number of centers before those of this block.
+    start, stop : int
+        The structures.
+    """
+
+    pairs: NeighborPairs
+    centers: np.ndarray
+    channels: np.ndarray
+    first_row: int
+    start: int
+    stop: int
+
+
+def over_ranges(n, size, work, n_jobs=None):
+    """Call ``work(a, b)`` for ranges a .. b - 1 of n things, possibly from several threads."""
+    ranges = [(start, min(start + size, n)) for start in range(0, n, size)]
+    n_threads = effective_n_jobs(n_jobs)
+
+    def run(part):
+        for a, b in part:
+            work(a, b)
+
+    if n_threads == 1 or len(ranges) < 2:
+        run(ranges)
+        return
+    # a few tasks a thread: enough to balance, few enough that handing them out costs nothing
+    tasks = np.array_split(ranges, min(len(ranges), 4 * n_threads))
+    Parallel(n_jobs=n_jobs, require="sharedmem")(delayed(run)(task) for task in tasks)
 
 
 def structure_blocks(offsets, size):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from eqkernels.descriptors.base import PARAMETERS, DensityTransformer, allocate
-from eqkernels.descriptors.features import EquivariantFeatures
+import numpy as np
+
+from eqkernels.descriptors.base import PARAMETERS, DensityTransformer
 
 
 class SphericalExpansion(DensityTransformer, auto_wrap_output_keys=None):  # type: ignore[call-arg]  # noqa: D101
@@ -49,6 +50,7 @@ class SphericalExpansion(DensityTransformer, auto_wrap_output_keys=None):  # typ
         neighbor_species=None,
         handle_unknown="error",
         accuracy=1e-9,
+        dtype="float64",
         n_jobs=None,
         verbose=0,
     ):
@@ -66,41 +68,27 @@ class SphericalExpansion(DensityTransformer, auto_wrap_output_keys=None):  # typ
         self.neighbor_species = neighbor_species
         self.handle_unknown = handle_unknown
         self.accuracy = accuracy
+        self.dtype = dtype
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    def transform(self, X):
-        """Density coefficients of all centers.
+    def _block_shapes(self, expansion):
+        return {f"{l}{'eo'[l % 2]}": (2 * l + 1, expansion.n_channels) for l in range(self.l_max + 1)}
 
-        Parameters
-        ----------
-        X : sequence of ase.Atoms
+    def _fill(self, key, density, out):
+        out[...] = density[:, _components(key)]
 
-        Returns
-        -------
-        EquivariantFeatures
-        """
-        batch, is_center, expansion = self._read(X)
-        n_rows = int(is_center.sum())
-        keys = [f"{l}{'eo'[l % 2]}" for l in range(self.l_max + 1)]
-        shapes = {key: (n_rows, 2 * l + 1, expansion.n_channels) for l, key in enumerate(keys)}
-        blocks = allocate(shapes, "the density coefficients")
+    def _changing(self, key, n_channels, first, width):
+        return np.arange(first, first + width)
 
-        def store(rows, density):
-            for l, key in enumerate(keys):
-                blocks[key][rows] = density[:, l * l : (l + 1) ** 2]
+    def _fill_derivatives(self, key, density, owners, changes, first, out):
+        out[...] = changes[:, :, _components(key)]
 
-        expansion.for_each_range(batch, is_center, store, self.n_jobs, self._progress(batch.n_structures))
-        return row_features(blocks, batch, is_center)
+    def _contract(self, key, density, cotangent, out):
+        out[:, _components(key)] += cotangent
 
 
-def row_features(blocks, batch, is_center):
-    """Blocks with the structure, atom and species of each center of a batch."""
-    atoms = is_center.nonzero()[0]
-    return EquivariantFeatures(
-        blocks,
-        batch.numbers[atoms],
-        batch.structure_of_atom[atoms],
-        batch.atom_in_structure[atoms],
-        batch.offsets[1:] - batch.offsets[:-1],
-    )
+def _components(key):
+    """Where the components of a degree stand among all (l, m)."""
+    l = int(key[:-1])
+    return slice(l * l, (l + 1) * (l + 1))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from eqkernels.descriptors.base import PARAMETERS, allocate
+from eqkernels.descriptors.base import PARAMETERS
 from eqkernels.descriptors.channels import feature_labels, n_features
-from eqkernels.descriptors.expansion import SphericalExpansion, row_features
-from eqkernels.descriptors.products import fill_block
+from eqkernels.descriptors.expansion import SphericalExpansion
+from eqkernels.descriptors.products import ProductBlocks
 from eqkernels.so3 import CartesianTensor, Irreps
 from eqkernels.so3.inference import infer_formula
 from eqkernels.structures import StructureBatch, read_labels
@@ -17,7 +17,7 @@ _DEFAULT_IRREPS = "0e+1o+2e"
 _LAMBDA_LIMIT = 6
 
 
-class LambdaSOAP(SphericalExpansion, auto_wrap_output_keys=None):  # type: ignore[call-arg]  # noqa: D101
+class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):  # type: ignore[call-arg]  # noqa: D101
     __doc__ = rf"""Symmetry-adapted generalization of SOAP: features for tensors of any irrep.
 
     .. math:: p^{{\lambda\mu}}_{{q l, q' l'}} =
@@ -78,6 +78,7 @@ class LambdaSOAP(SphericalExpansion, auto_wrap_output_keys=None):  # type: ignor
         neighbor_species=None,
         handle_unknown="error",
         accuracy=1e-9,
+        dtype="float64",
         n_jobs=None,
         verbose=0,
     ):
@@ -96,6 +97,7 @@ class LambdaSOAP(SphericalExpansion, auto_wrap_output_keys=None):  # type: ignor
             neighbor_species=neighbor_species,
             handle_unknown=handle_unknown,
             accuracy=accuracy,
+            dtype=dtype,
             n_jobs=n_jobs,
             verbose=verbose,
         )
@@ -140,32 +142,8 @@ class LambdaSOAP(SphericalExpansion, auto_wrap_output_keys=None):  # type: ignor
                 f"{len(self.neighbor_species_)} species: increase l_max or n_max"
             )
 
-    def transform(self, X):
-        """Equivariant features of all centers.
-
-        Parameters
-        ----------
-        X : sequence of ase.Atoms
-
-        Returns
-        -------
-        EquivariantFeatures
-        """
-        batch, is_center, expansion = self._read(X)
-        n_rows = int(is_center.sum())
-        irreps = {str(irrep): irrep for _, irrep in Irreps(self.irreps_)}
-        shapes = {
-            key: (n_rows, irrep.dim, n_features(self.l_max, expansion.n_channels, irrep))
-            for key, irrep in irreps.items()
-        }
-        blocks = allocate(shapes, f"the features {self.irreps_} of {n_rows} centers")
-
-        def store(rows, density):
-            for key, irrep in irreps.items():
-                fill_block(density, self.l_max, self.n_max, irrep, blocks[key][rows])
-
-        expansion.for_each_range(batch, is_center, store, self.n_jobs, self._progress(batch.n_structures))
-        return row_features(blocks, batch, is_center)
+    def _irreps(self):
+        return [irrep for _, irrep in Irreps(self.irreps_)]
 
     def feature_labels(self, irrep):
         """Species, radial index and degree of the factors of every feature of a block.

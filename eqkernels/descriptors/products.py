@@ -1,4 +1,4 @@
-"""Coupled products of density coefficients: the tables that the loops need, and their call."""
+"""Coupled products of density coefficients: the blocks of lambda-SOAP, their derivatives, and the tables they need."""
 
 from __future__ import annotations
 
@@ -6,32 +6,82 @@ from functools import lru_cache
 
 import numpy as np
 
-from eqkernels.descriptors._product_loops import fill_equivariants, fill_invariants
-from eqkernels.descriptors._triple_loops import fill_pseudoscalars
-from eqkernels.descriptors.channels import degree_pairs, degree_triples
-from eqkernels.so3 import clebsch_gordan_sparse
+from eqkernels.descriptors._cotangent_loops import contract_equivariants
+from eqkernels.descriptors._product_loops import fill_derivatives, fill_equivariants, fill_invariants
+from eqkernels.descriptors._triple_loops import add_pseudoscalars, contract_pseudoscalars
+from eqkernels.descriptors.channels import degree_pairs, degree_triples, feature_layout, n_features, triple_channels
+from eqkernels.so3 import Irrep, clebsch_gordan_sparse
 
 
-def fill_block(density, l_max, group, irrep, out):
-    """Write one block of lambda-SOAP for some centers.
+class ProductBlocks:
+    """Blocks of lambda-SOAP and their derivatives; for a transformer with ``l_max``, ``n_max`` and ``_irreps()``.
 
-    Parameters
-    ----------
-    density : ndarray of shape (n_centers, (l_max + 1)^2, n_channels)
-        C-contiguous.
-    l_max : int
-    group : int
-        Number of neighboring channels that vanish together where a species does not occur.
-    irrep : Irrep
-    out : ndarray of shape (n_centers, 2 lambda + 1, n_features)
-        Zeroed, C-contiguous, of the type of the density.
+    The methods take densities (n_centers, (l_max + 1)^2, n_channels) and write blocks (n_centers, 2 lambda + 1,
+    n_features), all C-contiguous. The channels of a species, n_max of them, are skipped where it does not occur.
     """
-    if str(irrep) == "0e":
-        fill_invariants(density, group, out[:, 0])
-    elif str(irrep) == "0o":
-        fill_pseudoscalars(density, *_triple_couplings(l_max), out[:, 0])
-    else:
-        fill_equivariants(density, group, irrep.l, *pair_couplings(l_max, irrep.l, irrep.p, density.dtype.char), out)
+
+    def _block_shapes(self, expansion):
+        """(2 lambda + 1, n_features) of every block."""
+        return {
+            str(irrep): (irrep.dim, n_features(self.l_max, expansion.n_channels, irrep)) for irrep in self._irreps()
+        }
+
+    def _fill(self, key, density, out):
+        """Write one block into ``out``, which is zeroed and of the type of the density."""
+        if key == "0o":
+            add_pseudoscalars(density, density, density, *_triple_couplings(self.l_max), out[:, 0])
+            return
+        irrep, n_channels = Irrep.parse(key), density.shape[2]
+        bases, _ = _layout(self.l_max, n_channels, irrep, 0, n_channels)
+        if key == "0e":
+            fill_invariants(density, self.n_max, bases, out[:, 0])
+        else:
+            couplings = pair_couplings(self.l_max, irrep.l, irrep.p, density.dtype.char)
+            fill_equivariants(density, self.n_max, irrep.l, *couplings, bases, out)
+
+    def _changing(self, key, n_channels, first, width):
+        """Features that change with the channels ``first`` .. ``first + width - 1``."""
+        if key == "0o":
+            factors = [np.stack(triple_channels(n_channels, *degrees)) for degrees in degree_triples(self.l_max)]
+            chosen = [((q >= first) & (q < first + width)).any(axis=0) for q in factors]
+            return np.flatnonzero(np.concatenate(chosen))
+        return _layout(self.l_max, n_channels, Irrep.parse(key), first, width)[1]
+
+    def _fill_derivatives(self, key, density, owners, changes, first, out):
+        """Write the derivatives that belong to changes (n_items, n_directions, (l_max + 1)^2, width) of the density.
+
+        Item e changes the channels ``first`` .. ``first + width - 1`` of the center ``owners[e]`` (ascending); ``out``
+        (n_items, n_directions, 2 lambda + 1, n_changing) takes the features that :meth:`_changing` names.
+        """
+        n_channels, width = density.shape[2], changes.shape[3]
+        if key != "0o":
+            irrep = Irrep.parse(key)
+            bases, _ = _layout(self.l_max, n_channels, irrep, first, width)
+            couplings = pair_couplings(self.l_max, irrep.l, irrep.p)
+            fill_derivatives(density, self.n_max, owners, changes, first, irrep.l, *couplings, bases, out)
+            return
+        chosen = self._changing(key, n_channels, first, width)
+        for e, owner in enumerate(owners):
+            c = np.repeat(density[owner, None], changes.shape[1], axis=0)
+            change, total = np.zeros_like(c), np.zeros((len(c), n_features(self.l_max, n_channels, Irrep.parse(key))))
+            change[:, :, first : first + width] = changes[e]
+            for factors in ((change, c, c), (c, change, c), (c, c, change)):
+                add_pseudoscalars(*factors, *_triple_couplings(self.l_max), total)
+            out[e, :, 0] = total[:, chosen]
+
+    def _contract(self, key, density, cotangent, out):
+        """Add to ``out`` the derivative of sum(cotangent * block) by the density."""
+        if key == "0o":
+            contract_pseudoscalars(density, *_triple_couplings(self.l_max), cotangent[:, 0], out)
+        else:
+            irrep = Irrep.parse(key)
+            couplings = pair_couplings(self.l_max, irrep.l, irrep.p)
+            contract_equivariants(density, self.n_max, irrep.l, *couplings, cotangent, out)
+
+
+@lru_cache(maxsize=512)
+def _layout(l_max, n_channels, irrep, first, width):
+    return feature_layout(l_max, n_channels, irrep, first, width)
 
 
 @lru_cache(maxsize=128)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 from ase.data import chemical_symbols
+from scipy.sparse import csr_array, vstack
 from sklearn.utils.validation import check_is_fitted
 
 from eqkernels.descriptors.base import PARAMETERS, allocate
-from eqkernels.descriptors.channels import feature_labels, n_features
+from eqkernels.descriptors.channels import feature_labels
 from eqkernels.descriptors.expansion import SphericalExpansion
 from eqkernels.descriptors.features import aggregate_rows
-from eqkernels.descriptors.products import fill_block
+from eqkernels.descriptors.gradients import vector_jacobian_product
+from eqkernels.descriptors.products import ProductBlocks
 from eqkernels.so3 import Irrep
 
 _SCALAR = Irrep(0, 1)
 
 
-class SOAP(SphericalExpansion, auto_wrap_output_keys=("transform",)):  # type: ignore[call-arg]  # noqa: D101
+class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform",)):  # type: ignore[call-arg]  # noqa: D101
     __doc__ = rf"""Smooth overlap of atomic positions: the rotation-invariant power spectrum, a row for any model.
 
     .. math:: p_{{an, a'n', l}} = \frac{{1}}{{\sqrt{{2l + 1}}}} \sum_m c_{{anlm}}\, c_{{a'n'lm}} ,
@@ -31,6 +33,8 @@ class SOAP(SphericalExpansion, auto_wrap_output_keys=("transform",)):  # type: i
     aggregate : {{None, "sum", "mean"}}, default=None
         None: a row for each center, structure after structure. ``"sum"`` or ``"mean"``: a row for each structure, as
         models of properties of structures need them.
+    sparse : bool, default=False
+        Whether to return a ``scipy.sparse.csr_array``, which pays for many species.
 
     Attributes
     ----------
@@ -71,7 +75,9 @@ class SOAP(SphericalExpansion, auto_wrap_output_keys=("transform",)):  # type: i
         neighbor_species=None,
         handle_unknown="error",
         accuracy=1e-9,
+        dtype="float64",
         aggregate=None,
+        sparse=False,
         n_jobs=None,
         verbose=0,
     ):
@@ -90,50 +96,134 @@ class SOAP(SphericalExpansion, auto_wrap_output_keys=("transform",)):  # type: i
             neighbor_species=neighbor_species,
             handle_unknown=handle_unknown,
             accuracy=accuracy,
+            dtype=dtype,
             n_jobs=n_jobs,
             verbose=verbose,
         )
         self.aggregate = aggregate
+        self.sparse = sparse
 
     def _choice_problems(self):
         yield from super()._choice_problems()
         if self.aggregate not in (None, "sum", "mean"):
             yield f"aggregate={self.aggregate!r} must be None, 'sum' or 'mean'"
+        if self.sparse not in (True, False):
+            yield f"sparse={self.sparse!r} must be True or False"
 
-    def transform(self, X):
+    def transform(self, X, out=None):
         """Power spectrum of all centers, or of all structures.
 
         Parameters
         ----------
         X : sequence of ase.Atoms
+        out : ndarray, default=None
+            Array of the right shape and type to write into, for repeated calls; None: a new one.
 
         Returns
         -------
-        ndarray of shape (n_centers, n_features) or (n_structures, n_features)
+        ndarray, or sparse array with ``sparse=True``, of shape (n_centers, n_features) or (n_structures, n_features)
         """
         batch, is_center, expansion = self._read(X)
-        width = n_features(self.l_max, expansion.n_channels, _SCALAR)
+        if self.sparse:
+            return self._sparse(batch, is_center, expansion)
+        width = self._block_shapes(expansion)["0e"][1]
+        n_rows = int(is_center.sum()) if self.aggregate is None else batch.n_structures
+        given = None if out is None else {"0e": out}
+        out = allocate({"0e": (n_rows, width)}, self.dtype, "the power spectrum", given)["0e"]
+        progress = self._progress(batch.n_structures)
+        if self.aggregate is None:
+
+            def store(rows, density):
+                self._fill("0e", density.astype(self.dtype, copy=False), out[rows, None])
+
+            expansion.for_each_range(batch, is_center, store, self.n_jobs, progress)
+            return out
         structures = batch.structure_of_atom[is_center]
-        n_rows = len(structures) if self.aggregate is None else batch.n_structures
-        out = allocate({"power spectrum": (n_rows, width)}, "the power spectrum")["power spectrum"]
-        partial_sums = []
-
-        def store(rows, density):
-            if self.aggregate is None:
-                fill_block(density, self.l_max, self.n_max, _SCALAR, out[rows, None])
-                return
-            block = np.zeros((len(density), 1, width))
-            fill_block(density, self.l_max, self.n_max, _SCALAR, block)
-            present, first = np.unique(structures[rows], return_index=True)
-            partial_sums.append((rows.start, present, aggregate_rows(block[:, 0], np.append(first, len(block)), "sum")))
-
-        expansion.for_each_range(batch, is_center, store, self.n_jobs, self._progress(batch.n_structures))
-        # a structure may span several ranges: added in their order, whichever thread was first
-        for _, present, sums in sorted(partial_sums, key=lambda part: part[0]):
+        for present, sums in self._partial_sums(batch, is_center, expansion, structures, width, progress):
             out[present] += sums
         if self.aggregate == "mean":
-            out /= np.maximum(np.bincount(structures, minlength=n_rows), 1)[:, None]
+            out /= np.maximum(np.bincount(structures, minlength=n_rows), 1)[:, None].astype(self.dtype)
         return out
+
+    def _partial_sums(self, batch, is_center, expansion, structures, width, progress):
+        """Structures and the sums of their rows over a range of centers, in the order of the ranges."""
+        parts = []
+
+        def store(rows, density):
+            block = np.zeros((len(density), 1, width), self.dtype)
+            self._fill("0e", density.astype(self.dtype, copy=False), block)
+            present, first = np.unique(structures[rows], return_index=True)
+            parts.append((rows.start, present, aggregate_rows(block[:, 0], np.append(first, len(block)), "sum")))
+
+        expansion.for_each_range(batch, is_center, store, self.n_jobs, progress)
+        # a structure may span several ranges: added in their order, whichever thread was first
+        return [part[1:] for part in sorted(parts, key=lambda part: part[0])]
+
+    def _sparse(self, batch, is_center, expansion):
+        """Rows as a scipy.sparse array: features of species that do not occur take no room."""
+        parts, width = [], self._block_shapes(expansion)["0e"][1]
+
+        def store(rows, density):
+            block = np.zeros((len(density), 1, width), self.dtype)
+            self._fill("0e", density.astype(self.dtype, copy=False), block)
+            parts.append((rows.start, csr_array(block[:, 0])))
+
+        expansion.for_each_range(batch, is_center, store, self.n_jobs, self._progress(batch.n_structures))
+        rows = vstack([part for _, part in sorted(parts, key=lambda part: part[0])], format="csr")
+        return rows if self.aggregate is None else self._averages(batch, is_center) @ rows
+
+    def _averages(self, batch, is_center):
+        """Matrix (n_structures, n_centers) that sums or averages over the centers of each structure."""
+        structures = batch.structure_of_atom[is_center]
+        counts = np.maximum(np.bincount(structures, minlength=batch.n_structures), 1)
+        weights = np.ones(len(structures)) if self.aggregate == "sum" else 1.0 / counts[structures]
+        shape = (batch.n_structures, len(structures))
+        return csr_array((weights.astype(self.dtype), (structures, np.arange(len(structures)))), shape=shape)
+
+    def vjp(self, X, cotangents):
+        """Vector-Jacobian product: derivatives of sum(cotangents * transform(X)).
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+        cotangents : ndarray of the shape of ``transform(X)``
+            A number for each feature: for forces, the derivative of the energy by the feature.
+
+        Returns
+        -------
+        Derivatives
+            By the positions of all atoms, and by the strain of each structure.
+
+        Examples
+        --------
+        The forces of a linear model of the energy:
+
+        >>> from ase.build import molecule
+        >>> frames = [molecule("H2O"), molecule("NH3")]
+        >>> soap = SOAP(n_max=4, l_max=3, aggregate="sum").fit(frames)
+        >>> weights = np.full((len(frames), soap.transform(frames).shape[1]), 1e-3)
+        >>> forces = -soap.vjp(frames, weights).positions
+        >>> forces.shape, bool(np.abs(forces[:3].sum(axis=0)).max() < 1e-12)  # no net force on the first molecule
+        ((7, 3), True)
+        """
+        batch, is_center, expansion = self._read(X)
+        cotangents = np.asarray(cotangents, dtype=float)
+        n_rows = int(is_center.sum()) if self.aggregate is None else batch.n_structures
+        if cotangents.shape != (n_rows, self._block_shapes(expansion)["0e"][1]):
+            expected = (n_rows, self._block_shapes(expansion)["0e"][1])
+            raise ValueError(f"cotangents has shape {cotangents.shape}, expected {expected}, that of transform(X)")
+        structures = batch.structure_of_atom[is_center]
+        counts = np.bincount(structures, minlength=batch.n_structures) if self.aggregate == "mean" else None
+
+        def contract(rows, density, out):
+            part = cotangents[rows] if self.aggregate is None else cotangents[structures[rows]]
+            part = part if counts is None else part / counts[structures[rows], None]
+            self._contract("0e", density, np.ascontiguousarray(part)[:, None], out)
+
+        return vector_jacobian_product(expansion, batch, is_center, contract, self.n_jobs)
+
+    def _irreps(self):
+        return [_SCALAR]
 
     def get_feature_names_out(self, input_features=None):
         """Names such as ``"O0 H3 l2"``: species and radial index of the two factors, and l.

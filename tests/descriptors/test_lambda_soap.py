@@ -135,5 +135,5 @@ def test_labels_of_features_fit_the_blocks(molecules):
 
 def test_too_large_an_output_is_refused(molecules, monkeypatch):
     monkeypatch.setattr("os.sysconf", lambda name: 1000)
-    with pytest.raises(MemoryError, match="GiB: use fewer"):
+    with pytest.raises(MemoryError, match="GiB: take the structures in parts"):
         LambdaSOAP(4.0, 8, 6).fit_transform(molecules)

@@ -1,0 +1,289 @@
+r"""Derivatives of features by the positions of atoms and by the strain of the cell.
+
+A center i moves its features through the vectors to its neighbors:
+:math:`\partial \mathbf p_i / \partial \mathbf r_j` is the sum of
+:math:`\partial \mathbf p_i / \partial \mathbf r_{ij}` over the images of j, and if i itself is moved, minus the sum
+over all others. A strain :math:`\epsilon` takes each vector to
+:math:`(1 + \epsilon)\, \mathbf r_{ij}`, so that
+
+.. math:: \frac{\partial \mathbf p_i}{\partial \epsilon_{xy}} =
+          \sum_j \frac{\partial \mathbf p_i}{\partial r_{ij,x}}\, r_{ij,y} .
+
+Two ways to have them: all of them, as :class:`FeatureGradients` (forward), or contracted with one cotangent per
+feature, :math:`\sum_{if} g_{if}\, \partial p_{if}`, as :class:`Derivatives` (vector-Jacobian product), which never
+stores a derivative of a feature and costs a small multiple of the features themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from eqkernels.descriptors._derivative_loops import subtract_changes, sum_pairs, sum_strains
+from eqkernels.descriptors.density import over_ranges
+
+# Bytes of derivatives of the density that are made and used up at once.
+_CHANGES_PER_RANGE = 2**22
+
+
+class Derivatives(NamedTuple):
+    """Derivatives of one number, such as an energy.
+
+    Attributes
+    ----------
+    positions : ndarray of shape (n_atoms, 3)
+        By the positions of all atoms, structure after structure: minus the forces of an energy.
+    strain : ndarray of shape (n_structures, 3, 3)
+        By the strain of each structure: the stress of an energy times the volume of its cell.
+    """
+
+    positions: np.ndarray
+    strain: np.ndarray
+
+
+@dataclass(frozen=True)
+class GradientPart:
+    """Derivatives by the positions of atoms that change the same features.
+
+    Attributes
+    ----------
+    centers : ndarray of int, shape (n_entries,)
+        Row of the features, ascending.
+    structures, atoms : ndarray of int, shape (n_entries,)
+        The atom that moves: its structure and its index in it.
+    columns : dict of str to ndarray of int
+        By irrep, the features that change.
+    blocks : dict of str to ndarray of shape (n_entries, 3, 2 lambda + 1, n_columns)
+        By irrep, their derivatives by the position (x, y, z) of the atom.
+    """
+
+    centers: np.ndarray
+    structures: np.ndarray
+    atoms: np.ndarray
+    columns: dict[str, np.ndarray]
+    blocks: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class FeatureGradients:
+    """Derivatives of features, only those that are not zero.
+
+    Attributes
+    ----------
+    parts : list of GradientPart
+        One for each species of neighbors, which changes only features that contain this species, and a last one for
+        the centers that are moved themselves.
+    n_features : dict of str to int
+        Number of features of each block.
+    strain : dict of str to ndarray of shape (n_centers, 3, 3, 2 lambda + 1, n_features)
+        Derivatives by the strain; empty unless asked for.
+    """
+
+    parts: list[GradientPart]
+    n_features: dict[str, int]
+    strain: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def centers(self) -> np.ndarray:
+        """Row of the features of every entry of the dense blocks, ascending."""
+        return self._joined("centers")[self._order]
+
+    @property
+    def structures(self) -> np.ndarray:
+        """Structure of the atom that moves in every entry of the dense blocks."""
+        return self._joined("structures")[self._order]
+
+    @property
+    def atoms(self) -> np.ndarray:
+        """Index of this atom in its structure, ascending for each center."""
+        return self._joined("atoms")[self._order]
+
+    @property
+    def blocks(self) -> dict[str, np.ndarray]:
+        """Dense derivatives by irrep, made anew, of shape (n_entries, 3, 2 lambda + 1, n_features)."""
+        place, dense = np.argsort(self._order), {}
+        for key, n_features in self.n_features.items():
+            start, shape = 0, self.parts[0].blocks[key].shape[1:3]
+            dense[key] = np.zeros((len(place), *shape, n_features))
+            for part in self.parts:
+                rows = place[start : start + len(part.centers)]
+                dense[key][rows[:, None], :, :, part.columns[key]] = np.moveaxis(part.blocks[key], 3, 1)
+                start += len(rows)
+        return dense
+
+    @property
+    def _order(self):
+        return np.lexsort((self._joined("atoms"), self._joined("centers")))
+
+    def _joined(self, name):
+        return np.concatenate([getattr(part, name) for part in self.parts])
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """Which atoms of one species move which centers of a block.
+
+    order, items: pairs of other atoms than the center, sorted by entry, and the entry of each; owners, moved: the
+    center (counted in the block) and the atom (of the block) of each entry; pair_offsets, entry_offsets: first pair and
+    first entry of each center.
+    """
+
+    order: np.ndarray
+    items: np.ndarray
+    owners: np.ndarray
+    moved: np.ndarray
+    pair_offsets: np.ndarray
+    entry_offsets: np.ndarray
+
+
+def _entries(block, channel):
+    pairs = block.pairs
+    center_of_atom = np.full(len(block.channels), -1)
+    center_of_atom[block.centers] = np.arange(len(block.centers))
+    atoms = pairs.centers
+    # an atom does not move relative to its own images
+    moving = (block.channels[pairs.neighbors] == channel) & (center_of_atom[atoms] >= 0) & (pairs.neighbors != atoms)
+    order = np.flatnonzero(moving)
+    owners, moved = center_of_atom[atoms[order]], pairs.neighbors[order]
+    sorting = np.lexsort((moved, owners))
+    order, owners, moved = order[sorting], owners[sorting], moved[sorting]
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (np.diff(owners) != 0) | (np.diff(moved) != 0)
+    bounds = np.arange(len(block.centers) + 1)
+    pair_offsets = np.searchsorted(owners, bounds)
+    owners, moved = owners[new], moved[new]
+    return _Entries(order, np.cumsum(new) - 1, owners, moved, pair_offsets, np.searchsorted(owners, bounds))
+
+
+def feature_gradients(expansion, batch, is_center, descriptor, strain):
+    """Forward derivatives of all features.
+
+    Parameters
+    ----------
+    expansion : DensityExpansion
+    batch : StructureBatch
+    is_center : ndarray of bool, shape (n_atoms,)
+    descriptor : DensityTransformer
+        With the methods ``_block_shapes``, ``_changing`` and ``_fill_derivatives``.
+    strain : bool
+        Whether to make the derivatives by the strain too.
+
+    Returns
+    -------
+    FeatureGradients
+    """
+    n_channels, n_max, shapes = expansion.n_channels, expansion.n_max, descriptor._block_shapes(expansion)
+    firsts = range(0, n_channels, n_max)
+    blocks = list(expansion.blocks(batch, is_center, descriptor.n_jobs))
+    entries = [[_entries(block, first) for first in firsts] for block in blocks]
+    n_centers = int(is_center.sum())
+    parts = [
+        _empty_part(sum(len(of_block[s].owners) for of_block in entries), first, n_max, n_channels, shapes, descriptor)
+        for s, first in enumerate(firsts)
+    ]
+    parts.append(_empty_part(n_centers, 0, n_channels, n_channels, shapes, descriptor))
+    strains = {key: np.zeros((n_centers, 9, *shape)) for key, shape in shapes.items()} if strain else {}
+    starts = np.zeros(len(parts), dtype=np.int64)
+    for block, of_block in zip(blocks, entries, strict=True):
+        owners = [*((one.owners, one.moved) for one in of_block), (np.arange(len(block.centers)), block.centers)]
+        out = []
+        for k, (part, (centers, atoms)) in enumerate(zip(parts, owners, strict=True)):
+            rows = slice(starts[k], starts[k] + len(centers))
+            part.centers[rows], part.atoms[rows] = block.first_row + centers, batch.offsets[block.start] + atoms
+            out.append({key: array[rows] for key, array in part.blocks.items()})
+            starts[k] = rows.stop
+        _fill_moves(expansion, block, of_block, descriptor, out)
+        rows = slice(block.first_row, block.first_row + len(block.centers))
+        _fill_strains(expansion, block, descriptor, {key: array[rows] for key, array in strains.items()})
+    for part in parts:
+        part.structures[:] = batch.structure_of_atom[part.atoms]
+        part.atoms[:] = batch.atom_in_structure[part.atoms]
+    strains = {key: array.reshape(n_centers, 3, 3, *array.shape[2:]) for key, array in strains.items()}
+    return FeatureGradients(parts, {key: shape[1] for key, shape in shapes.items()}, strains)
+
+
+def _empty_part(n, first, width, n_channels, shapes, descriptor):
+    columns = {key: descriptor._changing(key, n_channels, first, width) for key in shapes}
+    blocks = {key: np.zeros((n, 3, shape[0], len(columns[key]))) for key, shape in shapes.items()}
+    return GradientPart(*(np.empty(n, dtype=np.int64) for _ in range(3)), columns, blocks)
+
+
+def _fill_moves(expansion, block, entries, descriptor, out):
+    n_lm, n_max = (expansion.l_max + 1) ** 2, expansion.n_max
+    mean = max(1.0, sum(len(one.owners) for one in entries) / max(1, len(block.centers)))
+    size = max(1, int(_CHANGES_PER_RANGE / (24 * n_lm * (mean * n_max + expansion.n_channels))))
+
+    def work(a, b):
+        density = expansion.expand(block, a, b)
+        opposite = np.zeros((b - a, 3, n_lm, expansion.n_channels))
+        for s, one in enumerate(entries):
+            pairs = slice(one.pair_offsets[a], one.pair_offsets[b])
+            own = slice(one.entry_offsets[a], one.entry_offsets[b])
+            items = one.items[pairs] - own.start
+            changes = expansion.expand_gradients(block.pairs, one.order[pairs], items, own.stop - own.start)
+            owners = one.owners[own] - a
+            subtract_changes(owners, s * n_max, changes, opposite)
+            for key, array in out[s].items():
+                descriptor._fill_derivatives(key, density, owners, changes, s * n_max, array[own])
+        for key, array in out[-1].items():
+            descriptor._fill_derivatives(key, density, np.arange(b - a), opposite, 0, array[a:b])
+
+    over_ranges(len(block.centers), size, work, descriptor.n_jobs)
+
+
+def _fill_strains(expansion, block, descriptor, out):
+    n_lm, n_max = (expansion.l_max + 1) ** 2, expansion.n_max
+    size = max(1, _CHANGES_PER_RANGE // (72 * n_lm * expansion.n_channels))
+    offsets, neighbors = block.pairs.offsets, block.pairs.neighbors
+
+    def work(a, b):
+        density = expansion.expand(block, a, b)
+        changes = np.zeros((b - a, 9, n_lm, expansion.n_channels))
+        for i, atom in enumerate(block.centers[a:b]):
+            order = np.arange(offsets[atom], offsets[atom + 1])
+            order = order[block.channels[neighbors[order]] >= 0]
+            gradient = expansion.expand_gradients(block.pairs, order, np.arange(len(order)), len(order))
+            sum_strains(block.channels[neighbors[order]], block.pairs.vectors[order], gradient, n_max, changes[i])
+        for key, array in out.items():
+            descriptor._fill_derivatives(key, density, np.arange(b - a), changes, 0, array[a:b])
+
+    if out:
+        over_ranges(len(block.centers), size, work, descriptor.n_jobs)
+
+
+def vector_jacobian_product(expansion, batch, is_center, contract, n_jobs):
+    """Differentiate sum(cotangent * features).
+
+    Parameters
+    ----------
+    expansion : DensityExpansion
+    batch : StructureBatch
+    is_center : ndarray of bool, shape (n_atoms,)
+    contract : callable
+        ``contract(rows, density, out)`` adds to ``out`` the derivative by the density of the centers ``rows``.
+    n_jobs : int or None
+
+    Returns
+    -------
+    Derivatives
+    """
+    positions, strain = np.zeros((batch.n_atoms, 3)), np.zeros((batch.n_structures, 3, 3))
+    size = max(1, _CHANGES_PER_RANGE // (32 * (expansion.l_max + 1) ** 2 * expansion.n_channels))
+    for block in expansion.blocks(batch, is_center, n_jobs):
+        pairs = block.pairs
+        by_vectors = np.zeros((len(pairs.neighbors), 3))
+
+        def work(a, b, block=block, by_vectors=by_vectors):
+            density = expansion.expand(block, a, b)
+            cotangent = np.zeros_like(density)
+            contract(slice(block.first_row + a, block.first_row + b), density, cotangent)
+            expansion.contract(block, a, b, cotangent, by_vectors)
+
+        over_ranges(len(block.centers), size, work, n_jobs)
+        atoms = slice(batch.offsets[block.start], batch.offsets[block.stop])
+        structures = batch.structure_of_atom[atoms] - block.start
+        sum_pairs(pairs.offsets, pairs.neighbors, pairs.vectors, by_vectors, structures, positions[atoms],
+                  strain[block.start : block.stop])  # fmt: skip
+    return Derivatives(positions, strain)
