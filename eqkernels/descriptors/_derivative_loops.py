@@ -8,13 +8,11 @@ _options: dict = {"cache": True, "nogil": True, "fastmath": {"nsz", "arcp", "con
 @njit(**_options)
 def subtract_changes(owners, first, changes, out):
     """Subtract changes (n_items, 3, n_lm, n_max) from channels ``first`` .. of out (n_owners, 3, n_lm, n_channels)."""
-    n_max = changes.shape[3]
-    for e in range(len(owners)):
+    for e, owner in enumerate(owners):
         for x in range(3):
             for lm in range(changes.shape[2]):
-                row, change = out[owners[e], x, lm], changes[e, x, lm]
-                for n in range(n_max):
-                    row[first + n] -= change[n]
+                for n in range(changes.shape[3]):
+                    out[owner, x, lm, first + n] -= changes[e, x, lm, n]
 
 
 @njit(**_options)

@@ -109,37 +109,40 @@ def diagonal_weights(weights, scale):
 
 
 @njit(**_options)
-def _fill_pairs(left, a, right, b, stride, n_terms, n_channels, n_mu, block, weights, first, rows, n_rows, cols, n_cols,
-                bases, p, out, position, step):  # fmt: skip
-    """Write sum_m left[m, q] right[mu, m, q'] for q, q' in ranges of rows and columns, mu by mu.
+def _fill_pairs(left, a, left_step, right, b, right_step, stride, n_terms, n_channels, n_directions, n_mu, block,
+                weights, first, rows, n_rows, cols, n_cols, bases, p, out, position, step):  # fmt: skip
+    """Write sum_m left[x, m, q] right[x, mu, m, q'] for q, q' in ranges of rows and columns, x by x and mu by mu.
 
-    Each mu has a block of ``block`` rows m of ``right``, of which n_terms count from the flat index b on. With
-    first >= 0 only q' >= q + first, weighted; with first = -1 all of them. The element (q, q') of a component goes to
-    bases[p + q] + q'.
+    From one direction x to the next are left_step and right_step elements. Each mu has a block of ``block`` rows m of
+    ``right``, of which n_terms count from the flat index b on. With first >= 0 only q' >= q + first, weighted; with
+    first = -1 all of them. The element (q, q') of a component goes to bases[p + q] + q', and that of the next
+    component ``step`` farther.
     """
-    for _ in range(n_mu):
-        for r in range(n_rows):
-            end = rows[r, 1]
-            for q in range(rows[r, 0], end, 8):
-                last = end - 1 - q
-                for s in range(n_cols):
-                    begin = cols[s, 0] if first < 0 else max(q, cols[s, 0])
-                    for k in range(begin, cols[s, 1], lanes(out)):
-                        count = cols[s, 1] - k
-                        s0, s1, s2, s3, s4, s5, s6, s7 = _eight_sums(
-                            left, a + q, last, n_channels, right, b + k, stride, n_terms, count
-                        )
-                        if first < 0:
-                            _store_rows(out, k, bases, p + q, position, count, last, s0, s1, s2, s3)
-                            _store_rows(out, k, bases, p + q + 4, position, count, last - 4, s4, s5, s6, s7)
-                        else:
-                            below = first - (k - q)  # so many elements of row q lie below the diagonal
-                            w = _DIAGONAL + min(k - q, lanes(out))
-                            _store_triangle(out, k, bases, p + q, position, below, weights, w, count, last,
-                                            s0, s1, s2, s3)  # fmt: skip
-                            _store_triangle(out, k, bases, p + q + 4, position, below + 4, weights, w - 4, count,
-                                            last - 4, s4, s5, s6, s7)  # fmt: skip
-        b, position = b + block * stride, position + step
+    for x in range(n_directions):
+        start = b + x * right_step
+        for _ in range(n_mu):
+            for r in range(n_rows):
+                end = rows[r, 1]
+                for q in range(rows[r, 0], end, 8):
+                    last = end - 1 - q
+                    for s in range(n_cols):
+                        begin = cols[s, 0] if first < 0 else max(q, cols[s, 0])
+                        for k in range(begin, cols[s, 1], lanes(out)):
+                            count = cols[s, 1] - k
+                            s0, s1, s2, s3, s4, s5, s6, s7 = _eight_sums(
+                                left, a + x * left_step + q, last, n_channels, right, start + k, stride, n_terms, count
+                            )
+                            if first < 0:
+                                _store_rows(out, k, bases, p + q, position, count, last, s0, s1, s2, s3)
+                                _store_rows(out, k, bases, p + q + 4, position, count, last - 4, s4, s5, s6, s7)
+                            else:
+                                below = first - (k - q)  # so many elements of row q lie below the diagonal
+                                w = _DIAGONAL + min(k - q, lanes(out))
+                                _store_triangle(out, k, bases, p + q, position, below, weights, w, count, last,
+                                                s0, s1, s2, s3)  # fmt: skip
+                                _store_triangle(out, k, bases, p + q + 4, position, below + 4, weights, w - 4, count,
+                                                last - 4, s4, s5, s6, s7)  # fmt: skip
+            start, position = start + block * stride, position + step
 
 
 @njit(**_options)
@@ -160,8 +163,8 @@ def fill_invariants(density, group, bases, out):
         n_ranges = present_ranges(source, start, n_lm, n_channels, group, ranges)
         for l in range(len(weights)):
             begin = start + l * l * n_channels
-            _fill_pairs(source, begin, source, begin, n_channels, 2 * l + 1, n_channels, 1, 0, memory(weights[l]), 0,
-                        ranges, n_ranges, ranges, n_ranges, places, l * n_channels, target, i * out.shape[1],
+            _fill_pairs(source, begin, 0, source, begin, 0, n_channels, 2 * l + 1, n_channels, 1, 1, 0,
+                        memory(weights[l]), 0, ranges, n_ranges, ranges, n_ranges, places, l * n_channels, target, i * out.shape[1],
                         0)  # fmt: skip
 
 
@@ -210,7 +213,7 @@ def fill_equivariants(density, group, lam, degrees, rows, sources, values, bases
             left, right, n_terms = start + l1 * l1 * n_channels, start + l2 * l2 * n_channels, 2 * l1 + 1
             _couple(source, right, n_channels, rows[p], n_mu, n_terms, sources, values, ranges, n_ranges, room, 0,
                     n_terms, stride)  # fmt: skip
-            _fill_pairs(source, left, room, 0, stride, n_terms, n_channels, n_mu, n_terms, factors,
+            _fill_pairs(source, left, 0, room, 0, 0, stride, n_terms, n_channels, 1, n_mu, n_terms, factors,
                         -1 if l1 < l2 else first, ranges, n_ranges, ranges, n_ranges, places, p * n_channels, target,
                         i * n_mu * step, step)  # fmt: skip
     keep(coupled)
@@ -232,12 +235,12 @@ def _without(ranges, n_ranges, begin, end, rest):
 
 
 @njit(**_options)
-def _copy_rows(source, start, width, out, first, rows):
-    """Copy rows of ``width`` contiguous elements into the columns from ``first`` on of the given rows of out."""
+def _copy_rows(source, start, width, out, top, first, rows):
+    """Copy rows of ``width`` contiguous elements into the columns from ``first`` on of the rows top + rows of out."""
     target, stride = memory(out), out.shape[1]
     for row in rows:
         for k in range(0, width, lanes(source)):
-            store_first(target, row * stride + first + k, load_first(source, start + k, width - k), width - k)
+            store_first(target, (top + row) * stride + first + k, load_first(source, start + k, width - k), width - k)
         start += width
 
 
@@ -256,7 +259,11 @@ def fill_derivatives(density, group, owners, changes, first_channel, lam, degree
     stride = n_channels + lanes(source)
     present, changed = np.empty((n_channels, 2), np.int64), np.empty((n_channels, 2), np.int64)
     rest = np.empty((2 * n_channels, 2), np.int64)
-    stacked, coupled = np.zeros((2 * n_lm, n_channels)), np.zeros(2 * len(sources) * stride)
+    stacked, coupled = (
+        np.zeros((n_directions * 2 * n_lm, n_channels)),
+        np.zeros(n_directions * 2 * len(sources) * stride),
+    )
+    left_step, right_step = 2 * n_lm * n_channels, 2 * len(sources) * stride
     left, room = memory(stacked), memory(coupled)
     weights = np.empty(2 * lanes(source) + 2 * _DIAGONAL)
     diagonal_weights(weights, 1.0)
@@ -269,33 +276,38 @@ def fill_derivatives(density, group, owners, changes, first_channel, lam, degree
         if e == 0 or owners[e] != owners[e - 1]:
             start = owners[e] * n_lm * n_channels
             n_present = present_ranges(source, start, n_lm, n_channels, group, present)
-            _copy_rows(source, start, n_channels, stacked, 0, lower)
-            for p in range(degrees.shape[0]):
-                n_terms, l2 = 2 * degrees[p, 0] + 1, degrees[p, 1]
-                _couple(source, start + l2 * l2 * n_channels, n_channels, rows[p], n_mu, n_terms, sources, values,
-                        present, n_present, room, 2 * rows[p] * stride, 2 * n_terms, stride)  # fmt: skip
+            for x in range(n_directions):
+                _copy_rows(source, start, n_channels, stacked, x * 2 * n_lm, 0, lower)
+                for p in range(degrees.shape[0]):
+                    n_terms, l2 = 2 * degrees[p, 0] + 1, degrees[p, 1]
+                    _couple(source, start + l2 * l2 * n_channels, n_channels, rows[p], n_mu, n_terms, sources, values,
+                            present, n_present, room, x * right_step + 2 * rows[p] * stride, 2 * n_terms, stride)  # fmt: skip
             if width == n_channels:
                 changed[:n_present], n_changed = present[:n_present], n_present
             else:
                 changed[0, 0], changed[0, 1] = first_channel, first_channel + width
                 n_rest = _without(present, n_present, first_channel, first_channel + width, rest)
+        begin, size, position = e * n_directions * n_lm * width, n_lm * width, e * n_directions * n_mu * step
         for x in range(n_directions):
-            begin, position = (e * n_directions + x) * n_lm * width, (e * n_directions + x) * n_mu * step
-            _copy_rows(given, begin, width, stacked, first_channel, upper)
-            for p in range(degrees.shape[0]):
-                l1, l2 = degrees[p, 0], degrees[p, 1]
-                n_terms, b = 2 * l1 + 1, 2 * rows[p] * stride
-                a, place, first = 2 * l1 * l1 * n_channels, p * n_channels, -1 if l1 < l2 else lam % 2
-                _couple(given, begin + l2 * l2 * width - first_channel, width, rows[p], n_mu, n_terms, sources, values,
-                        changed, n_changed, room, b + n_terms * stride, 2 * n_terms, stride)  # fmt: skip
-                _fill_pairs(left, a, room, b, stride, 2 * n_terms, n_channels, n_mu, 2 * n_terms, factors, first,
-                            changed, n_changed, changed, n_changed, places, place, target, position, step)  # fmt: skip
-                if n_rest > 0:  # there, only one of the two factors changes
-                    _fill_pairs(left, a, room, b, stride, n_terms, n_channels, n_mu, 2 * n_terms, factors, first,
-                                changed, n_changed, rest, n_rest, places, place, target, position, step)  # fmt: skip
-                    _fill_pairs(left, a + n_terms * n_channels, room, b + n_terms * stride, stride, n_terms, n_channels,
-                                n_mu, 2 * n_terms, factors, first, rest, n_rest, changed, n_changed, places, place,
-                                target, position, step)  # fmt: skip
+            _copy_rows(given, begin + x * size, width, stacked, x * 2 * n_lm, first_channel, upper)
+        for p in range(degrees.shape[0]):
+            l1, l2 = degrees[p, 0], degrees[p, 1]
+            n_terms, b = 2 * l1 + 1, 2 * rows[p] * stride
+            a, place, first = 2 * l1 * l1 * n_channels, p * n_channels, -1 if l1 < l2 else lam % 2
+            for x in range(n_directions):
+                _couple(given, begin + x * size + l2 * l2 * width - first_channel, width, rows[p], n_mu, n_terms,
+                        sources, values, changed, n_changed, room, x * right_step + b + n_terms * stride, 2 * n_terms,
+                        stride)  # fmt: skip
+            _fill_pairs(left, a, left_step, room, b, right_step, stride, 2 * n_terms, n_channels, n_directions, n_mu,
+                        2 * n_terms, factors, first, changed, n_changed, changed, n_changed, places, place, target,
+                        position, step)  # fmt: skip
+            if n_rest > 0:  # there, only one of the two factors changes
+                _fill_pairs(left, a, left_step, room, b, right_step, stride, n_terms, n_channels, n_directions, n_mu,
+                            2 * n_terms, factors, first, changed, n_changed, rest, n_rest, places, place, target,
+                            position, step)  # fmt: skip
+                _fill_pairs(left, a + n_terms * n_channels, left_step, room, b + n_terms * stride, right_step, stride,
+                            n_terms, n_channels, n_directions, n_mu, 2 * n_terms, factors, first, rest, n_rest, changed,
+                            n_changed, places, place, target, position, step)  # fmt: skip
     keep(stacked)
     keep(coupled)
     keep(weights)
