@@ -53,10 +53,10 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
         features = self._features_to_fit(X, y)
         labels = self._read_labels(y, features)
         self._check_blocks(features)
-        weight = _check_weight(sample_weight, len(features))
+        weight = check_weight(sample_weight, len(features))
         self.per_atom_ = labels.per_atom
         if labels.per_atom:
-            features, structures = _labelled_centers(features, labels.atoms)
+            features, structures = labelled_centers(features, labels.atoms)
             weight = None if weight is None else weight[structures]
         blocks = self._tensor().to_irreps(self._project(labels.values))
         self.species_ = np.unique(features.species)
@@ -193,7 +193,10 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
         blocks = self._predict_irreps(rows)
         if self.baseline_ is not None:
             blocks["0e"] = blocks["0e"] + (self._baseline_design(rows) @ self.baseline_)[:, None]
-        values = self._tensor().to_cartesian(blocks)
+        return self._arranged(self._tensor().to_cartesian(blocks), features, known)
+
+    def _arranged(self, values, features, known):
+        """Values of structures as they are; of atoms, an array for each structure with NaN where there are none."""
         if not self.per_atom_:
             return values
         ends = np.cumsum(features.n_atoms)
@@ -222,22 +225,27 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
 
     def _alphas(self):
         """Regularization of each irrep of the target."""
-        irreps = [str(irrep) for _, irrep in self._tensor().irreps]
-        alpha = self.alpha
-        if isinstance(alpha, dict):
-            if set(alpha) != set(irreps):
-                raise ValueError(f"alpha has the irreps {sorted(alpha)}, the target has {irreps}")
-            values = [alpha[key] for key in irreps]
-        else:
-            values = [alpha] * len(irreps) if np.ndim(alpha) == 0 else list(alpha)
-        if len(values) != len(irreps):
-            raise ValueError(f"alpha has {len(values)} values, the target has {len(irreps)} irreps: {irreps}")
-        if not all(isinstance(one, Real) and np.isfinite(one) and one >= 0 for one in values):
+        alphas = self._per_irrep("alpha")
+        if not all(isinstance(one, Real) and np.isfinite(one) and one >= 0 for one in alphas.values()):
             raise ValueError(f"alpha={self.alpha!r} must be a finite number, zero or positive, or one for each irrep")
+        return alphas
+
+    def _per_irrep(self, name):
+        """Parameter that is one value for all irreps of the target, or one for each, in their order or by name."""
+        irreps = [str(irrep) for _, irrep in self._tensor().irreps]
+        given = getattr(self, name)
+        if isinstance(given, dict):
+            if set(given) != set(irreps):
+                raise ValueError(f"{name} has the irreps {sorted(given)}, the target has {irreps}")
+            values = [given[key] for key in irreps]
+        else:
+            values = [given] * len(irreps) if np.ndim(given) == 0 else list(given)
+        if len(values) != len(irreps):
+            raise ValueError(f"{name} has {len(values)} values, the target has {len(irreps)} irreps: {irreps}")
         return dict(zip(irreps, values, strict=True))
 
 
-def _labelled_centers(features, atoms):
+def labelled_centers(features, atoms):
     """Features with every labelled atom as a structure of its own, and the structure that it came from."""
     ends = np.cumsum(features.n_atoms)
     row_of_atom = np.full(ends[-1], -1)
@@ -253,7 +261,7 @@ def _labelled_centers(features, atoms):
     return features.split_centers(rows), features.structures[rows]
 
 
-def _check_weight(sample_weight, n):
+def check_weight(sample_weight, n):
     if sample_weight is None:
         return None
     weight = np.asarray(sample_weight, dtype=float)

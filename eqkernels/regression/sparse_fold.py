@@ -1,0 +1,305 @@
+"""The map of a sparse fit: structures and labels in, triangular factors out, block by block within a memory budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.descriptors.density import structure_blocks
+from eqkernels.kernels import TensorKernel
+from eqkernels.regression.base import labelled_centers
+from eqkernels.regression.baseline import composition_design
+from eqkernels.regression.triangular import TriangularFactor
+from eqkernels.structures import StructureBatch
+
+# Bytes of one kernel element: the kernel, its modulus, a copy in the order of the factor, an update.
+_BYTES_OF_KERNEL = 4 * 8
+# Structures whose species are read at once from a sequence that is not in memory.
+_STRUCTURES_PER_SCAN = 1024
+# A part has this many labels (or as much other work) for each sparse point: merging its factor with another one then
+# costs a tenth of making it.
+_LABELS_PER_POINT = 4
+
+
+class Source:
+    """Structures or features as a sequence that is read in parts.
+
+    Parameters
+    ----------
+    X : EquivariantFeatures, or sequence of ase.Atoms
+        A sequence that is no list, e.g. an ase Trajectory, is never in memory as a whole.
+
+    Attributes
+    ----------
+    n_atoms : ndarray of int, shape (n_structures,)
+    numbers : ndarray of int, shape (n_atoms_in_all,)
+        Atomic number of each atom; 0 for atoms that have no features.
+    """
+
+    def __init__(self, X):
+        self.X = X
+        if isinstance(X, EquivariantFeatures):
+            self.n_atoms = X.n_atoms
+            self.numbers = np.zeros(X.n_atoms.sum(), dtype=np.int64)
+            self.numbers[(np.cumsum(X.n_atoms) - X.n_atoms)[X.structures] + X.atoms] = X.species
+        else:
+            size = max(len(X), 1) if isinstance(X, list) else _STRUCTURES_PER_SCAN
+            parts = [self._scan(start, size) for start in range(0, max(len(X), 1), size)]
+            self.n_atoms, self.numbers = (np.concatenate(part) for part in zip(*parts, strict=True))
+        self.ends = np.cumsum(self.n_atoms)
+
+    def __len__(self):
+        return len(self.n_atoms)
+
+    def _scan(self, start, size):
+        try:
+            batch = StructureBatch.from_frames(self[start : start + size])
+        except (TypeError, ValueError) as error:
+            if start == 0:
+                raise
+            raise type(error)(f"{error} (counted from structure {start})") from error
+        return np.diff(batch.offsets), batch.numbers
+
+    def __getitem__(self, key):
+        """Part of X for a slice or an array of indices."""
+        if isinstance(self.X, EquivariantFeatures):
+            return self.X[key]
+        return list(self.X[key]) if isinstance(key, slice) else [self.X[int(k)] for k in key]
+
+
+def choose_candidates(source, labelled, limit, random):
+    """Choose random structures, with about ``limit`` labelled atoms and at least one atom of each labelled species.
+
+    Parameters
+    ----------
+    source : Source
+    labelled : ndarray of bool, shape (n_atoms_in_all,)
+    limit : int
+    random : RandomState
+
+    Returns
+    -------
+    ndarray of int
+        Structures, ascending.
+    """
+    structures = np.repeat(np.arange(len(source)), source.n_atoms)[labelled]
+    numbers = source.numbers[labelled]
+    counts = np.bincount(structures, minlength=len(source))
+    order = random.permutation(np.flatnonzero(counts))
+    picked = order[: int(np.searchsorted(np.cumsum(counts[order]), limit)) + 1]
+    seen = numbers[np.isin(structures, picked)]
+    species, first = np.unique(numbers, return_index=True)
+    return np.union1d(picked, structures[first[~np.isin(species, seen)]])
+
+
+def lazy_sequence(X):
+    """Whether X is a sequence that makes its structures when they are asked for, such as an ase Trajectory."""
+    in_memory = isinstance(X, list | tuple | str | bytes | Mapping) or hasattr(X, "__array__")
+    return not in_memory and hasattr(X, "__len__") and hasattr(X, "__getitem__")
+
+
+@dataclass
+class Part:
+    """Some consecutive structures and their labels.
+
+    Attributes
+    ----------
+    X : list of ase.Atoms or EquivariantFeatures
+    start : int
+        Index of the first structure.
+    blocks : dict of str to ndarray of shape (n_labels, 2 lambda + 1, multiplicity)
+    atoms : ndarray of int, shape (n_labels,), or None
+        For labels of atoms: the atom, counted from the first atom of the part.
+    weight : ndarray of shape (n_labels,), or None
+    """
+
+    X: list | EquivariantFeatures
+    start: int
+    blocks: dict[str, np.ndarray]
+    atoms: np.ndarray | None
+    weight: np.ndarray | None
+
+    def block(self, start, stop, n_atoms):
+        """The same for structures start .. stop - 1 of this part, which have n_atoms[k] atoms."""
+        labels = slice(start, stop)
+        atoms = None
+        if self.atoms is not None:
+            ends = np.concatenate([[0], np.cumsum(n_atoms)])
+            labels = slice(*np.searchsorted(self.atoms, ends[[start, stop]]))
+            atoms = self.atoms[labels] - ends[start]
+        return Part(self.X[start:stop], self.start + start, *self._labels(labels, atoms))
+
+    def _labels(self, rows, atoms):
+        blocks = {irrep: block[rows] for irrep, block in self.blocks.items()}
+        return blocks, atoms, None if self.weight is None else self.weight[rows]
+
+
+class Parts:
+    """Data set in parts of equal work, which depend on nothing but the data and the number of sparse points.
+
+    Parameters
+    ----------
+    source : Source
+    labels : Labels
+    blocks : dict of str to ndarray of shape (n_labels, 2 lambda + 1, multiplicity)
+    weight : ndarray of shape (n_structures,), or None
+    job : FoldJob
+
+    Attributes
+    ----------
+    n_labels : int
+        Labels whose weight is not zero.
+    log_weight : float
+        Sum of the logarithms of their weights.
+    """
+
+    def __init__(self, source, labels, blocks, weight, job):
+        self.source, self.labels, self.blocks = source, labels, blocks
+        ends = np.concatenate([[0], source.ends])
+        per_atom = labels.atoms is not None
+        self.label_ends = np.searchsorted(labels.atoms, ends) if per_atom else np.arange(len(ends))
+        counts = np.diff(self.label_ends)
+        self.weight = None if weight is None else np.repeat(weight, counts)
+        used = np.ones(counts.sum()) if weight is None else self.weight[self.weight > 0]
+        self.n_labels, self.log_weight = len(used), float(np.log(used).sum())
+        work = np.cumsum(counts + job.work_per_center() * source.n_atoms)
+        n_parts = max(1, round(work[-1] / (_LABELS_PER_POINT * len(job.points["species"]))))
+        inner = np.searchsorted(work, work[-1] * np.arange(1, n_parts) / n_parts) + 1
+        self.edges = np.unique(np.concatenate([[0], inner, [len(source)]]))
+
+    def __len__(self):
+        return len(self.edges) - 1
+
+    def __getitem__(self, k):
+        start, stop = self.edges[k : k + 2]
+        labels = slice(self.label_ends[start], self.label_ends[stop])
+        atoms = self.labels.atoms
+        if atoms is not None:
+            atoms = atoms[labels] - (self.source.ends[start] - self.source.n_atoms[start])
+        blocks = {irrep: block[labels] for irrep, block in self.blocks.items()}
+        weight = None if self.weight is None else self.weight[labels]
+        return Part(self.source[int(start) : int(stop)], int(start), blocks, atoms, weight)
+
+
+@dataclass
+class FoldJob:
+    """What turns a part into triangular factors of [kernels with the sparse points, baseline columns, labels].
+
+    Attributes
+    ----------
+    descriptor : transformer or None
+        Fitted; None where X are features.
+    kernel : TensorKernel
+    points : dict
+        Sparse environments, arguments of EquivariantFeatures.
+    species : ndarray of int
+        Species of the baseline.
+    baseline : {"composition", "mean", None}
+    multiplicities : dict of str to int
+        How often the target has each irrep.
+    memory : float
+        Bytes for the arrays of one block.
+    """
+
+    descriptor: object
+    kernel: TensorKernel
+    points: dict
+    species: np.ndarray
+    baseline: str | None
+    multiplicities: dict[str, int]
+    memory: float
+
+    def size(self, irrep):
+        """Columns of the factor of an irrep: kernels, baseline, labels."""
+        return self.n_kernel(irrep) + self.n_baseline(irrep) + self.multiplicities[irrep]
+
+    def n_kernel(self, irrep):
+        """Number of sparse points times 2 lambda + 1."""
+        return int(np.prod(self.points["blocks"][irrep].shape[:2]))
+
+    def n_baseline(self, irrep):
+        """Number of baseline columns: none but for scalars."""
+        if irrep != "0e" or self.baseline is None:
+            return 0
+        return 1 if self.baseline == "mean" else len(self.species)
+
+    def work_per_center(self):
+        """Work of the kernels of a center, in units of the work of folding a label."""
+        widths = [self.points["blocks"][irrep].shape[2] / self.n_kernel(irrep) for irrep in self.multiplicities]
+        return min(widths) / len(self.species)
+
+    def centers_per_block(self):
+        """How many centers have their features in memory at once."""
+        width = sum(block[0].size for block in self.points["blocks"].values())
+        return max(1, int(0.5 * self.memory / (8 * width)))
+
+    def labels_per_block(self):
+        """How many labels have their kernels in memory at once."""
+        width = max(self.n_kernel(irrep) * (2 * int(irrep[:-1]) + 1) for irrep in self.multiplicities)
+        return max(1, int(0.5 * self.memory / (_BYTES_OF_KERNEL * width)))
+
+    def __call__(self, part):
+        """Data of the factor of each irrep."""
+        factors = {irrep: TriangularFactor(self.size(irrep)) for irrep in self.multiplicities}
+        points = EquivariantFeatures(**self.points)
+        for block in self._blocks(part):
+            features = self._features(block)
+            size = self.labels_per_block()
+            for start in range(0, len(features), size):
+                rows = slice(start, start + size)
+                for irrep, factor in factors.items():
+                    factor.fold(self.rows(features[rows], points, irrep, *block._labels(rows, None)))
+        return {irrep: factor.data for irrep, factor in factors.items()}
+
+    def merge(self, left, right):
+        """Factors of two sets of structures together."""
+        merged = {}
+        for irrep in self.multiplicities:
+            size = self.size(irrep)
+            merged[irrep] = TriangularFactor(size, left[irrep]).copy().merge(TriangularFactor(size, right[irrep])).data
+        return merged
+
+    def rows(self, features, points, irrep, blocks, _, weight):
+        """Rows of one irrep, (n (2 lambda + 1), size)."""
+        values = blocks[irrep]
+        n, d, multiplicity = values.shape
+        n_kernel = self.n_kernel(irrep)
+        rows = np.empty((n, d, self.size(irrep)))
+        kernel = self.kernel(features, points, irrep=irrep)
+        rows[:, :, :n_kernel].reshape(n, d, -1, d)[:] = kernel.transpose(0, 2, 1, 3)
+        if self.n_baseline(irrep):
+            design = composition_design(features.composition(self.species), self.baseline, self.kernel.aggregate)
+            rows[:, 0, n_kernel:-multiplicity] = design
+        rows[:, :, -multiplicity:] = values
+        if weight is not None:
+            rows *= np.sqrt(weight)[:, None, None]
+        return rows.reshape(n * d, -1)
+
+    def _blocks(self, part):
+        in_memory = isinstance(part.X, EquivariantFeatures)
+        n_atoms = part.X.n_atoms if in_memory else np.array([len(atoms) for atoms in part.X])
+        for start, stop in structure_blocks(np.concatenate([[0], np.cumsum(n_atoms)]), self.centers_per_block()):
+            yield part.block(start, stop, n_atoms)
+
+    def _features(self, block):
+        """Features with one structure for each label."""
+        try:
+            features = block.X if self.descriptor is None else self.descriptor.transform(block.X)
+            if block.atoms is not None:
+                features, _ = labelled_centers(features, block.atoms)
+        except (TypeError, ValueError) as error:
+            if block.start == 0:
+                raise
+            raise type(error)(f"{error} (counted from structure {block.start})") from error
+        unknown = np.flatnonzero(~np.isin(features.species, self.species))
+        if len(unknown):
+            raise ValueError(
+                f"there are no sparse points for the species {chemical_symbols[features.species[unknown[0]]]}, which "
+                f"occurs after structure {block.start}: sparse points are chosen at the first fit, which must have all "
+                "species"
+            )
+        return features
