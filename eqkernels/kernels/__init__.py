@@ -3,6 +3,16 @@
 from eqkernels.kernels.algebra import Product, Scaled, Sum, TensorKernel
 from eqkernels.kernels.blocks import KernelBlocks
 from eqkernels.kernels.covariant import CovariantKernel
+from eqkernels.kernels.restricted import Restricted
 from eqkernels.kernels.sparse_points import select_sparse_points
 
-__all__ = ["CovariantKernel", "KernelBlocks", "Product", "Scaled", "Sum", "TensorKernel", "select_sparse_points"]
+__all__ = [
+    "CovariantKernel",
+    "KernelBlocks",
+    "Product",
+    "Restricted",
+    "Scaled",
+    "Sum",
+    "TensorKernel",
+    "select_sparse_points",
+]

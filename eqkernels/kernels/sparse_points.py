@@ -176,5 +176,5 @@ def _joined(parts):
     """Environments of several sets, each a structure of one atom."""
     blocks = {key: np.concatenate([part.blocks[key] for part in parts]) for key in parts[0].blocks}
     species, atoms = (np.concatenate([getattr(part, name) for part in parts]) for name in ("species", "atoms"))
-    n_rows = len(species)
-    return EquivariantFeatures(blocks, species, np.arange(n_rows), atoms, np.ones(n_rows, dtype=np.int64))
+    rows = np.arange(len(species))
+    return EquivariantFeatures(blocks, species, rows, atoms, np.ones(len(rows), dtype=np.int64), parts[0].parts)

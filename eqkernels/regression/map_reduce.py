@@ -83,8 +83,8 @@ class _Tree:
 def map_reduce_on_cluster(client, fold, merge, part, n_parts, progress=None):
     """Fold all parts and merge the results on the workers of a ``dask.distributed`` cluster.
 
-    Every part is sent to a worker once, a few ahead; results stay and are merged on the workers; only the last one comes
-    back. What gets lost with a worker is computed again from its parts, which ``part`` is then asked for again.
+    Every part is sent to a worker once, a few ahead; results stay and are merged on the workers; only the last one
+    comes back. What gets lost with a worker is computed again from its parts, which ``part`` is then asked for again.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from ase.data import chemical_symbols
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.density import structure_blocks
 from eqkernels.kernels import TensorKernel
-from eqkernels.regression.base import labelled_centers
+from eqkernels.regression.base import _labelled_centers
 from eqkernels.regression.baseline import composition_design
 from eqkernels.regression.triangular import TriangularFactor
 from eqkernels.structures import StructureBatch
@@ -23,6 +23,8 @@ _STRUCTURES_PER_SCAN = 1024
 # A part has this many labels (or as much other work) for each sparse point: merging its factor with another one then
 # costs a tenth of making it.
 _LABELS_PER_POINT = 4
+# But no less than this: handing a part out has a price as well.
+_LABELS_PER_PART = 64
 
 
 class Source:
@@ -124,7 +126,7 @@ class Part:
     weight: np.ndarray | None
 
     def block(self, start, stop, n_atoms):
-        """The same for structures start .. stop - 1 of this part, which have n_atoms[k] atoms."""
+        """Take structures start .. stop - 1 of this part, in which structure k has n_atoms[k] atoms."""
         labels = slice(start, stop)
         atoms = None
         if self.atoms is not None:
@@ -151,10 +153,8 @@ class Parts:
 
     Attributes
     ----------
-    n_labels : int
-        Labels whose weight is not zero.
-    log_weight : float
-        Sum of the logarithms of their weights.
+    totals : ndarray of shape (3,)
+        Of labels whose weight is not zero: how many, the sums of their weights and of the logarithms of these.
     """
 
     def __init__(self, source, labels, blocks, weight, job):
@@ -165,9 +165,10 @@ class Parts:
         counts = np.diff(self.label_ends)
         self.weight = None if weight is None else np.repeat(weight, counts)
         used = np.ones(counts.sum()) if weight is None else self.weight[self.weight > 0]
-        self.n_labels, self.log_weight = len(used), float(np.log(used).sum())
+        self.totals = np.array([len(used), used.sum(), np.log(used).sum()])
         work = np.cumsum(counts + job.work_per_center() * source.n_atoms)
-        n_parts = max(1, round(work[-1] / (_LABELS_PER_POINT * len(job.points["species"]))))
+        size = max(_LABELS_PER_POINT * len(job.points["species"]), _LABELS_PER_PART)
+        n_parts = max(1, round(work[-1] / size))
         inner = np.searchsorted(work, work[-1] * np.arange(1, n_parts) / n_parts) + 1
         self.edges = np.unique(np.concatenate([[0], inner, [len(source)]]))
 
@@ -187,7 +188,10 @@ class Parts:
 
 @dataclass
 class FoldJob:
-    """What turns a part into triangular factors of [kernels with the sparse points, baseline columns, labels].
+    """What turns a part into triangular factors of the rows of its labels.
+
+    The columns of the rows are: kernels with the sparse points; the standard deviation of the label by the prior, whose
+    sum of squares is the trace of the full kernel matrix; baseline; labels.
 
     Attributes
     ----------
@@ -214,15 +218,15 @@ class FoldJob:
     memory: float
 
     def size(self, irrep):
-        """Columns of the factor of an irrep: kernels, baseline, labels."""
-        return self.n_kernel(irrep) + self.n_baseline(irrep) + self.multiplicities[irrep]
+        """Count the columns of the factor of an irrep: kernels, prior, baseline, labels."""
+        return self.n_kernel(irrep) + 1 + self.n_baseline(irrep) + self.multiplicities[irrep]
 
     def n_kernel(self, irrep):
-        """Number of sparse points times 2 lambda + 1."""
+        """Count the kernel columns: sparse points times 2 lambda + 1."""
         return int(np.prod(self.points["blocks"][irrep].shape[:2]))
 
     def n_baseline(self, irrep):
-        """Number of baseline columns: none but for scalars."""
+        """Count the baseline columns: none but for scalars."""
         if irrep != "0e" or self.baseline is None:
             return 0
         return 1 if self.baseline == "mean" else len(self.species)
@@ -243,7 +247,7 @@ class FoldJob:
         return max(1, int(0.5 * self.memory / (_BYTES_OF_KERNEL * width)))
 
     def __call__(self, part):
-        """Data of the factor of each irrep."""
+        """Fold a part: data of the factor of each irrep."""
         factors = {irrep: TriangularFactor(self.size(irrep)) for irrep in self.multiplicities}
         points = EquivariantFeatures(**self.points)
         for block in self._blocks(part):
@@ -271,9 +275,10 @@ class FoldJob:
         rows = np.empty((n, d, self.size(irrep)))
         kernel = self.kernel(features, points, irrep=irrep)
         rows[:, :, :n_kernel].reshape(n, d, -1, d)[:] = kernel.transpose(0, 2, 1, 3)
+        rows[:, :, n_kernel] = np.sqrt(np.einsum("naa->na", self.kernel.diag(features, irrep=irrep)))
         if self.n_baseline(irrep):
             design = composition_design(features.composition(self.species), self.baseline, self.kernel.aggregate)
-            rows[:, 0, n_kernel:-multiplicity] = design
+            rows[:, 0, n_kernel + 1 : -multiplicity] = design
         rows[:, :, -multiplicity:] = values
         if weight is not None:
             rows *= np.sqrt(weight)[:, None, None]
@@ -290,7 +295,7 @@ class FoldJob:
         try:
             features = block.X if self.descriptor is None else self.descriptor.transform(block.X)
             if block.atoms is not None:
-                features, _ = labelled_centers(features, block.atoms)
+                features, _ = _labelled_centers(features, block.atoms)
         except (TypeError, ValueError) as error:
             if block.start == 0:
                 raise

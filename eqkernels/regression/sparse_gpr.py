@@ -15,19 +15,20 @@ import numpy as np
 from ase.data import chemical_symbols
 from sklearn.base import clone
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
 from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
-from eqkernels.descriptors.base import refuse_if_too_large
+from eqkernels.descriptors.base import check_memory
 from eqkernels.descriptors.density import structure_blocks
 from eqkernels.kernels import CovariantKernel, TensorKernel, select_sparse_points
 from eqkernels.kernels.sparse_points import METHODS, check_n_points
-from eqkernels.regression.base import TensorRegressor, check_weight
+from eqkernels.regression.base import _check_weight
+from eqkernels.regression.covariance import copies
 from eqkernels.regression.map_reduce import map_reduce, map_reduce_on_cluster
-from eqkernels.regression.sparse_covariance import PredictiveCovariance
+from eqkernels.regression.sparse_covariance import SparseCovariance
 from eqkernels.regression.sparse_fold import FoldJob, Parts, Source, choose_candidates, lazy_sequence
 from eqkernels.regression.sparse_solve import solve_irrep
 from eqkernels.regression.triangular import TriangularFactor
+from eqkernels.regression.uncertainty import UncertainTensorRegressor
 from eqkernels.so3 import Irreps
 from eqkernels.structures import read_labels
 
@@ -36,15 +37,15 @@ _CANDIDATES_PER_POINT = 20
 # Structures whose features are looked at together: few enough that points are chosen in a small memory.
 _CANDIDATES_PER_BLOCK = 500
 _STRUCTURES_PER_BLOCK = 256
-_LEARNED = ("coef", "noise", "signal_variance", "pivots", "cholesky", "damped")
+_LEARNED = ("coef", "noise", "signal_variance", "pivots", "cholesky", "damped", "unexplained")
 
 
-class SparseTensorGPR(TensorRegressor):
+class SparseTensorGPR(UncertainTensorRegressor):
     r"""Sparse Gaussian process for Cartesian tensors, exactly equivariant, with error bars.
 
-    Its mean is that of the subset of regressors, its variance the deterministic training conditional (DTC), which keeps
-    the prior variance of what the sparse environments cannot describe. With all environments as sparse points it is
-    the exact Gaussian process.
+    Its mean is that of the subset of regressors; its error bars see how unlike the sparse environments a structure is,
+    see :mod:`eqkernels.regression.sparse_covariance`. With all environments as sparse points it is the exact Gaussian
+    process.
 
     Parameters
     ----------
@@ -80,14 +81,16 @@ class SparseTensorGPR(TensorRegressor):
         Sparse environments (arguments of :class:`EquivariantFeatures`).
     coef_ : dict of str to ndarray of shape (n_points (2 lambda + 1), multiplicity)
         Coefficient of each component of each sparse environment.
-    pivots_, cholesky_, damped_, damped_size_ : dict of str to ndarray or int
+    pivots_, cholesky_, damped_, unexplained_ : dict of str to ndarray or float
         What covariances are made of, see :mod:`eqkernels.regression.sparse_covariance`.
     noise_, signal_variance_ : dict of str to float
         Noise in units of the signal variance, and the signal variance in units of y squared, of each irrep.
     log_marginal_likelihood_value_ : float
         Of the labels minus the baseline, summed over irreps.
-    n_labels_ : int
-        Number of labels so far.
+    label_totals_ : ndarray of shape (3,)
+        Number of labels so far, the sum of their weights and that of the logarithms of the weights.
+    recalibration_ : dict of str to float
+        Factors of the standard deviations, 1 until ``recalibrate``.
     factors_ : dict of str to ndarray
         Triangular factor of each irrep, which ``partial_fit`` goes on with.
     species_, target_, axial_, per_atom_, baseline_, features_
@@ -189,14 +192,15 @@ class SparseTensorGPR(TensorRegressor):
         self._check_parameters()
         X = self._checked_input(X)
         if not first and isinstance(X, EquivariantFeatures) != (self.features_ is None):
-            raise TypeError(f"the model was fitted on {'features' if self.features_ is None else 'frames'}, add the same")
+            kind = "features" if self.features_ is None else "frames"
+            raise TypeError(f"the model was fitted on {kind}: add {kind}, not the other")
         source = Source(X)
         if first:
             labels = self._read_labels(y, EquivariantFeatures({}, [], [], [], source.n_atoms))
             self.per_atom_ = labels.per_atom
         else:
             labels = self._read_more_labels(y, source.n_atoms)
-        weight = check_weight(sample_weight, len(source))
+        weight = _check_weight(sample_weight, len(source))
         blocks = self._tensor().to_irreps(self._project(labels.values))
         noise = self._noise()
         if first:
@@ -207,8 +211,7 @@ class SparseTensorGPR(TensorRegressor):
         if not first:
             factors = job.merge(self.factors_, factors)
         self.factors_ = factors
-        self.n_labels_ = parts.n_labels + (0 if first else self.n_labels_)
-        self.log_weight_ = parts.log_weight + (0.0 if first else self.log_weight_)
+        self.label_totals_ = parts.totals + (0.0 if first else self.label_totals_)
         vars(self).pop("coef_", None)  # it does not know of the new labels
         if solve:
             self._solve(job, noise)
@@ -217,7 +220,8 @@ class SparseTensorGPR(TensorRegressor):
     def _read_more_labels(self, y, n_atoms):
         labels = read_labels(y, n_atoms, self._tensor().rank)
         if labels.per_atom != self.per_atom_:
-            raise ValueError(f"the labels so far were those of {'atoms' if self.per_atom_ else 'structures'}: add the same")
+            kind = "atoms" if self.per_atom_ else "structures"
+            raise ValueError(f"the labels so far were those of {kind}: add labels of {kind}")
         return labels
 
     def _start(self, source, y, labels):
@@ -232,22 +236,20 @@ class SparseTensorGPR(TensorRegressor):
         self.features_ = self._fitted_descriptor(source, candidates, y)
         normalize = getattr(self._kernel(), "normalize", "invariant")
         blocks = self._candidate_blocks(source, candidates, labelled)
-        points = select_sparse_points(
-            blocks, self.n_points, self.selection, normalize=normalize, random_state=random
-        )
+        points = select_sparse_points(blocks, self.n_points, self.selection, normalize=normalize, random_state=random)
         self.points_ = points.to_dict()
         self.species_ = np.unique(points.species)
         widths = [self._job().size(str(irrep)) for _, irrep in self._tensor().irreps]
-        refuse_if_too_large(
+        check_memory(
             3 * 8 * max(widths) ** 2 + 2 * 8 * sum(width**2 for width in widths),
             f"A sparse model of {len(points)} points",
             "choose fewer with n_points",
         )
         if self.verbose:
             counts = ", ".join(f"{chemical_symbols[z]} {np.sum(points.species == z)}" for z in self.species_)
-            size = sum(4 * width**2 for width in widths) / 2**30
+            size, job = sum(4 * width**2 for width in widths) / 2**30, self._job()
             self._say(f"{len(points)} sparse environments ({counts}); factors of {size:.3g} GiB; blocks of "
-                      f"{self._job().centers_per_block()} centers and {self._job().labels_per_block()} labels")  # fmt: skip
+                      f"{job.centers_per_block()} centers and {job.labels_per_block()} labels")  # fmt: skip
 
     def _fitted_descriptor(self, source, candidates, y):
         if isinstance(source.X, EquivariantFeatures):
@@ -281,60 +283,54 @@ class SparseTensorGPR(TensorRegressor):
 
     def _solve(self, job, noise):
         points = EquivariantFeatures(**self.points_)
-        for name in (*_LEARNED, "damped_size"):
+        for name in _LEARNED:
             setattr(self, f"{name}_", {})
         self.log_marginal_likelihood_value_, self.baseline_ = 0.0, None
+        self._reset_recalibration()
+        n_labels, total_weight, log_weight = self.label_totals_
         for irrep, given in noise.items():
             n, d, multiplicity = job.n_kernel(irrep), 2 * int(irrep[:-1]) + 1, job.multiplicities[irrep]
             kernel = self._kernel()(points, irrep=irrep).transpose(0, 2, 1, 3).reshape(n, n)
             factor = TriangularFactor(job.size(irrep), self.factors_[irrep])
-            solution = solve_irrep(kernel, factor, self.n_labels_ * d, multiplicity, given)
+            solution = solve_irrep(kernel, factor, n_labels * d, total_weight * d, multiplicity, given)
             for name in _LEARNED:
                 getattr(self, f"{name}_")[irrep] = getattr(solution, name)
-            self.damped_size_[irrep] = len(solution.pivots) + factor.size - n
             self.baseline_ = self.baseline_ if solution.baseline is None else solution.baseline
-            self.log_marginal_likelihood_value_ += solution.log_likelihood + 0.5 * d * multiplicity * self.log_weight_
+            self.log_marginal_likelihood_value_ += solution.log_likelihood + 0.5 * d * multiplicity * log_weight
             if self.verbose:
                 self._say(f"{irrep}: noise {solution.noise:.2g}, signal variance {solution.signal_variance:.3g}, "
                           f"{len(solution.pivots)} of {n} directions")  # fmt: skip
 
     # -- prediction -------------------------------------------------------------------------------------------------
 
-    def predict(self, X, return_std=False, return_cov=False):
-        """Cartesian tensors of structures or atoms, and how far they may be off.
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "coef_")
 
-        Parameters
-        ----------
-        X : sequence of ase.Atoms, or EquivariantFeatures
-        return_std : bool, default=False
-            Also return the standard deviation of each component.
-        return_cov : bool, default=False
-            Also return the covariance of the components of each tensor, which turns with the structure.
+    def _posterior(self, rows, joint, include_noise):
+        means, covariances = self._predict_irreps(rows), {}
+        points = EquivariantFeatures(**self.points_)
+        for irrep, mean in means.items():
+            spread = self._covariance(irrep)
+            slices = [slice(None)] if joint else [slice(0), *self._slices(rows)]
+            blocks = np.concatenate(
+                [self._block_covariance(rows[one], points, irrep, spread, joint, include_noise) for one in slices]
+            )
+            covariances[irrep] = copies(blocks, np.eye(mean.shape[2]))
+        return means, covariances
 
-        Returns
-        -------
-        mean : ndarray of shape (n_structures, 3, ..., 3), or list of ndarray of shape (n_atoms, 3, ..., 3)
-        std : the same shape
-            Of a new label, its noise included; in the units of y. Only if ``return_std``.
-        cov : ndarray of shape (n_structures, 3, ..., 3, 3, ..., 3), or list of (n_atoms, 3, ..., 3, 3, ..., 3)
-            Only if ``return_cov``.
-        """
-        if return_std and return_cov:
-            raise RuntimeError("at most one of return_std or return_cov can be asked for")
-        check_is_fitted(self, "coef_")
-        if not return_std and not return_cov:
-            return super().predict(X)
-        covariance = PredictiveCovariance(self, self._kernel(), EquivariantFeatures(**self.points_), return_std)
-        means, spreads = [], []
-        for features in self._blocks_of_features(self._checked_input(X)):
-            known = self._known_centers(features)
-            rows = features.split_centers(np.flatnonzero(known)) if self.per_atom_ else features
-            means.append(self._predict_features(features))
-            spread = np.concatenate([covariance(rows[:0]), *(covariance(rows[one]) for one in self._slices(rows))])
-            spreads.append(self._arranged(spread, features, known))
-        if self.per_atom_:
-            return tuple([one for part in parts for one in part] for parts in (means, spreads))
-        return np.concatenate(means), np.concatenate(spreads)
+    def _covariance(self, irrep):
+        size = len(self.pivots_[irrep]) + self._job().size(irrep) - self._job().n_kernel(irrep)
+        return SparseCovariance(self.pivots_[irrep], self.cholesky_[irrep], self.damped_[irrep], size,
+                                self.noise_[irrep], self.signal_variance_[irrep], self.unexplained_[irrep])  # fmt: skip
+
+    def _block_covariance(self, features, points, irrep, spread, joint, include_noise):
+        n, d = len(features), 2 * int(irrep[:-1]) + 1
+        cross = self._kernel()(features, points, irrep=irrep).transpose(0, 2, 1, 3).reshape(n, d, len(points) * d)
+        if not joint:
+            return spread(self._kernel().diag(features, irrep), cross, include_noise)
+        prior = self._kernel()(features, irrep=irrep).transpose(0, 2, 1, 3).reshape(1, n * d, n * d)
+        full = spread(prior, cross.reshape(1, n * d, len(points) * d), include_noise)
+        return full.reshape(n, d, n, d).transpose(0, 2, 1, 3)
 
     def _predict_irreps(self, features):
         points = EquivariantFeatures(**self.points_)
@@ -376,11 +372,9 @@ class SparseTensorGPR(TensorRegressor):
         return X if lazy_sequence(X) else super()._checked_input(X)
 
     def _noise(self):
-        noise = self._per_irrep("noise")
-        for one in noise.values():
-            if not (isinstance(one, str) and one == "auto") and not (isinstance(one, Real) and 0 < one < np.inf):
-                raise ValueError(f"noise={self.noise!r} must be 'auto' or a positive number, or one for each irrep")
-        return noise
+        if isinstance(self.noise, str):
+            return {str(irrep): self.noise for _, irrep in self._tensor().irreps}
+        return self._by_irrep("noise", zero=False)
 
     def _check_parameters(self):
         super()._check_parameters()
@@ -390,6 +384,8 @@ class SparseTensorGPR(TensorRegressor):
             raise TypeError(f"kernel={self.kernel!r} must be a kernel such as CovariantKernel(zeta=2)")
         if not isinstance(self.memory, Real) or not 0 < self.memory < np.inf:
             raise ValueError(f"memory={self.memory!r} must be a positive number of GiB")
+        if isinstance(self.noise, str) and self.noise != "auto":
+            raise ValueError(f"noise={self.noise!r} must be 'auto' or positive numbers")
         check_n_points(self.n_points)
 
     def _say(self, text):

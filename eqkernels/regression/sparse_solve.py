@@ -47,7 +47,8 @@ def pivoted_cholesky(matrix):
     lower : ndarray of shape (rank, rank)
         ``matrix[pivots][:, pivots] = lower @ lower.T``.
     """
-    tolerance = len(matrix) * np.finfo(float).eps * np.diagonal(matrix).max(initial=0.0)
+    # the usual tolerance, n times larger, would be seen in predictions at small noise
+    tolerance = np.finfo(float).eps * np.diagonal(matrix).max(initial=0.0)
     factor, pivots, rank, _ = dpstrf(matrix.T, tol=tolerance, lower=1, overwrite_a=1)
     if tolerance == 0.0:  # features that vanish by symmetry in all sparse environments
         rank = 0
@@ -73,7 +74,9 @@ def whiten(factor, pivots, lower, n_kernel):
     for start, stop in factor.tiles():
         rows = np.zeros((stop - start, factor.size))
         rows[:, start:] = factor.rows(start, stop)
-        phi = solve_triangular(lower, rows[:, pivots].T, lower=True, check_finite=False).T if len(pivots) else rows[:, :0]
+        phi = rows[:, pivots]
+        if len(pivots):
+            phi = solve_triangular(lower, phi.T, lower=True, check_finite=False).T
         white.fold(np.hstack([phi, rows[:, n_kernel:]]))
     return white
 
@@ -91,13 +94,16 @@ class SparseProblem:
     combination : ndarray of shape (n_columns - rank, multiplicity)
         How the other columns combine into the targets: labels minus baseline.
     n_labels : int
-        Number of rows of Phi.
+        Number of rows of Phi whose weight is not zero.
+    total_weight : float
+        Sum of their weights.
     """
 
     white: TriangularFactor
     rank: int
     combination: np.ndarray
     n_labels: int
+    total_weight: float
 
     def damped(self, noise):
         """Factor with the rows sqrt(noise) 1 under Phi."""
@@ -118,7 +124,12 @@ class SparseProblem:
             np.sum(self.white.rows(start, stop)[:, : max(self.rank - start, 0)] ** 2)
             for start, stop in self.white.tiles()
         )
-        return squares / self.n_labels
+        return squares / self.total_weight
+
+    def unexplained(self):
+        """Mean over the labels of the variance of the full kernel that the sparse environments leave out."""
+        prior = np.sum(_right(self.white, self.rank)[:, 0] ** 2) / self.total_weight
+        return max(prior - self.signal(), 0.0)
 
     def likelihood(self, noise, factor=None):
         """Log marginal likelihood at the best signal variance, and that variance.
@@ -185,9 +196,10 @@ class SparseSolution:
     pivots: np.ndarray
     cholesky: np.ndarray
     damped: np.ndarray
+    unexplained: float
 
 
-def solve_irrep(kernel, factor, n_labels, multiplicity, noise):
+def solve_irrep(kernel, factor, n_labels, total_weight, multiplicity, noise):
     """Fit one irrep.
 
     Parameters
@@ -195,9 +207,9 @@ def solve_irrep(kernel, factor, n_labels, multiplicity, noise):
     kernel : ndarray of shape (n, n)
         Kernels among the sparse environments; overwritten.
     factor : TriangularFactor
-        Of [kernels with the sparse environments, baseline columns, labels].
-    n_labels : int
-        Number of rows that went into it.
+        Of [kernels with the sparse environments, prior, baseline columns, labels].
+    n_labels, total_weight : float
+        Number of rows that went into it, and the sum of their weights.
     multiplicity : int
         Number of label columns.
     noise : float or "auto"
@@ -210,18 +222,19 @@ def solve_irrep(kernel, factor, n_labels, multiplicity, noise):
     pivots, lower = pivoted_cholesky(kernel)
     white, rank = whiten(factor, pivots, lower, n_kernel), len(pivots)
     columns = _right(white, rank)
-    design, values = columns[:, :-multiplicity], columns[:, -multiplicity:]
-    combination, baseline = np.eye(multiplicity), None
+    design, values = columns[:, 1:-multiplicity], columns[:, -multiplicity:]
+    combination, baseline = np.vstack([np.zeros((1, multiplicity)), np.eye(multiplicity)]), None
     if design.shape[1]:
         baseline = np.linalg.lstsq(design, values, rcond=_BASELINE_RANK)[0]
-        combination = np.vstack([-baseline, combination])
-    problem = SparseProblem(white, rank, combination, n_labels)
+        combination = np.vstack([combination[:1], -baseline, combination[1:]])
+    problem = SparseProblem(white, rank, combination, n_labels, total_weight)
     noise = problem.best_noise() if isinstance(noise, str) else float(noise)
     damped = problem.damped(noise)
     value, variance = problem.likelihood(noise, damped)
     coef = problem.coefficients(damped, pivots, lower, n_kernel)
     cholesky = TriangularFactor.of_upper(lower.T).data
-    return SparseSolution(coef, noise, variance, value, baseline, pivots, cholesky, damped.data)
+    return SparseSolution(coef, noise, variance, value, baseline, pivots, cholesky, damped.data,
+                          problem.unexplained())  # fmt: skip
 
 
 def _right(factor, rank):
