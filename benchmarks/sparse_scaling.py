@@ -75,7 +75,9 @@ def run(arguments):
     molecules, test = Molecules(arguments.structures), Molecules(N_TEST, first=10**8)
     y, y_test = labels(molecules), labels(test)
     n_centers = sum(len(atoms) for atoms in molecules[:900]) / len(molecules[:900]) * len(molecules)
-    print(f"{len(molecules)} molecules, about {n_centers:.0f} environments, labels: {time.perf_counter() - start:.1f} s")
+    print(
+        f"{len(molecules)} molecules, about {n_centers:.0f} environments, labels: {time.perf_counter() - start:.1f} s"
+    )
     noise = "auto" if arguments.noise is None else arguments.noise
     model = SparseTensorGPR(
         n_points=arguments.points,

@@ -21,15 +21,14 @@ _MAX_LOSSES = 5
 _PAUSE = 0.5
 
 
-def map_reduce(fold, merge, part, n_parts, n_jobs=None, progress=None):
+def map_reduce(job, part, n_parts, n_jobs=None, progress=None):
     """Fold all parts and merge the results, through joblib.
 
     Parameters
     ----------
-    fold : callable
-        Result of a part; for another backend than threads it must be possible to pickle it.
-    merge : callable
-        Result of two results, which it leaves unchanged.
+    job : object
+        ``job(part)`` is the result of a part, ``job.merge(left, right)`` that of two results, which it leaves unchanged.
+        For another backend than threads it must be possible to pickle it.
     part : callable
         The part of an index, made in this process.
     n_parts : int
@@ -43,8 +42,8 @@ def map_reduce(fold, merge, part, n_parts, n_jobs=None, progress=None):
     object
         The result of all parts.
     """
-    tasks = (delayed(_single_threaded)(fold, part(k)) for k in range(n_parts))
-    tree = _Tree(merge)
+    tasks = (delayed(_single_threaded)(job, part(k)) for k in range(n_parts))
+    tree = _Tree(job.merge)
     # BLAS with one thread gives the same bits whatever n_jobs; the outer limit holds while several threads set theirs
     with threadpool_limits(1):
         for k, result in enumerate(Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(tasks)):
@@ -57,6 +56,10 @@ def map_reduce(fold, merge, part, n_parts, n_jobs=None, progress=None):
 def _single_threaded(function, *arguments):
     with threadpool_limits(1):
         return function(*arguments)
+
+
+def _merge(job, left, right):
+    return _single_threaded(job.merge, left, right)
 
 
 class _Tree:
@@ -80,7 +83,7 @@ class _Tree:
         return result
 
 
-def map_reduce_on_cluster(client, fold, merge, part, n_parts, progress=None):
+def map_reduce_on_cluster(client, job, part, n_parts, progress=None):
     """Fold all parts and merge the results on the workers of a ``dask.distributed`` cluster.
 
     Every part is sent to a worker once, a few ahead; results stay and are merged on the workers; only the last one
@@ -89,7 +92,7 @@ def map_reduce_on_cluster(client, fold, merge, part, n_parts, progress=None):
     Parameters
     ----------
     client : distributed.Client
-    fold, merge, part, n_parts, progress
+    job, part, n_parts, progress
         As for :func:`map_reduce`.
 
     Returns
@@ -102,15 +105,15 @@ def map_reduce_on_cluster(client, fold, merge, part, n_parts, progress=None):
     RuntimeError
         If workers are lost again and again.
     """
-    return _ClusterTree(client, fold, merge, part, progress).result(n_parts)
+    return _ClusterTree(client, job, part, progress).result(n_parts)
 
 
 class _ClusterTree:
     """Results on the workers by their spans (first part, last part + 1), and how to make those again that get lost."""
 
-    def __init__(self, client, fold, merge, part, progress):
-        self.client, self.fold, self.merge, self.part, self.progress = client, fold, merge, part, progress
-        self.shared = self._send(fold, broadcast=True)
+    def __init__(self, client, job, part, progress):
+        self.client, self.job, self.part, self.progress = client, job, part, progress
+        self.shared = self._send(job, broadcast=True)
         self.futures = {}
         self.children = {}
         self.finished = set()
@@ -128,7 +131,7 @@ class _ClusterTree:
                 return self.futures[root].result()
             except CancelledError:
                 if self.shared.status != "finished":
-                    self.shared = self._send(self.fold, broadcast=True)
+                    self.shared = self._send(self.job, broadcast=True)
         raise RuntimeError(
             f"results were lost with their workers {_MAX_LOSSES} times: look into the logs of the workers, which may "
             "have been killed for their memory"
@@ -163,7 +166,8 @@ class _ClusterTree:
         parts = self.children[span]
         for part in parts:
             self._ensure(part)
-        future = self.client.submit(_single_threaded, self.merge, *(self.futures[part] for part in parts), pure=False)
+        left, right = (self.futures[part] for part in parts)
+        future = self.client.submit(_merge, self.shared, left, right, pure=False)
 
         def done(future):
             if future.status == "finished":  # else they may serve to make it again

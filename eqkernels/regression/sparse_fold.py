@@ -24,7 +24,7 @@ _STRUCTURES_PER_SCAN = 1024
 # costs a tenth of making it.
 _LABELS_PER_POINT = 4
 # But no less than this: handing a part out has a price as well.
-_LABELS_PER_PART = 64
+_LABELS_PER_PART = 256
 
 
 class Source:

@@ -15,6 +15,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from sklearn.base import clone
 from sklearn.utils import check_random_state
+from threadpoolctl import threadpool_limits
 
 from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
 from eqkernels.descriptors.base import check_memory
@@ -214,7 +215,10 @@ class SparseTensorGPR(UncertainTensorRegressor):
         self.label_totals_ = parts.totals + (0.0 if first else self.label_totals_)
         vars(self).pop("coef_", None)  # it does not know of the new labels
         if solve:
-            self._solve(job, noise)
+            with threadpool_limits(
+                1
+            ):  # thin matrix products, which threads of BLAS slow down; and always the same bits
+                self._solve(job, noise)
         return self
 
     def _read_more_labels(self, y, n_atoms):
@@ -278,8 +282,8 @@ class SparseTensorGPR(UncertainTensorRegressor):
     def _map_reduce(self, job, parts, client):
         progress = (lambda done: self._say(f"{done} of {len(parts)} parts")) if self.verbose else None
         if client is None:
-            return map_reduce(job, job.merge, parts.__getitem__, len(parts), self.n_jobs, progress)
-        return map_reduce_on_cluster(client, job, job.merge, parts.__getitem__, len(parts), progress)
+            return map_reduce(job, parts.__getitem__, len(parts), self.n_jobs, progress)
+        return map_reduce_on_cluster(client, job, parts.__getitem__, len(parts), progress)
 
     def _solve(self, job, noise):
         points = EquivariantFeatures(**self.points_)
