@@ -75,7 +75,7 @@ ESTIMATORS = [
     SOAPOfRows(**SMALL, aggregate="mean"),
     TensorKernelRidgeOfRows(features=LambdaSOAP(**SMALL)),
     TensorRidgeOfRows(features=LambdaSOAP(**SMALL)),
-    SparseTensorGPROfRows(features=LambdaSOAP(**SMALL)),
+    SparseTensorGPROfRows(noise=1e-4, features=LambdaSOAP(**SMALL)),
 ]
 
 

@@ -27,7 +27,7 @@ def map_reduce(job, part, n_parts, n_jobs=None, progress=None):
     Parameters
     ----------
     job : object
-        ``job(part)`` is the result of a part, ``job.merge(left, right)`` that of two results, which it leaves unchanged.
+        ``job(part)`` is the result of a part, ``job.merge(left, right)`` that of two results, which it does not change.
         For another backend than threads it must be possible to pickle it.
     part : callable
         The part of an index, made in this process.

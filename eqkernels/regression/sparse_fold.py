@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,94 +13,14 @@ from eqkernels.kernels import TensorKernel
 from eqkernels.regression.base import _labelled_centers
 from eqkernels.regression.baseline import composition_design
 from eqkernels.regression.triangular import TriangularFactor
-from eqkernels.structures import StructureBatch
 
 # Bytes of one kernel element: the kernel, its modulus, a copy in the order of the factor, an update.
 _BYTES_OF_KERNEL = 4 * 8
-# Structures whose species are read at once from a sequence that is not in memory.
-_STRUCTURES_PER_SCAN = 1024
 # A part has this many labels (or as much other work) for each sparse point: merging its factor with another one then
 # costs a tenth of making it.
 _LABELS_PER_POINT = 4
 # But no less than this: handing a part out has a price as well.
 _LABELS_PER_PART = 256
-
-
-class Source:
-    """Structures or features as a sequence that is read in parts.
-
-    Parameters
-    ----------
-    X : EquivariantFeatures, or sequence of ase.Atoms
-        A sequence that is no list, e.g. an ase Trajectory, is never in memory as a whole.
-
-    Attributes
-    ----------
-    n_atoms : ndarray of int, shape (n_structures,)
-    numbers : ndarray of int, shape (n_atoms_in_all,)
-        Atomic number of each atom; 0 for atoms that have no features.
-    """
-
-    def __init__(self, X):
-        self.X = X
-        if isinstance(X, EquivariantFeatures):
-            self.n_atoms = X.n_atoms
-            self.numbers = np.zeros(X.n_atoms.sum(), dtype=np.int64)
-            self.numbers[(np.cumsum(X.n_atoms) - X.n_atoms)[X.structures] + X.atoms] = X.species
-        else:
-            size = max(len(X), 1) if isinstance(X, list) else _STRUCTURES_PER_SCAN
-            parts = [self._scan(start, size) for start in range(0, max(len(X), 1), size)]
-            self.n_atoms, self.numbers = (np.concatenate(part) for part in zip(*parts, strict=True))
-        self.ends = np.cumsum(self.n_atoms)
-
-    def __len__(self):
-        return len(self.n_atoms)
-
-    def _scan(self, start, size):
-        try:
-            batch = StructureBatch.from_frames(self[start : start + size])
-        except (TypeError, ValueError) as error:
-            if start == 0:
-                raise
-            raise type(error)(f"{error} (counted from structure {start})") from error
-        return np.diff(batch.offsets), batch.numbers
-
-    def __getitem__(self, key):
-        """Part of X for a slice or an array of indices."""
-        if isinstance(self.X, EquivariantFeatures):
-            return self.X[key]
-        return list(self.X[key]) if isinstance(key, slice) else [self.X[int(k)] for k in key]
-
-
-def choose_candidates(source, labelled, limit, random):
-    """Choose random structures, with about ``limit`` labelled atoms and at least one atom of each labelled species.
-
-    Parameters
-    ----------
-    source : Source
-    labelled : ndarray of bool, shape (n_atoms_in_all,)
-    limit : int
-    random : RandomState
-
-    Returns
-    -------
-    ndarray of int
-        Structures, ascending.
-    """
-    structures = np.repeat(np.arange(len(source)), source.n_atoms)[labelled]
-    numbers = source.numbers[labelled]
-    counts = np.bincount(structures, minlength=len(source))
-    order = random.permutation(np.flatnonzero(counts))
-    picked = order[: int(np.searchsorted(np.cumsum(counts[order]), limit)) + 1]
-    seen = numbers[np.isin(structures, picked)]
-    species, first = np.unique(numbers, return_index=True)
-    return np.union1d(picked, structures[first[~np.isin(species, seen)]])
-
-
-def lazy_sequence(X):
-    """Whether X is a sequence that makes its structures when they are asked for, such as an ase Trajectory."""
-    in_memory = isinstance(X, list | tuple | str | bytes | Mapping) or hasattr(X, "__array__")
-    return not in_memory and hasattr(X, "__len__") and hasattr(X, "__getitem__")
 
 
 @dataclass

@@ -26,8 +26,9 @@ from eqkernels.regression.base import _check_weight
 from eqkernels.regression.covariance import copies
 from eqkernels.regression.map_reduce import map_reduce, map_reduce_on_cluster
 from eqkernels.regression.sparse_covariance import SparseCovariance
-from eqkernels.regression.sparse_fold import FoldJob, Parts, Source, choose_candidates, lazy_sequence
+from eqkernels.regression.sparse_fold import FoldJob, Parts
 from eqkernels.regression.sparse_solve import solve_irrep
+from eqkernels.regression.sparse_source import Source, candidate_features, choose_candidates, lazy_sequence
 from eqkernels.regression.triangular import TriangularFactor
 from eqkernels.regression.uncertainty import UncertainTensorRegressor
 from eqkernels.so3 import Irreps
@@ -35,8 +36,6 @@ from eqkernels.structures import read_labels
 
 # Environments, for each sparse point, among which the points are chosen.
 _CANDIDATES_PER_POINT = 20
-# Structures whose features are looked at together: few enough that points are chosen in a small memory.
-_CANDIDATES_PER_BLOCK = 500
 _STRUCTURES_PER_BLOCK = 256
 _LEARNED = ("coef", "noise", "signal_variance", "pivots", "cholesky", "damped", "unexplained")
 
@@ -239,8 +238,11 @@ class SparseTensorGPR(UncertainTensorRegressor):
         candidates = choose_candidates(source, labelled, _CANDIDATES_PER_POINT * total, random)
         self.features_ = self._fitted_descriptor(source, candidates, y)
         normalize = getattr(self._kernel(), "normalize", "invariant")
-        blocks = self._candidate_blocks(source, candidates, labelled)
+        blocks = candidate_features(source, candidates, labelled, self.features_)
         points = select_sparse_points(blocks, self.n_points, self.selection, normalize=normalize, random_state=random)
+        self._check_blocks(points)
+        needed = {"0e", *(str(irrep) for _, irrep in self._tensor().irreps)}
+        points.blocks = {irrep: block for irrep, block in points.blocks.items() if irrep in needed}
         self.points_ = points.to_dict()
         self.species_ = np.unique(points.species)
         widths = [self._job().size(str(irrep)) for _, irrep in self._tensor().irreps]
@@ -263,16 +265,6 @@ class SparseTensorGPR(UncertainTensorRegressor):
             descriptor.set_params(irreps=str(self._tensor().irreps + Irreps("0e")))
         labels = [y[k] for k in candidates] if isinstance(y, list | tuple) else np.asarray(y)[candidates]
         return descriptor.fit(source[candidates], labels)
-
-    def _candidate_blocks(self, source, candidates, labelled):
-        """Features of the labelled centers of the candidates, some structures at a time."""
-        for start in range(0, len(candidates), _CANDIDATES_PER_BLOCK):
-            picked = candidates[start : start + _CANDIDATES_PER_BLOCK]
-            features = source[picked] if self.features_ is None else self.features_.transform(source[picked])
-            if start == 0:
-                self._check_blocks(features)
-            first_atom = (source.ends - source.n_atoms)[picked]
-            yield features.split_centers(np.flatnonzero(labelled[first_atom[features.structures] + features.atoms]))
 
     def _job(self):
         blocks = {str(irrep): multiplicity for multiplicity, irrep in self._tensor().irreps}
