@@ -76,7 +76,11 @@ def select_sparse_points(features, n_points, method="fps", *, normalize="invaria
     for block in [features] if isinstance(features, EquivariantFeatures) else features:
         if not isinstance(block, EquivariantFeatures):
             raise TypeError(f"features must be EquivariantFeatures or blocks of them, got {type(block).__name__}")
-        block.invariants()  # says what is missing
+        if "0e" not in block.blocks:
+            raise ValueError(
+                f"features has no block 0e, by which to compare environments, only {', '.join(block.blocks)}: ask for "
+                "it with LambdaSOAP(irreps='0e+...')"
+            )
         for species in np.unique(block.species).tolist():
             limit = wanted if isinstance(wanted, int) else _of_species(wanted, species)
             pool = pools.setdefault(species, _Pool(limit, method, normalize, random))

@@ -28,46 +28,62 @@ class SparseCovariance:
 
     Parameters
     ----------
-    pivots, cholesky, damped : ndarray
-        Of :class:`~eqkernels.regression.sparse_solve.SparseSolution`.
+    kernel : TensorKernel
+    points : EquivariantFeatures
+        Sparse environments.
+    irrep : str
     size : int
         Number of columns of the damped factor.
-    noise, signal_variance, unexplained : float
+    pivots, cholesky, damped, noise, signal_variance, unexplained
+        Of :class:`~eqkernels.regression.sparse_solve.SparseSolution`.
     """
 
-    def __init__(self, pivots, cholesky, damped, size, noise, signal_variance, unexplained):
+    def __init__(self, kernel, points, irrep, size, pivots, cholesky, damped, noise, signal_variance, unexplained):
         rank = len(pivots)
-        self.pivots, self.signal_variance = pivots, signal_variance
+        self.kernel, self.points, self.irrep = kernel, points, irrep
+        self.pivots, self.noise, self.signal_variance = pivots, noise, signal_variance
         self.cholesky = TriangularFactor(rank, cholesky).dense()
         self.damped = TriangularFactor(size, damped).rows(0, rank)[:, :rank] if rank else np.zeros((0, 0))
-        self.noise = noise
         self.weight = 1.0 if noise >= 2 * unexplained else noise / (2 * unexplained)
         self.label_noise = noise - self.weight * unexplained
 
-    def __call__(self, prior, cross, include_noise=True):
-        """Covariance of structures.
+    def __call__(self, features, joint=False, include_noise=True):
+        """Covariance of labels, or of the function behind them.
 
         Parameters
         ----------
-        prior : ndarray of shape (n, d, d), or (1, n d, n d) for the covariance between structures
-            Kernels with themselves.
-        cross : ndarray of shape (n, d, M d), or (1, n d, M d)
-            Kernels with the sparse environments.
+        features : EquivariantFeatures
+        joint : bool
+            Whether also between structures.
         include_noise : bool
-            Whether of labels, or of the function behind them.
 
         Returns
         -------
-        ndarray of the shape of prior
+        ndarray of shape (n, d, d), or if joint (n, n, d, d)
         """
+        n, d = len(features), 2 * int(self.irrep[:-1]) + 1
+        cross = _flat(self.kernel(features, self.points, irrep=self.irrep))
+        if not joint:
+            prior = self.kernel.diag(features, self.irrep)
+            return self._conditional(prior, cross.reshape(n, d, cross.shape[1]), include_noise)
+        prior = _flat(self.kernel(features, irrep=self.irrep))
+        full = self._conditional(prior[None], cross[None], include_noise)
+        return full.reshape(n, d, n, d).transpose(0, 2, 1, 3)
+
+    def _conditional(self, prior, cross, include_noise):
         n, d, _ = cross.shape
         told = remaining = np.zeros_like(prior)
         if len(self.pivots) and n:
-            phi = solve_triangular(
-                self.cholesky, cross.reshape(n * d, -1)[:, self.pivots].T, trans=1, check_finite=False
-            )
+            right = cross.reshape(n * d, -1)[:, self.pivots].T
+            phi = solve_triangular(self.cholesky, right, trans=1, check_finite=False)
             psi = solve_triangular(self.damped, phi, trans=1, check_finite=False)
             phi, psi = (np.ascontiguousarray(x.T).reshape(n, d, -1) for x in (phi, psi))
             told, remaining = phi @ phi.transpose(0, 2, 1), self.noise * (psi @ psi.transpose(0, 2, 1))
         function = remaining + self.weight * clip_covariances(prior - told)
         return self.signal_variance * (function + include_noise * self.label_noise * np.eye(d))
+
+
+def _flat(kernel):
+    """Kernel (n, m, d, d) as a matrix (n d, m d)."""
+    n, m, d, _ = kernel.shape
+    return kernel.transpose(0, 2, 1, 3).reshape(n * d, m * d)

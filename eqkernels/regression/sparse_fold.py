@@ -8,6 +8,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.descriptors.base import check_memory
 from eqkernels.descriptors.density import structure_blocks
 from eqkernels.kernels import TensorKernel
 from eqkernels.regression.base import _labelled_centers
@@ -149,6 +150,20 @@ class FoldJob:
         if irrep != "0e" or self.baseline is None:
             return 0
         return 1 if self.baseline == "mean" else len(self.species)
+
+    def check_memory(self):
+        """Raise a MemoryError if the machine cannot hold the factors and the kernels of the sparse points."""
+        widths = [self.size(irrep) for irrep in self.multiplicities]
+        needed = 3 * 8 * max(widths) ** 2 + 2 * 8 * sum(width**2 for width in widths)
+        check_memory(needed, f"A sparse model of {len(self.points['species'])} points", "choose fewer with n_points")
+
+    def summary(self):
+        """Sizes, in words."""
+        size = sum(4 * self.size(irrep) ** 2 for irrep in self.multiplicities) / 2**30
+        return (
+            f"factors of {size:.3g} GiB; blocks of {self.centers_per_block()} centers and "
+            f"{self.labels_per_block()} labels"
+        )
 
     def work_per_center(self):
         """Work of the kernels of a center, in units of the work of folding a label."""

@@ -18,7 +18,6 @@ from sklearn.utils import check_random_state
 from threadpoolctl import threadpool_limits
 
 from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
-from eqkernels.descriptors.base import check_memory
 from eqkernels.descriptors.density import structure_blocks
 from eqkernels.kernels import CovariantKernel, TensorKernel, select_sparse_points
 from eqkernels.kernels.sparse_points import METHODS, check_n_points
@@ -196,6 +195,8 @@ class SparseTensorGPR(UncertainTensorRegressor):
             raise TypeError(f"the model was fitted on {kind}: add {kind}, not the other")
         source = Source(X)
         if first:
+            for name in ("factors_", "coef_"):
+                vars(self).pop(name, None)
             labels = self._read_labels(y, EquivariantFeatures({}, [], [], [], source.n_atoms))
             self.per_atom_ = labels.per_atom
         else:
@@ -214,9 +215,8 @@ class SparseTensorGPR(UncertainTensorRegressor):
         self.label_totals_ = parts.totals + (0.0 if first else self.label_totals_)
         vars(self).pop("coef_", None)  # it does not know of the new labels
         if solve:
-            with threadpool_limits(
-                1
-            ):  # thin matrix products, which threads of BLAS slow down; and always the same bits
+            # thin matrix products, which threads of BLAS slow down; and always the same bits
+            with threadpool_limits(1):
                 self._solve(job, noise)
         return self
 
@@ -245,17 +245,11 @@ class SparseTensorGPR(UncertainTensorRegressor):
         points.blocks = {irrep: block for irrep, block in points.blocks.items() if irrep in needed}
         self.points_ = points.to_dict()
         self.species_ = np.unique(points.species)
-        widths = [self._job().size(str(irrep)) for _, irrep in self._tensor().irreps]
-        check_memory(
-            3 * 8 * max(widths) ** 2 + 2 * 8 * sum(width**2 for width in widths),
-            f"A sparse model of {len(points)} points",
-            "choose fewer with n_points",
-        )
+        job = self._job()
+        job.check_memory()
         if self.verbose:
             counts = ", ".join(f"{chemical_symbols[z]} {np.sum(points.species == z)}" for z in self.species_)
-            size, job = sum(4 * width**2 for width in widths) / 2**30, self._job()
-            self._say(f"{len(points)} sparse environments ({counts}); factors of {size:.3g} GiB; blocks of "
-                      f"{job.centers_per_block()} centers and {job.labels_per_block()} labels")  # fmt: skip
+            self._say(f"{len(points)} sparse environments ({counts}); {job.summary()}")
 
     def _fitted_descriptor(self, source, candidates, y):
         if isinstance(source.X, EquivariantFeatures):
@@ -304,29 +298,18 @@ class SparseTensorGPR(UncertainTensorRegressor):
 
     def _posterior(self, rows, joint, include_noise):
         means, covariances = self._predict_irreps(rows), {}
-        points = EquivariantFeatures(**self.points_)
         for irrep, mean in means.items():
             spread = self._covariance(irrep)
             slices = [slice(None)] if joint else [slice(0), *self._slices(rows)]
-            blocks = np.concatenate(
-                [self._block_covariance(rows[one], points, irrep, spread, joint, include_noise) for one in slices]
-            )
+            blocks = np.concatenate([spread(rows[one], joint, include_noise) for one in slices])
             covariances[irrep] = copies(blocks, np.eye(mean.shape[2]))
         return means, covariances
 
     def _covariance(self, irrep):
-        size = len(self.pivots_[irrep]) + self._job().size(irrep) - self._job().n_kernel(irrep)
-        return SparseCovariance(self.pivots_[irrep], self.cholesky_[irrep], self.damped_[irrep], size,
-                                self.noise_[irrep], self.signal_variance_[irrep], self.unexplained_[irrep])  # fmt: skip
-
-    def _block_covariance(self, features, points, irrep, spread, joint, include_noise):
-        n, d = len(features), 2 * int(irrep[:-1]) + 1
-        cross = self._kernel()(features, points, irrep=irrep).transpose(0, 2, 1, 3).reshape(n, d, len(points) * d)
-        if not joint:
-            return spread(self._kernel().diag(features, irrep), cross, include_noise)
-        prior = self._kernel()(features, irrep=irrep).transpose(0, 2, 1, 3).reshape(1, n * d, n * d)
-        full = spread(prior, cross.reshape(1, n * d, len(points) * d), include_noise)
-        return full.reshape(n, d, n, d).transpose(0, 2, 1, 3)
+        names = ("pivots", "cholesky", "damped", "noise", "signal_variance", "unexplained")
+        learned = {name: getattr(self, f"{name}_")[irrep] for name in names}
+        size = len(learned["pivots"]) + self._job().size(irrep) - self._job().n_kernel(irrep)
+        return SparseCovariance(self._kernel(), EquivariantFeatures(**self.points_), irrep, size, **learned)
 
     def _predict_irreps(self, features):
         points = EquivariantFeatures(**self.points_)

@@ -107,6 +107,7 @@ def test_errors_name_the_parameter(features):
         ((features, {"H": 2}), "n_points has no entry for the species C, only for H"),
         ((features, 2), "n_points=2 is less than the number of species, 3"),
         ((features, 5, "kmeans"), "method='kmeans' must be one of"),
+        ((LambdaSOAP(irreps="1o").fit_transform(random_frames(0)), 5), "features has no block 0e"),
         (([], 5), "there is nothing to choose from"),
     ):
         with pytest.raises(ValueError, match=message):
