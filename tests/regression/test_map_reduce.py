@@ -41,14 +41,6 @@ def test_tree_does_not_depend_on_who_does_the_work():
             assert map_reduce(Brackets(), lambda k: k, 7, n_jobs=2) == expected
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    distributed = pytest.importorskip("distributed")
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
-    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
-        yield client
-
-
 def test_cluster_builds_the_same_tree(cluster):
     assert map_reduce_on_cluster(cluster, Brackets(), str, 7) == "[[[(0)(1)][(2)(3)]][[(4)(5)](6)]]"
     with pytest.raises(ZeroDivisionError):

@@ -232,32 +232,29 @@ def test_progress_and_sizes_are_reported(waters, capsys):
     assert "1o: noise" in told
 
 
-def test_cluster_that_loses_a_worker_gives_the_same_weights():
-    distributed = pytest.importorskip("distributed")
+def test_cluster_that_loses_a_worker_gives_the_same_weights(cluster):
     frames, _, matrix, _ = water_set(600, seed=2)
     model = sparse(n_points=16, noise=1e-4).fit(frames, matrix)
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
-    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
-        largest, requests = [], []
+    largest, requests = [], []
 
-        def watch(key):
-            """Kill a worker half-way; see how much the scheduler holds."""
-            if not isinstance(key, slice) or key.stop - key.start > 200:
-                return  # reads before the fold
-            requests.append(key)
-            if len(requests) == 5:
-                os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
-            if len(requests) % 3 == 0:
-                largest.append(client.run_on_scheduler(_bytes_of_tasks))
+    def watch(key):
+        """Kill a worker half-way; see how much the scheduler holds."""
+        if not isinstance(key, slice) or key.stop - key.start > 200:
+            return  # reads before the fold
+        requests.append(key)
+        if len(requests) == 5:
+            os.kill(next(iter(cluster.run(os.getpid).values())), signal.SIGKILL)
+        if len(requests) % 3 == 0:
+            largest.append(cluster.run_on_scheduler(_bytes_of_tasks))
 
-        other = sparse(n_points=16, noise=1e-4).fit(Lazy(frames, watch), matrix, client=client)
-        for key, coef in model.coef_.items():
-            np.testing.assert_allclose(other.coef_[key], coef, rtol=1e-8, atol=1e-8 * np.abs(coef).max())
-        assert len(requests) >= 8
-        assert max(largest) < 0.2 * len(pickle.dumps(frames))
-        with joblib.parallel_config("dask"):
-            by_joblib = sparse(n_points=16, noise=1e-4, n_jobs=2).fit(frames, matrix)
-        np.testing.assert_allclose(by_joblib.coef_["2e"], model.coef_["2e"], rtol=1e-8)
+    other = sparse(n_points=16, noise=1e-4).fit(Lazy(frames, watch), matrix, client=cluster)
+    for key, coef in model.coef_.items():
+        np.testing.assert_allclose(other.coef_[key], coef, rtol=1e-8, atol=1e-8 * np.abs(coef).max())
+    assert len(requests) >= 8
+    assert max(largest) < 0.2 * len(pickle.dumps(frames))
+    with joblib.parallel_config("dask"):
+        by_joblib = sparse(n_points=16, noise=1e-4, n_jobs=2).fit(frames, matrix)
+    np.testing.assert_allclose(by_joblib.coef_["2e"], model.coef_["2e"], rtol=1e-8)
 
 
 def _bytes_of_tasks(dask_scheduler):
