@@ -8,7 +8,6 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.descriptors.base import check_memory
 from eqkernels.descriptors.density import structure_blocks
 from eqkernels.kernels import TensorKernel
 from eqkernels.regression.base import _labelled_centers
@@ -123,6 +122,8 @@ class FoldJob:
     species : ndarray of int
         Species of the baseline.
     baseline : {"composition", "mean", None}
+    pivots : dict of str to ndarray of int
+        For each irrep the components of the sparse points that do not depend on others, in the order of the columns.
     multiplicities : dict of str to int
         How often the target has each irrep.
     memory : float
@@ -134,6 +135,7 @@ class FoldJob:
     points: dict
     species: np.ndarray
     baseline: str | None
+    pivots: dict[str, np.ndarray]
     multiplicities: dict[str, int]
     memory: float
 
@@ -142,20 +144,14 @@ class FoldJob:
         return self.n_kernel(irrep) + 1 + self.n_baseline(irrep) + self.multiplicities[irrep]
 
     def n_kernel(self, irrep):
-        """Count the kernel columns: sparse points times 2 lambda + 1."""
-        return int(np.prod(self.points["blocks"][irrep].shape[:2]))
+        """Count the kernel columns: at most sparse points times 2 lambda + 1."""
+        return len(self.pivots[irrep])
 
     def n_baseline(self, irrep):
         """Count the baseline columns: none but for scalars."""
         if irrep != "0e" or self.baseline is None:
             return 0
         return 1 if self.baseline == "mean" else len(self.species)
-
-    def check_memory(self):
-        """Raise a MemoryError if the machine cannot hold the factors and the kernels of the sparse points."""
-        widths = [self.size(irrep) for irrep in self.multiplicities]
-        needed = 3 * 8 * max(widths) ** 2 + 2 * 8 * sum(width**2 for width in widths)
-        check_memory(needed, f"A sparse model of {len(self.points['species'])} points", "choose fewer with n_points")
 
     def summary(self):
         """Sizes, in words."""
@@ -167,7 +163,7 @@ class FoldJob:
 
     def work_per_center(self):
         """Work of the kernels of a center, in units of the work of folding a label."""
-        widths = [self.points["blocks"][irrep].shape[2] / self.n_kernel(irrep) for irrep in self.multiplicities]
+        widths = [self.points["blocks"][irrep].shape[2] / max(self.n_kernel(irrep), 1) for irrep in self.multiplicities]
         return min(widths) / len(self.species)
 
     def centers_per_block(self):
@@ -177,7 +173,7 @@ class FoldJob:
 
     def labels_per_block(self):
         """How many labels have their kernels in memory at once."""
-        width = max(self.n_kernel(irrep) * (2 * int(irrep[:-1]) + 1) for irrep in self.multiplicities)
+        width = max(len(self.points["species"]) * (2 * int(irrep[:-1]) + 1) ** 2 for irrep in self.multiplicities)
         return max(1, int(0.5 * self.memory / (_BYTES_OF_KERNEL * width)))
 
     def __call__(self, part):
@@ -208,7 +204,8 @@ class FoldJob:
         n_kernel = self.n_kernel(irrep)
         rows = np.empty((n, d, self.size(irrep)))
         kernel = self.kernel(features, points, irrep=irrep)
-        rows[:, :, :n_kernel].reshape(n, d, -1, d)[:] = kernel.transpose(0, 2, 1, 3)
+        point, component = np.divmod(self.pivots[irrep], d)
+        rows[:, :, :n_kernel] = kernel[:, point, :, component].transpose(1, 2, 0)
         rows[:, :, n_kernel] = np.sqrt(np.einsum("naa->na", self.kernel.diag(features, irrep=irrep)))
         if self.n_baseline(irrep):
             design = composition_design(features.composition(self.species), self.baseline, self.kernel.aggregate)

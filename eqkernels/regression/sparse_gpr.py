@@ -18,6 +18,7 @@ from sklearn.utils import check_random_state
 from threadpoolctl import threadpool_limits
 
 from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
+from eqkernels.descriptors.base import check_memory
 from eqkernels.descriptors.density import structure_blocks
 from eqkernels.kernels import CovariantKernel, TensorKernel, select_sparse_points
 from eqkernels.kernels.sparse_points import METHODS, check_n_points
@@ -26,7 +27,7 @@ from eqkernels.regression.covariance import copies
 from eqkernels.regression.map_reduce import map_reduce, map_reduce_on_cluster
 from eqkernels.regression.sparse_covariance import SparseCovariance
 from eqkernels.regression.sparse_fold import FoldJob, Parts
-from eqkernels.regression.sparse_solve import solve_irrep
+from eqkernels.regression.sparse_solve import pivoted_cholesky, solve_irrep
 from eqkernels.regression.sparse_source import Source, candidate_features, choose_candidates, lazy_sequence
 from eqkernels.regression.triangular import TriangularFactor
 from eqkernels.regression.uncertainty import UncertainTensorRegressor
@@ -36,7 +37,7 @@ from eqkernels.structures import read_labels
 # Environments, for each sparse point, among which the points are chosen.
 _CANDIDATES_PER_POINT = 20
 _STRUCTURES_PER_BLOCK = 256
-_LEARNED = ("coef", "noise", "signal_variance", "pivots", "cholesky", "damped", "unexplained")
+_LEARNED = ("coef", "noise", "signal_variance", "damped", "unexplained")
 
 
 class SparseTensorGPR(UncertainTensorRegressor):
@@ -245,11 +246,22 @@ class SparseTensorGPR(UncertainTensorRegressor):
         points.blocks = {irrep: block for irrep, block in points.blocks.items() if irrep in needed}
         self.points_ = points.to_dict()
         self.species_ = np.unique(points.species)
-        job = self._job()
-        job.check_memory()
+        self._factor_points(points)
         if self.verbose:
             counts = ", ".join(f"{chemical_symbols[z]} {np.sum(points.species == z)}" for z in self.species_)
-            self._say(f"{len(points)} sparse environments ({counts}); {job.summary()}")
+            self._say(f"{len(points)} sparse environments ({counts}); {self._job().summary()}")
+
+    def _factor_points(self, points):
+        """Cholesky factors of the kernels among the sparse environments; components that depend on others drop out."""
+        widths = {str(irrep): len(points) * irrep.dim for _, irrep in self._tensor().irreps}
+        needed = 3 * 8 * max(widths.values()) ** 2 + 2 * 8 * sum(width**2 for width in widths.values())
+        check_memory(needed, f"A sparse model of {len(points)} points", "choose fewer with n_points")
+        self.pivots_, self.cholesky_ = {}, {}
+        with threadpool_limits(1):  # the same bits whatever the number of threads
+            for irrep, n in widths.items():
+                kernel = self._kernel()(points, irrep=irrep).transpose(0, 2, 1, 3).reshape(n, n)
+                self.pivots_[irrep], lower = pivoted_cholesky(kernel)
+                self.cholesky_[irrep] = TriangularFactor.of_upper(lower.T).data
 
     def _fitted_descriptor(self, source, candidates, y):
         if isinstance(source.X, EquivariantFeatures):
@@ -262,8 +274,8 @@ class SparseTensorGPR(UncertainTensorRegressor):
 
     def _job(self):
         blocks = {str(irrep): multiplicity for multiplicity, irrep in self._tensor().irreps}
-        return FoldJob(self.features_, self._kernel(), self.points_, self.species_, self.baseline, blocks,
-                       self.memory * 2**30)  # fmt: skip
+        return FoldJob(self.features_, self._kernel(), self.points_, self.species_, self.baseline,
+                       self.pivots_, blocks, self.memory * 2**30)  # fmt: skip
 
     def _map_reduce(self, job, parts, client):
         progress = (lambda done: self._say(f"{done} of {len(parts)} parts")) if self.verbose else None
@@ -272,24 +284,26 @@ class SparseTensorGPR(UncertainTensorRegressor):
         return map_reduce_on_cluster(client, job, parts.__getitem__, len(parts), progress)
 
     def _solve(self, job, noise):
-        points = EquivariantFeatures(**self.points_)
         for name in _LEARNED:
             setattr(self, f"{name}_", {})
         self.log_marginal_likelihood_value_, self.baseline_ = 0.0, None
         self._reset_recalibration()
         n_labels, total_weight, log_weight = self.label_totals_
         for irrep, given in noise.items():
-            n, d, multiplicity = job.n_kernel(irrep), 2 * int(irrep[:-1]) + 1, job.multiplicities[irrep]
-            kernel = self._kernel()(points, irrep=irrep).transpose(0, 2, 1, 3).reshape(n, n)
+            rank, d, multiplicity = job.n_kernel(irrep), 2 * int(irrep[:-1]) + 1, job.multiplicities[irrep]
+            lower = TriangularFactor(rank, self.cholesky_[irrep]).dense().T
             factor = TriangularFactor(job.size(irrep), self.factors_[irrep])
-            solution = solve_irrep(kernel, factor, n_labels * d, total_weight * d, multiplicity, given)
+            solution = solve_irrep(lower, factor, n_labels * d, total_weight * d, multiplicity, given)
             for name in _LEARNED:
                 getattr(self, f"{name}_")[irrep] = getattr(solution, name)
             self.baseline_ = self.baseline_ if solution.baseline is None else solution.baseline
             self.log_marginal_likelihood_value_ += solution.log_likelihood + 0.5 * d * multiplicity * log_weight
+            coef = np.zeros((len(self.points_["species"]) * d, multiplicity))
+            coef[self.pivots_[irrep]] = solution.coef
+            self.coef_[irrep] = coef
             if self.verbose:
                 self._say(f"{irrep}: noise {solution.noise:.2g}, signal variance {solution.signal_variance:.3g}, "
-                          f"{len(solution.pivots)} of {n} directions")  # fmt: skip
+                          f"{rank} of {len(coef)} directions")  # fmt: skip
 
     # -- prediction -------------------------------------------------------------------------------------------------
 
@@ -308,8 +322,8 @@ class SparseTensorGPR(UncertainTensorRegressor):
     def _covariance(self, irrep):
         names = ("pivots", "cholesky", "damped", "noise", "signal_variance", "unexplained")
         learned = {name: getattr(self, f"{name}_")[irrep] for name in names}
-        size = len(learned["pivots"]) + self._job().size(irrep) - self._job().n_kernel(irrep)
-        return SparseCovariance(self._kernel(), EquivariantFeatures(**self.points_), irrep, size, **learned)
+        points = EquivariantFeatures(**self.points_)
+        return SparseCovariance(self._kernel(), points, irrep, self._job().size(irrep), **learned)
 
     def _predict_irreps(self, features):
         points = EquivariantFeatures(**self.points_)

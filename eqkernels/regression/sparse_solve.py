@@ -55,29 +55,28 @@ def pivoted_cholesky(matrix):
     return pivots[:rank].astype(np.int64) - 1, np.tril(factor[:rank, :rank])
 
 
-def whiten(factor, pivots, lower, n_kernel):
-    """Factor of [Phi, other columns] from that of [K, other columns].
+def whiten(factor, lower):
+    """Factor of [Phi, other columns] from that R of [K, other columns].
+
+    K has the columns of the pivots in their order, so that R L^-T is upper triangular as it is.
 
     Parameters
     ----------
     factor : TriangularFactor
-        Its first ``n_kernel`` columns are those of K.
-    pivots, lower : ndarray
+    lower : ndarray of shape (rank, rank)
         From :func:`pivoted_cholesky`.
-    n_kernel : int
 
     Returns
     -------
-    TriangularFactor of size rank + other columns
+    TriangularFactor
     """
-    white = TriangularFactor(len(pivots) + factor.size - n_kernel)
+    white, rank = factor.copy(), len(lower)
     for start, stop in factor.tiles():
-        rows = np.zeros((stop - start, factor.size))
-        rows[:, start:] = factor.rows(start, stop)
-        phi = rows[:, pivots]
-        if len(pivots):
-            phi = solve_triangular(lower, phi.T, lower=True, check_finite=False).T
-        white.fold(np.hstack([phi, rows[:, n_kernel:]]))
+        rows, count = factor.rows(start, stop), rank - start
+        if count > 0:
+            part = solve_triangular(lower[start:, start:], rows[:, :count].T, lower=True, check_finite=False)
+            rows[:, :count] = part.T
+            white.set_rows(start, rows)
     return white
 
 
@@ -173,15 +172,14 @@ class SparseProblem:
         total = _right(self.white, self.rank)[:, -self.combination.shape[1] :]
         return np.linalg.norm(self.targets()) <= _NOTHING_LEFT * np.linalg.norm(total)
 
-    def coefficients(self, factor, pivots, lower, n_kernel):
-        """Weights of the sparse environments, zero for those left out: (n_kernel, multiplicity)."""
-        coef = np.zeros((n_kernel, self.combination.shape[1]))
-        if self.rank:
-            right = _right(factor, self.rank)[: self.rank] @ self.combination
-            upper = factor.rows(0, self.rank)[:, : self.rank]
-            weights = solve_triangular(upper, right, check_finite=False)
-            coef[pivots] = solve_triangular(lower, weights, lower=True, trans=1, check_finite=False)
-        return coef
+    def coefficients(self, factor, lower):
+        """Weights of the components of the sparse environments that are pivots: (rank, multiplicity)."""
+        if not self.rank:
+            return np.zeros((0, self.combination.shape[1]))
+        right = _right(factor, self.rank)[: self.rank] @ self.combination
+        upper = factor.rows(0, self.rank)[:, : self.rank]
+        weights = solve_triangular(upper, right, check_finite=False)
+        return solve_triangular(lower, weights, lower=True, trans=1, check_finite=False)
 
 
 @dataclass
@@ -193,19 +191,17 @@ class SparseSolution:
     signal_variance: float
     log_likelihood: float
     baseline: np.ndarray | None
-    pivots: np.ndarray
-    cholesky: np.ndarray
     damped: np.ndarray
     unexplained: float
 
 
-def solve_irrep(kernel, factor, n_labels, total_weight, multiplicity, noise):
+def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise):
     """Fit one irrep.
 
     Parameters
     ----------
-    kernel : ndarray of shape (n, n)
-        Kernels among the sparse environments; overwritten.
+    lower : ndarray of shape (rank, rank)
+        Cholesky factor of the kernels among the sparse environments.
     factor : TriangularFactor
         Of [kernels with the sparse environments, prior, baseline columns, labels].
     n_labels, total_weight : float
@@ -218,9 +214,7 @@ def solve_irrep(kernel, factor, n_labels, total_weight, multiplicity, noise):
     -------
     SparseSolution
     """
-    n_kernel = len(kernel)
-    pivots, lower = pivoted_cholesky(kernel)
-    white, rank = whiten(factor, pivots, lower, n_kernel), len(pivots)
+    white, rank = whiten(factor, lower), len(lower)
     columns = _right(white, rank)
     design, values = columns[:, 1:-multiplicity], columns[:, -multiplicity:]
     combination, baseline = np.vstack([np.zeros((1, multiplicity)), np.eye(multiplicity)]), None
@@ -231,10 +225,8 @@ def solve_irrep(kernel, factor, n_labels, total_weight, multiplicity, noise):
     noise = problem.best_noise() if isinstance(noise, str) else float(noise)
     damped = problem.damped(noise)
     value, variance = problem.likelihood(noise, damped)
-    coef = problem.coefficients(damped, pivots, lower, n_kernel)
-    cholesky = TriangularFactor.of_upper(lower.T).data
-    return SparseSolution(coef, noise, variance, value, baseline, pivots, cholesky, damped.data,
-                          problem.unexplained())  # fmt: skip
+    coef = problem.coefficients(damped, lower)
+    return SparseSolution(coef, noise, variance, value, baseline, damped.data, problem.unexplained())
 
 
 def _right(factor, rank):

@@ -105,6 +105,13 @@ class TriangularFactor:
                 out[begin - start : begin - start + len(panel), begin - start :] = panel[: stop - begin]
         return out
 
+    def set_rows(self, start, values):
+        """Replace rows from ``start`` on by those of an upper triangular matrix, from its diagonal on."""
+        stop = start + len(values)
+        for begin, panel in self._panels():
+            if start <= begin < stop:
+                panel[: stop - begin] = np.triu(values[begin - start : begin - start + len(panel), begin - start :])
+
     def dense(self):
         """Copy as a square matrix."""
         return self.rows(0, self.size)
