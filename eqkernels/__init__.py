@@ -1,12 +1,13 @@
 """Symmetry-adapted machine learning of tensors, in scikit-learn.
 
 The pieces, in the order in which data flow through them: frames (``ase.Atoms``) become features with a
-:class:`LambdaSOAP`, features become predictions with a :class:`TensorKernelRidge` or :class:`TensorRidge`.
+:class:`LambdaSOAP`, features become predictions with a :class:`TensorKernelRidge` or :class:`TensorRidge`, for large
+data with a :class:`SparseTensorGPR`.
 """
 
 from eqkernels.descriptors import SOAP, EquivariantFeatures, EquivariantUnion, LambdaSOAP, SphericalExpansion
-from eqkernels.kernels import CovariantKernel
-from eqkernels.regression import TensorKernelRidge, TensorRidge
+from eqkernels.kernels import CovariantKernel, select_sparse_points
+from eqkernels.regression import SparseTensorGPR, TensorKernelRidge, TensorRidge
 from eqkernels.so3 import CartesianTensor, Irreps
 
 __version__ = "0.1.0"
@@ -19,7 +20,9 @@ __all__ = [
     "EquivariantUnion",
     "Irreps",
     "LambdaSOAP",
+    "SparseTensorGPR",
     "SphericalExpansion",
     "TensorKernelRidge",
     "TensorRidge",
+    "select_sparse_points",
 ]

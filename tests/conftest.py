@@ -68,3 +68,12 @@ def water_set(n, seed):
     matrix = np.einsum("na,nb->nab", a, a) + np.einsum("na,nb->nab", b, b) + 2 * np.eye(3)
     scalar = (r1 + r2)[:, 0] ** 2
     return frames, vector, matrix, scalar
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """Client of a Dask cluster of two worker processes, which restart when they are killed."""
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+        yield client

@@ -10,7 +10,7 @@ from ase import Atoms
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from eqkernels import SOAP, LambdaSOAP, TensorKernelRidge, TensorRidge
+from eqkernels import SOAP, LambdaSOAP, SparseTensorGPR, TensorKernelRidge, TensorRidge
 
 
 def molecules_of_rows(X):
@@ -64,11 +64,18 @@ class TensorRidgeOfRows(RegressorOfRows, TensorRidge):
     pass
 
 
+class SparseTensorGPROfRows(RegressorOfRows, SparseTensorGPR):
+    def partial_fit(self, X, y, *arguments, **named):
+        X = validate_data(self, X, dtype=float, reset=not hasattr(self, "n_features_in_"))
+        return super().partial_fit(molecules_of_rows(X), y, *arguments, **named)
+
+
 SMALL = {"cutoff": 3.5, "n_max": 4, "l_max": 2, "center_weight": 0.0}
 ESTIMATORS = [
     SOAPOfRows(**SMALL, aggregate="mean"),
     TensorKernelRidgeOfRows(features=LambdaSOAP(**SMALL)),
     TensorRidgeOfRows(features=LambdaSOAP(**SMALL)),
+    SparseTensorGPROfRows(noise=1e-4, features=LambdaSOAP(**SMALL)),
 ]
 
 

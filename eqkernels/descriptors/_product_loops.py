@@ -164,8 +164,8 @@ def fill_invariants(density, group, bases, out):
         for l in range(len(weights)):
             begin = start + l * l * n_channels
             _fill_pairs(source, begin, 0, source, begin, 0, n_channels, 2 * l + 1, n_channels, 1, 1, 0,
-                        memory(weights[l]), 0, ranges, n_ranges, ranges, n_ranges, places, l * n_channels, target, i * out.shape[1],
-                        0)  # fmt: skip
+                        memory(weights[l]), 0, ranges, n_ranges, ranges, n_ranges, places, l * n_channels, target,
+                        i * out.shape[1], 0)  # fmt: skip
 
 
 @njit(**_options)
@@ -281,7 +281,8 @@ def fill_derivatives(density, group, owners, changes, first_channel, lam, degree
                 for p in range(degrees.shape[0]):
                     n_terms, l2 = 2 * degrees[p, 0] + 1, degrees[p, 1]
                     _couple(source, start + l2 * l2 * n_channels, n_channels, rows[p], n_mu, n_terms, sources, values,
-                            present, n_present, room, x * right_step + 2 * rows[p] * stride, 2 * n_terms, stride)  # fmt: skip
+                            present, n_present, room, x * right_step + 2 * rows[p] * stride, 2 * n_terms,
+                            stride)  # fmt: skip
             if width == n_channels:
                 changed[:n_present], n_changed = present[:n_present], n_present
             else:

@@ -279,20 +279,28 @@ def species_number(species, where):
 
 
 def allocate(shapes, dtype, what, out=None):
-    """Zeroed arrays, or a MemoryError that says what to change before the machine starts to swap."""
+    """Zeroed arrays, new ones or those given as ``out``."""
     if out is not None:
         return _checked_out(shapes, np.dtype(dtype), out)
     needed = sum(np.dtype(dtype).itemsize * np.prod(shape, dtype=float) for shape in shapes.values())
+    remedy = (
+        "take the structures in parts (iter_transform), smaller n_max or l_max, fewer irreps or species, or "
+        "dtype='float32'"
+    )
+    check_memory(needed, what, remedy)
+    return {key: np.zeros(shape, dtype) for key, shape in shapes.items()}
+
+
+def check_memory(needed, what, remedy):
+    """Raise a MemoryError if some bytes are more than the machine has, before it starts to swap."""
     try:
         present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         present = np.inf
     if needed > 0.9 * present:
         raise MemoryError(
-            f"{what} would take {needed / 2**30:.1f} GiB, this machine has {present / 2**30:.1f} GiB: take the "
-            "structures in parts (iter_transform), smaller n_max or l_max, fewer irreps or species, or dtype='float32'"
+            f"{what} would take {needed / 2**30:.1f} GiB, this machine has {present / 2**30:.1f} GiB: {remedy}"
         )
-    return {key: np.zeros(shape, dtype) for key, shape in shapes.items()}
 
 
 def _checked_out(shapes, dtype, out):

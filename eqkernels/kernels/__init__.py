@@ -1,7 +1,18 @@
-"""Covariant kernels between structures."""
+"""Covariant kernels between structures, and the choice of representative environments."""
 
 from eqkernels.kernels.algebra import Product, Scaled, Sum, TensorKernel
 from eqkernels.kernels.blocks import KernelBlocks
 from eqkernels.kernels.covariant import CovariantKernel
+from eqkernels.kernels.restricted import Restricted
+from eqkernels.kernels.sparse_points import select_sparse_points
 
-__all__ = ["CovariantKernel", "KernelBlocks", "Product", "Scaled", "Sum", "TensorKernel"]
+__all__ = [
+    "CovariantKernel",
+    "KernelBlocks",
+    "Product",
+    "Restricted",
+    "Scaled",
+    "Sum",
+    "TensorKernel",
+    "select_sparse_points",
+]

@@ -2,5 +2,6 @@
 
 from eqkernels.regression.kernel_ridge import TensorKernelRidge
 from eqkernels.regression.ridge import TensorRidge
+from eqkernels.regression.sparse_gpr import SparseTensorGPR
 
-__all__ = ["TensorKernelRidge", "TensorRidge"]
+__all__ = ["SparseTensorGPR", "TensorKernelRidge", "TensorRidge"]

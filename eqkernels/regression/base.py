@@ -55,8 +55,11 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
         self._check_blocks(features)
         weight = _check_weight(sample_weight, len(features))
         self.per_atom_ = labels.per_atom
+        self.groups_ = np.arange(len(features))
+        self.n_atoms_fit_ = getattr(features, "n_atoms", np.zeros(len(features), dtype=int))
         if labels.per_atom:
             features, structures = _labelled_centers(features, labels.atoms)
+            self.groups_ = structures
             weight = None if weight is None else weight[structures]
         blocks = self._tensor().to_irreps(self._project(labels.values))
         self.species_ = np.unique(features.species)
@@ -188,12 +191,22 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
     # -- prediction -------------------------------------------------------------------------------------------------
 
     def _predict_features(self, features):
+        rows, known = self._rows_to_predict(features)
+        return self._by_structure(features, known, self._tensors_of(rows, self._predict_irreps(rows)))
+
+    def _rows_to_predict(self, features):
+        """Features with one row a prediction, and which centers of the original they are."""
         known = self._known_centers(features)
-        rows = features.split_centers(np.flatnonzero(known)) if self.per_atom_ else features
-        blocks = self._predict_irreps(rows)
+        return features.split_centers(np.flatnonzero(known)) if self.per_atom_ else features, known
+
+    def _tensors_of(self, rows, blocks):
+        """Cartesian tensors of predicted irreps, with the baseline."""
         if self.baseline_ is not None:
-            blocks["0e"] = blocks["0e"] + (self._baseline_design(rows) @ self.baseline_)[:, None]
-        values = self._tensor().to_cartesian(blocks)
+            blocks = {**blocks, "0e": blocks["0e"] + (self._baseline_design(rows) @ self.baseline_)[:, None]}
+        return self._tensor().to_cartesian(blocks)
+
+    def _by_structure(self, features, known, values):
+        """Values of the predicted rows: as they are, or for labels of atoms a list of one array for each structure."""
         if not self.per_atom_:
             return values
         ends = np.cumsum(features.n_atoms)
@@ -222,18 +235,23 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
 
     def _alphas(self):
         """Regularization of each irrep of the target."""
+        return self._by_irrep("alpha")
+
+    def _by_irrep(self, name, zero=True):
+        """Values of a parameter for each irrep of the target, positive or with ``zero`` not negative."""
         irreps = [str(irrep) for _, irrep in self._tensor().irreps]
-        alpha = self.alpha
-        if isinstance(alpha, dict):
-            if set(alpha) != set(irreps):
-                raise ValueError(f"alpha has the irreps {sorted(alpha)}, the target has {irreps}")
-            values = [alpha[key] for key in irreps]
+        given = getattr(self, name)
+        if isinstance(given, dict):
+            if set(given) != set(irreps):
+                raise ValueError(f"{name} has the irreps {sorted(given)}, the target has {irreps}")
+            values = [given[key] for key in irreps]
         else:
-            values = [alpha] * len(irreps) if np.ndim(alpha) == 0 else list(alpha)
+            values = [given] * len(irreps) if np.ndim(given) == 0 else list(given)
         if len(values) != len(irreps):
-            raise ValueError(f"alpha has {len(values)} values, the target has {len(irreps)} irreps: {irreps}")
-        if not all(isinstance(one, Real) and np.isfinite(one) and one >= 0 for one in values):
-            raise ValueError(f"alpha={self.alpha!r} must be a finite number, zero or positive, or one for each irrep")
+            raise ValueError(f"{name} has {len(values)} values, the target has {len(irreps)} irreps: {irreps}")
+        if not all(isinstance(one, Real) and np.isfinite(one) and (one > 0 or (zero and one == 0)) for one in values):
+            kind = "a finite number, zero or positive," if zero else "a positive, finite number,"
+            raise ValueError(f"{name}={given!r} must be {kind} or one for each irrep")
         return dict(zip(irreps, values, strict=True))
 
 

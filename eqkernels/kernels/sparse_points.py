@@ -1,0 +1,184 @@
+r"""Representative environments, on which a sparse model is built.
+
+M environments out of many are chosen once, by their invariant features, and serve all irreps; each central species has
+its own. Farthest-point sampling takes, again and again, the environment farthest from those taken (T. F. Gonzalez,
+Theor. Comput. Sci. 38, 293 (1985)); CUR draws them with probabilities proportional to their leverage
+:math:`\mathbf p_i^T C^+ \mathbf p_i`, C the covariance of all features (M. W. Mahoney, P. Drineas, PNAS 106, 697
+(2009); G. Imbalzano et al., J. Chem. Phys. 148, 241730 (2018)).
+
+Sets that do not fit into memory come block by block: after each one only the best M remain. The farthest points of
+(points kept + a block) cover all data within a constant factor of the best cover (P. Indyk et al., PODS (2014)); random
+sets stay uniformly random.
+"""
+
+from __future__ import annotations
+
+from numbers import Integral
+
+import numpy as np
+from ase.data import chemical_symbols
+from sklearn.utils import check_random_state
+
+from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.descriptors.base import species_number
+from eqkernels.kernels.covariant import check_normalize, environment_scale
+
+METHODS = ("fps", "cur", "random")
+# Environments at a squared distance of rounding are one and the same, up to a rotation.
+_SAME = 1e-14
+# Directions of the features below this part of the largest variance are rounding.
+_RANK_TOLERANCE = 1e-12
+
+
+def select_sparse_points(features, n_points, method="fps", *, normalize="invariant", random_state=None):
+    """Choose representative environments of each central species.
+
+    Parameters
+    ----------
+    features : EquivariantFeatures, or iterable of EquivariantFeatures
+        With the block ``"0e"``. An iterable is read once, block by block.
+    n_points : int or dict
+        How many: in all, shared equally by the species as far as they have so many, or for each species, e.g.
+        ``{"O": 100, "H": 200}``. More points are more accurate; time grows with their square or third power.
+    method : {"fps", "cur", "random"}, default="fps"
+        Farthest-point sampling, which covers rare environments too; leverage scores; or uniformly at random.
+    normalize : {"invariant", True, False}, default="invariant"
+        Whether environments are compared by direction, or with the length of their features: as the kernel does.
+    random_state : int, RandomState instance or None, default=None
+        Chooses the first point of ``"fps"``, all points of the others.
+
+    Returns
+    -------
+    EquivariantFeatures
+        The environments, each a structure of one atom, species by species, in the order of choice; fewer than asked for
+        where there are no more (for ``"fps"``: no more that differ).
+
+    Raises
+    ------
+    ValueError
+        If a parameter is not usable, or n_points leaves a species without any.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> from eqkernels.descriptors import LambdaSOAP
+    >>> frames = [molecule(name) for name in ("CH4", "CH3OH", "C2H6", "H2O")]
+    >>> features = LambdaSOAP(n_max=3, l_max=2).fit_transform(frames)
+    >>> select_sparse_points(features, {"C": 2, "H": 4, "O": 1}, random_state=0).species
+    array([1, 1, 1, 1, 6, 6, 8])
+    """
+    if method not in METHODS:
+        raise ValueError(f"method={method!r} must be one of {METHODS}")
+    check_normalize(normalize)
+    wanted = check_n_points(n_points)
+    random = check_random_state(random_state)
+    pools: dict[int, _Pool] = {}
+    for block in [features] if isinstance(features, EquivariantFeatures) else features:
+        if not isinstance(block, EquivariantFeatures):
+            raise TypeError(f"features must be EquivariantFeatures or blocks of them, got {type(block).__name__}")
+        if "0e" not in block.blocks:
+            raise ValueError(
+                f"features has no block 0e, by which to compare environments, only {', '.join(block.blocks)}: ask for "
+                "it with LambdaSOAP(irreps='0e+...')"
+            )
+        for species in np.unique(block.species).tolist():
+            limit = wanted if isinstance(wanted, int) else _of_species(wanted, species)
+            pool = pools.setdefault(species, _Pool(limit, method, normalize, random))
+            pool.add(block.split_centers(np.flatnonzero(block.species == species)))
+    if not pools:
+        raise ValueError("features has no environments: there is nothing to choose from")
+    counts = {species: len(pool.points) for species, pool in pools.items()}
+    if isinstance(wanted, int):
+        counts = _shares(wanted, counts)
+    return _joined([pools[species].points[: counts[species]] for species in sorted(pools)])
+
+
+class _Pool:
+    """The best environments of one species so far, in the order of choice."""
+
+    def __init__(self, limit, method, normalize, random):
+        self.limit, self.method, self.normalize, self.random = limit, method, normalize, random
+        self.points = None
+        self.keys = np.zeros(0)
+        self.covariance = 0.0
+
+    def add(self, new):
+        n_old = 0 if self.points is None else len(self.points)
+        points = new if self.points is None else _joined([self.points, new])
+        scale = environment_scale(points, "0e", self.normalize)
+        x = points.blocks["0e"][:, 0] * scale[:, None]
+        if self.method == "fps":
+            start = 0 if n_old else int(self.random.randint(len(x)))
+            order = _farthest(x, self.limit, start)
+        else:
+            self.keys = np.concatenate([self.keys, self._draw(x[n_old:])])
+            order = np.argsort(self.keys, kind="stable")[: self.limit]
+            self.keys = self.keys[order]
+        self.points = points[order]
+
+    def _draw(self, x):
+        """Exponential variates with the weights as rates: the smallest are a weighted sample without replacement."""
+        times = self.random.exponential(size=len(x))
+        if self.method == "random":
+            return times
+        self.covariance = self.covariance + x.T @ x
+        variances, directions = np.linalg.eigh(self.covariance)
+        kept = variances > _RANK_TOLERANCE * variances[-1]
+        leverage = np.sum((x @ directions[:, kept]) ** 2 / variances[kept], axis=1)
+        return times / np.maximum(leverage, np.finfo(float).tiny)
+
+
+def _farthest(x, n, start):
+    """Farthest-point sampling: rows in the order of choice, fewer than n if the others coincide with them."""
+    squares = np.einsum("if,if->i", x, x)
+    tolerance = _SAME * squares.max(initial=0.0)
+    order = [start]
+    distances = squares + squares[start] - 2 * (x @ x[start])
+    while len(order) < min(n, len(x)):
+        farthest = int(np.argmax(distances))
+        if distances[farthest] <= tolerance:
+            break
+        order.append(farthest)
+        np.minimum(distances, squares + squares[farthest] - 2 * (x @ x[farthest]), out=distances)
+    return np.array(order[:n], dtype=int)
+
+
+def check_n_points(n_points):
+    """Positive integer, or one for each atomic number."""
+
+    def check(value):
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"n_points={n_points!r} must be a positive integer, or one for each species")
+        return int(value)
+
+    if not isinstance(n_points, dict):
+        return check(n_points)
+    return {species_number(key, "n_points"): check(value) for key, value in n_points.items()}
+
+
+def _of_species(wanted, species):
+    if species not in wanted:
+        raise ValueError(
+            f"n_points has no entry for the species {chemical_symbols[species]}, only for "
+            f"{', '.join(chemical_symbols[number] for number in wanted)}"
+        )
+    return wanted[species]
+
+
+def _shares(total, available):
+    """Equal numbers for all species; what one does not have goes to the others."""
+    if total < len(available):
+        raise ValueError(f"n_points={total} is less than the number of species, {len(available)}")
+    shares = {}
+    by_count = sorted(available, key=lambda species: (available[species], species))
+    for k, species in enumerate(by_count):
+        shares[species] = min(available[species], (total - sum(shares.values())) // (len(by_count) - k))
+    return shares
+
+
+def _joined(parts):
+    """Environments of several sets, each a structure of one atom."""
+    blocks = {key: np.concatenate([part.blocks[key] for part in parts]) for key in parts[0].blocks}
+    species, atoms = (np.concatenate([getattr(part, name) for part in parts]) for name in ("species", "atoms"))
+    rows = np.arange(len(species))
+    return EquivariantFeatures(blocks, species, rows, atoms, np.ones(len(rows), dtype=np.int64), parts[0].parts)

@@ -1,0 +1,89 @@
+r"""Predictive covariance of a sparse Gaussian process.
+
+With :math:`\phi = L^{-1} k(M, A)` and :math:`\psi = R^{-T} \phi`, R the factor of :math:`[\Phi; \sqrt\gamma\, 1]`, the
+covariance of a new label is, for each irrep,
+
+.. math:: s^2 \left[ \gamma\, \psi^T \psi + \gamma + w\, (\rho(A) - \bar\rho) \right] , \quad
+          \rho(A) = k(A, A) - \phi^T \phi , \quad w = \min(1, \gamma / 2 \bar\rho) :
+
+what the data have not told about the model, noise, and what the sparse environments cannot describe of A, above the
+mean :math:`\bar\rho` of the training set. The deterministic training conditional (DTC; J. Quinonero-Candela, C. E.
+Rasmussen, JMLR 6, 1939 (2005)) has :math:`w = 1, \bar\rho = 0`. But the labels have noise that the likelihood of the
+sparse model made as large as its misfit, :math:`\bar\rho` included, so that this counts it twice and is several times
+too wide; the subset of regressors (w = 0) does not see that a structure is unlike the sparse environments. Here at most
+half of the noise is taken for the misfit and scaled with it; without misfit it is the exact Gaussian process.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from eqkernels.regression.covariance import clip_covariances
+from eqkernels.regression.triangular import TriangularFactor
+
+
+class SparseCovariance:
+    """Covariances of one irrep.
+
+    Parameters
+    ----------
+    kernel : TensorKernel
+    points : EquivariantFeatures
+        Sparse environments.
+    irrep : str
+    size : int
+        Number of columns of the damped factor.
+    pivots, cholesky, damped, noise, signal_variance, unexplained
+        Of :class:`~eqkernels.regression.sparse_solve.SparseSolution`.
+    """
+
+    def __init__(self, kernel, points, irrep, size, pivots, cholesky, damped, noise, signal_variance, unexplained):
+        rank = len(pivots)
+        self.kernel, self.points, self.irrep = kernel, points, irrep
+        self.pivots, self.noise, self.signal_variance = pivots, noise, signal_variance
+        self.cholesky = TriangularFactor(rank, cholesky).dense()
+        self.damped = TriangularFactor(size, damped).rows(0, rank)[:, :rank] if rank else np.zeros((0, 0))
+        self.weight = 1.0 if noise >= 2 * unexplained else noise / (2 * unexplained)
+        self.label_noise = noise - self.weight * unexplained
+
+    def __call__(self, features, joint=False, include_noise=True):
+        """Covariance of labels, or of the function behind them.
+
+        Parameters
+        ----------
+        features : EquivariantFeatures
+        joint : bool
+            Whether also between structures.
+        include_noise : bool
+
+        Returns
+        -------
+        ndarray of shape (n, d, d), or if joint (n, n, d, d)
+        """
+        n, d = len(features), 2 * int(self.irrep[:-1]) + 1
+        cross = _flat(self.kernel(features, self.points, irrep=self.irrep))
+        if not joint:
+            prior = self.kernel.diag(features, self.irrep)
+            return self._conditional(prior, cross.reshape(n, d, cross.shape[1]), include_noise)
+        prior = _flat(self.kernel(features, irrep=self.irrep))
+        full = self._conditional(prior[None], cross[None], include_noise)
+        return full.reshape(n, d, n, d).transpose(0, 2, 1, 3)
+
+    def _conditional(self, prior, cross, include_noise):
+        n, d, _ = cross.shape
+        told = remaining = np.zeros_like(prior)
+        if len(self.pivots) and n:
+            right = cross.reshape(n * d, -1)[:, self.pivots].T
+            phi = solve_triangular(self.cholesky, right, trans=1, check_finite=False)
+            psi = solve_triangular(self.damped, phi, trans=1, check_finite=False)
+            phi, psi = (np.ascontiguousarray(x.T).reshape(n, d, -1) for x in (phi, psi))
+            told, remaining = phi @ phi.transpose(0, 2, 1), self.noise * (psi @ psi.transpose(0, 2, 1))
+        function = remaining + self.weight * clip_covariances(prior - told)
+        return self.signal_variance * (function + include_noise * self.label_noise * np.eye(d))
+
+
+def _flat(kernel):
+    """Kernel (n, m, d, d) as a matrix (n d, m d)."""
+    n, m, d, _ = kernel.shape
+    return kernel.transpose(0, 2, 1, 3).reshape(n * d, m * d)

@@ -1,0 +1,241 @@
+"""The map of a sparse fit: structures and labels in, triangular factors out, block by block within a memory budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.descriptors.density import structure_blocks
+from eqkernels.kernels import TensorKernel
+from eqkernels.regression.base import _labelled_centers
+from eqkernels.regression.baseline import composition_design
+from eqkernels.regression.triangular import TriangularFactor
+
+# Bytes of one kernel element: the kernel, its modulus, a copy in the order of the factor, an update.
+_BYTES_OF_KERNEL = 4 * 8
+# A part has this many labels (or as much other work) for each sparse point: merging its factor with another one then
+# costs a tenth of making it.
+_LABELS_PER_POINT = 4
+# But no less than this: handing a part out has a price as well.
+_LABELS_PER_PART = 256
+
+
+@dataclass
+class Part:
+    """Some consecutive structures and their labels.
+
+    Attributes
+    ----------
+    X : list of ase.Atoms or EquivariantFeatures
+    start : int
+        Index of the first structure.
+    blocks : dict of str to ndarray of shape (n_labels, 2 lambda + 1, multiplicity)
+    atoms : ndarray of int, shape (n_labels,), or None
+        For labels of atoms: the atom, counted from the first atom of the part.
+    weight : ndarray of shape (n_labels,), or None
+    """
+
+    X: list | EquivariantFeatures
+    start: int
+    blocks: dict[str, np.ndarray]
+    atoms: np.ndarray | None
+    weight: np.ndarray | None
+
+    def block(self, start, stop, n_atoms):
+        """Take structures start .. stop - 1 of this part, in which structure k has n_atoms[k] atoms."""
+        labels = slice(start, stop)
+        atoms = None
+        if self.atoms is not None:
+            ends = np.concatenate([[0], np.cumsum(n_atoms)])
+            labels = slice(*np.searchsorted(self.atoms, ends[[start, stop]]))
+            atoms = self.atoms[labels] - ends[start]
+        return Part(self.X[start:stop], self.start + start, *self._labels(labels, atoms))
+
+    def _labels(self, rows, atoms):
+        blocks = {irrep: block[rows] for irrep, block in self.blocks.items()}
+        return blocks, atoms, None if self.weight is None else self.weight[rows]
+
+
+class Parts:
+    """Data set in parts of equal work, which depend on nothing but the data and the number of sparse points.
+
+    Parameters
+    ----------
+    source : Source
+    labels : Labels
+    blocks : dict of str to ndarray of shape (n_labels, 2 lambda + 1, multiplicity)
+    weight : ndarray of shape (n_structures,), or None
+    job : FoldJob
+
+    Attributes
+    ----------
+    totals : ndarray of shape (3,)
+        Of labels whose weight is not zero: how many, the sums of their weights and of the logarithms of these.
+    """
+
+    def __init__(self, source, labels, blocks, weight, job):
+        self.source, self.labels, self.blocks = source, labels, blocks
+        ends = np.concatenate([[0], source.ends])
+        per_atom = labels.atoms is not None
+        self.label_ends = np.searchsorted(labels.atoms, ends) if per_atom else np.arange(len(ends))
+        counts = np.diff(self.label_ends)
+        self.weight = None if weight is None else np.repeat(weight, counts)
+        used = np.ones(counts.sum()) if weight is None else self.weight[self.weight > 0]
+        self.totals = np.array([len(used), used.sum(), np.log(used).sum()])
+        work = np.cumsum(counts + job.work_per_center() * source.n_atoms)
+        size = max(_LABELS_PER_POINT * len(job.points["species"]), _LABELS_PER_PART)
+        n_parts = max(1, round(work[-1] / size))
+        inner = np.searchsorted(work, work[-1] * np.arange(1, n_parts) / n_parts) + 1
+        self.edges = np.unique(np.concatenate([[0], inner, [len(source)]]))
+
+    def __len__(self):
+        return len(self.edges) - 1
+
+    def __getitem__(self, k):
+        start, stop = self.edges[k : k + 2]
+        labels = slice(self.label_ends[start], self.label_ends[stop])
+        atoms = self.labels.atoms
+        if atoms is not None:
+            atoms = atoms[labels] - (self.source.ends[start] - self.source.n_atoms[start])
+        blocks = {irrep: block[labels] for irrep, block in self.blocks.items()}
+        weight = None if self.weight is None else self.weight[labels]
+        return Part(self.source[int(start) : int(stop)], int(start), blocks, atoms, weight)
+
+
+@dataclass
+class FoldJob:
+    """What turns a part into triangular factors of the rows of its labels.
+
+    The columns of the rows are: kernels with the sparse points; the standard deviation of the label by the prior, whose
+    sum of squares is the trace of the full kernel matrix; baseline; labels.
+
+    Attributes
+    ----------
+    descriptor : transformer or None
+        Fitted; None where X are features.
+    kernel : TensorKernel
+    points : dict
+        Sparse environments, arguments of EquivariantFeatures.
+    species : ndarray of int
+        Species of the baseline.
+    baseline : {"composition", "mean", None}
+    pivots : dict of str to ndarray of int
+        For each irrep the components of the sparse points that do not depend on others, in the order of the columns.
+    multiplicities : dict of str to int
+        How often the target has each irrep.
+    memory : float
+        Bytes for the arrays of one block.
+    """
+
+    descriptor: object
+    kernel: TensorKernel
+    points: dict
+    species: np.ndarray
+    baseline: str | None
+    pivots: dict[str, np.ndarray]
+    multiplicities: dict[str, int]
+    memory: float
+
+    def size(self, irrep):
+        """Count the columns of the factor of an irrep: kernels, prior, baseline, labels."""
+        return self.n_kernel(irrep) + 1 + self.n_baseline(irrep) + self.multiplicities[irrep]
+
+    def n_kernel(self, irrep):
+        """Count the kernel columns: at most sparse points times 2 lambda + 1."""
+        return len(self.pivots[irrep])
+
+    def n_baseline(self, irrep):
+        """Count the baseline columns: none but for scalars."""
+        if irrep != "0e" or self.baseline is None:
+            return 0
+        return 1 if self.baseline == "mean" else len(self.species)
+
+    def summary(self):
+        """Sizes, in words."""
+        size = sum(4 * self.size(irrep) ** 2 for irrep in self.multiplicities) / 2**30
+        return (
+            f"factors of {size:.3g} GiB; blocks of {self.centers_per_block()} centers and "
+            f"{self.labels_per_block()} labels"
+        )
+
+    def work_per_center(self):
+        """Work of the kernels of a center, in units of the work of folding a label."""
+        widths = [self.points["blocks"][irrep].shape[2] / max(self.n_kernel(irrep), 1) for irrep in self.multiplicities]
+        return min(widths) / len(self.species)
+
+    def centers_per_block(self):
+        """How many centers have their features in memory at once."""
+        width = sum(block[0].size for block in self.points["blocks"].values())
+        return max(1, int(0.5 * self.memory / (8 * width)))
+
+    def labels_per_block(self):
+        """How many labels have their kernels in memory at once."""
+        width = max(len(self.points["species"]) * (2 * int(irrep[:-1]) + 1) ** 2 for irrep in self.multiplicities)
+        return max(1, int(0.5 * self.memory / (_BYTES_OF_KERNEL * width)))
+
+    def __call__(self, part):
+        """Fold a part: data of the factor of each irrep."""
+        factors = {irrep: TriangularFactor(self.size(irrep)) for irrep in self.multiplicities}
+        points = EquivariantFeatures(**self.points)
+        for block in self._blocks(part):
+            features = self._features(block)
+            size = self.labels_per_block()
+            for start in range(0, len(features), size):
+                rows = slice(start, start + size)
+                for irrep, factor in factors.items():
+                    factor.fold(self.rows(features[rows], points, irrep, *block._labels(rows, None)))
+        return {irrep: factor.data for irrep, factor in factors.items()}
+
+    def merge(self, left, right):
+        """Factors of two sets of structures together."""
+        merged = {}
+        for irrep in self.multiplicities:
+            size = self.size(irrep)
+            merged[irrep] = TriangularFactor(size, left[irrep]).copy().merge(TriangularFactor(size, right[irrep])).data
+        return merged
+
+    def rows(self, features, points, irrep, blocks, _, weight):
+        """Rows of one irrep, (n (2 lambda + 1), size)."""
+        values = blocks[irrep]
+        n, d, multiplicity = values.shape
+        n_kernel = self.n_kernel(irrep)
+        rows = np.empty((n, d, self.size(irrep)))
+        kernel = self.kernel(features, points, irrep=irrep)
+        point, component = np.divmod(self.pivots[irrep], d)
+        rows[:, :, :n_kernel] = kernel[:, point, :, component].transpose(1, 2, 0)
+        rows[:, :, n_kernel] = np.sqrt(np.einsum("naa->na", self.kernel.diag(features, irrep=irrep)))
+        if self.n_baseline(irrep):
+            design = composition_design(features.composition(self.species), self.baseline, self.kernel.aggregate)
+            rows[:, 0, n_kernel + 1 : -multiplicity] = design
+        rows[:, :, -multiplicity:] = values
+        if weight is not None:
+            rows *= np.sqrt(weight)[:, None, None]
+        return rows.reshape(n * d, -1)
+
+    def _blocks(self, part):
+        in_memory = isinstance(part.X, EquivariantFeatures)
+        n_atoms = part.X.n_atoms if in_memory else np.array([len(atoms) for atoms in part.X])
+        for start, stop in structure_blocks(np.concatenate([[0], np.cumsum(n_atoms)]), self.centers_per_block()):
+            yield part.block(start, stop, n_atoms)
+
+    def _features(self, block):
+        """Features with one structure for each label."""
+        try:
+            features = block.X if self.descriptor is None else self.descriptor.transform(block.X)
+            if block.atoms is not None:
+                features, _ = _labelled_centers(features, block.atoms)
+        except (TypeError, ValueError) as error:
+            if block.start == 0:
+                raise
+            raise type(error)(f"{error} (counted from structure {block.start})") from error
+        unknown = np.flatnonzero(~np.isin(features.species, self.species))
+        if len(unknown):
+            raise ValueError(
+                f"there are no sparse points for the species {chemical_symbols[features.species[unknown[0]]]}, which "
+                f"occurs after structure {block.start}: sparse points are chosen at the first fit, which must have all "
+                "species"
+            )
+        return features

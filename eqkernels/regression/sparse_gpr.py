@@ -1,0 +1,385 @@
+r"""Gaussian process regression of tensors on representative environments: error bars for data of any size.
+
+A tensor is modelled by its kernels with M sparse environments, :math:`y^\lambda(A) = \sum_m k^\lambda(A, m)\, c_m`,
+instead of those with all N training structures. Structures are read block by block, folded into one triangular factor
+of M (2 lambda + 1) columns for each irrep (:mod:`eqkernels.regression.triangular`) and dropped; what is left to do does
+not depend on N (:mod:`eqkernels.regression.sparse_solve`).
+"""
+
+from __future__ import annotations
+
+import sys
+from numbers import Real
+
+import numpy as np
+from ase.data import chemical_symbols
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+from threadpoolctl import threadpool_limits
+
+from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
+from eqkernels.descriptors.base import check_memory
+from eqkernels.descriptors.density import structure_blocks
+from eqkernels.kernels import CovariantKernel, TensorKernel, select_sparse_points
+from eqkernels.kernels.sparse_points import METHODS, check_n_points
+from eqkernels.regression.base import _check_weight
+from eqkernels.regression.covariance import copies
+from eqkernels.regression.map_reduce import map_reduce, map_reduce_on_cluster
+from eqkernels.regression.sparse_covariance import SparseCovariance
+from eqkernels.regression.sparse_fold import FoldJob, Parts
+from eqkernels.regression.sparse_solve import pivoted_cholesky, solve_irrep
+from eqkernels.regression.sparse_source import Source, candidate_features, choose_candidates, lazy_sequence
+from eqkernels.regression.triangular import TriangularFactor
+from eqkernels.regression.uncertainty import UncertainTensorRegressor
+from eqkernels.so3 import Irreps
+from eqkernels.structures import read_labels
+
+# Environments, for each sparse point, among which the points are chosen.
+_CANDIDATES_PER_POINT = 20
+_STRUCTURES_PER_BLOCK = 256
+_LEARNED = ("coef", "noise", "signal_variance", "damped", "unexplained")
+
+
+class SparseTensorGPR(UncertainTensorRegressor):
+    r"""Sparse Gaussian process for Cartesian tensors, exactly equivariant, with error bars.
+
+    Its mean is that of the subset of regressors; its error bars see how unlike the sparse environments a structure is,
+    see :mod:`eqkernels.regression.sparse_covariance`. With all environments as sparse points it is the exact Gaussian
+    process.
+
+    Parameters
+    ----------
+    n_points : int or dict, default=500
+        Number of sparse environments, in all or by species, see :func:`select_sparse_points`. More are more
+        accurate; a fit takes a time proportional to the number of labels times their square, and memory for two to
+        four triangular matrices of n_points (2 lambda + 1) rows.
+    selection : {"fps", "cur", "random"}, default="fps"
+        How they are chosen.
+    noise : "auto", float, array-like of shape (n_irreps,) or dict of str to float, default="auto"
+        Variance of the noise of the labels in units of the signal variance, as ``alpha`` of
+        :class:`TensorKernelRidge`; down to 1e-12. ``"auto"`` takes the largest marginal likelihood of each irrep.
+    kernel : TensorKernel, default=None
+        Covariant kernel; None: ``CovariantKernel()``. Its ``aggregate`` makes the target extensive or intensive.
+    features : transformer, default=None
+        What turns frames into equivariant features when X are frames; None: ``LambdaSOAP()``.
+    target : str or CartesianTensor, default=None
+        Index symmetry of y, e.g. ``"ij=ji"``; None: found from y.
+    baseline : {"composition", "mean", None}, default="composition"
+        What is fitted to the scalar (0e) part first, as in :class:`TensorKernelRidge`.
+    memory : float, default=1.0
+        GiB that features and kernels of one block may take in each of the ``n_jobs``.
+    random_state : int, RandomState instance or None, default=None
+        Chooses the sparse environments. The same integer gives the same bits, whatever ``n_jobs``.
+    n_jobs : int, default=None
+        Parts of the data that are worked on at once, with joblib's meaning, and its ``parallel_config``, e.g. for Dask.
+    verbose : int, default=0
+        If positive, sizes and progress are reported on standard error.
+
+    Attributes
+    ----------
+    points_ : dict
+        Sparse environments (arguments of :class:`EquivariantFeatures`).
+    coef_ : dict of str to ndarray of shape (n_points (2 lambda + 1), multiplicity)
+        Coefficient of each component of each sparse environment.
+    pivots_, cholesky_, damped_, unexplained_ : dict of str to ndarray or float
+        What covariances are made of, see :mod:`eqkernels.regression.sparse_covariance`.
+    noise_, signal_variance_ : dict of str to float
+        Noise in units of the signal variance, and the signal variance in units of y squared, of each irrep.
+    log_marginal_likelihood_value_ : float
+        Of the labels minus the baseline, summed over irreps.
+    label_totals_ : ndarray of shape (3,)
+        Number of labels so far, the sum of their weights and that of the logarithms of the weights.
+    recalibration_ : dict of str to float
+        Factors of the standard deviations, 1 until ``recalibrate``.
+    factors_ : dict of str to ndarray
+        Triangular factor of each irrep, which ``partial_fit`` goes on with.
+    species_, target_, axial_, per_atom_, baseline_, features_
+        As in :class:`TensorKernelRidge`.
+
+    Notes
+    -----
+    Signal variances are those of the largest marginal likelihood, in closed form. Derivatives of scalars (forces,
+    stress) are not fitted.
+
+    References
+    ----------
+    L. Foster et al., J. Mach. Learn. Res. 10, 857 (2009).
+    J. Quinonero-Candela, C. E. Rasmussen, J. Mach. Learn. Res. 6, 1939 (2005).
+
+    Examples
+    --------
+    >>> from eqkernels.datasets import load_water_clusters
+    >>> frames, dipoles = load_water_clusters(return_X_y=True, target="dipole")
+    >>> model = SparseTensorGPR(n_points=60, features=LambdaSOAP(n_max=4, l_max=2), random_state=0)
+    >>> mean, std = model.fit(frames[:200], dipoles[:200]).predict(frames[200:], return_std=True)
+    >>> mean.shape, std.shape
+    ((300, 3), (300, 3))
+    """
+
+    def __init__(
+        self,
+        n_points=500,
+        selection="fps",
+        noise="auto",
+        kernel=None,
+        features=None,
+        target=None,
+        baseline="composition",
+        memory=1.0,
+        random_state=None,
+        n_jobs=None,
+        verbose=0,
+    ):
+        self.n_points = n_points
+        self.selection = selection
+        self.noise = noise
+        self.kernel = kernel
+        self.features = features
+        self.target = target
+        self.baseline = baseline
+        self.memory = memory
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    # -- fit --------------------------------------------------------------------------------------------------------
+
+    def fit(self, X, y, sample_weight=None, *, client=None):
+        """Choose the sparse environments and fit.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms, or EquivariantFeatures
+            Structures, or their features. Of a sequence that makes its structures when asked for them (an ase
+            Trajectory, a class with ``__len__`` and ``__getitem__``), only a few parts are in memory at a time.
+        y : array-like of shape (n_structures, 3, ..., 3), or list of array-like of shape (n_atoms, 3, ..., 3)
+            Cartesian tensors of the structures or of their atoms, as for :class:`TensorKernelRidge`.
+        sample_weight : array-like of shape (n_structures,), default=None
+            Weights of the structures: the noise of a label is divided by it.
+        client : distributed.Client, default=None
+            Cluster that does the work, part by part; lost workers are made up for.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If structures, labels or parameters are unusable; the message says where and what to do.
+        MemoryError
+            If n_points asks for more than the machine has.
+        """
+        return self._fit(X, y, sample_weight, client, solve=True, first=True)
+
+    def partial_fit(self, X, y, sample_weight=None, *, client=None, solve=True):
+        """Add structures; the first call chooses the sparse environments from them.
+
+        Parameters
+        ----------
+        X, y, sample_weight, client
+            As for :meth:`fit`. Later calls may have no other species than the first.
+        solve : bool, default=True
+            Whether to update the coefficients now; a call with True, at last, is needed to predict.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, sample_weight, client, solve, first=not hasattr(self, "factors_"))
+
+    def _fit(self, X, y, sample_weight, client, solve, first):
+        self._check_parameters()
+        X = self._checked_input(X)
+        if not first and isinstance(X, EquivariantFeatures) != (self.features_ is None):
+            kind = "features" if self.features_ is None else "frames"
+            raise TypeError(f"the model was fitted on {kind}: add {kind}, not the other")
+        source = Source(X)
+        if first:
+            for name in ("factors_", "coef_"):
+                vars(self).pop(name, None)
+            labels = self._read_labels(y, EquivariantFeatures({}, [], [], [], source.n_atoms))
+            self.per_atom_ = labels.per_atom
+        else:
+            labels = self._read_more_labels(y, source.n_atoms)
+        weight = _check_weight(sample_weight, len(source))
+        blocks = self._tensor().to_irreps(self._project(labels.values))
+        noise = self._noise()
+        if first:
+            self._start(source, y, labels)
+        job = self._job()
+        parts = Parts(source, labels, blocks, weight, job)
+        factors = self._map_reduce(job, parts, client)
+        if not first:
+            factors = job.merge(self.factors_, factors)
+        self.factors_ = factors
+        self.label_totals_ = parts.totals + (0.0 if first else self.label_totals_)
+        vars(self).pop("coef_", None)  # it does not know of the new labels
+        if solve:
+            # thin matrix products, which threads of BLAS slow down; and always the same bits
+            with threadpool_limits(1):
+                self._solve(job, noise)
+        return self
+
+    def _read_more_labels(self, y, n_atoms):
+        labels = read_labels(y, n_atoms, self._tensor().rank)
+        if labels.per_atom != self.per_atom_:
+            kind = "atoms" if self.per_atom_ else "structures"
+            raise ValueError(f"the labels so far were those of {kind}: add labels of {kind}")
+        return labels
+
+    def _start(self, source, y, labels):
+        """Fit the descriptor and choose the sparse environments."""
+        labelled = np.ones(len(source.numbers), dtype=bool)
+        if self.per_atom_:
+            labelled[:] = False
+            labelled[labels.atoms] = True
+        random = check_random_state(self.random_state)
+        total = sum(self.n_points.values()) if isinstance(self.n_points, dict) else self.n_points
+        candidates = choose_candidates(source, labelled, _CANDIDATES_PER_POINT * total, random)
+        self.features_ = self._fitted_descriptor(source, candidates, y)
+        normalize = getattr(self._kernel(), "normalize", "invariant")
+        blocks = candidate_features(source, candidates, labelled, self.features_)
+        points = select_sparse_points(blocks, self.n_points, self.selection, normalize=normalize, random_state=random)
+        self._check_blocks(points)
+        needed = {"0e", *(str(irrep) for _, irrep in self._tensor().irreps)}
+        points.blocks = {irrep: block for irrep, block in points.blocks.items() if irrep in needed}
+        self.points_ = points.to_dict()
+        self.species_ = np.unique(points.species)
+        self._factor_points(points)
+        if self.verbose:
+            counts = ", ".join(f"{chemical_symbols[z]} {np.sum(points.species == z)}" for z in self.species_)
+            self._say(f"{len(points)} sparse environments ({counts}); {self._job().summary()}")
+
+    def _factor_points(self, points):
+        """Cholesky factors of the kernels among the sparse environments; components that depend on others drop out."""
+        widths = {str(irrep): len(points) * irrep.dim for _, irrep in self._tensor().irreps}
+        needed = 3 * 8 * max(widths.values()) ** 2 + 2 * 8 * sum(width**2 for width in widths.values())
+        check_memory(needed, f"A sparse model of {len(points)} points", "choose fewer with n_points")
+        self.pivots_, self.cholesky_ = {}, {}
+        with threadpool_limits(1):  # the same bits whatever the number of threads
+            for irrep, n in widths.items():
+                kernel = self._kernel()(points, irrep=irrep).transpose(0, 2, 1, 3).reshape(n, n)
+                self.pivots_[irrep], lower = pivoted_cholesky(kernel)
+                self.cholesky_[irrep] = TriangularFactor.of_upper(lower.T).data
+
+    def _fitted_descriptor(self, source, candidates, y):
+        if isinstance(source.X, EquivariantFeatures):
+            return None
+        descriptor = clone(LambdaSOAP() if self.features is None else self.features)
+        if descriptor.get_params().get("irreps") == "auto":
+            descriptor.set_params(irreps=str(self._tensor().irreps + Irreps("0e")))
+        labels = [y[k] for k in candidates] if isinstance(y, list | tuple) else np.asarray(y)[candidates]
+        return descriptor.fit(source[candidates], labels)
+
+    def _job(self):
+        blocks = {str(irrep): multiplicity for multiplicity, irrep in self._tensor().irreps}
+        return FoldJob(self.features_, self._kernel(), self.points_, self.species_, self.baseline,
+                       self.pivots_, blocks, self.memory * 2**30)  # fmt: skip
+
+    def _map_reduce(self, job, parts, client):
+        progress = (lambda done: self._say(f"{done} of {len(parts)} parts")) if self.verbose else None
+        if client is None:
+            return map_reduce(job, parts.__getitem__, len(parts), self.n_jobs, progress)
+        return map_reduce_on_cluster(client, job, parts.__getitem__, len(parts), progress)
+
+    def _solve(self, job, noise):
+        for name in _LEARNED:
+            setattr(self, f"{name}_", {})
+        self.log_marginal_likelihood_value_, self.baseline_ = 0.0, None
+        self._reset_recalibration()
+        n_labels, total_weight, log_weight = self.label_totals_
+        for irrep, given in noise.items():
+            rank, d, multiplicity = job.n_kernel(irrep), 2 * int(irrep[:-1]) + 1, job.multiplicities[irrep]
+            lower = TriangularFactor(rank, self.cholesky_[irrep]).dense().T
+            factor = TriangularFactor(job.size(irrep), self.factors_[irrep])
+            solution = solve_irrep(lower, factor, n_labels * d, total_weight * d, multiplicity, given)
+            for name in _LEARNED:
+                getattr(self, f"{name}_")[irrep] = getattr(solution, name)
+            self.baseline_ = self.baseline_ if solution.baseline is None else solution.baseline
+            self.log_marginal_likelihood_value_ += solution.log_likelihood + 0.5 * d * multiplicity * log_weight
+            coef = np.zeros((len(self.points_["species"]) * d, multiplicity))
+            coef[self.pivots_[irrep]] = solution.coef
+            self.coef_[irrep] = coef
+            if self.verbose:
+                self._say(f"{irrep}: noise {solution.noise:.2g}, signal variance {solution.signal_variance:.3g}, "
+                          f"{rank} of {len(coef)} directions")  # fmt: skip
+
+    # -- prediction -------------------------------------------------------------------------------------------------
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "coef_")
+
+    def _posterior(self, rows, joint, include_noise):
+        means, covariances = self._predict_irreps(rows), {}
+        for irrep, mean in means.items():
+            spread = self._covariance(irrep)
+            slices = [slice(None)] if joint else [slice(0), *self._slices(rows)]
+            blocks = np.concatenate([spread(rows[one], joint, include_noise) for one in slices])
+            covariances[irrep] = copies(blocks, np.eye(mean.shape[2]))
+        return means, covariances
+
+    def _covariance(self, irrep):
+        names = ("pivots", "cholesky", "damped", "noise", "signal_variance", "unexplained")
+        learned = {name: getattr(self, f"{name}_")[irrep] for name in names}
+        points = EquivariantFeatures(**self.points_)
+        return SparseCovariance(self._kernel(), points, irrep, self._job().size(irrep), **learned)
+
+    def _predict_irreps(self, features):
+        points = EquivariantFeatures(**self.points_)
+        n_points, predictions = len(points), {}
+        for irrep, coef in self.coef_.items():
+            d = 2 * int(irrep[:-1]) + 1
+            coef = coef.reshape(n_points, d, -1)
+            parts = [np.zeros((0, d, coef.shape[2]))]
+            for rows in self._slices(features):
+                kernel = self._kernel()(features[rows], points, irrep=irrep)
+                parts.append(np.einsum("nmab,mbk->nak", kernel, coef, optimize=True))
+            predictions[irrep] = np.concatenate(parts)
+        return predictions
+
+    def _slices(self, features):
+        size = self._job().labels_per_block()
+        return [slice(start, start + size) for start in range(0, len(features), size)]
+
+    def _blocks_of_features(self, X):
+        limit = self._job().centers_per_block()
+        for start in range(0, len(X), _STRUCTURES_PER_BLOCK):
+            part = X[start : start + _STRUCTURES_PER_BLOCK]
+            if isinstance(X, EquivariantFeatures):
+                yield part
+                continue
+            part = list(part)
+            for first, stop in structure_blocks(np.cumsum([0, *(len(atoms) for atoms in part)]), limit):
+                yield from super()._blocks_of_features(part[first:stop])
+
+    # -- parameters -------------------------------------------------------------------------------------------------
+
+    def _kernel(self):
+        return CovariantKernel() if self.kernel is None else self.kernel
+
+    def _aggregate(self):
+        return getattr(self._kernel(), "aggregate", "sum")
+
+    def _checked_input(self, X):
+        return X if lazy_sequence(X) else super()._checked_input(X)
+
+    def _noise(self):
+        if isinstance(self.noise, str):
+            return {str(irrep): self.noise for _, irrep in self._tensor().irreps}
+        return self._by_irrep("noise", zero=False)
+
+    def _check_parameters(self):
+        super()._check_parameters()
+        if self.selection not in METHODS:
+            raise ValueError(f"selection={self.selection!r} must be one of {METHODS}")
+        if not isinstance(self._kernel(), TensorKernel):
+            raise TypeError(f"kernel={self.kernel!r} must be a kernel such as CovariantKernel(zeta=2)")
+        if not isinstance(self.memory, Real) or not 0 < self.memory < np.inf:
+            raise ValueError(f"memory={self.memory!r} must be a positive number of GiB")
+        if isinstance(self.noise, str) and self.noise != "auto":
+            raise ValueError(f"noise={self.noise!r} must be 'auto' or positive numbers")
+        check_n_points(self.n_points)
+
+    def _say(self, text):
+        print(f"{type(self).__name__}: {text}", file=sys.stderr)

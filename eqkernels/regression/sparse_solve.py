@@ -1,0 +1,243 @@
+r"""One irrep of a sparse Gaussian process: from the triangular factor to coefficients, likelihood and covariances.
+
+With the kernels K of N labels with M sparse environments and the pivoted Cholesky factor :math:`K_{MM} = L L^T`, the
+model (DTC: M. Seeger, C. Williams, N. Lawrence, AISTATS (2003); J. Quinonero-Candela, C. E. Rasmussen, JMLR 6, 1939
+(2005)) is linear in the features :math:`\Phi = K L^{-T}`,
+
+.. math:: y \sim \mathcal N(0, s^2 (\Phi \Phi^T + \gamma)) .
+
+Everything follows from the QR factor of :math:`[\Phi; \sqrt\gamma\, 1]`, never from :math:`\Phi^T \Phi` (RKHS-QR:
+L. Foster et al., JMLR 10, 857 (2009)), so that the noise may be as small as rounding allows. Directions of the sparse
+environments that are linear combinations of others, to rounding, are left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dpstrf
+from scipy.optimize import minimize_scalar
+
+from eqkernels.regression.triangular import TriangularFactor
+
+# Decades of noise, relative to the mean variance of a label, that are tried before the best is refined.
+_DECADES = np.arange(-12.0, 3.0, 2.0)
+# How closely the logarithm (base 10) of the noise is found: the likelihood is flat around its maximum.
+_NOISE_TOLERANCE = 0.02
+# Labels that are fitted by the baseline up to this part have nothing left to learn.
+_NOTHING_LEFT = 1e-14
+# Compositions that depend on each other are told by singular values below this part of the largest.
+_BASELINE_RANK = 1e-11
+
+
+def pivoted_cholesky(matrix):
+    """Factor a positive semidefinite matrix, without the rows that depend on others.
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (n, n)
+        Overwritten.
+
+    Returns
+    -------
+    pivots : ndarray of int, shape (rank,)
+        The rows that are kept.
+    lower : ndarray of shape (rank, rank)
+        ``matrix[pivots][:, pivots] = lower @ lower.T``.
+    """
+    # the usual tolerance, n times larger, would be seen in predictions at small noise
+    tolerance = np.finfo(float).eps * np.diagonal(matrix).max(initial=0.0)
+    factor, pivots, rank, _ = dpstrf(matrix.T, tol=tolerance, lower=1, overwrite_a=1)
+    if tolerance == 0.0:  # features that vanish by symmetry in all sparse environments
+        rank = 0
+    return pivots[:rank].astype(np.int64) - 1, np.tril(factor[:rank, :rank])
+
+
+def whiten(factor, lower):
+    """Factor of [Phi, other columns] from that R of [K, other columns].
+
+    K has the columns of the pivots in their order, so that R L^-T is upper triangular as it is.
+
+    Parameters
+    ----------
+    factor : TriangularFactor
+    lower : ndarray of shape (rank, rank)
+        From :func:`pivoted_cholesky`.
+
+    Returns
+    -------
+    TriangularFactor
+    """
+    white, rank = factor.copy(), len(lower)
+    for start, stop in factor.tiles():
+        rows, count = factor.rows(start, stop), rank - start
+        if count > 0:
+            part = solve_triangular(lower[start:, start:], rows[:, :count].T, lower=True, check_finite=False)
+            rows[:, :count] = part.T
+            white.set_rows(start, rows)
+    return white
+
+
+@dataclass
+class SparseProblem:
+    """Least squares of one irrep, for any noise.
+
+    Attributes
+    ----------
+    white : TriangularFactor
+        From :func:`whiten`.
+    rank : int
+        Number of columns of Phi.
+    combination : ndarray of shape (n_columns - rank, multiplicity)
+        How the other columns combine into the targets: labels minus baseline.
+    n_labels : int
+        Number of rows of Phi whose weight is not zero.
+    total_weight : float
+        Sum of their weights.
+    """
+
+    white: TriangularFactor
+    rank: int
+    combination: np.ndarray
+    n_labels: int
+    total_weight: float
+
+    def damped(self, noise):
+        """Factor with the rows sqrt(noise) 1 under Phi."""
+        factor = self.white.copy()
+        for start, stop in self.white.tiles():
+            stop = min(stop, self.rank)
+            if start < stop:
+                factor.fold(np.sqrt(noise) * np.eye(stop - start, factor.size - start), start)
+        return factor
+
+    def targets(self):
+        """Targets of all rows, turned by the orthogonal factor: (n_columns, multiplicity)."""
+        return _right(self.white, self.rank) @ self.combination
+
+    def signal(self):
+        """Mean over the labels of their variance by the model, without noise and in units of the signal variance."""
+        squares = sum(
+            np.sum(self.white.rows(start, stop)[:, : max(self.rank - start, 0)] ** 2)
+            for start, stop in self.white.tiles()
+        )
+        return squares / self.total_weight
+
+    def unexplained(self):
+        """Mean over the labels of the variance of the full kernel that the sparse environments leave out."""
+        prior = np.sum(_right(self.white, self.rank)[:, 0] ** 2) / self.total_weight
+        return max(prior - self.signal(), 0.0)
+
+    def likelihood(self, noise, factor=None):
+        """Log marginal likelihood at the best signal variance, and that variance.
+
+        Parameters
+        ----------
+        noise : float
+            In units of the signal variance.
+        factor : TriangularFactor, optional
+            ``damped(noise)``.
+
+        Returns
+        -------
+        float, float
+        """
+        factor = self.damped(noise) if factor is None else factor
+        left = _right(factor, self.rank)[self.rank :] @ self.combination
+        n_values = self.n_labels * self.combination.shape[1]
+        variance = np.sum(left**2) / noise / n_values
+        log_determinant = 2 * np.sum(np.log(np.abs(_diagonal(factor)[: self.rank])))
+        log_determinant += (self.n_labels - self.rank) * np.log(noise)
+        if variance == 0.0:
+            return np.inf, 0.0
+        value = n_values * (np.log(2 * np.pi * variance) + 1) + self.combination.shape[1] * log_determinant
+        return -0.5 * value, variance
+
+    def best_noise(self):
+        """Noise of the largest marginal likelihood, in units of the signal variance."""
+        scale = np.log10(self.signal()) if self.rank else 0.0
+        if not self.rank or self._is_fitted_by_the_baseline():
+            return 10.0 ** (scale + _DECADES[len(_DECADES) // 2])
+        values = [-self.likelihood(10.0 ** (scale + decade))[0] for decade in _DECADES]
+        best = _DECADES[int(np.argmin(values))]
+        bounds = scale + max(best - 2, _DECADES[0]), scale + min(best + 2, _DECADES[-1])
+        found = minimize_scalar(
+            lambda x: -self.likelihood(10.0**x)[0], bounds=bounds, method="bounded", options={"xatol": _NOISE_TOLERANCE}
+        )
+        return 10.0 ** float(found.x)
+
+    def _is_fitted_by_the_baseline(self):
+        total = _right(self.white, self.rank)[:, -self.combination.shape[1] :]
+        return np.linalg.norm(self.targets()) <= _NOTHING_LEFT * np.linalg.norm(total)
+
+    def coefficients(self, factor, lower):
+        """Weights of the components of the sparse environments that are pivots: (rank, multiplicity)."""
+        if not self.rank:
+            return np.zeros((0, self.combination.shape[1]))
+        right = _right(factor, self.rank)[: self.rank] @ self.combination
+        upper = factor.rows(0, self.rank)[:, : self.rank]
+        weights = solve_triangular(upper, right, check_finite=False)
+        return solve_triangular(lower, weights, lower=True, trans=1, check_finite=False)
+
+
+@dataclass
+class SparseSolution:
+    """What is learned for one irrep."""
+
+    coef: np.ndarray
+    noise: float
+    signal_variance: float
+    log_likelihood: float
+    baseline: np.ndarray | None
+    damped: np.ndarray
+    unexplained: float
+
+
+def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise):
+    """Fit one irrep.
+
+    Parameters
+    ----------
+    lower : ndarray of shape (rank, rank)
+        Cholesky factor of the kernels among the sparse environments.
+    factor : TriangularFactor
+        Of [kernels with the sparse environments, prior, baseline columns, labels].
+    n_labels, total_weight : float
+        Number of rows that went into it, and the sum of their weights.
+    multiplicity : int
+        Number of label columns.
+    noise : float or "auto"
+
+    Returns
+    -------
+    SparseSolution
+    """
+    white, rank = whiten(factor, lower), len(lower)
+    columns = _right(white, rank)
+    design, values = columns[:, 1:-multiplicity], columns[:, -multiplicity:]
+    combination, baseline = np.vstack([np.zeros((1, multiplicity)), np.eye(multiplicity)]), None
+    if design.shape[1]:
+        baseline = np.linalg.lstsq(design, values, rcond=_BASELINE_RANK)[0]
+        combination = np.vstack([combination[:1], -baseline, combination[1:]])
+    problem = SparseProblem(white, rank, combination, n_labels, total_weight)
+    noise = problem.best_noise() if isinstance(noise, str) else float(noise)
+    damped = problem.damped(noise)
+    value, variance = problem.likelihood(noise, damped)
+    coef = problem.coefficients(damped, lower)
+    return SparseSolution(coef, noise, variance, value, baseline, damped.data, problem.unexplained())
+
+
+def _right(factor, rank):
+    """Columns after the first ``rank``, (size, size - rank)."""
+    out = np.zeros((factor.size, factor.size - rank))
+    for start, stop in factor.tiles():
+        rows = factor.rows(start, stop)
+        begin = max(start, rank)
+        out[start:stop, begin - rank :] = rows[:, begin - start :]
+    return out
+
+
+def _diagonal(factor):
+    return np.concatenate([np.diagonal(factor.rows(start, stop)) for start, stop in factor.tiles()])

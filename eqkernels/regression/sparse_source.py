@@ -1,0 +1,115 @@
+"""Structures as a sequence that is read in parts, and the choice of those from which sparse points are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.structures import StructureBatch
+
+# Structures whose species are read at once from a sequence that is not in memory.
+_STRUCTURES_PER_SCAN = 1024
+# Structures whose features are looked at together: few enough that points are chosen in a small memory.
+_CANDIDATES_PER_BLOCK = 500
+
+
+class Source:
+    """Structures or features as a sequence that is read in parts.
+
+    Parameters
+    ----------
+    X : EquivariantFeatures, or sequence of ase.Atoms
+        A sequence that is no list, e.g. an ase Trajectory, is never in memory as a whole.
+
+    Attributes
+    ----------
+    n_atoms : ndarray of int, shape (n_structures,)
+    numbers : ndarray of int, shape (n_atoms_in_all,)
+        Atomic number of each atom; 0 for atoms that have no features.
+    """
+
+    def __init__(self, X):
+        self.X = X
+        if isinstance(X, EquivariantFeatures):
+            self.n_atoms = X.n_atoms
+            self.numbers = np.zeros(X.n_atoms.sum(), dtype=np.int64)
+            self.numbers[(np.cumsum(X.n_atoms) - X.n_atoms)[X.structures] + X.atoms] = X.species
+        else:
+            size = max(len(X), 1) if isinstance(X, list) else _STRUCTURES_PER_SCAN
+            parts = [self._scan(start, size) for start in range(0, max(len(X), 1), size)]
+            self.n_atoms, self.numbers = (np.concatenate(part) for part in zip(*parts, strict=True))
+        self.ends = np.cumsum(self.n_atoms)
+
+    def __len__(self):
+        return len(self.n_atoms)
+
+    def _scan(self, start, size):
+        try:
+            batch = StructureBatch.from_frames(self[start : start + size])
+        except (TypeError, ValueError) as error:
+            if start == 0:
+                raise
+            raise type(error)(f"{error} (counted from structure {start})") from error
+        return np.diff(batch.offsets), batch.numbers
+
+    def __getitem__(self, key):
+        """Part of X for a slice or an array of indices."""
+        if isinstance(self.X, EquivariantFeatures):
+            return self.X[key]
+        return list(self.X[key]) if isinstance(key, slice) else [self.X[int(k)] for k in key]
+
+
+def choose_candidates(source, labelled, limit, random):
+    """Choose random structures, with about ``limit`` labelled atoms and at least one atom of each labelled species.
+
+    Parameters
+    ----------
+    source : Source
+    labelled : ndarray of bool, shape (n_atoms_in_all,)
+    limit : int
+    random : RandomState
+
+    Returns
+    -------
+    ndarray of int
+        Structures, ascending.
+    """
+    structures = np.repeat(np.arange(len(source)), source.n_atoms)[labelled]
+    numbers = source.numbers[labelled]
+    counts = np.bincount(structures, minlength=len(source))
+    order = random.permutation(np.flatnonzero(counts))
+    picked = order[: int(np.searchsorted(np.cumsum(counts[order]), limit)) + 1]
+    seen = numbers[np.isin(structures, picked)]
+    species, first = np.unique(numbers, return_index=True)
+    return np.union1d(picked, structures[first[~np.isin(species, seen)]])
+
+
+def lazy_sequence(X):
+    """Whether X is a sequence that makes its structures when they are asked for, such as an ase Trajectory."""
+    in_memory = isinstance(X, list | tuple | str | bytes | Mapping) or hasattr(X, "__array__")
+    return not in_memory and hasattr(X, "__len__") and hasattr(X, "__getitem__")
+
+
+def candidate_features(source, candidates, labelled, descriptor):
+    """Features of the labelled centers of some structures, block by block.
+
+    Parameters
+    ----------
+    source : Source
+    candidates : ndarray of int
+    labelled : ndarray of bool, shape (n_atoms_in_all,)
+    descriptor : transformer or None
+        Fitted; None where the source holds features.
+
+    Yields
+    ------
+    EquivariantFeatures
+        Each center is a structure of its own.
+    """
+    for start in range(0, len(candidates), _CANDIDATES_PER_BLOCK):
+        picked = candidates[start : start + _CANDIDATES_PER_BLOCK]
+        features = source[picked] if descriptor is None else descriptor.transform(source[picked])
+        first_atom = (source.ends - source.n_atoms)[picked]
+        yield features.split_centers(np.flatnonzero(labelled[first_atom[features.structures] + features.atoms]))
