@@ -22,6 +22,9 @@ class EquivariantFeatures:
         Index of the center within its structure.
     n_atoms : array-like of int, shape (n_structures,)
         Number of atoms of each structure, centers or not.
+    parts : dict of str to dict of str to (int, int), default=None
+        Named ranges of features: for each name and irrep the first column and the one after the last, as
+        :class:`EquivariantUnion` gives them.
 
     Attributes
     ----------
@@ -44,12 +47,13 @@ class EquivariantFeatures:
     array([6, 1, 1, 1, 1])
     """
 
-    def __init__(self, blocks, species, structures, atoms, n_atoms):
+    def __init__(self, blocks, species, structures, atoms, n_atoms, parts=None):
         self.blocks = dict(blocks)
         self.species = np.asarray(species, dtype=np.int64)
         self.structures = np.asarray(structures, dtype=np.int64)
         self.atoms = np.asarray(atoms, dtype=np.int64)
         self.n_atoms = np.asarray(n_atoms, dtype=np.int64)
+        self.parts = dict(parts or {})
         self._check()
         self.offsets = np.searchsorted(self.structures, np.arange(len(self.n_atoms) + 1))
 
@@ -111,7 +115,29 @@ class EquivariantFeatures:
 
     def _rows(self, rows, structures, n_atoms):
         blocks = {key: block[rows] for key, block in self.blocks.items()}
-        return EquivariantFeatures(blocks, self.species[rows], structures, self.atoms[rows], n_atoms)
+        return EquivariantFeatures(blocks, self.species[rows], structures, self.atoms[rows], n_atoms, self.parts)
+
+    def part(self, name):
+        """Features of one descriptor of a union.
+
+        Parameters
+        ----------
+        name : str
+            Its name in the union.
+
+        Returns
+        -------
+        EquivariantFeatures
+        """
+        if name not in self.parts:
+            known = ", ".join(self.parts) or "none: join descriptors with EquivariantUnion"
+            raise ValueError(f"the features have no part {name!r}; their parts are {known}")
+        blocks = {key: self.blocks[key][:, :, start:stop] for key, (start, stop) in self.parts[name].items()}
+        return EquivariantFeatures(blocks, self.species, self.structures, self.atoms, self.n_atoms)
+
+    def centers(self, rows):
+        """Features of the centers in some rows only, of the same structures."""
+        return self._rows(rows, self.structures[rows], self.n_atoms)
 
     def __or__(self, other):
         if not isinstance(other, EquivariantFeatures):
@@ -119,10 +145,14 @@ class EquivariantFeatures:
         same = all(np.array_equal(getattr(self, name), getattr(other, name)) for name in (*_ROW_ARRAYS, "n_atoms"))
         if not same:
             raise ValueError("features can be joined only when they describe the same centers of the same structures")
-        blocks = dict(self.blocks)
+        blocks, parts = dict(self.blocks), dict(self.parts)
+        width = {key: block.shape[2] for key, block in blocks.items()}
+        for name, ranges in other.parts.items():
+            parts[name] = {key: (start + width.get(key, 0), stop + width.get(key, 0))
+                           for key, (start, stop) in ranges.items()}  # fmt: skip
         for key, block in other.blocks.items():
             blocks[key] = np.concatenate([blocks[key], block], axis=2) if key in blocks else block
-        return EquivariantFeatures(blocks, self.species, self.structures, self.atoms, self.n_atoms)
+        return EquivariantFeatures(blocks, self.species, self.structures, self.atoms, self.n_atoms, parts)
 
     def invariants(self, aggregate=None):
         """Plain 2-D array of the scalar block.
@@ -154,11 +184,14 @@ class EquivariantFeatures:
 
     def to_dict(self):
         """Arguments of the constructor, in a dict of arrays."""
-        return {"blocks": self.blocks, **{name: getattr(self, name) for name in (*_ROW_ARRAYS, "n_atoms")}}
+        names = (*_ROW_ARRAYS, "n_atoms", "parts")
+        return {"blocks": self.blocks, **{name: getattr(self, name) for name in names}}
 
     def save(self, path):
         """Write to an ``.npz`` file, readable with :meth:`load` and by numpy alone."""
         arrays = {f"block {key}": block for key, block in self.blocks.items()}
+        for name, ranges in self.parts.items():
+            arrays |= {f"part {key} {name}": np.array(pair) for key, pair in ranges.items()}
         np.savez(path, **arrays, **{name: getattr(self, name) for name in (*_ROW_ARRAYS, "n_atoms")})
 
     @classmethod
@@ -166,7 +199,10 @@ class EquivariantFeatures:
         """Read what :meth:`save` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
             blocks = {key[6:]: arrays[key] for key in arrays.files if key.startswith("block ")}
-            return cls(blocks, *(arrays[name] for name in (*_ROW_ARRAYS, "n_atoms")))
+            parts: dict[str, dict] = {}
+            for key, name in (one.split(" ", 2)[1:] for one in arrays.files if one.startswith("part ")):
+                parts.setdefault(name, {})[key] = tuple(arrays[f"part {key} {name}"].tolist())
+            return cls(blocks, *(arrays[name] for name in (*_ROW_ARRAYS, "n_atoms")), parts)
 
 
 def aggregate_rows(rows, offsets, aggregate):

@@ -13,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 class EquivariantUnion(TransformerMixin, _BaseComposition, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Join the blocks of several descriptors, e.g. of two cutoffs.
 
-    Blocks of the same irrep are joined along the features; the centers must be the same.
+    Blocks of the same irrep are joined along the features; the centers must be the same. The parts keep their names, so
+    that :class:`~eqkernels.kernels.Restricted` kernels can pick them.
 
     Parameters
     ----------
@@ -78,9 +79,14 @@ class EquivariantUnion(TransformerMixin, _BaseComposition, auto_wrap_output_keys
         EquivariantFeatures
         """
         check_is_fitted(self)
-        return reduce(or_, (transformer.transform(X) for _, transformer in self.transformers_))
+        return reduce(or_, (_named(name, transformer.transform(X)) for name, transformer in self.transformers_))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         return tags
+
+
+def _named(name, features):
+    features.parts = {name: {key: (0, block.shape[2]) for key, block in features.blocks.items()}}
+    return features

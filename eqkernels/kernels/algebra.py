@@ -1,10 +1,16 @@
-"""Kernels add, multiply and scale: small expressions instead of options."""
+"""Kernels add, multiply and scale: small expressions instead of options.
+
+What a Gaussian process may optimize is declared as in :mod:`sklearn.gaussian_process.kernels`: a parameter with a
+companion ``<name>_bounds`` is free unless the bounds are ``"fixed"``. Free parameters are positive and enter ``theta``
+by their logarithms.
+"""
 
 from __future__ import annotations
 
 from numbers import Real
 
-from sklearn.base import BaseEstimator
+import numpy as np
+from sklearn.base import BaseEstimator, clone
 
 from eqkernels.kernels.blocks import KernelBlocks
 
@@ -21,7 +27,86 @@ class TensorKernel(BaseEstimator):
     >>> kernel = CovariantKernel(zeta=1) + 0.5 * CovariantKernel(zeta=3)
     >>> kernel.get_params()["k2__kernel__zeta"]
     3
+    >>> kernel.hyperparameters
+    ['k2__factor']
     """
+
+    @property
+    def hyperparameters(self):
+        """Names of the free parameters, in the order of ``theta``."""
+        bounds = {name: value for name, value in self.get_params().items() if name.endswith("_bounds")}
+        return [name.removesuffix("_bounds") for name, value in bounds.items() if not _is_fixed(value)]
+
+    @property
+    def theta(self):
+        """Logarithms of the free parameters, shape (n_free,)."""
+        params = self.get_params()
+        return np.log([_positive(params[name], name) for name in self.hyperparameters])
+
+    @property
+    def bounds(self):
+        """Logarithms of the bounds of the free parameters, shape (n_free, 2)."""
+        params = self.get_params()
+        pairs = [check_bounds(params[f"{name}_bounds"], f"{name}_bounds") for name in self.hyperparameters]
+        return np.log(np.reshape(pairs, (-1, 2)))
+
+    def clone_with_theta(self, theta):
+        """Copy with other values of the free parameters.
+
+        Parameters
+        ----------
+        theta : array-like of shape (n_free,)
+            Their logarithms.
+
+        Returns
+        -------
+        TensorKernel
+        """
+        values = np.exp(theta).tolist()
+        return clone(self).set_params(**dict(zip(self.hyperparameters, values, strict=True)))
+
+    def diag(self, X, irrep="0e"):
+        """Kernel of every structure with itself.
+
+        Parameters
+        ----------
+        X : EquivariantFeatures
+        irrep : str, default="0e"
+
+        Returns
+        -------
+        ndarray of shape (n_structures, 2 lambda + 1, 2 lambda + 1)
+        """
+        d = 2 * int(irrep[:-1]) + 1
+        blocks = [self(X[[k]], irrep=irrep)[0, 0] for k in range(len(X))]
+        return np.reshape(blocks, (len(X), d, d))
+
+    def gradient(self, X, irrep="0e", cache=None):
+        """Kernel matrix and its derivatives by the logarithms of the free parameters.
+
+        Parameters
+        ----------
+        X : EquivariantFeatures
+        irrep : str, default="0e"
+        cache : dict, default=None
+            Filled with what does not depend on the free parameters; pass the same one with the same X again.
+
+        Returns
+        -------
+        matrix : ndarray of shape (n, n, 2 lambda + 1, 2 lambda + 1)
+        derivatives : dict of str to ndarray of that shape
+            One for each name in ``hyperparameters``.
+        """
+        cache = {} if cache is None else cache
+        if self.hyperparameters:
+            return self._gradient(X, irrep, cache)
+        key = ("matrix", irrep, _identity(self))
+        if key not in cache:
+            cache[key] = self(X, irrep=irrep)
+        return cache[key], {}
+
+    def _gradient(self, X, irrep, cache):
+        raise NotImplementedError(f"{type(self).__name__} has free parameters {self.hyperparameters} but no derivative")
 
     def blocks(self, X, Y=None, irreps=None):
         """Kernel matrices of several irreps, to be used as ``X`` of ``TensorKernelRidge(kernel="precomputed")``.
@@ -69,6 +154,11 @@ class Sum(TensorKernel):
         """Sum of the two matrices."""
         return self.k1(X, Y, irrep=irrep) + self.k2(X, Y, irrep=irrep)
 
+    def _gradient(self, X, irrep, cache):
+        first, of_first = self.k1.gradient(X, irrep, cache)
+        second, of_second = self.k2.gradient(X, irrep, cache)
+        return first + second, {**_prefixed("k1", of_first), **_prefixed("k2", of_second)}
+
 
 class Product(TensorKernel):
     """Product of a covariant kernel with the invariant part of another, structure by structure."""
@@ -86,13 +176,29 @@ class Product(TensorKernel):
         """Matrices of the first kernel times the scalar kernel of the second."""
         return self.k1(X, Y, irrep=irrep) * self.k2(X, Y, irrep="0e")
 
+    def _gradient(self, X, irrep, cache):
+        first, of_first = self.k1.gradient(X, irrep, cache)
+        second, of_second = self.k2.gradient(X, "0e", cache)
+        derivatives = {f"k1__{name}": one * second for name, one in of_first.items()}
+        derivatives |= {f"k2__{name}": first * one for name, one in of_second.items()}
+        return first * second, derivatives
+
 
 class Scaled(TensorKernel):
-    """A kernel times a positive number."""
+    """A kernel times a positive number.
 
-    def __init__(self, kernel, factor):
+    Parameters
+    ----------
+    kernel : TensorKernel
+    factor : float
+    factor_bounds : pair of floats or "fixed", default=(1e-6, 1e6)
+        Range in which a Gaussian process may choose the factor: the weights of the terms of a sum.
+    """
+
+    def __init__(self, kernel, factor, factor_bounds=(1e-6, 1e6)):
         self.kernel = kernel
         self.factor = factor
+        self.factor_bounds = factor_bounds
 
     @property
     def aggregate(self):
@@ -101,6 +207,44 @@ class Scaled(TensorKernel):
 
     def __call__(self, X, Y=None, irrep="0e"):
         """Scaled matrix."""
-        if not self.factor > 0:
-            raise ValueError(f"factor={self.factor!r} must be positive, or the kernel is not positive definite")
-        return self.factor * self.kernel(X, Y, irrep=irrep)
+        return _positive(self.factor, "factor") * self.kernel(X, Y, irrep=irrep)
+
+    def _gradient(self, X, irrep, cache):
+        factor = _positive(self.factor, "factor")
+        matrix, derivatives = self.kernel.gradient(X, irrep, cache)
+        derivatives = {f"kernel__{name}": factor * one for name, one in derivatives.items()}
+        if not _is_fixed(self.factor_bounds):
+            derivatives["factor"] = factor * matrix
+        return factor * matrix, derivatives
+
+
+def check_bounds(bounds, name):
+    """Bounds as a pair of floats, or an error that names them."""
+    try:
+        low, high = (float(one) for one in bounds)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}={bounds!r} must be a pair of positive numbers, or 'fixed'") from error
+    if not 0 < low <= high < np.inf:
+        raise ValueError(f"{name}={bounds!r} must be a pair of positive numbers, the smaller first, or 'fixed'")
+    return low, high
+
+
+def _is_fixed(bounds):
+    return isinstance(bounds, str) and bounds == "fixed"
+
+
+def _positive(value, name):
+    if not isinstance(value, Real) or not 0 < value < np.inf:
+        raise ValueError(f"{name}={value!r} must be positive, or the kernel is not positive definite")
+    return value
+
+
+def _prefixed(prefix, derivatives):
+    return {f"{prefix}__{name}": one for name, one in derivatives.items()}
+
+
+def _identity(kernel):
+    """Class and plain parameters, by which equal kernels are recognized."""
+    params = kernel.get_params()
+    nested = {name: type(value).__name__ if hasattr(value, "get_params") else value for name, value in params.items()}
+    return type(kernel).__name__, repr(sorted(nested.items(), key=lambda item: item[0]))

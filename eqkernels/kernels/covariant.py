@@ -34,6 +34,8 @@ _CANCELLED = 1e-14
 # An equivariant block that vanishes by symmetry is left with the rounding of its terms, ~1e-16 of the invariant block.
 # Below this ratio of amplitudes it counts as zero: normalizing it would turn noise into a direction.
 _VANISHING = 1e-12
+# Products of environments kept between evaluations at different zeta; what exceeds it is made anew each time.
+_KEPT_BYTES = 2**30
 
 
 class CovariantKernel(TensorKernel):
@@ -50,6 +52,8 @@ class CovariantKernel(TensorKernel):
         Frobenius norm for every irrep (Grisafi 2018, TENSOAP). False: use the features as they are.
     aggregate : {"sum", "mean"}, default="sum"
         Sum over environments, for properties that grow with the structure, or mean, for those that do not.
+    zeta_bounds : pair of floats or "fixed", default="fixed"
+        Range in which a Gaussian process may choose zeta, e.g. ``(1, 8)``; nothing else looks at it.
 
     Examples
     --------
@@ -60,10 +64,11 @@ class CovariantKernel(TensorKernel):
     (2, 2, 3, 3)
     """
 
-    def __init__(self, zeta=2, normalize="invariant", aggregate="sum"):
+    def __init__(self, zeta=2, normalize="invariant", aggregate="sum", zeta_bounds="fixed"):
         self.zeta = zeta
         self.normalize = normalize
         self.aggregate = aggregate
+        self.zeta_bounds = zeta_bounds
 
     def __call__(self, X, Y=None, irrep="0e"):
         """Kernel matrices between structures.
@@ -87,19 +92,42 @@ class CovariantKernel(TensorKernel):
         self._check(X, Y, irrep)
         left = _Environments(X, irrep, self.normalize, self._needs_scalars)
         right = left if Y is None else _Environments(Y, irrep, self.normalize, self._needs_scalars)
-        d = left.block.shape[1]
-        out = np.zeros((len(left.features), len(right.features), d, d))
-        moduli = np.zeros(out.shape[:2])
-        for species in np.intersect1d(left.features.species, right.features.species):
-            self._add_species(left, right, species, out, moduli)
+        out, moduli = _zeros(left, right)
+        for pair in _Pairs(left, right):
+            pair.add(self._weights(pair), out, moduli)
+        return self._aggregated(out, moduli, left, right)
+
+    def _gradient(self, X, irrep, cache):
+        """Matrix and derivative by log(zeta), in which every environment pair contributes zeta k log(k_0)."""
+        self._check(X, None, irrep)
+        key = ("environments", irrep, self.normalize)
+        if key not in cache:
+            environments = _Environments(X, irrep, self.normalize, True)
+            cache[key] = environments, _Pairs(environments, environments, keep=True)
+        environments, pairs = cache[key]
+        (out, moduli), (slope, slope_moduli) = _zeros(environments, environments), _zeros(environments, environments)
+        for pair in pairs:
+            weights = self._weights(pair)
+            pair.add(weights, out, moduli)
+            logarithms = np.log(pair.scalars, out=np.zeros_like(weights), where=pair.scalars > 0)
+            pair.add(self.zeta * logarithms * weights, slope, slope_moduli)
+        slope = self._aggregated(slope, slope_moduli, environments, environments)
+        return self._aggregated(out, moduli, environments, environments), {"zeta": slope}
+
+    def _aggregated(self, out, moduli, left, right):
         out[np.abs(out).max(axis=(2, 3)) <= _CANCELLED * moduli] = 0.0
         if self.aggregate == "mean":
             out /= np.maximum(left.counts, 1)[:, None, None, None] * np.maximum(right.counts, 1)[:, None, None]
         return out
 
+    def _weights(self, pair):
+        if not self._needs_scalars:
+            return pair.scale
+        return pair.scale * pair.scalars ** (self.zeta - 1)
+
     @property
     def _needs_scalars(self):
-        return self.zeta != 1
+        return self.zeta != 1 or bool(self.hyperparameters)
 
     def _check(self, X, Y, irrep):
         if not isinstance(self.zeta, Real) or isinstance(self.zeta, bool) or not 1 <= self.zeta < np.inf:
@@ -124,27 +152,58 @@ class CovariantKernel(TensorKernel):
         if widths != [X.blocks[key].shape[2] for key in needed]:
             raise ValueError("X and Y have different numbers of features: make them with the same fitted descriptor")
 
-    def _add_species(self, left, right, species, out, moduli):
-        rows, columns = left.chunks(species), right.chunks(species)
-        for a, row in enumerate(rows):
-            for b, column in enumerate(columns):
-                if left is right and b < a:
-                    continue
-                products = left.flat(row) @ right.flat(column).T
-                d = out.shape[2]
-                products = products.reshape(len(row), d, len(column), d)
-                weights = self._weights(left, row, right, column)
-                structures = left.features.structures[row], right.features.structures[column]
-                add_to_structures(products, weights, *structures, left is right and a != b, out, moduli)
 
-    def _weights(self, left, row, right, column):
-        weights = left.scale[row, None] * right.scale[column]
-        if self._needs_scalars:
+class _Pair:
+    """Environments of one species in a range of rows and a range of columns."""
+
+    def __init__(self, left, row, right, column, mirror):
+        d = left.block.shape[1]
+        self.products = (left.flat(row) @ right.flat(column).T).reshape(len(row), d, len(column), d)
+        self.scale = left.scale[row, None] * right.scale[column]
+        self.structures = left.features.structures[row], right.features.structures[column]
+        self.mirror = mirror
+        if left.scalar_scale is not None:
             scalars = left.scalars(row) @ right.scalars(column).T
             scalars *= left.scalar_scale[row, None] * right.scalar_scale[column]
             # a scalar product of power spectra is an integral of squares: only rounding makes it negative
-            weights *= np.maximum(scalars, 0.0) ** (self.zeta - 1)
-        return weights
+            self.scalars = np.maximum(scalars, 0.0)
+
+    def add(self, weights, out, moduli):
+        add_to_structures(self.products, weights, *self.structures, self.mirror, out, moduli)
+
+
+class _Pairs:
+    """All pairs of ranges of one species; with ``keep`` they are stored, as far as they fit, to be used again."""
+
+    def __init__(self, left, right, keep=False):
+        self.left, self.right = left, right
+        self.room = _KEPT_BYTES if keep else 0
+        self.kept: dict[tuple, _Pair] = {}
+
+    def __iter__(self):
+        left, right = self.left, self.right
+        for species in np.intersect1d(left.features.species, right.features.species):
+            columns = right.chunks(species)
+            for a, row in enumerate(left.chunks(species)):
+                for b, column in enumerate(columns):
+                    if left is not right or b >= a:
+                        yield self._pair((int(species), a, b), row, column, left is right and a != b)
+
+    def _pair(self, key, row, column, mirror):
+        if key in self.kept:
+            return self.kept[key]
+        pair = _Pair(self.left, row, self.right, column, mirror)
+        if pair.products.nbytes <= self.room:
+            self.room -= pair.products.nbytes
+            self.kept[key] = pair
+        return pair
+
+
+def _zeros(left, right):
+    """Kernel between structures to be filled, and the sums of moduli."""
+    d = left.block.shape[1]
+    out = np.zeros((len(left.features), len(right.features), d, d))
+    return out, np.zeros(out.shape[:2])
 
 
 class _Environments:
@@ -155,8 +214,7 @@ class _Environments:
         self.block = features.blocks[irrep]
         self.counts = np.diff(features.offsets)
         self.scale = environment_scale(features, irrep, normalize)
-        if needs_scalars:
-            self.scalar_scale = environment_scale(features, "0e", normalize)
+        self.scalar_scale = environment_scale(features, "0e", normalize) if needs_scalars else None
 
     def chunks(self, species):
         rows = np.flatnonzero(self.features.species == species)

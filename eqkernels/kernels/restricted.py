@@ -1,0 +1,64 @@
+"""A kernel that sees only some of the centers, or one part of the features: terms by species, several length scales."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eqkernels.descriptors.base import species_number
+from eqkernels.kernels.algebra import TensorKernel
+
+
+class Restricted(TensorKernel):
+    """A kernel on the centers of some species, or on one descriptor of a union.
+
+    Parameters
+    ----------
+    kernel : TensorKernel
+        What is restricted. With ``aggregate="mean"`` it is the mean over the centers that are left.
+    center_species : str, int or list of them, default=None
+        Chemical symbols or atomic numbers of the centers; None: all.
+    part : str, default=None
+        Name of a descriptor in :class:`~eqkernels.descriptors.EquivariantUnion`; None: all features.
+
+    Examples
+    --------
+    Two length scales with weights of their own:
+
+    >>> from ase.build import molecule
+    >>> from eqkernels import CovariantKernel, EquivariantUnion, LambdaSOAP
+    >>> union = EquivariantUnion([(name, LambdaSOAP(cutoff, 2, 2)) for name, cutoff in (("near", 2.5), ("far", 5.0))])
+    >>> kernel = Restricted(CovariantKernel(), part="near") + 0.1 * Restricted(CovariantKernel(), part="far")
+    >>> kernel(union.fit_transform([molecule("H2O"), molecule("NH3")]), irrep="1o").shape
+    (2, 2, 3, 3)
+    """
+
+    def __init__(self, kernel, center_species=None, part=None):
+        self.kernel = kernel
+        self.center_species = center_species
+        self.part = part
+
+    @property
+    def aggregate(self):
+        """How the kernel treats the size of a structure."""
+        return self.kernel.aggregate
+
+    def __call__(self, X, Y=None, irrep="0e"):
+        """Matrix of the kernel, zero for structures without such centers."""
+        return self.kernel(self._restrict(X), None if Y is None else self._restrict(Y), irrep=irrep)
+
+    def _gradient(self, X, irrep, cache):
+        key = ("restricted", self.part, repr(self.center_species))
+        if key not in cache:
+            cache[key] = self._restrict(X), {}
+        matrix, derivatives = self.kernel.gradient(cache[key][0], irrep, cache[key][1])
+        return matrix, {f"kernel__{name}": one for name, one in derivatives.items()}
+
+    def _restrict(self, features):
+        if self.part is not None:
+            features = features.part(self.part)
+        if self.center_species is None:
+            return features
+        given = self.center_species
+        given = [given] if isinstance(given, str | int | np.integer) else given
+        numbers = [species_number(one, "center_species") for one in given]
+        return features.centers(np.flatnonzero(np.isin(features.species, numbers)))
