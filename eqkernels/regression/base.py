@@ -55,8 +55,11 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
         self._check_blocks(features)
         weight = _check_weight(sample_weight, len(features))
         self.per_atom_ = labels.per_atom
+        self.groups_ = np.arange(len(features))
+        self.n_atoms_fit_ = getattr(features, "n_atoms", np.zeros(len(features), dtype=int))
         if labels.per_atom:
             features, structures = _labelled_centers(features, labels.atoms)
+            self.groups_ = structures
             weight = None if weight is None else weight[structures]
         blocks = self._tensor().to_irreps(self._project(labels.values))
         self.species_ = np.unique(features.species)
@@ -188,12 +191,22 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
     # -- prediction -------------------------------------------------------------------------------------------------
 
     def _predict_features(self, features):
+        rows, known = self._rows_to_predict(features)
+        return self._by_structure(features, known, self._tensors_of(rows, self._predict_irreps(rows)))
+
+    def _rows_to_predict(self, features):
+        """Features with one row a prediction, and which centers of the original they are."""
         known = self._known_centers(features)
-        rows = features.split_centers(np.flatnonzero(known)) if self.per_atom_ else features
-        blocks = self._predict_irreps(rows)
+        return features.split_centers(np.flatnonzero(known)) if self.per_atom_ else features, known
+
+    def _tensors_of(self, rows, blocks):
+        """Cartesian tensors of predicted irreps, with the baseline."""
         if self.baseline_ is not None:
-            blocks["0e"] = blocks["0e"] + (self._baseline_design(rows) @ self.baseline_)[:, None]
-        values = self._tensor().to_cartesian(blocks)
+            blocks = {**blocks, "0e": blocks["0e"] + (self._baseline_design(rows) @ self.baseline_)[:, None]}
+        return self._tensor().to_cartesian(blocks)
+
+    def _by_structure(self, features, known, values):
+        """Values of the predicted rows: as they are, or for labels of atoms a list of one array for each structure."""
         if not self.per_atom_:
             return values
         ends = np.cumsum(features.n_atoms)
