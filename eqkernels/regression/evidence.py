@@ -21,6 +21,8 @@ from scipy.linalg import eigh
 CRITERIA = ("lml", "loo_density", "loo_error")
 # Noise to signal ratios that are tried before the optimization: decades from rounding to "nothing but noise".
 RATIOS = 10.0 ** np.arange(-13, 4)
+# Below this a kernel vanishes by symmetry and labels vanish: a number instead of zero keeps logarithms finite.
+_ZERO = 1e-100
 
 
 class Spectrum:
@@ -36,8 +38,8 @@ class Spectrum:
 
     Notes
     -----
-    Eigenvalues below rounding would be negative or noise. All are raised by N eps times the largest, a relative change
-    below that of the kernel itself, so that no noise level, however small, makes the inverse meaningless.
+    Eigenvalues of the covariance below N eps times the largest of the kernel are rounding: they are raised to it, so
+    that no noise level, however small, makes the inverse meaningless. Larger noise is not touched by this.
     """
 
     def __init__(self, kernel, values, weight=None):
@@ -45,17 +47,17 @@ class Spectrum:
         self.root = np.ones(n * d) if weight is None else np.repeat(np.sqrt(weight), d)
         matrix = self.root[:, None] * kernel.transpose(0, 2, 1, 3).reshape(n * d, n * d) * self.root
         eigenvalues, self.vectors = eigh(matrix, overwrite_a=True, check_finite=False)
-        rounding = len(matrix) * np.finfo(float).eps * max(eigenvalues[-1], np.finfo(float).tiny)
-        self.eigenvalues = np.maximum(eigenvalues, 0.0) + rounding
+        self.floor = len(matrix) * np.finfo(float).eps * max(eigenvalues[-1], _ZERO)
+        self.eigenvalues = np.maximum(eigenvalues, 0.0)
         self.values = self.vectors.T @ (self.root[:, None] * values.reshape(n * d, -1))
 
     def inverse(self, signal, noise):
         """Eigenvalues of the inverse of the covariance."""
-        return 1.0 / (signal * self.eigenvalues + noise)
+        return 1.0 / np.maximum(signal * self.eigenvalues + noise, signal * self.floor)
 
     def best_signal(self, ratio):
         """Signal variance that maximizes the likelihood at a given ratio of noise to signal."""
-        return np.mean(self.values**2 / (self.eigenvalues + ratio)[:, None])
+        return max(np.mean(self.values**2 * self.inverse(1.0, ratio)[:, None]), _ZERO)
 
     def solve(self, signal, noise):
         """Scaled solution W^(-1/2) C^(-1) y, shape (n d, n_columns)."""
@@ -143,8 +145,9 @@ class Evidence:
 
 def _directions(spectrum, slopes, signal, noise):
     """Derivatives of the scaled covariance: eigenvalues where it shares the eigenvectors, else a matrix."""
-    yield signal * spectrum.eigenvalues
-    yield np.full(len(spectrum.eigenvalues), noise)
+    raised = signal * spectrum.eigenvalues + noise < signal * spectrum.floor
+    yield signal * np.where(raised, spectrum.floor, spectrum.eigenvalues)
+    yield np.where(raised, 0.0, noise)
     for slope in slopes:
         size = len(spectrum.root)
         matrix = slope.transpose(0, 2, 1, 3).reshape(size, size)

@@ -94,8 +94,7 @@ def _best_decade(model, problem, point, bounds):
     # relative to the kernel itself, so that its scale does not matter
     for ratio in RATIOS * max(np.mean(spectrum.eigenvalues), _ZERO):
         trial = point.copy()
-        signal = max(spectrum.best_signal(ratio), np.finfo(float).tiny)
-        trial[0] = np.log(signal) if bounds[0, 0] < bounds[0, 1] else trial[0]
+        trial[0] = np.log(spectrum.best_signal(ratio)) if bounds[0, 0] < bounds[0, 1] else trial[0]
         trial[1] = trial[0] + np.log(ratio)
         if bounds[1, 0] == bounds[1, 1] and bounds[0, 0] < bounds[0, 1]:
             trial[0] = bounds[1, 0] - np.log(ratio)
