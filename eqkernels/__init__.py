@@ -6,7 +6,14 @@ The pieces, in the order in which data flow through them: frames (``ase.Atoms``)
 
 from eqkernels.descriptors import SOAP, EquivariantFeatures, EquivariantUnion, LambdaSOAP, SphericalExpansion
 from eqkernels.kernels import CovariantKernel
-from eqkernels.regression import TensorGPR, TensorKernelRidge, TensorKernelRidgeCV, TensorRidge
+from eqkernels.regression import (
+    TensorCommittee,
+    TensorGPR,
+    TensorKernelRidge,
+    TensorKernelRidgeCV,
+    TensorRidge,
+    rank_candidates,
+)
 from eqkernels.so3 import CartesianTensor, Irreps
 
 __version__ = "0.1.0"
@@ -20,8 +27,10 @@ __all__ = [
     "Irreps",
     "LambdaSOAP",
     "SphericalExpansion",
+    "TensorCommittee",
     "TensorGPR",
     "TensorKernelRidge",
     "TensorKernelRidgeCV",
     "TensorRidge",
+    "rank_candidates",
 ]

@@ -1,8 +1,17 @@
 """Regressors of tensors with scikit-learn's interface."""
 
+from eqkernels.regression.committee import TensorCommittee
 from eqkernels.regression.gpr import TensorGPR
 from eqkernels.regression.kernel_ridge import TensorKernelRidge
 from eqkernels.regression.kernel_ridge_cv import TensorKernelRidgeCV
 from eqkernels.regression.ridge import TensorRidge
+from eqkernels.regression.selection import rank_candidates
 
-__all__ = ["TensorGPR", "TensorKernelRidge", "TensorKernelRidgeCV", "TensorRidge"]
+__all__ = [
+    "TensorCommittee",
+    "TensorGPR",
+    "TensorKernelRidge",
+    "TensorKernelRidgeCV",
+    "TensorRidge",
+    "rank_candidates",
+]
