@@ -117,7 +117,10 @@ def test_derived_scalars():
     ("call", "message"),
     [
         (lambda t, p, c: calibration_curve(t, p[:3], c), "y_true has shape .* they must be equal"),
-        (lambda t, p, c: calibration_curve(t, p, c[:, 0, 0, 0]), "uncertainty has shape .*, expected .* for covariances"),
+        (
+            lambda t, p, c: calibration_curve(t, p, c[:, 0, 0, 0]),
+            "uncertainty has shape .*, expected .* for covariances",
+        ),
         (lambda t, p, c: calibration_curve(t, p, c, [0.0]), "levels between 0 and 1"),
         (lambda t, p, c: propagate("norm", p, c[:, 0]), "covariance has shape"),
         (lambda t, p, c: propagate("modulus", p, c), "must be a callable or one of"),

@@ -170,16 +170,21 @@ def species_number(species, where):
 def allocate(shapes, what):
     """Zeroed arrays, or a MemoryError that says what to change before the machine starts to swap."""
     needed = sum(8 * np.prod(shape, dtype=float) for shape in shapes.values())
+    remedy = "use fewer structures at a time, smaller n_max or l_max, fewer irreps or species"
+    check_memory(needed, what, remedy)
+    return {key: np.zeros(shape) for key, shape in shapes.items()}
+
+
+def check_memory(needed, what, remedy):
+    """Raise a MemoryError if some bytes are more than the machine has."""
     try:
         present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         present = np.inf
     if needed > 0.9 * present:
         raise MemoryError(
-            f"{what} would take {needed / 2**30:.1f} GiB, this machine has {present / 2**30:.1f} GiB: use fewer "
-            "structures at a time, smaller n_max or l_max, fewer irreps or species"
+            f"{what} would take {needed / 2**30:.1f} GiB, this machine has {present / 2**30:.1f} GiB: {remedy}"
         )
-    return {key: np.zeros(shape) for key, shape in shapes.items()}
 
 
 def _is_number(value):

@@ -137,42 +137,45 @@ class Evidence:
         """
         signal, noise = np.exp(parameters[:2])
         spectrum, slopes = self.spectrum(parameters[2:])
-        directions = _directions(spectrum, slopes, signal, noise) if gradient else ()
+        changes = _changes(spectrum, slopes, signal, noise) if gradient else []
         function = _marginal if criterion == "lml" else _left_out
-        value, derivatives = function(self, criterion, spectrum, signal, noise, directions)
+        value, derivatives = function(self, criterion, spectrum, signal, noise, changes)
         return value, np.array(derivatives) if gradient else None
 
 
-def _directions(spectrum, slopes, signal, noise):
-    """Derivatives of the scaled covariance: eigenvalues where it shares the eigenvectors, else a matrix."""
+def _changes(spectrum, slopes, signal, noise):
+    """Derive the scaled covariance: eigenvalues where it keeps its eigenvectors, else a matrix and the inverse."""
     raised = signal * spectrum.eigenvalues + noise < signal * spectrum.floor
-    yield signal * np.where(raised, spectrum.floor, spectrum.eigenvalues)
-    yield np.where(raised, 0.0, noise)
-    for slope in slopes:
+    changes = [(signal * np.where(raised, spectrum.floor, spectrum.eigenvalues), None)]
+    changes.append((np.where(raised, 0.0, noise), None))
+    if slopes:
+        inverse = (spectrum.vectors * spectrum.inverse(signal, noise)) @ spectrum.vectors.T
         size = len(spectrum.root)
-        matrix = slope.transpose(0, 2, 1, 3).reshape(size, size)
-        yield signal * spectrum.root[:, None] * matrix * spectrum.root
+        for slope in slopes:
+            matrix = slope.transpose(0, 2, 1, 3).reshape(size, size)
+            changes.append((signal * spectrum.root[:, None] * matrix * spectrum.root, inverse))
+    return changes
 
 
-def _marginal(problem, _, spectrum, signal, noise, directions):
-    inverse = spectrum.inverse(signal, noise)
-    n, copies = spectrum.values.shape
-    solution = inverse[:, None] * spectrum.values
+def _marginal(problem, _, spectrum, signal, noise, changes):
+    eigenvalues = spectrum.inverse(signal, noise)
+    copies = spectrum.values.shape[1]
+    solution = eigenvalues[:, None] * spectrum.values
     value = -0.5 * np.sum(spectrum.values * solution) + copies * _constant(spectrum)
-    value += 0.5 * copies * np.sum(np.log(inverse))
+    value += 0.5 * copies * np.sum(np.log(eigenvalues))
     derivatives = []
-    for change in directions:
-        if change.ndim == 1:
-            squares, trace = np.sum(solution**2 * change[:, None]), inverse @ change
+    for change, inverse in changes:
+        if inverse is None:
+            squares, trace = np.sum(solution**2 * change[:, None]), eigenvalues @ change
         else:
-            inner = spectrum.vectors.T @ change @ spectrum.vectors
-            squares, trace = np.sum(solution * (inner @ solution)), inverse @ np.diag(inner)
+            dual = spectrum.vectors @ solution
+            squares, trace = np.sum(dual * (change @ dual)), np.sum(inverse * change)
         derivatives.append(0.5 * (squares - copies * trace))
     return value, derivatives
 
 
-def _left_out(problem, criterion, spectrum, signal, noise, directions):
-    inverse = spectrum.inverse(signal, noise)
+def _left_out(problem, criterion, spectrum, signal, noise, changes):
+    eigenvalues = spectrum.inverse(signal, noise)
     n, copies = spectrum.values.shape
     solution = spectrum.solve(signal, noise)
     blocks = []
@@ -187,8 +190,8 @@ def _left_out(problem, criterion, spectrum, signal, noise, directions):
         total = sum(np.sum(residual**2) for *_, residual in blocks)
         value = -0.5 * n * copies * np.log(max(total, np.finfo(float).tiny))
     derivatives = []
-    for change in directions:
-        slope, right, left = _inverse_change(spectrum, inverse, solution, change)
+    for change, inverse in changes:
+        slope, right, left = _inverse_change(spectrum, eigenvalues, solution, change, inverse)
         derivative = 0.0
         for rows, precision, residual in blocks:
             moved = -(right[rows] @ left[rows].transpose(0, 2, 1))
@@ -202,14 +205,13 @@ def _left_out(problem, criterion, spectrum, signal, noise, directions):
     return value, derivatives
 
 
-def _inverse_change(spectrum, inverse, solution, change):
-    """Derivative of the solution, and factors of that of the inverse: -right left^T."""
-    if change.ndim == 1:
-        right = spectrum.vectors * (inverse**2 * change)
+def _inverse_change(spectrum, eigenvalues, solution, change, inverse):
+    """Derive the solution, and the inverse as -right left^T."""
+    if inverse is None:
+        right = spectrum.vectors * (eigenvalues**2 * change)
         return -right @ spectrum.values, right, spectrum.vectors
-    full = (spectrum.vectors * inverse) @ spectrum.vectors.T
-    right = full @ change
-    return -right @ solution, right, full
+    right = inverse @ change
+    return -right @ solution, right, inverse
 
 
 def _constant(spectrum):

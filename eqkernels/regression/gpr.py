@@ -23,6 +23,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.descriptors.base import check_memory
 from eqkernels.kernels import TensorKernel
 from eqkernels.kernels.algebra import check_bounds
 from eqkernels.regression.covariance import clip_covariances, copies
@@ -34,6 +35,8 @@ from eqkernels.regression.uncertainty import UncertainTensorRegressor
 
 # Labels that the baseline leaves smaller than this, relative to all of the tensor, are rounding.
 _NOTHING = 1e-12
+# Matrices of the size of the kernel that are held at once: kernel, its copy, eigenvectors, factor.
+_MATRICES = 4
 
 
 class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
@@ -166,6 +169,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
             kept = np.flatnonzero(weight)
             features, weight, self.groups_ = features[kept], weight[kept], self.groups_[kept]
             blocks = {irrep: values[kept] for irrep, values in blocks.items()}
+        _check_memory(len(features) * max(values.shape[1] for values in blocks.values()))
         self.X_fit_, self.sample_weight_ = features.to_dict(), weight
         self._reset_recalibration()
         self._normalize(features, blocks)
@@ -177,7 +181,8 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         self._set_parameters({**start, **parameters})
         self.criterion_value_ = float(sum(values.values()))
         self._factorize(features, problems)
-        self.log_marginal_likelihood_value_ = float(sum(problems[irrep]("lml", parameters[irrep])[0] for irrep in problems))
+        likelihoods = [problem("lml", parameters[irrep])[0] for irrep, problem in problems.items()]
+        self.log_marginal_likelihood_value_ = float(sum(likelihoods))
 
     def _normalize(self, features, blocks):
         """Divide the labels by their size; an irrep of nothing but rounding has no size."""
@@ -247,9 +252,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
                 continue
             signal, noise = self.signal_variance_[irrep], self.noise_level_[irrep]
             spectrum, _ = problems[irrep].spectrum(self.kernel_[irrep].theta)
-            self.factor_[irrep] = (
-                spectrum.root[:, None] * spectrum.vectors * np.sqrt(spectrum.inverse(signal, noise))
-            )
+            self.factor_[irrep] = spectrum.root[:, None] * spectrum.vectors * np.sqrt(spectrum.inverse(signal, noise))
             white = np.sqrt(spectrum.inverse(signal, noise))[:, None] * spectrum.values
             dual = signal * self.y_scale_[irrep] * (self.factor_[irrep] @ white)
             self.dual_coef_[irrep] = dual.reshape(values.shape)
@@ -277,6 +280,8 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
 
     def leave_one_out_criterion(self, theta=None, eval_gradient=False, criterion="loo_density"):
         """Leave-one-out criterion (``"loo_density"`` or ``"loo_error"``); otherwise as log_marginal_likelihood."""
+        if criterion not in CRITERIA[1:]:
+            raise ValueError(f"criterion={criterion!r} must be one of {CRITERIA[1:]}")
         return self._evaluate(criterion, theta, eval_gradient)
 
     def _evaluate(self, criterion, theta, eval_gradient):
@@ -315,7 +320,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
 
         Returns
         -------
-        ndarray of shape (n_structures, 3, ..., 3, n_samples), or list of ndarray of shape (n_atoms, 3, ..., 3, n_samples)
+        ndarray of shape (n_structures, 3, ..., 3, n_samples), or list of ndarray (n_atoms, 3, ..., 3, n_samples)
         """
         check_is_fitted(self)
         random = check_random_state(random_state)
@@ -355,3 +360,11 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         prior = signal * self.kernel_[irrep](rows, irrep=irrep).transpose(0, 2, 1, 3).reshape(n * d, n * d)
         full = clip_covariances(prior - white @ white.T) + noise * np.eye(n * d)
         return full.reshape(n, d, n, d).transpose(0, 2, 1, 3)
+
+
+def _check_memory(n_rows):
+    check_memory(
+        8.0 * _MATRICES * n_rows**2,
+        f"an exact Gaussian process of {n_rows} components",
+        "use fewer structures, a sparse model, or TensorRidge",
+    )

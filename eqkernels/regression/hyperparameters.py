@@ -10,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from eqkernels.regression.evidence import RATIOS
 
+_VARIANCES = ("signal_variance", "noise_level")
 # Distance in log(theta) from the bound of the signal variance or of a kernel parameter at which users are told.
 _NEAR_BOUND = 1e-6
 # A kernel whose eigenvalues are smaller vanishes by symmetry: the labels can only be noise.
@@ -17,10 +18,10 @@ _ZERO = 1e-100
 
 
 def free_parameters(model):
-    """Indices of the free parameters among (signal variance, noise, those of the kernel), and their names."""
+    """Find the indices of the free ones among signal variance, noise and those of the kernel, and their names."""
     kernel = model._kernel().hyperparameters
-    free = [k for k, name in enumerate(("signal_variance", "noise_level")) if getattr(model, f"{name}_bounds") != "fixed"]
-    names = [("signal_variance", "noise_level")[k] for k in free] + [f"kernel__{name}" for name in kernel]
+    free = [k for k, name in enumerate(_VARIANCES) if getattr(model, f"{name}_bounds") != "fixed"]
+    names = [_VARIANCES[k] for k in free] + [f"kernel__{name}" for name in kernel]
     return np.array(free + list(range(2, 2 + len(kernel))), dtype=int), names
 
 
@@ -74,9 +75,9 @@ def _filled(initial, free, theta):
 
 def _bounds(model, initial):
     rows = [initial[:2].copy(), initial[:2].copy()]
-    for k, name in enumerate(("signal_variance_bounds", "noise_level_bounds")):
-        if getattr(model, name) != "fixed":
-            rows[0][k], rows[1][k] = np.log(getattr(model, name))
+    for k, name in enumerate(_VARIANCES):
+        if getattr(model, f"{name}_bounds") != "fixed":
+            rows[0][k], rows[1][k] = np.log(getattr(model, f"{name}_bounds"))
     return np.vstack([np.transpose(rows), model._kernel().bounds])
 
 

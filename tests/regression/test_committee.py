@@ -16,7 +16,9 @@ from tests.conftest import random_frames, water_set
 SMALL = {"cutoff": 3.0, "n_max": 3, "l_max": 2, "sigma": 0.4}
 
 
-@pytest.mark.parametrize("base", [None, TensorRidge(1e-4), TensorGPR(), make_pipeline(LambdaSOAP(**SMALL), TensorRidge())])
+@pytest.mark.parametrize(
+    "base", [None, TensorRidge(1e-4), TensorGPR(), make_pipeline(LambdaSOAP(**SMALL), TensorRidge())]
+)
 def test_wraps_any_regressor(waters, base):
     frames, _, matrix, _ = waters
     noise = 0.01 * np.random.default_rng(0).normal(size=matrix.shape)

@@ -207,11 +207,16 @@ def test_the_optimum_is_one_and_is_found_again(data, criterion):
     kernel = 0.3 * CovariantKernel(zeta=1) + 2.0 * CovariantKernel(zeta=3)
     fitted, again = (TensorGPR(kernel, **options).fit(features, targets["matrix"]) for _ in range(2))
     np.testing.assert_array_equal(fitted.theta_, again.theta_)
-    np.testing.assert_array_equal(fitted.predict(features, return_cov=True)[1], again.predict(features, return_cov=True)[1])
+    np.testing.assert_array_equal(
+        fitted.predict(features, return_cov=True)[1], again.predict(features, return_cov=True)[1]
+    )
     best = fitted._evaluate(criterion, fitted.theta_, False)
     random = np.random.default_rng(0)
     for _ in range(20):
-        assert fitted._evaluate(criterion, fitted.theta_ + 0.2 * random.normal(size=len(fitted.theta_)), False) < best + 1e-3
+        assert (
+            fitted._evaluate(criterion, fitted.theta_ + 0.2 * random.normal(size=len(fitted.theta_)), False)
+            < best + 1e-3
+        )
 
 
 def test_two_length_scales_in_a_union():
@@ -222,7 +227,9 @@ def test_two_length_scales_in_a_union():
     assert set(model[-1].theta_names_) >= {"1o__kernel__k1__factor", "1o__kernel__k2__factor"}
     assert model.score(frames[20:], vector[20:]) > 0.99
     alone = LambdaSOAP(2.0, 3, 2).fit_transform(frames, vector)
-    np.testing.assert_allclose(near(union.fit(frames).transform(frames), irrep="1o"), CovariantKernel()(alone, irrep="1o"))
+    np.testing.assert_allclose(
+        near(union.fit(frames).transform(frames), irrep="1o"), CovariantKernel()(alone, irrep="1o")
+    )
 
 
 def test_hostile_data(waters):
@@ -310,7 +317,10 @@ def test_recalibration_fits_the_scale(waters):
 def test_scikit_learn_tools(waters, tmp_path):
     frames, _, matrix, _ = waters
     pipeline = make_pipeline(LambdaSOAP(**SMALL), TensorGPR())
-    grid = {"tensorgpr__criterion": ["lml", "loo_density"], "tensorgpr__kernel": [CovariantKernel(1), CovariantKernel(2)]}
+    grid = {
+        "tensorgpr__criterion": ["lml", "loo_density"],
+        "tensorgpr__kernel": [CovariantKernel(1), CovariantKernel(2)],
+    }
     search = GridSearchCV(pipeline, grid, cv=3).fit(frames, matrix)
     best = search.best_estimator_
     expected = best.predict(frames, return_std=True)

@@ -24,8 +24,10 @@ def test_order_is_that_of_refits_after_each_choice(waters, of_atoms):
     order, gain = rank_candidates(model, features[pool], n_candidates=6, return_gain=True)
     for best, expected in zip(order, gain, strict=True):
         labels = [y[k] for k in train] if of_atoms else y[train]
-        _, cov = TensorGPR(**options).fit(joined(features, train), labels).predict(
-            joined(features, pool), return_cov=True, include_noise=False
+        _, cov = (
+            TensorGPR(**options)
+            .fit(joined(features, train), labels)
+            .predict(joined(features, pool), return_cov=True, include_noise=False)
         )
         variance = np.array([np.einsum("...ijij->...", one).sum() for one in cov])
         variance[[pool.index(k) for k in train if k in pool]] = 0
