@@ -235,18 +235,23 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
 
     def _alphas(self):
         """Regularization of each irrep of the target."""
+        return self._by_irrep("alpha")
+
+    def _by_irrep(self, name, zero=True):
+        """Values of a parameter for each irrep of the target, positive or with ``zero`` not negative."""
         irreps = [str(irrep) for _, irrep in self._tensor().irreps]
-        alpha = self.alpha
-        if isinstance(alpha, dict):
-            if set(alpha) != set(irreps):
-                raise ValueError(f"alpha has the irreps {sorted(alpha)}, the target has {irreps}")
-            values = [alpha[key] for key in irreps]
+        given = getattr(self, name)
+        if isinstance(given, dict):
+            if set(given) != set(irreps):
+                raise ValueError(f"{name} has the irreps {sorted(given)}, the target has {irreps}")
+            values = [given[key] for key in irreps]
         else:
-            values = [alpha] * len(irreps) if np.ndim(alpha) == 0 else list(alpha)
+            values = [given] * len(irreps) if np.ndim(given) == 0 else list(given)
         if len(values) != len(irreps):
-            raise ValueError(f"alpha has {len(values)} values, the target has {len(irreps)} irreps: {irreps}")
-        if not all(isinstance(one, Real) and np.isfinite(one) and one >= 0 for one in values):
-            raise ValueError(f"alpha={self.alpha!r} must be a finite number, zero or positive, or one for each irrep")
+            raise ValueError(f"{name} has {len(values)} values, the target has {len(irreps)} irreps: {irreps}")
+        if not all(isinstance(one, Real) and np.isfinite(one) and (one > 0 or (zero and one == 0)) for one in values):
+            kind = "a finite number, zero or positive," if zero else "a positive, finite number,"
+            raise ValueError(f"{name}={given!r} must be {kind} or one for each irrep")
         return dict(zip(irreps, values, strict=True))
 
 

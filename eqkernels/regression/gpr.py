@@ -16,7 +16,6 @@ blocks of :math:`2 \lambda + 1` that turn with A. See :mod:`eqkernels.regression
 from __future__ import annotations
 
 import warnings
-from numbers import Real
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -156,7 +155,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         super()._check_parameters()
         if self.criterion not in CRITERIA:
             raise ValueError(f"criterion={self.criterion!r} must be one of {CRITERIA}")
-        if not (self.optimizer in ("fmin_l_bfgs_b", None) if not callable(self.optimizer) else True):
+        if not callable(self.optimizer) and self.optimizer not in ("fmin_l_bfgs_b", None):
             raise ValueError(f"optimizer={self.optimizer!r} must be 'fmin_l_bfgs_b', a callable or None")
         if not isinstance(self.n_restarts_optimizer, int | np.integer) or self.n_restarts_optimizer < 0:
             raise ValueError(f"n_restarts_optimizer={self.n_restarts_optimizer!r} must be an integer, zero or positive")
@@ -212,22 +211,9 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
 
     def _initial(self):
         """Logarithms of the given signal variance, noise and kernel parameters of each irrep."""
-        signal, noise = (self._by_irrep(name) for name in ("signal_variance", "noise_level"))
+        signal, noise = (self._by_irrep(name, zero=False) for name in ("signal_variance", "noise_level"))
         theta = self._kernel().theta
         return {irrep: np.concatenate([np.log([signal[irrep], noise[irrep]]), theta]) for irrep in signal}
-
-    def _by_irrep(self, name):
-        given, irreps = getattr(self, name), [str(irrep) for _, irrep in self._tensor().irreps]
-        if isinstance(given, dict):
-            values = given
-        else:
-            row = np.full(len(irreps), given, dtype=object) if np.ndim(given) == 0 else list(given)
-            values = dict(zip(irreps, row, strict=len(row) == len(irreps)))
-        if set(values) != set(irreps):
-            raise ValueError(f"{name} has values for {sorted(values)}, the target has {', '.join(irreps)}")
-        if not all(isinstance(one, Real) and 0 < one < np.inf for one in values.values()):
-            raise ValueError(f"{name}={given!r} must be a positive, finite number, or one for each irrep")
-        return values
 
     def _set_parameters(self, parameters):
         self.kernel_, self.signal_variance_, self.noise_level_ = {}, {}, {}
