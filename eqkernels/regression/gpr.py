@@ -58,9 +58,11 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         best of the decades of noise.
     n_restarts_optimizer : int, default=0
         Further starts, at random within the bounds.
-    criterion : {"lml", "loo_density", "loo_error"}, default="lml"
-        What is maximized: the marginal likelihood, the predictive density of structures left out, or minus their
-        squared error (which leaves the overall scale free: it is chosen to fit these errors).
+    criterion : {"loo_error", "lml", "loo_density"}, default="loo_error"
+        What is maximized: minus the squared error on structures left out (which leaves the overall scale of the
+        variances free: 68 % of these structures shall lie in their 68 % region), the marginal likelihood, or the
+        predictive density of structures left out. The last two believe the model: a few structures that it fits
+        exactly, such as the monomers among water clusters, drive the noise to zero for all, at twice the error.
     normalize_y : bool, default=True
         Divide the labels of each irrep by their root mean square before the fit (there is no mean to subtract: the
         baseline takes that of scalars). False: hyperparameters are in the squared units of y.
@@ -124,7 +126,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         noise_level_bounds=(1e-14, 1e2),
         optimizer="fmin_l_bfgs_b",
         n_restarts_optimizer=0,
-        criterion="lml",
+        criterion="loo_error",
         normalize_y=True,
         features=None,
         target=None,

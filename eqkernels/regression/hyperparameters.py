@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.stats import chi2
 from sklearn.exceptions import ConvergenceWarning
 
 from eqkernels.regression.evidence import RATIOS
@@ -13,6 +14,8 @@ from eqkernels.regression.evidence import RATIOS
 _VARIANCES = ("signal_variance", "noise_level")
 # Distance in log(theta) from the bound of the signal variance or of a kernel parameter at which users are told.
 _NEAR_BOUND = 1e-6
+# Share of the structures left out that the scale of the variances puts within their region of this probability.
+_COVERED = 0.68
 # A kernel whose eigenvalues are smaller vanishes by symmetry: the labels can only be noise.
 _ZERO = 1e-100
 
@@ -107,15 +110,19 @@ def _best_decade(model, problem, point, bounds):
 
 
 def _left_out_scale(problem, parameters):
-    """Logarithm of the factor of signal and noise at which residuals left out have the variance predicted for them."""
+    """Logarithm of the factor of all variances at which a share of the structures left out is in its own region.
+
+    Errors have heavier tails than the model: their mean square would make the bulk of the error bars too large.
+    """
     spectrum, _ = problem.spectrum(parameters[2:])
     signal, noise = np.exp(parameters[:2])
     solution = spectrum.solve(signal, noise)
-    total = 0.0
+    ratios = []
     for rows in problem.rows:
         residual = np.linalg.solve(spectrum.precision(rows, signal, noise), solution[rows])
-        total += np.sum(residual * solution[rows])
-    return np.log(max(total / spectrum.values.size, np.finfo(float).tiny))
+        squares = np.sum(residual * solution[rows], axis=(1, 2))
+        ratios.append(squares / chi2.ppf(_COVERED, residual[0].size))
+    return np.log(max(np.quantile(np.concatenate(ratios), _COVERED), np.finfo(float).tiny))
 
 
 def _warn_at_bounds(irrep, parameters, bounds, free, names):

@@ -4,6 +4,7 @@ import warnings
 import joblib
 import numpy as np
 import pytest
+from scipy.stats import chi2
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -219,6 +220,16 @@ def test_the_optimum_is_one_and_is_found_again(data, criterion):
         )
 
 
+def test_scale_of_the_default_covers_structures_left_out(data):
+    _, features, targets = data
+    y = targets["vector"]
+    fitted = TensorGPR().fit(features, y)
+    mean, cov = fitted.predict_left_out(return_cov=True)
+    squares = [r @ np.linalg.solve(c, r) for r, c in zip(y - mean, cov, strict=True)]
+    inside = chi2.cdf(squares, 3) <= 0.68
+    assert abs(inside.mean() - 0.68) < 1.5 / len(y)
+
+
 def test_two_length_scales_in_a_union():
     frames, vector, *_ = water_set(25, seed=1)
     union = EquivariantUnion([("near", LambdaSOAP(2.0, 3, 2)), ("far", LambdaSOAP(4.0, 3, 2))])
@@ -340,8 +351,8 @@ def test_optimizer_of_the_user(data):
         assert len(gradient) == len(initial_theta) == len(bounds)
         return initial_theta, obj_func(initial_theta, eval_gradient=False)
 
-    fitted = TensorGPR(optimizer=nothing).fit(features, targets["matrix"])
-    best = TensorGPR().fit(features, targets["matrix"])
+    fitted = TensorGPR(optimizer=nothing, criterion="lml").fit(features, targets["matrix"])
+    best = TensorGPR(criterion="lml").fit(features, targets["matrix"])
     assert fitted.log_marginal_likelihood_value_ <= best.log_marginal_likelihood_value_
     fixed = TensorGPR(noise_level_bounds="fixed", noise_level=0.3).fit(features, targets["matrix"])
     assert fixed.noise_level_["2e"] == pytest.approx(0.3)
