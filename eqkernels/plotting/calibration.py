@@ -73,12 +73,12 @@ class CalibrationDisplay:
         except ImportError as error:
             raise ImportError('pictures need matplotlib: pip install "eqkernels[plot]"') from error
         if ax is None:
-            _, ax = plt.subplots(figsize=(3.8, 3.8), layout="constrained")
+            _, ax = plt.subplots(figsize=(4.6, 4.6), layout="constrained")
         if not ax.lines:
             ax.plot([0, 1], [0, 1], color="0.7", linewidth=1, zorder=0)
         label = f"{self.label} (area {self.area:.3f})" if self.label else f"area {self.area:.3f}"
         (self.line_,) = ax.plot([0, *self.expected, 1], [0, *self.observed, 1], label=label)
         ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="expected coverage", ylabel="observed coverage")
-        ax.legend(loc="upper left", fontsize=9, frameon=False)
+        ax.legend(loc="lower right", fontsize=8, frameon=False)
         self.ax_, self.figure_ = ax, ax.figure
         return self

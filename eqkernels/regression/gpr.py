@@ -60,7 +60,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         Further starts, at random within the bounds.
     criterion : {"loo_error", "lml", "loo_density"}, default="loo_error"
         What is maximized: minus the squared error on structures left out (which leaves the overall scale of the
-        variances free: 68 % of these structures shall lie in their 68 % region), the marginal likelihood, or the
+        variances free: 75 % of these structures shall lie in their 75 % region), the marginal likelihood, or the
         predictive density of structures left out. The last two believe the model: a few structures that it fits
         exactly, such as the monomers among water clusters, drive the noise to zero for all, at twice the error.
     normalize_y : bool, default=True

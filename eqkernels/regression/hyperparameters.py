@@ -14,8 +14,9 @@ from eqkernels.regression.evidence import RATIOS
 _VARIANCES = ("signal_variance", "noise_level")
 # Distance in log(theta) from the bound of the signal variance or of a kernel parameter at which users are told.
 _NEAR_BOUND = 1e-6
-# Share of the structures left out that the scale of the variances puts within their region of this probability.
-_COVERED = 0.68
+# Share of the structures left out that the scale of the variances puts within their region of this probability: less
+# would leave out the tails, more would let them decide.
+_COVERED = 0.75
 # A kernel whose eigenvalues are smaller vanishes by symmetry: the labels can only be noise.
 _ZERO = 1e-100
 

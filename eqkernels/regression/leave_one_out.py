@@ -26,8 +26,8 @@ class LeftOutMixin:
     def predict_left_out(self, return_std=False, return_cov=False):
         """Predict every training structure by the model fitted without it, at the same hyperparameters.
 
-        For labels of atoms, all labelled atoms of a structure are left out together. The baseline is fitted to the rest.
-        Nothing is fitted anew: all follows from the factorization of the whole.
+        For labels of atoms, all labelled atoms of a structure are left out together. The baseline is that of the
+        others. Nothing is fitted anew: all follows from the factorization of the whole.
 
         Parameters
         ----------
