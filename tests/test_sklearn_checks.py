@@ -11,7 +11,15 @@ from ase import Atoms
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from eqkernels import SOAP, LambdaSOAP, TensorGPR, TensorKernelRidge, TensorKernelRidgeCV, TensorRidge
+from eqkernels import (
+    SOAP,
+    LambdaSOAP,
+    TensorCommittee,
+    TensorGPR,
+    TensorKernelRidge,
+    TensorKernelRidgeCV,
+    TensorRidge,
+)
 
 
 def molecules_of_rows(X):
@@ -76,6 +84,10 @@ class TensorGPROfRows(ChoosingRegressorOfRows, TensorGPR):
     pass
 
 
+class TensorCommitteeOfRows(ChoosingRegressorOfRows, TensorCommittee):
+    pass
+
+
 class TensorRidgeOfRows(RegressorOfRows, TensorRidge):
     pass
 
@@ -86,6 +98,7 @@ ESTIMATORS = [
     TensorKernelRidgeOfRows(features=LambdaSOAP(**SMALL)),
     TensorKernelRidgeCVOfRows(features=LambdaSOAP(**SMALL)),
     TensorGPROfRows(features=LambdaSOAP(**SMALL)),
+    TensorCommitteeOfRows(TensorKernelRidge(features=LambdaSOAP(**SMALL)), n_estimators=6),
     TensorRidgeOfRows(features=LambdaSOAP(**SMALL)),
 ]
 

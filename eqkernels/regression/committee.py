@@ -98,6 +98,8 @@ class TensorCommittee(RegressorMixin, BaseEstimator):
         """
         self._check_parameters()
         X, y = self._inputs(X, y)
+        if len(X) < 2:
+            raise ValueError("a committee needs structures to leave out, got n_samples=1: give at least two")
         weight = _check_weight(sample_weight, len(X))
         subsets = self._subsets(X)
         members = [self._member() for _ in subsets]

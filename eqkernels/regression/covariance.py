@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+# Part of the squared residuals, or of the variance, below which an irrep has nothing but the rounding of the others.
+_NOTHING = 1e-14
+
 
 def clip_covariances(blocks):
     """Nearest positive semidefinite matrices (..., n, n): rounding may leave eigenvalues below zero."""
@@ -82,8 +85,8 @@ def scale_of_irreps(tensor, residuals, covariances):
     for (_, irrep), part in zip(tensor.irreps, tensor.irreps.slices(), strict=True):
         squares = np.sum(errors[str(irrep)] ** 2, axis=(1, 2))
         variance = np.einsum("naa->n", components[:, part, part])
-        usable = variance > 0
-        if not usable.any() and squares.any():
+        usable = variance > _NOTHING * np.einsum("naa->n", components)
+        if not usable.any() and squares.sum() > _NOTHING * np.sum(residuals**2):
             raise ValueError(f"all predicted variances of {irrep} are zero: no factor makes them fit the residuals")
         factors[str(irrep)] = float(np.sqrt(np.mean(squares[usable] / variance[usable]))) if usable.any() else 1.0
     return factors

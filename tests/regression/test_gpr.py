@@ -389,3 +389,37 @@ def test_messages_of_predict(data):
         fitted.predict(frames, return_cov="joint")
     with pytest.raises(ValueError, match=r"theta has shape \(1,\), expected \(4,\)"):
         fitted.log_marginal_likelihood([0.0])
+    with pytest.raises(ValueError, match="criterion='lml' must be one of"):
+        fitted.leave_one_out_criterion(criterion="lml")
+
+
+def test_a_kernel_that_cannot_fit_in_memory_is_told_before(data, monkeypatch):
+    _, features, targets = data
+    monkeypatch.setattr("os.sysconf", lambda name: 100)
+    with pytest.raises(
+        MemoryError, match=r"Gaussian process of 70 components would take .* GiB, this machine has .*sparse"
+    ):
+        TensorGPR().fit(features, targets["matrix"])
+
+
+def test_units_of_the_labels_do_not_matter(data):
+    _, features, targets = data
+    first = TensorGPR().fit(features[:10], targets["matrix"][:10])
+    mean, std = first.predict(features[10:], return_std=True)
+    for unit in (1e-15, 1e9):
+        second = TensorGPR().fit(features[:10], unit * targets["matrix"][:10])
+        scaled_mean, scaled_std = second.predict(features[10:], return_std=True)
+        np.testing.assert_allclose(scaled_mean / unit, mean, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(scaled_std / unit, std, rtol=1e-4)
+
+
+def test_recalibration_of_an_irrep_without_labels(data):
+    _, features, targets = data
+    with pytest.warns(UserWarning, match="the labels have no part 1e: it is predicted with zero variance"):
+        fitted = TensorGPR(target="ij").fit(
+            LambdaSOAP(**SMALL, irreps="0e+1e+2e").fit_transform(data[0])[:10], targets["matrix"][:10]
+        )
+    rest = LambdaSOAP(**SMALL, irreps="0e+1e+2e").fit_transform(data[0])[10:]
+    assert fitted.recalibrate(rest, targets["matrix"][10:]).recalibration_["1e"] == 1.0
+    with pytest.raises(ValueError, match="all predicted variances of 1e are zero: no factor"):
+        fitted.recalibrate(rest, targets["matrix"][10:] + [[0, 1, 0], [0, 0, 0], [0, 0, 0]])
