@@ -61,8 +61,8 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
     criterion : {"loo_error", "lml", "loo_density"}, default="loo_error"
         What is maximized: minus the squared error on structures left out (which leaves the overall scale of the
         variances free: 75 % of these structures shall lie in their 75 % region), the marginal likelihood, or the
-        predictive density of structures left out. The last two believe the model: a few structures that it fits
-        exactly, such as the monomers among water clusters, drive the noise to zero for all, at twice the error.
+        predictive density of structures left out. The last two believe the model: structures that it fits exactly,
+        such as the monomers among water clusters, drive the noise to zero for all, which can double the error.
     normalize_y : bool, default=True
         Divide the labels of each irrep by their root mean square before the fit (there is no mean to subtract: the
         baseline takes that of scalars). False: hyperparameters are in the squared units of y.
@@ -179,9 +179,10 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         start, parameters, values = self._initial(), {}, {}
         for irrep, problem in problems.items():
             parameters[irrep], values[irrep] = maximize(self, problem, start[irrep], random)
+            problem.forget_products()
         self._set_parameters({**start, **parameters})
         self.criterion_value_ = float(sum(values.values()))
-        self._factorize(features, problems)
+        self._factorize({irrep: problem.spectrum(parameters[irrep][2:])[0] for irrep, problem in problems.items()})
         likelihoods = [problem("lml", parameters[irrep])[0] for irrep, problem in problems.items()]
         self.log_marginal_likelihood_value_ = float(sum(likelihoods))
 
@@ -229,17 +230,17 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
                 self.theta_names_ += [f"{irrep}__{name}" for name in names]
         self.theta_ = np.concatenate([*theta, []])
 
-    def _factorize(self, features, problems):
+    def _factorize(self, spectra):
         self.dual_coef_, self.factor_, self.copy_covariance_ = {}, {}, {}
         for irrep, values in self.y_fit_.items():
             n, d, multiplicity = values.shape
             self.copy_covariance_[irrep] = np.eye(multiplicity)
             self.dual_coef_[irrep] = np.zeros(values.shape)
-            if irrep not in problems:
+            if irrep not in spectra:
                 self.factor_[irrep] = np.zeros((n * d, 0))
                 continue
             signal, noise = self.signal_variance_[irrep], self.noise_level_[irrep]
-            spectrum, _ = problems[irrep].spectrum(self.kernel_[irrep].theta)
+            spectrum = spectra[irrep]
             self.factor_[irrep] = spectrum.root[:, None] * spectrum.vectors * np.sqrt(spectrum.inverse(signal, noise))
             white = np.sqrt(spectrum.inverse(signal, noise))[:, None] * spectrum.values
             dual = signal * self.y_scale_[irrep] * (self.factor_[irrep] @ white)
