@@ -11,7 +11,9 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from eqkernels import CovariantKernel, EquivariantUnion, LambdaSOAP, TensorGPR, TensorKernelRidge
+from eqkernels.datasets import load_water_clusters
 from eqkernels.kernels import Restricted
+from eqkernels.metrics import frobenius_rmse
 from eqkernels.so3 import CartesianTensor, wigner_d
 from eqkernels.testing import assert_equivariant, random_rotation, transformed
 from tests.conftest import random_frames, water_set
@@ -423,3 +425,22 @@ def test_recalibration_of_an_irrep_without_labels(data):
     assert fitted.recalibrate(rest, targets["matrix"][10:]).recalibration_["1e"] == 1.0
     with pytest.raises(ValueError, match="all predicted variances of 1e are zero: no factor"):
         fitted.recalibrate(rest, targets["matrix"][10:] + [[0, 1, 0], [0, 0, 0], [0, 0, 0]])
+
+
+@pytest.mark.parametrize("name", ["dipole", "polarizability"])
+def test_default_settings_need_no_tuning(name):
+    data = load_water_clusters()
+    dimers = [k for k, atoms in enumerate(data.frames) if len(atoms) == 6]
+    y = data[name][dimers]
+    features = LambdaSOAP(4.5, 4, 3, 0.5).fit_transform([data.frames[k] for k in dimers], y)
+    train, test = np.arange(90), np.arange(90, len(dimers))
+    square, crossed = (CovariantKernel().blocks(features[rows], features[train]) for rows in (train, test))
+    errors = []
+    for alpha in 10.0 ** np.arange(-8, 1):
+        ridge = TensorKernelRidge(alpha, kernel="precomputed").fit(square, y[train])
+        errors.append(frobenius_rmse(y[test], ridge.predict(crossed)))
+    mean, std = TensorGPR().fit(features[train], y[train]).predict(features[test], return_std=True)
+    assert frobenius_rmse(y[test], mean) < 1.1 * min(errors)
+    inside = [np.mean(np.abs(mean - y[test]) <= width * std) for width in (1.0, 1.96)]
+    assert 0.55 < inside[0] < 0.8
+    assert 0.85 < inside[1] < 0.99
