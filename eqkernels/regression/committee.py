@@ -228,6 +228,17 @@ class TensorCommittee(RegressorMixin, BaseEstimator):
         factors = getattr(self, "recalibration_", None)
         return cov if factors is None else to_cartesian(tensor, scaled(tensor, to_components(tensor, cov), factors))
 
+    def _deviations(self, X):
+        """Scaled deviations of members, (n_rows, dim, n_members), their products the covariances; structure of rows."""
+        predictions = [member.predict(self._features(X)) for member in self.estimators_]
+        lengths = [len(one) for one in predictions[0]] if self.per_atom_ else np.ones(len(X), dtype=int)
+        rows = np.array([np.concatenate(one) if self.per_atom_ else one for one in predictions])
+        tensor = self._tensor()
+        components = tensor.transform(rows - rows.mean(axis=0)) / np.sqrt(len(rows) - 1)
+        scale = np.concatenate([np.full(m * irrep.dim, self.recalibration_[str(irrep)]) for m, irrep in tensor.irreps])
+        known = np.isfinite(components).all(axis=(0, 2))
+        return (scale * components).transpose(1, 2, 0)[known], np.repeat(np.arange(len(lengths)), lengths)[known]
+
     def _scale_to_left_out(self, X, y, subsets):
         """Errors on each structure of those members that did not see it, relative to their spread."""
         if hasattr(self, "recalibration_"):

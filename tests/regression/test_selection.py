@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.pipeline import make_pipeline
 
-from eqkernels import LambdaSOAP, TensorGPR, TensorRidge, rank_candidates
+from eqkernels import LambdaSOAP, TensorCommittee, TensorGPR, TensorKernelRidge, TensorRidge, rank_candidates
 from eqkernels.descriptors import EquivariantFeatures
 
 SMALL = {"cutoff": 3.0, "n_max": 3, "l_max": 2, "sigma": 0.4}
@@ -47,10 +47,28 @@ def test_duplicates_come_last_and_pipelines_are_taken_apart(waters):
     np.testing.assert_array_equal(order, rank_candidates(model[-1], model[0].transform(frames[10:18] + frames[10:18])))
 
 
+@pytest.mark.parametrize("of_atoms", [False, True])
+def test_committees(waters, of_atoms):
+    frames, _, matrix, _ = waters
+    y = [np.array([one, 2 * one, one]) for one in matrix] if of_atoms else matrix
+    features = LambdaSOAP(**SMALL).fit_transform(frames, matrix)
+    base = TensorKernelRidge(1e-2, target="ij=ji")
+    model = TensorCommittee(base, n_estimators=8, random_state=0).fit(features[:20], y[:20])
+    pool = features[[*range(20, 30), *range(20, 30)]]
+    order, gain = rank_candidates(model, pool, return_gain=True)
+    _, cov = model.predict(pool, return_cov=True)
+    variance = np.array([np.einsum("...ijij->...", one).sum() for one in cov])
+    assert variance.argmax() == order[0]
+    np.testing.assert_allclose(gain[0], variance.max())
+    assert sorted(order) == list(range(20))
+    assert (np.diff(gain) <= 1e-12).all()
+    assert order[1] % 10 != order[0] % 10
+
+
 def test_messages(waters):
     frames, vector, *_ = waters
     features = LambdaSOAP(**SMALL).fit_transform(frames, vector)
-    with pytest.raises(TypeError, match="must be a TensorGPR or end in one, got TensorRidge"):
+    with pytest.raises(TypeError, match="must be a TensorGPR or TensorCommittee or end in one, got TensorRidge"):
         rank_candidates(TensorRidge().fit(features, vector), features)
     with pytest.raises(ValueError, match="n_candidates=99 must be between 1 and the number of candidates, 40"):
         rank_candidates(TensorGPR().fit(features, vector), features, 99)
