@@ -7,7 +7,15 @@ data with a :class:`SparseTensorGPR`.
 
 from eqkernels.descriptors import SOAP, EquivariantFeatures, EquivariantUnion, LambdaSOAP, SphericalExpansion
 from eqkernels.kernels import CovariantKernel, select_sparse_points
-from eqkernels.regression import SparseTensorGPR, TensorKernelRidge, TensorRidge
+from eqkernels.regression import (
+    SparseTensorGPR,
+    TensorCommittee,
+    TensorGPR,
+    TensorKernelRidge,
+    TensorKernelRidgeCV,
+    TensorRidge,
+    rank_candidates,
+)
 from eqkernels.so3 import CartesianTensor, Irreps
 
 __version__ = "0.1.0"
@@ -22,7 +30,11 @@ __all__ = [
     "LambdaSOAP",
     "SparseTensorGPR",
     "SphericalExpansion",
+    "TensorCommittee",
+    "TensorGPR",
     "TensorKernelRidge",
+    "TensorKernelRidgeCV",
     "TensorRidge",
+    "rank_candidates",
     "select_sparse_points",
 ]

@@ -1,5 +1,6 @@
 """Pictures of results, in the manner of scikit-learn's displays; they need the extra "plot" (matplotlib)."""
 
+from eqkernels.plotting.calibration import CalibrationDisplay
 from eqkernels.plotting.parity import ParityDisplay
 
-__all__ = ["ParityDisplay"]
+__all__ = ["CalibrationDisplay", "ParityDisplay"]

@@ -1,7 +1,19 @@
 """Regressors of tensors with scikit-learn's interface."""
 
+from eqkernels.regression.committee import TensorCommittee
+from eqkernels.regression.gpr import TensorGPR
 from eqkernels.regression.kernel_ridge import TensorKernelRidge
+from eqkernels.regression.kernel_ridge_cv import TensorKernelRidgeCV
 from eqkernels.regression.ridge import TensorRidge
+from eqkernels.regression.selection import rank_candidates
 from eqkernels.regression.sparse_gpr import SparseTensorGPR
 
-__all__ = ["SparseTensorGPR", "TensorKernelRidge", "TensorRidge"]
+__all__ = [
+    "SparseTensorGPR",
+    "TensorCommittee",
+    "TensorGPR",
+    "TensorKernelRidge",
+    "TensorKernelRidgeCV",
+    "TensorRidge",
+    "rank_candidates",
+]

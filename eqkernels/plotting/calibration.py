@@ -1,0 +1,84 @@
+"""Observed against expected coverage of error bars."""
+
+from __future__ import annotations
+
+from eqkernels.calibration import calibration_curve, miscalibration_area
+
+
+class CalibrationDisplay:
+    """Fraction of true values within the regions that should contain it with a given probability.
+
+    Use :meth:`from_predictions` or :meth:`from_estimator` to make one. Below the diagonal error bars are too small,
+    above it too large.
+
+    Parameters
+    ----------
+    expected, observed : ndarray of shape (n_levels,)
+        As :func:`eqkernels.calibration.calibration_curve` returns them.
+    area : float
+        Miscalibration area, for the legend.
+    label : str, default=""
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+    line_ : matplotlib Line2D
+    """
+
+    def __init__(self, expected, observed, area, label=""):
+        self.expected = expected
+        self.observed = observed
+        self.area = area
+        self.label = label
+
+    @classmethod
+    def from_predictions(cls, y_true, y_pred, uncertainty, *, label="", ax=None):
+        """Draw from true and predicted tensors and their error bars.
+
+        Parameters
+        ----------
+        y_true, y_pred : array-like of shape (n, 3, ..., 3), or lists of one array for each structure
+        uncertainty : array-like
+            Standard deviations or covariances, as in :func:`eqkernels.calibration.calibration_curve`.
+        label : str, default=""
+        ax : matplotlib Axes, default=None
+            Where to draw; None: a new figure.
+
+        Returns
+        -------
+        CalibrationDisplay
+        """
+        curve = calibration_curve(y_true, y_pred, uncertainty, 99)
+        return cls(*curve, miscalibration_area(y_true, y_pred, uncertainty), label).plot(ax)
+
+    @classmethod
+    def from_estimator(cls, estimator, X, y, *, label="", ax=None):
+        """Draw from a fitted model that predicts standard deviations."""
+        return cls.from_predictions(y, *estimator.predict(X, return_std=True), label=label, ax=ax)
+
+    def plot(self, ax=None):
+        """Draw the curve.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+
+        Returns
+        -------
+        self
+        """
+        try:
+            import matplotlib.pyplot as plt
+        except ImportError as error:
+            raise ImportError('pictures need matplotlib: pip install "eqkernels[plot]"') from error
+        if ax is None:
+            _, ax = plt.subplots(figsize=(4.6, 4.6), layout="constrained")
+        if not ax.lines:
+            ax.plot([0, 1], [0, 1], color="0.7", linewidth=1, zorder=0)
+        label = f"{self.label} (area {self.area:.3f})" if self.label else f"area {self.area:.3f}"
+        (self.line_,) = ax.plot([0, *self.expected, 1], [0, *self.observed, 1], label=label)
+        ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="expected coverage", ylabel="observed coverage")
+        ax.legend(loc="lower right", fontsize=8, frameon=False)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self

@@ -1,0 +1,292 @@
+r"""Error bars for any regressor: a committee of models on random subsets, its spread scaled to the errors it makes.
+
+F. Musil, M. J. Willatt, M. A. Langovoy, M. Ceriotti, J. Chem. Theory Comput. 15, 906 (2019),
+https://doi.org/10.1021/acs.jctc.8b00959. The members see subsets drawn without replacement; the scale of the variance
+maximizes the likelihood of the errors on structures that a part of the members did not see,
+
+.. math:: f_\lambda^2 = \frac1n \sum_i \frac{\| y_i^\lambda - \bar y_i^\lambda \|^2}{\mathrm{tr}\, C_i^\lambda} ,
+
+for each irrep, so that error bars turn with their structures.
+"""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.metrics import cartesian_tensor, tensor_r2
+from eqkernels.regression.base import TensorRegressor, _check_weight
+from eqkernels.regression.covariance import (
+    scale_of_irreps,
+    scaled,
+    standard_deviations,
+    to_cartesian,
+    to_components,
+)
+from eqkernels.regression.kernel_ridge import TensorKernelRidge
+from eqkernels.regression.uncertainty import held_out
+from eqkernels.so3 import CartesianTensor
+from eqkernels.so3.inference import infer_formula
+from eqkernels.structures import read_labels
+
+# A structure tells about the spread when it was left out by at least this many members.
+_FEWEST_MEMBERS = 2
+
+
+class TensorCommittee(RegressorMixin, BaseEstimator):
+    """Committee of regressors on random subsets, with calibrated error bars.
+
+    Parameters
+    ----------
+    estimator : estimator, default=None
+        Any regressor of tensors, or a pipeline that ends in one; None: ``TensorKernelRidge()``. In a pipeline the
+        descriptor is computed by every member: ``make_pipeline(LambdaSOAP(), TensorCommittee())`` computes it once.
+    n_estimators : int, default=16
+        Members.
+    max_samples : float or int, default=0.5
+        Structures that each member sees: a fraction, or a number.
+    random_state : int, RandomState or None, default=None
+        For the subsets.
+    n_jobs : int, default=None
+        Members fitted at once, with joblib's meaning.
+
+    Attributes
+    ----------
+    estimators_ : list of estimators
+        The members.
+    recalibration_ : dict of str to float
+        Factor of the standard deviations of each irrep.
+    target_, axial_, per_atom_
+        As in :class:`TensorKernelRidge`.
+
+    Examples
+    --------
+    >>> from eqkernels.datasets import load_small_organics
+    >>> data = load_small_organics()
+    >>> model = TensorCommittee(n_estimators=4, random_state=0).fit(data.frames[:60], data.dipole[:60])
+    >>> mean, std = model.predict(data.frames[60:62], return_std=True)
+    >>> mean.shape, std.shape
+    ((2, 3), (2, 3))
+    """
+
+    def __init__(self, estimator=None, n_estimators=16, max_samples=0.5, random_state=None, n_jobs=None):
+        self.estimator = estimator
+        self.n_estimators = n_estimators
+        self.max_samples = max_samples
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    def fit(self, X, y, sample_weight=None):
+        """Fit the members, and the scale of their spread to the structures that they left out.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms, or EquivariantFeatures
+        y : array-like of shape (n_structures, 3, ..., 3), or list of array-like of shape (n_atoms, 3, ..., 3)
+        sample_weight : array-like of shape (n_structures,), default=None
+            Passed on to the members.
+
+        Returns
+        -------
+        self
+        """
+        self._check_parameters()
+        X, y = self._inputs(X, y)
+        if len(X) < 2:
+            raise ValueError("a committee needs structures to leave out, got n_samples=1: give at least two")
+        weight = _check_weight(sample_weight, len(X))
+        subsets = self._subsets(X)
+        members = [self._member() for _ in subsets]
+        self.estimators_ = Parallel(n_jobs=self.n_jobs)(
+            delayed(_fit)(member, _picked(X, subset), _picked(y, subset), None if weight is None else weight[subset])
+            for member, subset in zip(members, subsets, strict=True)
+        )
+        self._scale_to_left_out(X, y, subsets)
+        return self
+
+    def predict(self, X, return_std=False, return_cov=False):
+        """Mean of the members, with error bars if wanted.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms, or EquivariantFeatures
+        return_std, return_cov : bool, default=False
+            Return standard deviations of the Cartesian components, or the covariance of each tensor, too.
+
+        Returns
+        -------
+        y : ndarray of shape (n_structures, 3, ..., 3), or list of ndarray of shape (n_atoms, 3, ..., 3)
+        std or cov : as y, or with the indices of the tensor twice
+        """
+        if return_std and return_cov:
+            raise ValueError("at most one of return_std and return_cov can be requested")
+        check_is_fitted(self)
+        mean, cov, lengths = self._statistics([member.predict(self._features(X)) for member in self.estimators_])
+        if return_std:
+            cov = standard_deviations(self._tensor(), cov)
+        parts = [mean, cov] if return_std or return_cov else [mean]
+        if self.per_atom_:
+            parts = [np.split(part, np.cumsum(lengths)[:-1]) for part in parts]
+        return tuple(parts) if len(parts) > 1 else parts[0]
+
+    def recalibrate(self, X, y):
+        """Scale the error bars of each irrep to the errors on held-out structures, see ``TensorGPR.recalibrate``."""
+        check_is_fitted(self)
+        self.recalibration_ = {str(irrep): 1.0 for _, irrep in self._tensor().irreps}
+        mean, cov = self.predict(X, return_cov=True)
+        self.recalibration_ = scale_of_irreps(self._tensor(), *held_out(y, mean, cov, self._tensor().rank))
+        return self
+
+    def score(self, X, y, sample_weight=None):
+        """R2 with the squares of all components summed, see :func:`eqkernels.metrics.tensor_r2`."""
+        return tensor_r2(y, self.predict(X), sample_weight)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        return tags
+
+    # -- members ----------------------------------------------------------------------------------------------------
+
+    def _check_parameters(self):
+        if not isinstance(self.n_estimators, Integral) or self.n_estimators < 2:
+            raise ValueError(f"n_estimators={self.n_estimators!r} must be an integer, at least 2")
+        if not isinstance(self.max_samples, Real) or isinstance(self.max_samples, bool) or not self.max_samples > 0:
+            raise ValueError(f"max_samples={self.max_samples!r} must be a fraction or a number of structures")
+        if getattr(self._final(self._base()), "kernel", None) == "precomputed":
+            raise TypeError("a committee cannot use kernel='precomputed': give its estimator a kernel")
+
+    def _base(self):
+        return TensorKernelRidge() if self.estimator is None else self.estimator
+
+    @staticmethod
+    def _final(estimator):
+        return estimator[-1] if hasattr(estimator, "steps") else estimator
+
+    def _member(self):
+        member = clone(self._base())
+        final = self._final(member)
+        if "target" in final.get_params():  # that of all labels, not of a subset
+            final.set_params(target=CartesianTensor(self.target_, self.axial_))
+        return member
+
+    def _inputs(self, X, y):
+        """Structures that can be indexed, with descriptors computed once where the members would compute the same."""
+        base = clone(self._base())
+        self.features_ = None
+        if isinstance(base, TensorRegressor):
+            X = base._features_to_fit(X, y)
+            self.features_ = base.features_
+        elif not isinstance(X, EquivariantFeatures):
+            X = list(X)
+        n_atoms = X.n_atoms if isinstance(X, EquivariantFeatures) else np.array([len(atoms) for atoms in X])
+        target = getattr(self._final(base), "target", None)
+        labels = read_labels(y, n_atoms, None if target is None else cartesian_tensor(target).rank)
+        tensor = CartesianTensor(infer_formula(labels.values)) if target is None else cartesian_tensor(target)
+        self.target_, self.axial_, self.per_atom_ = tensor.formula, tensor.axial, labels.per_atom
+        if labels.per_atom:
+            return X, [np.asarray(one, dtype=float) for one in y]
+        return X, labels.values
+
+    def _features(self, X):
+        if self.features_ is None or isinstance(X, EquivariantFeatures):
+            return X
+        return self.features_.transform(X)
+
+    def _tensor(self):
+        return CartesianTensor(self.target_, self.axial_)
+
+    def _subsets(self, X):
+        n = len(X)
+        size = round(self.max_samples * n) if self.max_samples <= 1 and not isinstance(self.max_samples, Integral) \
+            else int(self.max_samples)  # fmt: skip
+        size = min(max(size, 1), n)
+        has = _species(X)
+        random = check_random_state(self.random_state)
+        return [_with_all_species(random.permutation(n)[:size], has, random) for _ in range(self.n_estimators)]
+
+    # -- spread -----------------------------------------------------------------------------------------------------
+
+    def _statistics(self, predictions):
+        """Mean and scaled covariance of rows, and the number of rows of each structure (of labels of atoms)."""
+        lengths = [len(one) for one in predictions[0]] if self.per_atom_ else []
+        rows = np.array([np.concatenate(one) if self.per_atom_ else one for one in predictions])
+        mean = rows.mean(axis=0)
+        return mean, self._covariance(rows - mean), lengths
+
+    def _covariance(self, deviations):
+        tensor = self._tensor()
+        flat = deviations.reshape(*deviations.shape[:2], -1)
+        cov = np.einsum("knx,kny->nxy", flat, flat) / (len(flat) - 1)
+        cov = cov.reshape(len(cov), *tensor.shape, *tensor.shape)
+        factors = getattr(self, "recalibration_", None)
+        return cov if factors is None else to_cartesian(tensor, scaled(tensor, to_components(tensor, cov), factors))
+
+    def _deviations(self, X):
+        """Scaled deviations of members, (n_rows, dim, n_members), their products the covariances; structure of rows."""
+        predictions = [member.predict(self._features(X)) for member in self.estimators_]
+        lengths = [len(one) for one in predictions[0]] if self.per_atom_ else np.ones(len(X), dtype=int)
+        rows = np.array([np.concatenate(one) if self.per_atom_ else one for one in predictions])
+        tensor = self._tensor()
+        components = tensor.transform(rows - rows.mean(axis=0)) / np.sqrt(len(rows) - 1)
+        scale = np.concatenate([np.full(m * irrep.dim, self.recalibration_[str(irrep)]) for m, irrep in tensor.irreps])
+        known = np.isfinite(components).all(axis=(0, 2))
+        return (scale * components).transpose(1, 2, 0)[known], np.repeat(np.arange(len(lengths)), lengths)[known]
+
+    def _scale_to_left_out(self, X, y, subsets):
+        """Errors on each structure of those members that did not see it, relative to their spread."""
+        if hasattr(self, "recalibration_"):
+            del self.recalibration_
+        predictions = [[] for _ in range(len(X))]
+        for member, subset in zip(self.estimators_, subsets, strict=True):
+            others = np.setdiff1d(np.arange(len(X)), subset)
+            if len(others):
+                for k, one in zip(others, member.predict(_picked(X, others)), strict=True):
+                    predictions[k].append(one)
+        residuals, covariances = [], []
+        for k, members in enumerate(predictions):
+            if len(members) >= _FEWEST_MEMBERS:
+                rows = np.array(members) if self.per_atom_ else np.array(members)[:, None]
+                residual = (y[k] if self.per_atom_ else y[k][None]) - rows.mean(axis=0)
+                labelled = np.isfinite(residual.reshape(len(residual), -1)).all(axis=1)
+                residuals.append(residual[labelled])
+                covariances.append(self._covariance((rows - rows.mean(axis=0))[:, labelled]))
+        if not residuals:
+            raise ValueError(
+                f"no structure was left out by {_FEWEST_MEMBERS} members: lower max_samples={self.max_samples!r}, use "
+                f"more members than n_estimators={self.n_estimators}, or more structures than {len(X)}"
+            )
+        self.recalibration_ = scale_of_irreps(self._tensor(), np.concatenate(residuals), np.concatenate(covariances))
+
+
+def _fit(member, X, y, weight):
+    if weight is None:
+        return member.fit(X, y)
+    name = f"{member.steps[-1][0]}__sample_weight" if hasattr(member, "steps") else "sample_weight"
+    return member.fit(X, y, **{name: weight})
+
+
+def _picked(values, rows):
+    return [values[k] for k in rows] if isinstance(values, list) else values[rows]
+
+
+def _species(X):
+    """Which species each structure has, (n, n_species)."""
+    if isinstance(X, EquivariantFeatures):
+        return X.composition(np.unique(X.species)) > 0
+    species = np.unique(np.concatenate([atoms.numbers for atoms in X]))
+    return np.array([np.isin(species, atoms.numbers) for atoms in X])
+
+
+def _with_all_species(subset, has, random):
+    """Add structures to a subset until it has every species, or its member could not predict the others."""
+    for column in range(has.shape[1]):
+        if not has[subset, column].any():
+            subset = np.append(subset, random.choice(np.flatnonzero(has[:, column])))
+    return np.sort(subset)

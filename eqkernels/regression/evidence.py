@@ -1,0 +1,222 @@
+r"""What the data say about the hyperparameters of a Gaussian process of one irrep, with derivatives.
+
+With :math:`C = s K + n W^{-1}`, the covariance of the labels y (s the signal variance, n the noise, W the sample
+weights), the criteria are
+
+- the log marginal likelihood :math:`-\frac12 y^T C^{-1} y - \frac12 \log |C| - \frac N2 \log 2 \pi` (C. E. Rasmussen,
+  C. K. I. Williams, Gaussian Processes for Machine Learning, eq. 5.8);
+- the leave-one-out density :math:`\sum_B \log p(y_B | y_{-B})`, B being all the components of a structure, whose
+  predictions follow from one factorization: :math:`y_B - \mu_B = [C^{-1}]_{BB}^{-1} [C^{-1} y]_B` with the covariance
+  :math:`[C^{-1}]_{BB}^{-1}` (ibid., eq. 5.10 to 5.13, there for single labels);
+- the leave-one-out error, as :math:`-\frac N2 \log \sum_B \| y_B - \mu_B \|_W^2`, which fixes only the ratio of n to s.
+
+All are evaluated in the eigenvectors of :math:`W^{1/2} K W^{1/2}`: one factorization serves every s and n.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import eigh
+
+CRITERIA = ("lml", "loo_density", "loo_error")
+# Noise to signal ratios that are tried before the optimization: decades from rounding to "nothing but noise".
+RATIOS = 10.0 ** np.arange(-13, 4)
+# Below this a kernel vanishes by symmetry and labels vanish: a number instead of zero keeps logarithms finite.
+_ZERO = 1e-100
+
+
+class Spectrum:
+    """Eigenvectors of a kernel matrix between structures and labels in their basis.
+
+    Parameters
+    ----------
+    kernel : ndarray of shape (n, n, d, d)
+    values : ndarray of shape (n, d, n_columns)
+        Labels, or other columns for which dual coefficients are needed.
+    weight : ndarray of shape (n,), default=None
+        Positive sample weights.
+
+    Notes
+    -----
+    Eigenvalues of the covariance below N eps times the largest of the kernel are rounding: they are raised to it, so
+    that no noise level, however small, makes the inverse meaningless. Larger noise is not touched by this.
+    """
+
+    def __init__(self, kernel, values, weight=None):
+        n, _, d, _ = kernel.shape
+        self.root = np.ones(n * d) if weight is None else np.repeat(np.sqrt(weight), d)
+        matrix = self.root[:, None] * kernel.transpose(0, 2, 1, 3).reshape(n * d, n * d) * self.root
+        eigenvalues, self.vectors = eigh(matrix, overwrite_a=True, check_finite=False)
+        self.floor = len(matrix) * np.finfo(float).eps * max(eigenvalues[-1], _ZERO)
+        self.eigenvalues = np.maximum(eigenvalues, 0.0)
+        self.values = self.vectors.T @ (self.root[:, None] * values.reshape(n * d, -1))
+
+    def inverse(self, signal, noise):
+        """Eigenvalues of the inverse of the covariance."""
+        return 1.0 / np.maximum(signal * self.eigenvalues + noise, signal * self.floor)
+
+    def best_signal(self, ratio):
+        """Signal variance that maximizes the likelihood at a given ratio of noise to signal."""
+        return max(np.mean(self.values**2 * self.inverse(1.0, ratio)[:, None]), _ZERO)
+
+    def solve(self, signal, noise):
+        """Scaled solution W^(-1/2) C^(-1) y, shape (n d, n_columns)."""
+        return self.vectors @ (self.inverse(signal, noise)[:, None] * self.values)
+
+    def precision(self, rows, signal, noise):
+        """Diagonal blocks of the scaled inverse, for rows (n_blocks, size): (n_blocks, size, size)."""
+        part = self.vectors[rows]
+        return (part * self.inverse(signal, noise)) @ part.transpose(0, 2, 1)
+
+
+def block_rows(groups, d):
+    """Rows of the matrix of each group of labels, groups of the same size together.
+
+    Parameters
+    ----------
+    groups : ndarray of int, shape (n,)
+        The structure of every label, ascending.
+    d : int
+        Components of a label.
+
+    Returns
+    -------
+    list of ndarray of int, shape (n_groups, size)
+    """
+    _, starts, counts = np.unique(groups, return_index=True, return_counts=True)
+    return [d * starts[counts == count][:, None] + np.arange(d * count) for count in np.unique(counts)]
+
+
+class Evidence:
+    """A criterion as a function of the logarithms of the hyperparameters of one irrep.
+
+    Parameters
+    ----------
+    kernel : TensorKernel
+    features : EquivariantFeatures
+    irrep : str
+    values : ndarray of shape (n, d, multiplicity)
+        Labels; several copies of an irrep are independent samples.
+    groups : ndarray of int, shape (n,)
+        What is left out together.
+    weight : ndarray of shape (n,), default=None
+    """
+
+    def __init__(self, kernel, features, irrep, values, groups, weight=None):
+        self.kernel = kernel
+        self.features = features
+        self.irrep = irrep
+        self.values = values
+        self.weight = weight
+        self.rows = block_rows(groups, values.shape[1])
+        self._cache: dict = {}
+        self._last = None
+
+    def spectrum(self, theta):
+        """Spectrum and derivatives of the kernel at the logarithms of its free parameters; the last is kept."""
+        if self._last is None or not np.array_equal(self._last[0], theta):
+            matrix, slopes = self.kernel.clone_with_theta(theta).gradient(self.features, self.irrep, self._cache)
+            spectrum = Spectrum(matrix, self.values, self.weight)
+            self._last = np.array(theta), spectrum, [slopes[name] for name in self.kernel.hyperparameters]
+        return self._last[1:]
+
+    def forget_products(self):
+        """Free what was kept to evaluate other kernel parameters; the last spectrum stays."""
+        self._cache = {}
+
+    def __call__(self, criterion, parameters, gradient=False):
+        """Value, and its derivatives.
+
+        Parameters
+        ----------
+        criterion : {"lml", "loo_density", "loo_error"}
+        parameters : ndarray of shape (2 + n_free,)
+            Logarithms of signal variance, noise and the free parameters of the kernel.
+        gradient : bool, default=False
+            Without it the derivatives are None.
+
+        Returns
+        -------
+        float, ndarray of shape (2 + n_free,) or None
+        """
+        signal, noise = np.exp(parameters[:2])
+        spectrum, slopes = self.spectrum(parameters[2:])
+        changes = _changes(spectrum, slopes, signal, noise) if gradient else []
+        function = _marginal if criterion == "lml" else _left_out
+        value, derivatives = function(self, criterion, spectrum, signal, noise, changes)
+        return value, np.array(derivatives) if gradient else None
+
+
+def _changes(spectrum, slopes, signal, noise):
+    """Derive the scaled covariance: eigenvalues where it keeps its eigenvectors, else a matrix and the inverse."""
+    raised = signal * spectrum.eigenvalues + noise < signal * spectrum.floor
+    changes = [(signal * np.where(raised, spectrum.floor, spectrum.eigenvalues), None)]
+    changes.append((np.where(raised, 0.0, noise), None))
+    if slopes:
+        inverse = (spectrum.vectors * spectrum.inverse(signal, noise)) @ spectrum.vectors.T
+        size = len(spectrum.root)
+        for slope in slopes:
+            matrix = slope.transpose(0, 2, 1, 3).reshape(size, size)
+            changes.append((signal * spectrum.root[:, None] * matrix * spectrum.root, inverse))
+    return changes
+
+
+def _marginal(problem, _, spectrum, signal, noise, changes):
+    eigenvalues = spectrum.inverse(signal, noise)
+    copies = spectrum.values.shape[1]
+    solution = eigenvalues[:, None] * spectrum.values
+    value = -0.5 * np.sum(spectrum.values * solution) + copies * _constant(spectrum)
+    value += 0.5 * copies * np.sum(np.log(eigenvalues))
+    derivatives = []
+    for change, inverse in changes:
+        if inverse is None:
+            squares, trace = np.sum(solution**2 * change[:, None]), eigenvalues @ change
+        else:
+            dual = spectrum.vectors @ solution
+            squares, trace = np.sum(dual * (change @ dual)), np.sum(inverse * change)
+        derivatives.append(0.5 * (squares - copies * trace))
+    return value, derivatives
+
+
+def _left_out(problem, criterion, spectrum, signal, noise, changes):
+    eigenvalues = spectrum.inverse(signal, noise)
+    n, copies = spectrum.values.shape
+    solution = spectrum.solve(signal, noise)
+    blocks = []
+    for rows in problem.rows:
+        precision = spectrum.precision(rows, signal, noise)
+        blocks.append((rows, precision, np.linalg.solve(precision, solution[rows])))
+    if criterion == "loo_density":
+        value = copies * _constant(spectrum)
+        for rows, precision, residual in blocks:
+            value += 0.5 * copies * np.linalg.slogdet(precision)[1].sum() - 0.5 * np.sum(residual * solution[rows])
+    else:
+        total = sum(np.sum(residual**2) for *_, residual in blocks)
+        value = -0.5 * n * copies * np.log(max(total, np.finfo(float).tiny))
+    derivatives = []
+    for change, inverse in changes:
+        slope, right, left = _inverse_change(spectrum, eigenvalues, solution, change, inverse)
+        derivative = 0.0
+        for rows, precision, residual in blocks:
+            moved = -(right[rows] @ left[rows].transpose(0, 2, 1))
+            if criterion == "loo_density":
+                derivative += 0.5 * copies * np.sum(np.linalg.inv(precision) * moved)
+                derivative += np.sum(residual * (0.5 * moved @ residual - slope[rows]))
+            else:
+                change_of_residual = np.linalg.solve(precision, slope[rows] - moved @ residual)
+                derivative -= n * copies / total * np.sum(residual * change_of_residual)
+        derivatives.append(derivative)
+    return value, derivatives
+
+
+def _inverse_change(spectrum, eigenvalues, solution, change, inverse):
+    """Derive the solution, and the inverse as -right left^T."""
+    if inverse is None:
+        right = spectrum.vectors * (eigenvalues**2 * change)
+        return -right @ spectrum.values, right, spectrum.vectors
+    right = inverse @ change
+    return -right @ solution, right, inverse
+
+
+def _constant(spectrum):
+    return np.sum(np.log(spectrum.root)) - 0.5 * len(spectrum.root) * np.log(2 * np.pi)

@@ -1,0 +1,359 @@
+r"""Gaussian process regression of tensors: kernel ridge regression with error bars and chosen hyperparameters.
+
+Every irrep is a process of its own. Its labels y, divided by their root mean square, have the covariance
+
+.. math:: C = s\, K_\theta + n\, W^{-1} ,
+
+with the signal variance s, the kernel between structures K and its free parameters, the noise n and the sample weights
+W. A new structure A has the mean and the covariance
+
+.. math:: \mu = s\, k(A)\, C^{-1} y , \qquad
+          \Sigma = s\, k(A, A) - s^2\, k(A)\, C^{-1} k(A)^T + n\, \mathbb 1 ,
+
+blocks of :math:`2 \lambda + 1` that turn with A. See :mod:`eqkernels.regression.evidence` for what is maximized.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.descriptors.base import check_memory
+from eqkernels.kernels import TensorKernel
+from eqkernels.kernels.algebra import check_bounds
+from eqkernels.regression.covariance import clip_covariances, copies
+from eqkernels.regression.evidence import CRITERIA, Evidence
+from eqkernels.regression.hyperparameters import free_parameters, maximize
+from eqkernels.regression.kernel_ridge import TensorKernelRidge
+from eqkernels.regression.leave_one_out import LeftOutMixin
+from eqkernels.regression.uncertainty import UncertainTensorRegressor
+
+# Labels that the baseline leaves smaller than this, relative to all of the tensor, are rounding.
+_NOTHING = 1e-12
+# Matrices of the size of the kernel that are held at once: kernel, its copy, eigenvectors, factor.
+_MATRICES = 4
+
+
+class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
+    """Gaussian process regression of Cartesian tensors, exactly equivariant in its mean and its covariance.
+
+    Parameters
+    ----------
+    kernel : TensorKernel, default=None
+        Covariant kernel; None: ``CovariantKernel()``. Its parameters with bounds are optimized, for each irrep apart:
+        ``CovariantKernel(zeta_bounds=(1, 8))``, or the weights in ``1.0 * k1 + 1.0 * k2``.
+    signal_variance : float, array-like of shape (n_irreps,) or dict of str to float, default=1.0
+        Factor of the kernel, in units of the mean square of the labels. Without optimizer it is used as it is.
+    noise_level : float, array-like of shape (n_irreps,) or dict of str to float, default=1e-6
+        Variance of the white noise of every component, in the same units.
+    signal_variance_bounds, noise_level_bounds : pair of floats or "fixed", default=(1e-12, 1e12), (1e-14, 1e2)
+        Where the optimizer may look.
+    optimizer : "fmin_l_bfgs_b", callable or None, default="fmin_l_bfgs_b"
+        None keeps the given hyperparameters. A callable has scikit-learn's signature ``optimizer(obj_func,
+        initial_theta, bounds)`` and returns ``(theta, minimum)``; it is called for each irrep. The first start is the
+        best of the decades of noise.
+    n_restarts_optimizer : int, default=0
+        Further starts, at random within the bounds.
+    criterion : {"loo_error", "lml", "loo_density"}, default="loo_error"
+        What is maximized: minus the squared error on structures left out (which leaves the overall scale of the
+        variances free: 75 % of these structures shall lie in their 75 % region), the marginal likelihood, or the
+        predictive density of structures left out. The last two believe the model: structures that it fits exactly,
+        such as the monomers among water clusters, drive the noise to zero for all, which can double the error.
+    normalize_y : bool, default=True
+        Divide the labels of each irrep by their root mean square before the fit (there is no mean to subtract: the
+        baseline takes that of scalars). False: hyperparameters are in the squared units of y.
+    features, target, baseline
+        As in :class:`TensorKernelRidge`. In leave-one-out predictions the baseline is fitted anew, too; in the
+        criteria it is that of all structures.
+    random_state : int, RandomState or None, default=None
+        For the starts of the optimizer.
+
+    Attributes
+    ----------
+    kernel_ : dict of str to TensorKernel
+        Kernel of each irrep with its optimized parameters.
+    signal_variance_, noise_level_ : dict of str to float
+        Optimized.
+    theta_ : ndarray of shape (n_free,)
+        Logarithms of all free hyperparameters, named in ``theta_names_`` (list of str).
+    log_marginal_likelihood_value_ : float
+        At ``theta_``, of the normalized labels; ``criterion_value_`` is that of the criterion.
+    y_scale_ : dict of str to float
+        Root mean square of the labels of each irrep after the baseline.
+    copy_covariance_ : dict of str to ndarray of shape (multiplicity, multiplicity)
+        How the copies of an irrep vary together, with trace ``multiplicity``.
+    recalibration_ : dict of str to float
+        Factors of the standard deviations, 1 until ``recalibrate``.
+    dual_coef_, X_fit_, species_, target_, axial_, per_atom_, baseline_, features_
+        As in :class:`TensorKernelRidge`.
+    y_fit_, factor_ : dict of str to ndarray
+        Normalized labels, and V with V V^T the inverse of their covariance.
+
+    Notes
+    -----
+    Time N^3 and memory N^2 with N = n (2 lambda + 1). With a kernel without free parameters one eigendecomposition
+    an irrep serves the whole optimization; with a free zeta, products of environments are kept (up to 1 GiB, made
+    anew beyond) and each step costs one more eigendecomposition. Sample weights divide the noise; structures of weight
+    zero are left out.
+
+    References
+    ----------
+    C. E. Rasmussen, C. K. I. Williams, Gaussian Processes for Machine Learning, MIT Press 2006.
+    A. P. Bartok, M. C. Payne, R. Kondor, G. Csanyi, Phys. Rev. Lett. 104, 136403 (2010),
+    https://doi.org/10.1103/PhysRevLett.104.136403.
+
+    Examples
+    --------
+    >>> from eqkernels.datasets import load_small_organics
+    >>> data = load_small_organics()
+    >>> model = TensorGPR().fit(data.frames[:60], data.dipole[:60])
+    >>> mean, std = model.predict(data.frames[60:62], return_std=True)
+    >>> mean.shape, std.shape, model.predict(data.frames[60:62], return_cov=True)[1].shape
+    ((2, 3), (2, 3), (2, 3, 3))
+    """
+
+    def __init__(
+        self,
+        kernel=None,
+        *,
+        signal_variance=1.0,
+        noise_level=1e-6,
+        signal_variance_bounds=(1e-12, 1e12),
+        noise_level_bounds=(1e-14, 1e2),
+        optimizer="fmin_l_bfgs_b",
+        n_restarts_optimizer=0,
+        criterion="loo_error",
+        normalize_y=True,
+        features=None,
+        target=None,
+        baseline="composition",
+        random_state=None,
+    ):
+        self.kernel = kernel
+        self.signal_variance = signal_variance
+        self.noise_level = noise_level
+        self.signal_variance_bounds = signal_variance_bounds
+        self.noise_level_bounds = noise_level_bounds
+        self.optimizer = optimizer
+        self.n_restarts_optimizer = n_restarts_optimizer
+        self.criterion = criterion
+        self.normalize_y = normalize_y
+        self.features = features
+        self.target = target
+        self.baseline = baseline
+        self.random_state = random_state
+
+    _precomputed = False  # the variance needs the kernel of new structures with themselves
+
+    # -- fit --------------------------------------------------------------------------------------------------------
+
+    def _check_parameters(self):
+        if not isinstance(self._kernel(), TensorKernel):
+            raise TypeError(f"kernel={self.kernel!r} must be a kernel such as CovariantKernel(zeta=2)")
+        super()._check_parameters()
+        if self.criterion not in CRITERIA:
+            raise ValueError(f"criterion={self.criterion!r} must be one of {CRITERIA}")
+        if not callable(self.optimizer) and self.optimizer not in ("fmin_l_bfgs_b", None):
+            raise ValueError(f"optimizer={self.optimizer!r} must be 'fmin_l_bfgs_b', a callable or None")
+        if not isinstance(self.n_restarts_optimizer, int | np.integer) or self.n_restarts_optimizer < 0:
+            raise ValueError(f"n_restarts_optimizer={self.n_restarts_optimizer!r} must be an integer, zero or positive")
+        for name in ("signal_variance_bounds", "noise_level_bounds"):
+            if getattr(self, name) != "fixed":
+                check_bounds(getattr(self, name), name)
+
+    def _fit_irreps(self, features, blocks, weight):
+        if weight is not None and not weight.all():
+            kept = np.flatnonzero(weight)
+            features, weight, self.groups_ = features[kept], weight[kept], self.groups_[kept]
+            blocks = {irrep: values[kept] for irrep, values in blocks.items()}
+        _check_memory(len(features) * max(values.shape[1] for values in blocks.values()))
+        self.X_fit_, self.sample_weight_ = features.to_dict(), weight
+        self._reset_recalibration()
+        self._normalize(features, blocks)
+        problems = self._problems(features)
+        random = check_random_state(self.random_state)
+        start, parameters, values = self._initial(), {}, {}
+        for irrep, problem in problems.items():
+            parameters[irrep], values[irrep] = maximize(self, problem, start[irrep], random)
+            problem.forget_products()
+        self._set_parameters({**start, **parameters})
+        self.criterion_value_ = float(sum(values.values()))
+        self._factorize({irrep: problem.spectrum(parameters[irrep][2:])[0] for irrep, problem in problems.items()})
+        likelihoods = [problem("lml", parameters[irrep])[0] for irrep, problem in problems.items()]
+        self.log_marginal_likelihood_value_ = float(sum(likelihoods))
+
+    def _normalize(self, features, blocks):
+        """Divide the labels by their size; an irrep of nothing but rounding has no size."""
+        norm = np.sqrt(sum(np.mean(values**2) for values in blocks.values()))
+        if self.baseline_ is not None:
+            norm = np.hypot(norm, np.sqrt(np.mean((self._baseline_design(features) @ self.baseline_) ** 2)))
+        self.y_scale_, self.y_fit_ = {}, {}
+        for irrep, values in blocks.items():
+            size = np.sqrt(np.mean(values**2))
+            if size <= _NOTHING * norm:
+                baseline = " beyond the baseline" if irrep == "0e" and self.baseline_ is not None else ""
+                warnings.warn(
+                    f"the labels have no part {irrep}{baseline}: it is predicted with zero variance, for there is "
+                    "nothing to learn a variance from",
+                    stacklevel=5,
+                )
+                size, values = 0.0, np.zeros_like(values)
+            self.y_scale_[irrep] = float(size) if self.normalize_y else float(size > 0)
+            self.y_fit_[irrep] = values / (self.y_scale_[irrep] or 1.0)
+
+    def _problems(self, features):
+        return {
+            irrep: Evidence(self._kernel(), features, irrep, values, self.groups_, self.sample_weight_)
+            for irrep, values in self.y_fit_.items()
+            if self.y_scale_[irrep]
+        }
+
+    def _initial(self):
+        """Logarithms of the given signal variance, noise and kernel parameters of each irrep."""
+        signal, noise = (self._by_irrep(name, zero=False) for name in ("signal_variance", "noise_level"))
+        theta = self._kernel().theta
+        return {irrep: np.concatenate([np.log([signal[irrep], noise[irrep]]), theta]) for irrep in signal}
+
+    def _set_parameters(self, parameters):
+        self.kernel_, self.signal_variance_, self.noise_level_ = {}, {}, {}
+        theta, self.theta_names_ = [], []
+        for irrep, values in parameters.items():
+            self.kernel_[irrep] = self._kernel().clone_with_theta(values[2:])
+            self.signal_variance_[irrep], self.noise_level_[irrep] = np.exp(values[:2]).tolist()
+            if self.y_scale_[irrep]:
+                free, names = free_parameters(self)
+                theta.append(values[free])
+                self.theta_names_ += [f"{irrep}__{name}" for name in names]
+        self.theta_ = np.concatenate([*theta, []])
+
+    def _factorize(self, spectra):
+        self.dual_coef_, self.factor_, self.copy_covariance_ = {}, {}, {}
+        for irrep, values in self.y_fit_.items():
+            n, d, multiplicity = values.shape
+            self.copy_covariance_[irrep] = np.eye(multiplicity)
+            self.dual_coef_[irrep] = np.zeros(values.shape)
+            if irrep not in spectra:
+                self.factor_[irrep] = np.zeros((n * d, 0))
+                continue
+            signal, noise = self.signal_variance_[irrep], self.noise_level_[irrep]
+            spectrum = spectra[irrep]
+            self.factor_[irrep] = spectrum.root[:, None] * spectrum.vectors * np.sqrt(spectrum.inverse(signal, noise))
+            white = np.sqrt(spectrum.inverse(signal, noise))[:, None] * spectrum.values
+            dual = signal * self.y_scale_[irrep] * (self.factor_[irrep] @ white)
+            self.dual_coef_[irrep] = dual.reshape(values.shape)
+            if multiplicity > 1:  # the maximum likelihood of the covariance of copies (matrix normal distribution)
+                between = white.T @ white
+                self.copy_covariance_[irrep] = between * multiplicity / np.trace(between)
+
+    # -- likelihood -------------------------------------------------------------------------------------------------
+
+    def log_marginal_likelihood(self, theta=None, eval_gradient=False):
+        """Log marginal likelihood of the normalized training labels.
+
+        Parameters
+        ----------
+        theta : array-like of shape (n_free,), default=None
+            Logarithms of the hyperparameters, in the order of ``theta_names_``; None: ``theta_``, whose value is known.
+        eval_gradient : bool, default=False
+            Return the derivatives too.
+
+        Returns
+        -------
+        float, and with eval_gradient an ndarray of shape (n_free,)
+        """
+        return self._evaluate("lml", theta, eval_gradient)
+
+    def leave_one_out_criterion(self, theta=None, eval_gradient=False, criterion="loo_density"):
+        """Leave-one-out criterion (``"loo_density"`` or ``"loo_error"``); otherwise as log_marginal_likelihood."""
+        if criterion not in CRITERIA[1:]:
+            raise ValueError(f"criterion={criterion!r} must be one of {CRITERIA[1:]}")
+        return self._evaluate(criterion, theta, eval_gradient)
+
+    def _evaluate(self, criterion, theta, eval_gradient):
+        check_is_fitted(self)
+        if theta is None and not eval_gradient and criterion == "lml":
+            return self.log_marginal_likelihood_value_
+        theta = self.theta_ if theta is None else np.asarray(theta, dtype=float)
+        if theta.shape != self.theta_.shape:
+            raise ValueError(f"theta has shape {theta.shape}, expected {self.theta_.shape}: {self.theta_names_}")
+        problems = self._problems(EquivariantFeatures(**self.X_fit_))
+        free, _ = free_parameters(self)
+        value, gradients = 0.0, [np.zeros(0)]
+        for (irrep, problem), part in zip(problems.items(), np.split(theta, max(len(problems), 1)), strict=False):
+            signal, noise = self.signal_variance_[irrep], self.noise_level_[irrep]
+            full = np.concatenate([np.log([signal, noise]), self.kernel_[irrep].theta])
+            full[free] = part
+            one, gradient = problem(criterion, full, eval_gradient)
+            value += one
+            if eval_gradient:
+                gradients.append(gradient[free])
+        return (float(value), np.concatenate(gradients)) if eval_gradient else float(value)
+
+    # -- prediction -------------------------------------------------------------------------------------------------
+
+    def _matrix(self, features, irrep):
+        return self.kernel_[irrep](features, EquivariantFeatures(**self.X_fit_), irrep=irrep)
+
+    def sample_y(self, X, n_samples=1, random_state=0):
+        """Draw labels of all structures of X from the posterior, with the correlations between them.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms, or EquivariantFeatures
+        n_samples : int, default=1
+        random_state : int, RandomState or None, default=0
+
+        Returns
+        -------
+        ndarray of shape (n_structures, 3, ..., 3, n_samples), or list of ndarray (n_atoms, 3, ..., 3, n_samples)
+        """
+        check_is_fitted(self)
+        random = check_random_state(random_state)
+        features, rows, known = self._joint_rows(self._checked_input(X))
+        blocks, covariances = self._posterior(rows, True, True)
+        samples = {}
+        for irrep, mean in blocks.items():
+            n, d, multiplicity = mean.shape
+            size = n * d * multiplicity
+            covariance = covariances[irrep].transpose(0, 2, 1, 3).reshape(size, size)
+            values, vectors = np.linalg.eigh(covariance)
+            root = self.recalibration_[irrep] * vectors * np.sqrt(np.maximum(values, 0.0))
+            drawn = (random.normal(size=(n_samples, size)) @ root.T).reshape(n_samples, n, multiplicity, d)
+            samples[irrep] = mean + drawn.swapaxes(2, 3)
+        return self._by_structure(features, known, np.moveaxis(self._tensors_of(rows, samples), 0, -1))
+
+    def _posterior(self, rows, joint, include_noise, irreps=None):
+        means, covariances = {}, {}
+        for irrep in self.dual_coef_ if irreps is None else irreps:
+            cross = self._matrix(rows, irrep)
+            means[irrep] = np.einsum("nmab,mbk->nak", cross, self.dual_coef_[irrep], optimize=True)
+            covariance = self._block_covariance(rows, irrep, cross, joint, include_noise)
+            covariances[irrep] = copies(self.y_scale_[irrep] ** 2 * covariance, self.copy_covariance_[irrep])
+        return means, covariances
+
+    def _block_covariance(self, rows, irrep, cross, joint, include_noise):
+        """Covariance (n, d, d), or between all rows (n, n, d, d), of normalized labels."""
+        signal, noise = self.signal_variance_[irrep], self.noise_level_[irrep] * include_noise
+        n, m, d, _ = cross.shape
+        if not self.y_scale_[irrep]:
+            return np.zeros((n, n, d, d) if joint else (n, d, d))
+        white = signal * (cross.transpose(0, 2, 1, 3).reshape(n * d, m * d) @ self.factor_[irrep]).reshape(n, d, -1)
+        if not joint:
+            prior = signal * self.kernel_[irrep].diag(rows, irrep)
+            return clip_covariances(prior - white @ white.transpose(0, 2, 1)) + noise * np.eye(d)
+        white = white.reshape(n * d, -1)
+        prior = signal * self.kernel_[irrep](rows, irrep=irrep).transpose(0, 2, 1, 3).reshape(n * d, n * d)
+        full = clip_covariances(prior - white @ white.T) + noise * np.eye(n * d)
+        return full.reshape(n, d, n, d).transpose(0, 2, 1, 3)
+
+
+def _check_memory(n_rows):
+    check_memory(
+        8.0 * _MATRICES * n_rows**2,
+        f"an exact Gaussian process of {n_rows} components",
+        "use fewer structures, a sparse model, or TensorRidge",
+    )

@@ -1,0 +1,140 @@
+"""The search for the hyperparameters of a Gaussian process: starts, bounds and the optimizer."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.stats import chi2
+from sklearn.exceptions import ConvergenceWarning
+
+from eqkernels.regression.evidence import RATIOS
+
+_VARIANCES = ("signal_variance", "noise_level")
+# Distance in log(theta) from the bound of the signal variance or of a kernel parameter at which users are told.
+_NEAR_BOUND = 1e-6
+# Share of the structures left out that the scale of the variances puts within their region of this probability: less
+# would leave out the tails, more would let them decide.
+_COVERED = 0.75
+# A kernel whose eigenvalues are smaller vanishes by symmetry: the labels can only be noise.
+_ZERO = 1e-100
+
+
+def free_parameters(model):
+    """Find the indices of the free ones among signal variance, noise and those of the kernel, and their names."""
+    kernel = model._kernel().hyperparameters
+    free = [k for k, name in enumerate(_VARIANCES) if getattr(model, f"{name}_bounds") != "fixed"]
+    names = [_VARIANCES[k] for k in free] + [f"kernel__{name}" for name in kernel]
+    return np.array(free + list(range(2, 2 + len(kernel))), dtype=int), names
+
+
+def maximize(model, problem, initial, random):
+    """Best hyperparameters of one irrep.
+
+    Parameters
+    ----------
+    model : TensorGPR
+    problem : Evidence
+    initial : ndarray of shape (2 + n_kernel,)
+        Logarithms of the given values.
+    random : RandomState
+
+    Returns
+    -------
+    parameters : ndarray of shape (2 + n_kernel,)
+    value : float
+        Of the criterion.
+    """
+    free, names = free_parameters(model)
+    if model.optimizer is None or len(free) == 0:
+        return initial, problem(model.criterion, initial)[0]
+    bounds = _bounds(model, initial)
+
+    def objective(theta, eval_gradient=True):
+        value, gradient = problem(model.criterion, _filled(initial, free, theta), eval_gradient)
+        return (-value, -gradient[free]) if eval_gradient else -value
+
+    candidates = []
+    for start in _starts(model, problem, np.clip(initial, *bounds.T), bounds, random):
+        if callable(model.optimizer):
+            theta, value = model.optimizer(objective, start[free], bounds[free])
+        else:
+            found = minimize(objective, start[free], method="L-BFGS-B", jac=True, bounds=bounds[free])
+            theta, value = found.x, found.fun
+        candidates.append((float(value), len(candidates), np.clip(theta, *bounds[free].T)))
+    theta = min(candidates)[2]
+    parameters = _filled(initial, free, theta)
+    if model.criterion == "loo_error" and {0, 1} <= set(free.tolist()):
+        parameters[:2] = np.clip(parameters[:2] + _left_out_scale(problem, parameters), *bounds[:2].T)
+    _warn_at_bounds(problem.irrep, parameters, bounds, free, names)
+    return parameters, problem(model.criterion, parameters)[0]
+
+
+def _filled(initial, free, theta):
+    full = initial.copy()
+    full[free] = theta
+    return full
+
+
+def _bounds(model, initial):
+    rows = [initial[:2].copy(), initial[:2].copy()]
+    for k, name in enumerate(_VARIANCES):
+        if getattr(model, f"{name}_bounds") != "fixed":
+            rows[0][k], rows[1][k] = np.log(getattr(model, f"{name}_bounds"))
+    return np.vstack([np.transpose(rows), model._kernel().bounds])
+
+
+def _starts(model, problem, initial, bounds, random):
+    """Points to start from: the best decade of noise at the given kernel, then random ones."""
+    yield _best_decade(model, problem, initial, bounds)
+    for _ in range(model.n_restarts_optimizer):
+        point = random.uniform(*bounds.T)
+        yield _best_decade(model, problem, point, bounds) if len(point) > 2 else point
+
+
+def _best_decade(model, problem, point, bounds):
+    spectrum, _ = problem.spectrum(point[2:])
+    best, best_value = point, -np.inf
+    # relative to the kernel itself, so that its scale does not matter
+    for ratio in RATIOS * max(np.mean(spectrum.eigenvalues), _ZERO):
+        trial = point.copy()
+        trial[0] = np.log(spectrum.best_signal(ratio)) if bounds[0, 0] < bounds[0, 1] else trial[0]
+        trial[1] = trial[0] + np.log(ratio)
+        if bounds[1, 0] == bounds[1, 1] and bounds[0, 0] < bounds[0, 1]:
+            trial[0] = bounds[1, 0] - np.log(ratio)
+        trial = np.clip(trial, *bounds.T)
+        value, _ = problem(model.criterion, trial)
+        if value > best_value:
+            best, best_value = trial, value
+    return best
+
+
+def _left_out_scale(problem, parameters):
+    """Logarithm of the factor of all variances at which a share of the structures left out is in its own region.
+
+    Errors have heavier tails than the model: their mean square would make the bulk of the error bars too large.
+    """
+    spectrum, _ = problem.spectrum(parameters[2:])
+    signal, noise = np.exp(parameters[:2])
+    solution = spectrum.solve(signal, noise)
+    ratios = []
+    for rows in problem.rows:
+        residual = np.linalg.solve(spectrum.precision(rows, signal, noise), solution[rows])
+        squares = np.sum(residual * solution[rows], axis=(1, 2))
+        ratios.append(squares / chi2.ppf(_COVERED, residual[0].size))
+    return np.log(max(np.quantile(np.concatenate(ratios), _COVERED), np.finfo(float).tiny))
+
+
+def _warn_at_bounds(irrep, parameters, bounds, free, names):
+    for k, name in zip(free, names, strict=True):
+        low, high = bounds[k]
+        if k == 1 or high - low < _NEAR_BOUND:  # no noise at all is a good answer
+            continue
+        if min(parameters[k] - low, high - parameters[k]) < _NEAR_BOUND:
+            warnings.warn(
+                f"{name} of {irrep} ended at {np.exp(parameters[k]):.3g}, a bound of its range [{np.exp(low):.3g}, "
+                f"{np.exp(high):.3g}]: widen {name}_bounds, or fix it",
+                ConvergenceWarning,
+                stacklevel=2,
+            )

@@ -1,0 +1,106 @@
+"""Kernel ridge regression that chooses its regularization by leave-one-out, in closed form."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Real
+
+import numpy as np
+
+from eqkernels.regression.evidence import Spectrum, block_rows
+from eqkernels.regression.kernel_ridge import TensorKernelRidge
+from eqkernels.regression.leave_one_out import left_out, left_out_baselines
+
+_DECADES = tuple(10.0**k for k in range(-10, 3))
+
+
+class TensorKernelRidgeCV(TensorKernelRidge):
+    """Kernel ridge regression with the regularization of each irrep chosen by leave-one-out over structures.
+
+    One eigendecomposition of the kernel serves all alphas, and all structures that are left out (for labels of atoms:
+    all labelled atoms of the structure together). The baseline is fitted anew without each of them.
+
+    Parameters
+    ----------
+    alphas : sequence of float, default=(1e-10, 1e-9, ..., 100)
+        Positive values to try.
+    kernel, features, target, baseline
+        As in :class:`TensorKernelRidge`.
+
+    Attributes
+    ----------
+    alpha_ : dict of str to float
+        The best value for each irrep.
+    best_score_ : float
+        Negative leave-one-out RMSE (Frobenius norm, in the units of y) at these values.
+    cv_results_ : dict of str to ndarray of shape (n_alphas,)
+        Leave-one-out RMSE per component of each irrep, for each of ``cv_results_["alpha"]``.
+    dual_coef_, X_fit_, species_, target_, axial_, per_atom_, baseline_, features_
+        As in :class:`TensorKernelRidge`.
+
+    Examples
+    --------
+    >>> from eqkernels.datasets import load_small_organics
+    >>> data = load_small_organics()
+    >>> model = TensorKernelRidgeCV(alphas=[1e-8, 1e-4, 1.0]).fit(data.frames[:40], data.dipole[:40])
+    >>> sorted(model.alpha_)
+    ['1o']
+    >>> bool(model.alpha_["1o"] < 1.0)
+    True
+    """
+
+    def __init__(self, alphas=_DECADES, kernel=None, features=None, target=None, baseline="composition"):
+        self.alphas = alphas
+        self.kernel = kernel
+        self.features = features
+        self.target = target
+        self.baseline = baseline
+
+    def _check_parameters(self):
+        super()._check_parameters()
+        alphas = np.ravel(np.asarray(self.alphas, dtype=object))
+        good = [isinstance(one, Real) and not isinstance(one, bool) and 0 < one < np.inf for one in alphas]
+        if not len(good) or not all(good):
+            raise ValueError(f"alphas={self.alphas!r} must be positive, finite numbers, at least one")
+
+    def _fit_irreps(self, features, blocks, weight):
+        self.X_fit_ = None if self._precomputed else features.to_dict()
+        alphas = np.sort(np.asarray(self.alphas, dtype=float).ravel())
+        kept = np.arange(len(features)) if weight is None else np.flatnonzero(weight > 0)
+        weight = None if weight is None else weight[kept]
+        self.dual_coef_, self.alpha_, self.cv_results_ = {}, {}, {"alpha": alphas}
+        squares = 0.0
+        for irrep, values in blocks.items():
+            kernel = self._matrix(features, irrep) if self._precomputed else self._kernel()(features, irrep=irrep)
+            spectrum = Spectrum(kernel[np.ix_(kept, kept)], values[kept], weight)
+            errors = self._errors(spectrum, features, irrep, values, kept, weight, alphas)
+            # of equal errors (an exact fit, labels that are zero) the larger alpha is the safer
+            best = len(errors) - 1 - int(np.argmin(errors[::-1]))
+            self.alpha_[irrep] = float(alphas[best])
+            self.cv_results_[irrep] = errors
+            squares += errors[best] ** 2 * values[0].size
+            dual = np.zeros(values.shape)
+            dual[kept] = (spectrum.root[:, None] * spectrum.solve(1.0, alphas[best])).reshape(values[kept].shape)
+            self.dual_coef_[irrep] = dual
+            if best == len(alphas) - 1 > 0 and errors[best] < errors[best - 1]:
+                warnings.warn(
+                    f"the best alpha of {irrep} is the largest of those tried, {alphas[best]:g}: try larger ones",
+                    stacklevel=3,
+                )
+        self.best_score_ = -float(np.sqrt(squares))
+
+    def _errors(self, spectrum, features, irrep, values, kept, weight, alphas):
+        """Leave-one-out RMSE per component for each alpha."""
+        d = values.shape[1]
+        groups = self.groups_[kept]
+        rows, labels, design, baselines = block_rows(groups, d), values[kept].reshape(len(kept) * d, -1), None, None
+        if irrep == "0e" and self.baseline_ is not None:
+            design = self._baseline_design(features)[kept]
+            labels = labels + design @ self.baseline_
+            baselines = left_out_baselines(design, labels, groups, weight)
+        errors = []
+        for alpha in alphas:
+            factor = spectrum.root[:, None] * spectrum.vectors * np.sqrt(spectrum.inverse(1.0, alpha))
+            residuals, _ = left_out(factor, labels, rows, design, baselines)
+            errors.append(np.sqrt(np.average(np.mean(residuals**2, axis=1), weights=spectrum.root**2)))
+        return np.array(errors)

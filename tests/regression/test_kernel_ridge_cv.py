@@ -1,0 +1,105 @@
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, LeaveOneOut, cross_val_predict, cross_val_score
+
+from eqkernels import CovariantKernel, LambdaSOAP, TensorKernelRidge, TensorKernelRidgeCV
+from eqkernels.metrics import frobenius_rmse, irrep_rmse
+from eqkernels.regression.baseline import fit_baseline
+from eqkernels.regression.leave_one_out import left_out_baselines
+from tests.conftest import random_frames
+
+SMALL = {"cutoff": 3.0, "n_max": 3, "l_max": 2, "sigma": 0.4}
+ALPHAS = (1e-6, 1e-4, 1e-2, 1.0)
+
+
+def noisy(waters):
+    frames, _, matrix, _ = waters
+    noise = 0.05 * np.random.default_rng(0).normal(size=matrix.shape)
+    return LambdaSOAP(**SMALL).fit_transform(frames, matrix), matrix + noise + noise.swapaxes(1, 2)
+
+
+@pytest.mark.parametrize("baseline", ["composition", "mean", None])
+def test_errors_are_those_of_refits(waters, baseline):
+    features, y = noisy(waters)
+    options = {"baseline": baseline, "target": "ij=ji"}
+    fitted = TensorKernelRidgeCV(ALPHAS, **options).fit(features, y)
+    for k, alpha in enumerate(ALPHAS):
+        predicted = cross_val_predict(TensorKernelRidge(alpha, **options), features, y, cv=LeaveOneOut())
+        for irrep, error in irrep_rmse(y, predicted, target="ij=ji").items():
+            np.testing.assert_allclose(fitted.cv_results_[irrep][k], error, rtol=1e-8)
+    best = TensorKernelRidge(fitted.alpha_, **options)
+    np.testing.assert_allclose(fitted.predict(features), best.fit(features, y).predict(features), atol=1e-9)
+    expected = frobenius_rmse(y, cross_val_predict(best, features, y, cv=LeaveOneOut()))
+    np.testing.assert_allclose(-fitted.best_score_, expected, rtol=1e-8)
+
+
+def test_weights_and_precomputed_kernels(waters):
+    features, y = noisy(waters)
+    weight = np.random.default_rng(0).uniform(0.2, 2.0, size=len(features))
+    weight[5] = 0.0
+    blocks = CovariantKernel().blocks(features)
+    first = TensorKernelRidgeCV(ALPHAS).fit(features, y, sample_weight=weight)
+    second = TensorKernelRidgeCV(ALPHAS, kernel="precomputed").fit(blocks, y, sample_weight=weight)
+    squares = []
+    for k in np.flatnonzero(weight):
+        others = np.delete(np.arange(len(features)), k)
+        one = TensorKernelRidge(1e-2).fit(features[others], y[others], sample_weight=weight[others])
+        squares.append(np.sum((one.predict(features[[k]])[0] - y[k]) ** 2))
+    expected = np.average(squares, weights=weight[weight > 0])
+    got = first.cv_results_["0e"][2] ** 2 + 5 * first.cv_results_["2e"][2] ** 2
+    np.testing.assert_allclose(got, expected, rtol=1e-8)
+    for irrep in ("0e", "2e"):
+        np.testing.assert_allclose(first.cv_results_[irrep], second.cv_results_[irrep], rtol=1e-9)
+    direct = TensorKernelRidge(first.alpha_).fit(features, y, sample_weight=weight)
+    np.testing.assert_allclose(first.predict(features), direct.predict(features), atol=1e-9)
+    assert np.isfinite(cross_val_score(TensorKernelRidgeCV(kernel="precomputed"), blocks, y, cv=3)).all()
+
+
+def test_atoms_of_a_structure_are_left_out_together(waters):
+    frames, *_ = waters
+    random = np.random.default_rng(0)
+    y = [atoms.positions - atoms.positions.mean(axis=0) + 0.1 * random.normal(size=(3, 3)) for atoms in frames]
+    features = LambdaSOAP(**SMALL, irreps="0e+1o").fit_transform(frames)
+    fitted = TensorKernelRidgeCV([1e-2], target="i").fit(features, y)
+    predicted = []
+    for k in range(40):
+        one = TensorKernelRidge(1e-2, target="i").fit(features[np.delete(np.arange(40), k)], y[:k] + y[k + 1 :])
+        predicted += one.predict(features[[k]])
+    error = np.sqrt(np.mean((np.concatenate(predicted) - np.concatenate(y)) ** 2))
+    np.testing.assert_allclose(fitted.cv_results_["1o"][0], error, rtol=1e-8)
+
+
+def test_baselines_without_each_group():
+    frames = random_frames(3, n_frames=12, n_species=3)
+    design = np.array([[np.sum(atoms.numbers == z) for z in (1, 6, 7)] for atoms in frames], dtype=float)
+    design[:, 2] = 0
+    design[4] = [1, 0, 5]  # the only one with this element
+    values = np.random.default_rng(0).normal(size=(12, 2))
+    weight = np.random.default_rng(1).uniform(0.5, 2, size=12)
+    groups = np.array([0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 7, 7])
+    got = left_out_baselines(design, values, groups, weight)
+    for group in range(8):
+        others = groups != group
+        expected = fit_baseline(design[others], values[others], weight[others])
+        for row in np.flatnonzero(~others):
+            np.testing.assert_allclose(got[row], expected, atol=1e-10)
+
+
+def test_scikit_learn_tools_and_messages(waters):
+    features, y = noisy(waters)
+    model = TensorKernelRidgeCV()
+    again = clone(model).fit(features, y)
+    np.testing.assert_array_equal(again.predict(features), model.fit(features, y).predict(features))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict(features), model.predict(features))
+    GridSearchCV(model, {"kernel": [CovariantKernel(1), CovariantKernel(2)]}, cv=3).fit(features, y)
+    for alphas in ([], [0.0, 1.0], [-1.0], ["a"]):
+        with pytest.raises(ValueError, match="must be positive, finite numbers, at least one"):
+            TensorKernelRidgeCV(alphas).fit(features, y)
+    with pytest.warns(UserWarning, match="the best alpha of 2e is the largest of those tried, 1e-05"):
+        TensorKernelRidgeCV([1e-9, 1e-5]).fit(features, y)
+    one = TensorKernelRidgeCV().fit(features[:1], y[:1])
+    assert np.isfinite(one.predict(features)).all()
+    assert np.isfinite(one.best_score_)
