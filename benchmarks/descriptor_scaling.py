@@ -1,4 +1,4 @@
-"""How the cost of SOAP grows with atoms, n_max, l_max, species, neighbors, and how near it is to what the machine can do.
+"""How the cost of SOAP grows with atoms, n_max, l_max, species, neighbors, and how near it is to what is possible.
 
     python benchmarks/descriptor_scaling.py
 

@@ -3,10 +3,10 @@
     python benchmarks/descriptor_speed.py [--repeats 5] [--large] [--picture speed.png]
 
 Molecules of H, C, N, O, periodic boxes of 32 water molecules, and a rattled cell of 512 silicon atoms. From frames to
-arrays; microseconds of CPU per atom on one thread, the median of alternating repeats, and how much longer than
-ours each code takes. DScribe's cutoff is reduced by the 3.7 sigma that it looks beyond it, so that all codes see the
-same neighbors; featomic's blocks are made dense, and its lambda-SOAP is asked for lambda = 0 .. 3 only. Peers that are not
-installed (extra "bench") are left out. Last, the wall time of two threads against one.
+arrays; microseconds of CPU per atom on one thread, the median of alternating repeats, and the ratio to ours. DScribe's
+cutoff is reduced by the 3.7 sigma that it looks beyond it, so that all codes see the same neighbors; featomic's blocks
+are made dense, and its lambda-SOAP is asked for lambda = 0 .. 3 only. Peers that are not installed (extra "bench") are
+left out. Last, the wall time of two threads against one.
 """
 
 import argparse

@@ -28,8 +28,10 @@ from eqkernels.descriptors._vectors import (
 
 _options: dict = {"cache": True, "nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}}
 
-# Harmonics and radial weights of this many pairs stay in the first-level cache.
+# The harmonics of this many pairs stay in the first-level cache.
 BLOCK = 32
+# The radial weights of this many pairs stay in the second-level cache; a multiple of BLOCK.
+RADIAL_BLOCK = 512
 
 
 @njit(**_options)
@@ -75,31 +77,44 @@ def table_interval(d, split, cutoff, n_inner, n_intervals):
 
 
 @njit(**_options)
-def radial_block(distances, size, split, cutoff, n_inner, coefficients, radial):
-    """Fill radial (BLOCK, n_functions) with the tabulated functions at ``size`` distances, by Horner's rule."""
+def radial_block(order, start, size, distances, split, cutoff, n_inner, coefficients, radial):
+    """Fill radial (>= size, n_functions) with the tabulated functions of the pairs order[start : start + size].
+
+    Horner's rule, one interval of the table after the other, so that its coefficients are fetched once.
+    """
     n_intervals, n_powers, n_functions = coefficients.shape
     table, out = memory(coefficients), memory(radial)
+    counts, places = np.zeros(n_intervals + 1, np.int64), np.empty(size, np.int64)
+    positions, intervals = np.empty(size), np.empty(size, np.int64)
     for k in range(size):
-        interval, t, _ = table_interval(distances[k], split, cutoff, n_inner, n_intervals)
-        start = interval * n_powers * n_functions
+        intervals[k], positions[k], _ = table_interval(distances[order[start + k]], split, cutoff, n_inner, n_intervals)
+        counts[intervals[k] + 1] += 1
+    for interval in range(n_intervals):
+        counts[interval + 1] += counts[interval]
+    for k in range(size):
+        places[counts[intervals[k]]] = k
+        counts[intervals[k]] += 1
+    for k in places:
+        begin, t = intervals[k] * n_powers * n_functions, positions[k]
         for f in range(0, n_functions, lanes(table)):
-            value = load(table, start + (n_powers - 1) * n_functions + f)
+            value = load(table, begin + (n_powers - 1) * n_functions + f)
             for power in range(n_powers - 2, -1, -1):
-                value = add_product(load(table, start + power * n_functions + f), t, value)
+                value = add_product(load(table, begin + power * n_functions + f), t, value)
             store(out, k * n_functions + f, value)
 
 
 @njit(**_options)
-def _add_run(harmonics, radial, stride, k0, k1, l_max, n_max, first, n_channels, density):
+def _add_run(harmonics, radial, start, stride, k0, k1, l_max, n_max, first, n_channels, density):
     """Add the outer products of the pairs k0 .. k1 - 1 of a block to the channels of one species of one center.
 
-    first: flat index of the channel in the density of the center, at l = m = 0.
+    start: place of the first pair of the block in radial; first: flat index of the channel in the density of the
+    center, at l = m = 0.
     """
     width = lanes(density)
     for l in range(l_max + 1):
         for n in range(0, n_max, width):
             count = min(width, n_max - n)
-            row, source = first + l * l * n_channels + n, l * n_max + n
+            row, source = first + l * l * n_channels + n, start * stride + l * n_max + n
             lm, end = l * l, (l + 1) * (l + 1)
             while lm + 3 < end:
                 a, b = load_first(density, row, count), load_first(density, row + n_channels, count)
@@ -191,17 +206,21 @@ def expand_density(
     legendre = np.empty(((l_max + 1) * (l_max + 2) // 2, BLOCK))
     cosine, sine = np.empty((l_max + 1, BLOCK)), np.empty((l_max + 1, BLOCK))
     harmonics = np.empty((n_lm, BLOCK))
-    radial = np.zeros((BLOCK + 1, coefficients.shape[2]))  # one more: vectors are read beyond the last function
+    radial = np.zeros((RADIAL_BLOCK + 1, coefficients.shape[2]))  # one more: vectors are read beyond the last function
     run, out = 0, memory(density)
     for start in range(0, len(order), BLOCK):
         size = min(BLOCK, len(order) - start)
         _unit_vectors(order, start, size, vectors, distances, x, y, z, r)
         harmonics_block(x, y, z, l_max, prefactors, legendre, cosine, sine, harmonics)
-        radial_block(r, size, split, cutoff, n_inner, coefficients, radial)
+        offset = start % RADIAL_BLOCK
+        if offset == 0:
+            ahead = min(RADIAL_BLOCK, len(order) - start)
+            radial_block(order, start, ahead, distances, split, cutoff, n_inner, coefficients, radial)
         while run < len(rows) and starts[run] < start + size:
             k0, k1 = max(starts[run], start) - start, min(starts[run + 1], start + size) - start
             first = rows[run] * n_lm * n_channels + firsts[run]
-            _add_run(memory(harmonics), memory(radial), radial.shape[1], k0, k1, l_max, n_max, first, n_channels, out)
+            _add_run(memory(harmonics), memory(radial), offset, radial.shape[1], k0, k1, l_max, n_max, first,
+                     n_channels, out)  # fmt: skip
             if starts[run + 1] > start + size:
                 break  # the run goes on in the next block
             run += 1

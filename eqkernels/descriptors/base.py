@@ -129,10 +129,10 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         check_is_fitted(self)
         self._check_parameters()
         batch = StructureBatch.from_frames(X)
-        unknown = ~np.isin(batch.numbers, self.known_species_)
+        unknown = ~_among(self.known_species_, batch.numbers)
         if unknown.any() and self.handle_unknown == "error":
             raise ValueError(self._unknown_message(batch, np.flatnonzero(unknown)))
-        return batch, np.isin(batch.numbers, self.center_species_), self._expansion()
+        return batch, _among(self.center_species_, batch.numbers), self._expansion()
 
     def transform(self, X, out=None):
         """Features of all centers.
@@ -325,6 +325,13 @@ def row_features(blocks, batch, is_center):
         batch.atom_in_structure[atoms],
         batch.offsets[1:] - batch.offsets[:-1],
     )
+
+
+def _among(species, numbers):
+    """Which atomic numbers are among some species; far faster than numpy.isin."""
+    table = np.zeros(256, dtype=bool)
+    table[species] = True
+    return table[numbers]
 
 
 def _is_number(value):

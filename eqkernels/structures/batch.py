@@ -177,6 +177,8 @@ def _check_cells(cells, pbc):
     bad = np.flatnonzero(~np.isfinite(cells).all(axis=(1, 2)))
     if len(bad):
         raise ValueError(f"the cell of structure {bad[0]} contains NaN or infinity")
+    if not pbc.any():
+        return pbc
     lengths = np.linalg.norm(cells, axis=2)
     no_cell = pbc.any(axis=1) & (lengths == 0).all(axis=1)
     if no_cell.any():
@@ -202,6 +204,8 @@ def _check_cells(cells, pbc):
 
 
 def _check_atoms(batch):
+    if np.isfinite(batch.positions).all() and batch.numbers.min() > 0 and batch.numbers.max() <= 118:
+        return
     for bad, what in (
         (~np.isfinite(batch.positions).all(axis=1), "has a position that is NaN or infinite"),
         (batch.numbers <= 0, "is a placeholder (X, atomic number 0): remove it or name its element"),

@@ -97,6 +97,8 @@ def _expected_pairs(batch, cells, cutoff):
     free = ~batch.pbc.any(axis=1)
     molecules = np.sum((n_atoms * np.minimum(n_atoms - 1, _NEIGHBORS_IN_MOLECULE))[free])
     # the periodic lengths hold all atoms; along the others, none are assumed beyond the cutoff
+    if free.all():
+        return int(molecules)
     lengths = np.where(batch.pbc.all(axis=1), 1.0, 2 * cutoff)
     volumes = np.abs(np.linalg.det(cells)) * lengths
     crystals = np.sum((n_atoms * (n_atoms / volumes * 4.19 * cutoff**3 * 1.1 + 8))[~free])
