@@ -5,7 +5,15 @@ The pieces, in the order in which data flow through them: frames (``ase.Atoms``)
 data with a :class:`SparseTensorGPR`.
 """
 
-from eqkernels.descriptors import SOAP, EquivariantFeatures, EquivariantUnion, LambdaSOAP, SphericalExpansion
+from eqkernels.descriptors import (
+    SOAP,
+    EquivariantFeatures,
+    EquivariantPCA,
+    EquivariantUnion,
+    FeatureSelection,
+    LambdaSOAP,
+    SphericalExpansion,
+)
 from eqkernels.kernels import CovariantKernel, select_sparse_points
 from eqkernels.regression import (
     SparseTensorGPR,
@@ -25,7 +33,9 @@ __all__ = [
     "CartesianTensor",
     "CovariantKernel",
     "EquivariantFeatures",
+    "EquivariantPCA",
     "EquivariantUnion",
+    "FeatureSelection",
     "Irreps",
     "LambdaSOAP",
     "SparseTensorGPR",

@@ -4,6 +4,7 @@ from eqkernels.descriptors.expansion import SphericalExpansion
 from eqkernels.descriptors.features import EquivariantFeatures
 from eqkernels.descriptors.gradients import Derivatives, FeatureGradients
 from eqkernels.descriptors.lambda_soap import LambdaSOAP
+from eqkernels.descriptors.selection import EquivariantPCA, FeatureSelection
 from eqkernels.descriptors.soap import SOAP
 from eqkernels.descriptors.union import EquivariantUnion
 
@@ -11,8 +12,10 @@ __all__ = [
     "SOAP",
     "Derivatives",
     "EquivariantFeatures",
+    "EquivariantPCA",
     "EquivariantUnion",
     "FeatureGradients",
+    "FeatureSelection",
     "LambdaSOAP",
     "SphericalExpansion",
 ]

@@ -11,6 +11,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from eqkernels.descriptors.compression import channel_covariance, contraction, correlated_species, species_weights
 from eqkernels.descriptors.density import RADIAL_BASES, DensityExpansion, radial_table
 from eqkernels.descriptors.features import EquivariantFeatures
 from eqkernels.descriptors.gradients import feature_gradients, vector_jacobian_product
@@ -39,6 +40,14 @@ PARAMETERS = """cutoff : float, default=5.0
         Shape of the radial scaling.
     center_species, neighbor_species : sequence of str or int, default=None
         Species that are centers, or that count as neighbors; None: all that are seen at fit.
+    n_species_channels : int, default=None
+        Number of combinations of species that take the place of the species of the neighbors, found from their
+        correlation on the structures given to ``fit``; None: every species is a channel of its own.
+    species_embedding : dict of str to array-like, default=None
+        The combinations given: a vector of the same length for each chemical symbol.
+    n_optimal : int, default=None
+        Number of radial functions after contraction to those that keep the most variance on the structures given to
+        ``fit``; None: the ``n_max`` functions of the basis.
     handle_unknown : {"error", "ignore"}, default="error"
         What to do at transform with an atom of a species that was not seen at fit: raise an error that names it, or
         leave it out, as a center and as a neighbor.
@@ -79,7 +88,33 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         self.neighbor_species_ = self._species("neighbor_species", seen)
         self.center_species_ = self._species("center_species", seen)
         self.known_species_ = np.union1d(np.union1d(self.neighbor_species_, self.center_species_), seen)
+        self.contraction_ = self._fit_contraction(batch)
         return self
+
+    def _fit_contraction(self, batch):
+        n_species, wanted, embedding = len(self.neighbor_species_), self.n_species_channels, self.species_embedding
+        if wanted is None and embedding is None and self.n_optimal is None:
+            return None
+        if wanted is not None and wanted > n_species:
+            raise ValueError(f"n_species_channels={wanted} is more than the {n_species} species seen at fit")
+        weights = np.eye(n_species) if embedding is None else species_weights(embedding, self.neighbor_species_)
+        is_center, expansion = _among(self.center_species_, batch.numbers), self._expansion(contracted=False)
+        shape = (self.l_max + 1, expansion.n_channels, expansion.n_channels)
+        learns = wanted is not None or self.n_optimal is not None
+        covariance = (
+            channel_covariance(expansion, batch, is_center, self._progress(batch.n_structures)) if learns else None
+        )
+        if wanted is not None:
+            weights = correlated_species(covariance, n_species, wanted)
+        return contraction(weights, np.zeros(shape) if covariance is None else covariance, self.n_optimal)
+
+    @property
+    def _channels(self):
+        """Species (or numbers of combinations of them) and number of radial functions of the channels."""
+        n_radial = self.n_max if self.n_optimal is None else self.n_optimal
+        if self.n_species_channels is None and self.species_embedding is None:
+            return self.neighbor_species_, n_radial
+        return np.arange(self.contraction_.shape[2] // n_radial), n_radial
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -110,6 +145,12 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         for name in positive:
             if not _is_number(getattr(self, name)) or not getattr(self, name) > 0:
                 yield f"{name}={getattr(self, name)!r} must be a positive, finite number"
+        for name, largest in (("n_species_channels", 118), ("n_optimal", self.n_max)):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < 1):
+                yield f"{name}={value!r} must be a positive integer, or None"
+            elif value is not None and isinstance(largest, Integral) and value > largest:
+                yield f"{name}={value!r} must not exceed {largest}"
         for name in ("cutoff_width", "center_weight"):
             if not _is_number(getattr(self, name)) or getattr(self, name) < 0:
                 yield f"{name}={getattr(self, name)!r} must be a finite number, zero or positive"
@@ -119,6 +160,8 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
     def _choice_problems(self):
         if self.radial_basis not in RADIAL_BASES:
             yield f"radial_basis={self.radial_basis!r} must be one of {sorted(RADIAL_BASES)}"
+        if self.n_species_channels is not None and self.species_embedding is not None:
+            yield "n_species_channels and species_embedding exclude each other: give one of them"
         if self.handle_unknown not in ("error", "ignore"):
             yield f"handle_unknown={self.handle_unknown!r} must be 'error' or 'ignore'"
         if self.dtype not in ("float64", "float32", np.float64, np.float32):
@@ -244,7 +287,7 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             "contain it, declare it with neighbor_species, or set handle_unknown='ignore' to leave such atoms out"
         )
 
-    def _expansion(self):
+    def _expansion(self, contracted=True):
         scaling = (float(self.scaling_rate), self.scaling_scale, float(self.scaling_exponent))
         table = radial_table(
             self.radial_basis,
@@ -256,8 +299,9 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             scaling,
             float(self.accuracy),
         )
+        contraction = self.contraction_ if contracted else None
         return DensityExpansion(table, int(self.n_max), int(self.l_max), float(self.center_weight),
-                                self.neighbor_species_)  # fmt: skip
+                                self.neighbor_species_, contraction)  # fmt: skip
 
     def _progress(self, n_structures):
         if not self.verbose:

@@ -48,6 +48,8 @@ class DensityExpansion:
     center_weight : float
     species : ndarray of int
         Atomic numbers of the neighbor channels.
+    contraction : ndarray of shape (l_max + 1, n_species * n_max, n_channels), default=None
+        Contracts the channels (species, radial index) of each degree, see :mod:`eqkernels.descriptors.compression`.
     """
 
     table: RadialTable
@@ -55,11 +57,12 @@ class DensityExpansion:
     l_max: int
     center_weight: float
     species: np.ndarray
+    contraction: np.ndarray | None = None
 
     @property
     def n_channels(self):
-        """Number of channels (species, radial index)."""
-        return len(self.species) * self.n_max
+        """Number of channels: (species, radial index), or what they are contracted to."""
+        return len(self.species) * self.n_max if self.contraction is None else self.contraction.shape[2]
 
     def for_each_range(self, batch, is_center, consume, n_jobs=None, progress=None):
         """Call ``consume(rows, density)`` for ranges of centers, possibly from several threads.
@@ -100,12 +103,24 @@ class DensityExpansion:
 
     def expand(self, block, a, b):
         """Density coefficients of the centers a .. b - 1 of a block, shape (b - a, (l_max + 1)^2, n_channels)."""
-        density = np.zeros((b - a, (self.l_max + 1) ** 2, self.n_channels))
+        density = np.zeros((b - a, (self.l_max + 1) ** 2, len(self.species) * self.n_max))
         expand_density(*self._arguments(block, a, b), self.center_values, *self.table.loop_arguments, density)
-        return density
+        return self.contracted(density, 0)
+
+    def contracted(self, coefficients, first):
+        """Contract the channels of coefficients (..., (l_max + 1)^2, width), which are those from ``first`` on."""
+        if self.contraction is None:
+            return coefficients
+        out = np.empty((*coefficients.shape[:-1], self.n_channels))
+        for l, matrix in enumerate(self.contraction[:, first : first + coefficients.shape[-1]]):
+            np.matmul(coefficients[..., l * l : (l + 1) ** 2, :], matrix, out=out[..., l * l : (l + 1) ** 2, :])
+        return out
 
     def contract(self, block, a, b, cotangent, out):
         """Write, for the pairs of some centers, the derivative of sum(cotangent * density) by their vectors."""
+        if self.contraction is not None:
+            parts = [cotangent[:, l * l : (l + 1) ** 2] @ matrix.T for l, matrix in enumerate(self.contraction)]
+            cotangent = np.concatenate(parts, axis=1)
         contract_gradients(*self._arguments(block, a, b), *self.table.loop_arguments, cotangent, out)
 
     def expand_gradients(self, pairs, order, items, n_items):

@@ -175,13 +175,19 @@ def feature_gradients(expansion, batch, is_center, descriptor, strain):
     FeatureGradients
     """
     n_channels, n_max, shapes = expansion.n_channels, expansion.n_max, descriptor._block_shapes(expansion)
-    firsts = range(0, n_channels, n_max)
+    firsts = range(0, n_max * len(expansion.species), n_max)
     blocks = list(expansion.blocks(batch, is_center, descriptor.n_jobs))
     entries = [[_entries(block, first) for first in firsts] for block in blocks]
     n_centers = int(is_center.sum())
     parts = [
-        _empty_part(sum(len(of_block[s].owners) for of_block in entries), first, n_max, n_channels, shapes, descriptor)
-        for s, first in enumerate(firsts)
+        _empty_part(
+            sum(len(of_block[s].owners) for of_block in entries),
+            *_changed(expansion, s),
+            n_channels,
+            shapes,
+            descriptor,
+        )  # fmt: skip
+        for s in range(len(firsts))
     ]
     parts.append(_empty_part(n_centers, 0, n_channels, n_channels, shapes, descriptor))
     strains = {key: np.zeros((n_centers, 9, *shape)) for key, shape in shapes.items()} if strain else {}
@@ -204,6 +210,11 @@ def feature_gradients(expansion, batch, is_center, descriptor, strain):
     return FeatureGradients(parts, {key: shape[1] for key, shape in shapes.items()}, strains)
 
 
+def _changed(expansion, s):
+    """First of the channels that change with species s, and how many they are: all of them when contracted."""
+    return (s * expansion.n_max, expansion.n_max) if expansion.contraction is None else (0, expansion.n_channels)
+
+
 def _empty_part(n, first, width, n_channels, shapes, descriptor):
     columns = {key: descriptor._changing(key, n_channels, first, width) for key in shapes}
     blocks = {key: np.zeros((n, 3, shape[0], len(columns[key]))) for key, shape in shapes.items()}
@@ -224,9 +235,10 @@ def _fill_moves(expansion, block, entries, descriptor, out):
             items = one.items[pairs] - own.start
             changes = expansion.expand_gradients(block.pairs, one.order[pairs], items, own.stop - own.start)
             owners = one.owners[own] - a
-            subtract_changes(owners, s * n_max, changes, opposite)
+            changes, first = expansion.contracted(changes, s * n_max), _changed(expansion, s)[0]
+            subtract_changes(owners, first, changes, opposite)
             for key, array in out[s].items():
-                descriptor._fill_derivatives(key, density, owners, changes, s * n_max, array[own])
+                descriptor._fill_derivatives(key, density, owners, changes, first, array[own])
         for key, array in out[-1].items():
             descriptor._fill_derivatives(key, density, np.arange(b - a), opposite, 0, array[a:b])
 
@@ -240,12 +252,13 @@ def _fill_strains(expansion, block, descriptor, out):
 
     def work(a, b):
         density = expansion.expand(block, a, b)
-        changes = np.zeros((b - a, 9, n_lm, expansion.n_channels))
+        changes = np.zeros((b - a, 9, n_lm, len(expansion.species) * n_max))
         for i, atom in enumerate(block.centers[a:b]):
             order = np.arange(offsets[atom], offsets[atom + 1])
             order = order[block.channels[neighbors[order]] >= 0]
             gradient = expansion.expand_gradients(block.pairs, order, np.arange(len(order)), len(order))
             sum_strains(block.channels[neighbors[order]], block.pairs.vectors[order], gradient, n_max, changes[i])
+        changes = expansion.contracted(changes, 0)
         for key, array in out.items():
             descriptor._fill_derivatives(key, density, np.arange(b - a), changes, 0, array[a:b])
 

@@ -76,6 +76,9 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         scaling_exponent=4.0,
         center_species=None,
         neighbor_species=None,
+        n_species_channels=None,
+        species_embedding=None,
+        n_optimal=None,
         handle_unknown="error",
         accuracy=1e-9,
         dtype="float64",
@@ -95,6 +98,9 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
             scaling_exponent=scaling_exponent,
             center_species=center_species,
             neighbor_species=neighbor_species,
+            n_species_channels=n_species_channels,
+            species_embedding=species_embedding,
+            n_optimal=n_optimal,
             handle_unknown=handle_unknown,
             accuracy=accuracy,
             dtype=dtype,
@@ -136,10 +142,11 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
     def _check_irrep(self, irrep):
         if irrep.l > _LAMBDA_LIMIT:
             raise ValueError(f"irrep {irrep}: lambda must not exceed {_LAMBDA_LIMIT}")
-        if n_features(self.l_max, len(self.neighbor_species_) * self.n_max, irrep) == 0:
+        species, n_radial = self._channels
+        if n_features(self.l_max, len(species) * n_radial, irrep) == 0:
             raise ValueError(
-                f"irrep {irrep} has no features at l_max={self.l_max}, n_max={self.n_max} with "
-                f"{len(self.neighbor_species_)} species: increase l_max or n_max"
+                f"irrep {irrep} has no features at l_max={self.l_max} with {n_radial} radial functions of "
+                f"{len(species)} species: increase l_max or n_max"
             )
 
     def _irreps(self):
@@ -159,4 +166,4 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
             Fields ``species_1, n_1, l_1, species_2, n_2, l_2`` (and of a third factor for 0o).
         """
         ((_, irrep),) = Irreps(irrep)
-        return feature_labels(self.l_max, self.n_max, self.neighbor_species_, irrep)
+        return feature_labels(self.l_max, *self._channels[::-1], irrep)

@@ -73,6 +73,9 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
         scaling_exponent=4.0,
         center_species=None,
         neighbor_species=None,
+        n_species_channels=None,
+        species_embedding=None,
+        n_optimal=None,
         handle_unknown="error",
         accuracy=1e-9,
         dtype="float64",
@@ -94,6 +97,9 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
             scaling_exponent=scaling_exponent,
             center_species=center_species,
             neighbor_species=neighbor_species,
+            n_species_channels=n_species_channels,
+            species_embedding=species_embedding,
+            n_optimal=n_optimal,
             handle_unknown=handle_unknown,
             accuracy=accuracy,
             dtype=dtype,
@@ -237,10 +243,11 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
         ndarray of str objects, shape (n_features,)
         """
         check_is_fitted(self)
-        labels = feature_labels(self.l_max, self.n_max, self.neighbor_species_, _SCALAR)
+        labels = feature_labels(self.l_max, *self._channels[::-1], _SCALAR)
+        embedded = self.n_species_channels is not None or self.species_embedding is not None
+        symbols = [f"({k})" for k in self._channels[0]] if embedded else chemical_symbols
         names = [
-            f"{chemical_symbols[one['species_1']]}{one['n_1']} {chemical_symbols[one['species_2']]}{one['n_2']} "
-            f"l{one['l_1']}"
+            f"{symbols[one['species_1']]}{one['n_1']} {symbols[one['species_2']]}{one['n_2']} l{one['l_1']}"
             for one in labels
         ]
         return np.array(names, dtype=object)

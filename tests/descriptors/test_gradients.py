@@ -20,6 +20,8 @@ DESCRIPTORS = [
         center_weight=0.5,
         center_species=["C", "H"],
     ),
+    LambdaSOAP(**OPTIONS, irreps="0e+1o", n_optimal=2),
+    SOAP(**OPTIONS, n_species_channels=1, n_optimal=2),
 ]
 
 

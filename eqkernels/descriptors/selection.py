@@ -1,0 +1,231 @@
+r"""Fewer features after they are made: some of them, or their principal components, irrep by irrep.
+
+A feature of an irrep has 2 lambda + 1 components that belong together, so that a block (n_centers, 2 lambda + 1,
+n_features) counts as n_centers (2 lambda + 1) samples of n_features: whole features are selected or mixed, never
+single components, nothing is centered, and what comes out turns as before.
+
+*Farthest-point sampling* takes the feature farthest from those taken before, as columns of samples; *CUR* the one with
+the largest weight in the leading right singular vector, from which it is then projected out (Imbalzano et al., J. Chem.
+Phys. 148, 241730 (2018)). *Principal components* are the leading eigenvectors of the covariance summed over centers
+and components.
+
+scikit-matter has the same selections for a matrix of samples; it would have to be given each block reshaped, and neither
+takes nor returns blocks, so that its part would be smaller than the code around it.
+"""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from eqkernels.descriptors.features import EquivariantFeatures
+
+_METHODS = ("fps", "cur", "random")
+# A feature whose samples are this small, relative to the largest, after projection is one that adds nothing.
+_EXHAUSTED = 1e-12
+
+
+class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+    """Base class: subclasses implement ``_fit_block`` and ``_transform_block``."""
+
+    def fit(self, X, y=None):
+        """Learn from features.
+
+        Parameters
+        ----------
+        X : EquivariantFeatures
+        y : ignored
+
+        Returns
+        -------
+        self
+        """
+        self._check(X)
+        self.learned_ = {key: self._fit_block(key, _samples(block)) for key, block in X.blocks.items()}
+        self.n_features_in_ = {key: block.shape[2] for key, block in X.blocks.items()}
+        return self
+
+    def transform(self, X):
+        """Reduce the features of every block.
+
+        Parameters
+        ----------
+        X : EquivariantFeatures
+            With the blocks that were there at fit.
+
+        Returns
+        -------
+        EquivariantFeatures
+        """
+        check_is_fitted(self)
+        self._check(X)
+        found = {key: block.shape[2] for key, block in X.blocks.items()}
+        if found != self.n_features_in_:
+            raise ValueError(f"X has blocks with {found} features, at fit there were {self.n_features_in_}")
+        blocks = {key: self._transform_block(block, self.learned_[key]) for key, block in X.blocks.items()}
+        return EquivariantFeatures(blocks, X.species, X.structures, X.atoms, X.n_atoms)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        return tags
+
+    def _check(self, X):
+        if not isinstance(X, EquivariantFeatures):
+            raise TypeError(
+                f"X must be EquivariantFeatures, got {type(X).__name__}: put it behind LambdaSOAP in a pipeline"
+            )
+
+    def _count(self, given, name, key, n_features):
+        """Number of features to keep of a block, from a number, a fraction, or a dict of them."""
+        if isinstance(given, dict):
+            if key not in given:
+                raise ValueError(f"{name} has the irreps {sorted(given)}, the features have a block {key}")
+            given = given[key]
+        if isinstance(given, Integral) and not isinstance(given, bool) and given >= 1:
+            if given > n_features:
+                raise ValueError(f"{name}={given} is more than the {n_features} features of block {key}")
+            return int(given)
+        if isinstance(given, Real) and not isinstance(given, bool) and 0 < given <= 1:
+            return max(1, round(given * n_features))
+        raise ValueError(f"{name}={given!r} must be a positive integer, a fraction between 0 and 1, or a dict by irrep")
+
+
+class FeatureSelection(_BlockTransformer, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+    """Keep some features of every block.
+
+    Parameters
+    ----------
+    n_features : int, float or dict of str to them, default=0.1
+        How many features, or which fraction of them, to keep of every block, or of each irrep.
+    method : {"fps", "cur", "random"}, default="fps"
+        Farthest-point sampling, CUR decomposition, or at random.
+    random_state : int, RandomState or None, default=0
+        For ``"random"``.
+
+    Attributes
+    ----------
+    learned_ : dict of str to ndarray of int
+        The features kept of each block, in the order in which they were chosen.
+
+    References
+    ----------
+    G. Imbalzano, A. Anelli, D. Giofre, S. Klees, J. Behler, M. Ceriotti, J. Chem. Phys. 148, 241730 (2018).
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from eqkernels import LambdaSOAP
+    >>> frames = [molecule("H2O"), molecule("CH3OH")]
+    >>> make_pipeline(LambdaSOAP(irreps="0e+1o"), FeatureSelection(50)).fit_transform(frames)
+    EquivariantFeatures(2 structures, 9 centers, blocks: 0e (9, 1, 50), 1o (9, 3, 50))
+    """
+
+    def __init__(self, n_features=0.1, method="fps", random_state=0):
+        self.n_features = n_features
+        self.method = method
+        self.random_state = random_state
+
+    def _fit_block(self, key, samples):
+        if self.method not in _METHODS:
+            raise ValueError(f"method={self.method!r} must be one of {_METHODS}")
+        n = self._count(self.n_features, "n_features", key, samples.shape[1])
+        if self.method == "random":
+            return check_random_state(self.random_state).permutation(samples.shape[1])[:n]
+        return _farthest(samples, n) if self.method == "fps" else _cur(samples, n)
+
+    def _transform_block(self, block, chosen):
+        return np.ascontiguousarray(block[:, :, chosen])
+
+
+class EquivariantPCA(_BlockTransformer, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+    """Principal components of the features of every block, without centering.
+
+    Parameters
+    ----------
+    n_components : int, float or dict of str to them, default=0.1
+        How many components, or which fraction of the number of features, to keep of every block, or of each irrep.
+
+    Attributes
+    ----------
+    learned_ : dict of str to ndarray of shape (n_features, n_components)
+        The components of each block, orthonormal columns.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from eqkernels import LambdaSOAP
+    >>> frames = [molecule("H2O"), molecule("CH3OH")]
+    >>> make_pipeline(LambdaSOAP(irreps="0e+1o"), EquivariantPCA(5)).fit_transform(frames)
+    EquivariantFeatures(2 structures, 9 centers, blocks: 0e (9, 1, 5), 1o (9, 3, 5))
+    """
+
+    def __init__(self, n_components=0.1):
+        self.n_components = n_components
+
+    def _fit_block(self, key, samples):
+        n = self._count(self.n_components, "n_components", key, samples.shape[1])
+        if n > len(samples):
+            raise ValueError(
+                f"n_components={n} is more than the {len(samples)} samples (centers times components) of block {key}: "
+                "fit on more structures, or keep fewer"
+            )
+        # the smaller of the two square matrices has the same eigenvalues
+        if len(samples) < samples.shape[1]:
+            values, vectors = np.linalg.eigh(samples @ samples.T)
+            scale = np.sqrt(np.maximum(values[::-1][:n], _EXHAUSTED**2 * values[-1]))
+            components = samples.T @ vectors[:, ::-1][:, :n] / np.where(scale > 0, scale, 1.0)
+        else:
+            components = np.linalg.eigh(samples.T @ samples)[1][:, ::-1][:, :n]
+        return components * np.sign(components[np.abs(components).argmax(axis=0), np.arange(n)])
+
+    def _transform_block(self, block, components):
+        return block @ components.astype(block.dtype, copy=False)
+
+
+def _samples(block):
+    return block.reshape(-1, block.shape[2]).astype(float, copy=False)
+
+
+def _farthest(samples, n):
+    """Columns by farthest-point sampling, the longest one first."""
+    norms = np.einsum("sf,sf->f", samples, samples)
+    chosen = [int(np.argmax(norms))]
+    distances = np.full(len(norms), np.inf)
+    while len(chosen) < n:
+        last = chosen[-1]
+        distances = np.minimum(distances, norms + norms[last] - 2 * (samples.T @ samples[:, last]))
+        distances[chosen] = -1.0
+        chosen.append(int(np.argmax(distances)))
+    return np.array(chosen)
+
+
+def _cur(samples, n):
+    """Columns by their weight in the leading right singular vector, each projected out when it is taken."""
+    rest, chosen = samples.copy(), []
+    largest = np.einsum("sf,sf->f", rest, rest).max()
+    start = np.ones(rest.shape[1])
+    while len(chosen) < n:
+        vector = start
+        for _ in range(30):  # power iteration from the last vector, for which few steps suffice
+            vector = rest.T @ (rest @ vector)
+            norm = np.linalg.norm(vector)
+            if norm <= _EXHAUSTED * largest:
+                break
+            vector = vector / norm
+        weights = np.abs(vector)
+        weights[chosen] = -1.0
+        pick = int(np.argmax(weights))
+        chosen.append(pick)
+        column = rest[:, pick].copy()
+        square = column @ column
+        if square > _EXHAUSTED**2 * largest:
+            rest -= np.outer(column, column @ rest) / square
+        start = np.where(weights < 0, 0.0, vector) + 1e-3
+    return np.array(chosen)
