@@ -5,7 +5,15 @@ The pieces, in the order in which data flow through them: frames (``ase.Atoms``)
 data with a :class:`SparseTensorGPR`.
 """
 
-from eqkernels.descriptors import SOAP, EquivariantFeatures, EquivariantUnion, LambdaSOAP, SphericalExpansion
+from eqkernels.descriptors import (
+    SOAP,
+    Bispectrum,
+    EquivariantFeatures,
+    EquivariantUnion,
+    LambdaSOAP,
+    NBodyFeatures,
+    SphericalExpansion,
+)
 from eqkernels.kernels import CovariantKernel, select_sparse_points
 from eqkernels.regression import (
     SparseTensorGPR,
@@ -22,12 +30,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SOAP",
+    "Bispectrum",
     "CartesianTensor",
     "CovariantKernel",
     "EquivariantFeatures",
     "EquivariantUnion",
     "Irreps",
     "LambdaSOAP",
+    "NBodyFeatures",
     "SparseTensorGPR",
     "SphericalExpansion",
     "TensorCommittee",

@@ -134,8 +134,7 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         return CartesianTensor(infer_formula(labels.values)).irreps
 
     def _check_irrep(self, irrep):
-        if irrep.l > _LAMBDA_LIMIT:
-            raise ValueError(f"irrep {irrep}: lambda must not exceed {_LAMBDA_LIMIT}")
+        check_lambda(irrep)
         if n_features(self.l_max, len(self.neighbor_species_) * self.n_max, irrep) == 0:
             raise ValueError(
                 f"irrep {irrep} has no features at l_max={self.l_max}, n_max={self.n_max} with "
@@ -160,3 +159,9 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         """
         ((_, irrep),) = Irreps(irrep)
         return feature_labels(self.l_max, self.n_max, self.neighbor_species_, irrep)
+
+
+def check_lambda(irrep):
+    """Refuse an irrep of a degree beyond those that targets have."""
+    if irrep.l > _LAMBDA_LIMIT:
+        raise ValueError(f"irrep {irrep}: lambda must not exceed {_LAMBDA_LIMIT}")
