@@ -65,6 +65,7 @@ class Bispectrum(NBodyFeatures, auto_wrap_output_keys=None):  # type: ignore[cal
         neighbor_species=None,
         handle_unknown="error",
         accuracy=1e-9,
+        dtype="float64",
         n_jobs=None,
         verbose=0,
     ):
@@ -87,6 +88,7 @@ class Bispectrum(NBodyFeatures, auto_wrap_output_keys=None):  # type: ignore[cal
             neighbor_species=neighbor_species,
             handle_unknown=handle_unknown,
             accuracy=accuracy,
+            dtype=dtype,
             n_jobs=n_jobs,
             verbose=verbose,
         )

@@ -10,9 +10,8 @@ from joblib import Parallel, delayed
 from scipy.linalg import eigh
 from sklearn.utils.validation import check_is_fitted
 
-from eqkernels.descriptors.base import PARAMETERS, allocate
+from eqkernels.descriptors.base import PARAMETERS, allocate, row_features
 from eqkernels.descriptors.density import structure_blocks
-from eqkernels.descriptors.expansion import row_features
 from eqkernels.descriptors.lambda_soap import LambdaSOAP, check_lambda
 from eqkernels.descriptors.recursion import Recursion
 from eqkernels.so3 import Irreps
@@ -38,9 +37,9 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
 
     so that order 2 is :class:`LambdaSOAP`, and the scalars of order 3 are the :class:`Bispectrum`. Of each irrep of
     each order, ``fit`` keeps the principal components: the combinations of features, the same for all m, that carry
-    most of the sum of squares over the environments of X. They are orthonormal and not centered, hence equivariant, and scalar
-    products with all components kept are those of the products. ``fit`` reads X once for each order, ``transform``
-    once, in chunks of bounded memory.
+    most of the sum of squares over the environments of X. They are orthonormal and not centered, hence equivariant, and
+    scalar products with all components kept are those of the products. ``fit`` reads X once for each order,
+    ``transform`` once, in chunks of bounded memory.
 
     Without truncation, the scalar product of the block 0e of two environments is the average over all rotations, proper
     and improper, of the power nu of the overlap of their densities; 0e and 0o together average over proper rotations.
@@ -110,6 +109,7 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
         neighbor_species=None,
         handle_unknown="error",
         accuracy=1e-9,
+        dtype="float64",
         n_jobs=None,
         verbose=0,
     ):
@@ -129,6 +129,7 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
             neighbor_species=neighbor_species,
             handle_unknown=handle_unknown,
             accuracy=accuracy,
+            dtype=dtype,
             n_jobs=n_jobs,
             verbose=verbose,
         )
@@ -199,7 +200,7 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
         recursion = self._recursion()
         sizes = recursion.n_products_of(order)
         what = f"the covariances of the products of order {order} (n_products={self.n_products})"
-        covariances = allocate({irrep: (size, size) for irrep, size in sizes.items()}, what)
+        covariances = allocate({irrep: (size, size) for irrep, size in sizes.items()}, float, what)
 
         def add(irrep, block):
             rows = block.reshape(-1, block.shape[2])
@@ -212,29 +213,39 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
             Parallel(n_jobs=self.n_jobs, require="sharedmem")(delayed(add)(*item) for item in products.items())
         return covariances
 
-    def transform(self, X):
+    def transform(self, X, out=None):
         """Equivariant features of all centers.
 
         Parameters
         ----------
         X : sequence of ase.Atoms
+        out : dict of str to ndarray, default=None
+            Arrays of the right shapes and type to write the blocks into, for repeated calls; None: new ones.
 
         Returns
         -------
         EquivariantFeatures
         """
         batch, is_center, expansion = self._read(X)
-        recursion = self._recursion()
-        sizes, n_rows = recursion.n_features(self.nu), int(is_center.sum())
-        shapes = {irrep: (n_rows, irrep.dim, sizes[irrep]) for irrep in self._irreps()}
-        blocks = allocate(shapes, f"the features {self.irreps_} of {n_rows} centers")
+        recursion, n_rows = self._recursion(), int(is_center.sum())
+        shapes = {key: (n_rows, *shape) for key, shape in self._block_shapes(expansion).items()}
+        blocks = allocate(shapes, self.dtype, f"the features {self.irreps_} of {n_rows} centers", out)
         for rows, density in self._chunks(recursion, self.nu, batch, is_center, expansion):
-            out = {irrep: block[rows] for irrep, block in blocks.items()}
-            self._in_tasks(recursion.fill_features, density, self.nu, out)
-        return row_features({str(irrep): block for irrep, block in blocks.items()}, batch, is_center)
+            parts = {irrep: blocks[str(irrep)][rows] for irrep in self._irreps()}
+            self._in_tasks(recursion.fill_features, density, self.nu, parts)
+        return row_features(blocks, batch, is_center)
 
-    def _irreps(self):
-        return [irrep for _, irrep in Irreps(self.irreps_)]
+    def _block_shapes(self, expansion):
+        sizes = self._recursion().n_features(self.nu)
+        return {str(irrep): (irrep.dim, sizes[irrep]) for irrep in self._irreps()}
+
+    def gradients(self, X, strain=False):
+        """Not available for these features."""
+        raise NotImplementedError("gradients of NBodyFeatures and Bispectrum are not available: use LambdaSOAP or SOAP")
+
+    def vjp(self, X, cotangents):
+        """Not available for these features."""
+        raise NotImplementedError("gradients of NBodyFeatures and Bispectrum are not available: use LambdaSOAP or SOAP")
 
     def _recursion(self):
         return Recursion(

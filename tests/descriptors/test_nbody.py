@@ -301,3 +301,25 @@ def test_labels_of_features(molecules):
 def test_wrong_parameters(molecules, options, message):
     with pytest.raises(ValueError, match=message):
         NBodyFeatures(**SMALL).set_params(**options).fit(molecules)
+
+
+def test_single_precision_and_given_arrays(molecules):
+    for options in ({"n_components": None}, {"n_components": 8}):
+        descriptor = NBodyFeatures(**SMALL, **options).fit(molecules)
+        expected = descriptor.transform(molecules)
+        single = clone(descriptor).set_params(dtype="float32").fit(molecules)
+        out = {key: np.full(block.shape, np.nan, np.float32) for key, block in expected.blocks.items()}
+        features = single.transform(molecules, out=out)
+        for key, block in expected.blocks.items():
+            assert features.blocks[key] is out[key]
+            np.testing.assert_allclose(out[key], block, atol=1e-6 * np.abs(block).max())
+        parts = list(single.iter_transform(iter(molecules), memory_limit=4000))
+        assert len(parts) > 1
+        np.testing.assert_allclose(np.concatenate([part.blocks["1o"] for part in parts]), out["1o"], atol=1e-8)
+
+
+def test_derivatives_are_refused(molecules):
+    descriptor = NBodyFeatures(**SMALL).fit(molecules)
+    for call in (descriptor.gradients, lambda X: descriptor.vjp(X, {})):
+        with pytest.raises(NotImplementedError, match="not available: use LambdaSOAP"):
+            call(molecules)
