@@ -158,7 +158,8 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
                 self._fill(key, density, block[rows])
 
         expansion.for_each_range(batch, is_center, store, self.n_jobs, self._progress(batch.n_structures))
-        return row_features(blocks, batch, is_center)
+        labels = {key: self.feature_labels(key) for key in blocks}
+        return row_features(blocks, batch, is_center, labels)
 
     def iter_transform(self, X, memory_limit=2**28):
         """Transform structures in parts, one after the other, for sets whose features do not fit into memory.
@@ -315,7 +316,7 @@ def _checked_out(shapes, dtype, out):
     return {key: out[key] for key in shapes}
 
 
-def row_features(blocks, batch, is_center):
+def row_features(blocks, batch, is_center, labels):
     """Blocks with the structure, atom and species of each center of a batch."""
     atoms = is_center.nonzero()[0]
     return EquivariantFeatures(
@@ -324,6 +325,7 @@ def row_features(blocks, batch, is_center):
         batch.structure_of_atom[atoms],
         batch.atom_in_structure[atoms],
         batch.offsets[1:] - batch.offsets[:-1],
+        labels=labels,
     )
 
 

@@ -108,7 +108,7 @@ def ordered_triples(products, parity, left_factors):
         All products of the block.
     parity : {1, -1}
         That of the block.
-    left_factors : dict of Irrep to ndarray of int, shape (n_features, 2, 4)
+    left_factors : dict of Irrep to ndarray of int, shape (n_features, 2, 3)
         As :func:`product_factors` returns them for the features of order 2.
 
     Returns
@@ -133,7 +133,7 @@ def ordered_triples(products, parity, left_factors):
 def channel_factors(irrep, n_channels):
     """Factors of the features of order 1, as :func:`product_factors`."""
     q = np.arange(n_channels)
-    return np.stack([np.full_like(q, irrep.l), q, np.full_like(q, irrep.l), np.full_like(q, irrep.p)], axis=1)[:, None]
+    return np.stack([np.full_like(q, irrep.l), q, np.full_like(q, irrep.l)], axis=1)[:, None]
 
 
 def product_factors(products, irrep, left_factors):
@@ -144,18 +144,18 @@ def product_factors(products, irrep, left_factors):
     products : list of Products
     irrep : Irrep
         That of the block.
-    left_factors : dict of Irrep to ndarray of int, shape (n_features, order - 1, 4)
+    left_factors : dict of Irrep to ndarray of int, shape (n_features, order - 1, 3)
         The same for the features of the order before.
 
     Returns
     -------
-    ndarray of int, shape (n_products, order, 4)
-        Degree and channel of each factor, degree and parity of what the factors up to this one are coupled to.
+    ndarray of int, shape (n_products, order, 3)
+        Degree and channel of each factor, and the degree that the factors up to this one are coupled to.
     """
     parts = []
     for one in products:
         k, q = one.pairs()
-        last = np.stack([np.full_like(q, one.degree), q, np.full_like(q, irrep.l), np.full_like(q, irrep.p)], axis=1)
+        last = np.stack([np.full_like(q, one.degree), q, np.full_like(q, irrep.l)], axis=1)
         parts.append(np.concatenate([left_factors[one.left][k], last[:, None]], axis=1))
     return np.concatenate(parts)
 

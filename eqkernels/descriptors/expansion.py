@@ -87,6 +87,24 @@ class SphericalExpansion(DensityTransformer, auto_wrap_output_keys=None):  # typ
     def _contract(self, key, density, cotangent, out):
         out[:, _components(key)] += cotangent
 
+    def feature_labels(self, irrep):
+        """Species and radial index of every channel.
+
+        Parameters
+        ----------
+        irrep : str
+            The block, e.g. ``"2e"``: the channels of all are the same.
+
+        Returns
+        -------
+        structured ndarray of shape (n_channels,)
+            Fields ``species, n``.
+        """
+        labels = np.empty(len(self.neighbor_species_) * self.n_max, dtype=[("species", np.int64), ("n", np.int64)])
+        labels["species"] = np.repeat(self.neighbor_species_, self.n_max)
+        labels["n"] = np.tile(np.arange(self.n_max), len(self.neighbor_species_))
+        return labels
+
 
 def _components(key):
     """Where the components of a degree stand among all (l, m)."""

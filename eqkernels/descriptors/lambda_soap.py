@@ -158,7 +158,7 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
             Fields ``species_1, n_1, l_1, species_2, n_2, l_2`` (and of a third factor for 0o).
         """
         ((_, irrep),) = Irreps(irrep)
-        return feature_labels(self.l_max, self.n_max, self.neighbor_species_, irrep)
+        return feature_labels(self.l_max, self.n_max, tuple(self.neighbor_species_.tolist()), irrep)
 
 
 def check_lambda(irrep):

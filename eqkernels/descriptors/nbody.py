@@ -233,7 +233,7 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
         for rows, density in self._chunks(recursion, self.nu, batch, is_center, expansion):
             parts = {irrep: blocks[str(irrep)][rows] for irrep in self._irreps()}
             self._in_tasks(recursion.fill_features, density, self.nu, parts)
-        return row_features(blocks, batch, is_center)
+        return row_features(blocks, batch, is_center, {key: self.feature_labels(key) for key in blocks})
 
     def _block_shapes(self, expansion):
         sizes = self._recursion().n_features(self.nu)
@@ -303,7 +303,7 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
         -------
         structured ndarray of shape (n_features,)
             With a contraction the field ``component``. Without, ``species_k, n_k, l_k`` of the factors k = 1 .. nu, and
-            ``lambda_k, parity_k``, 1 < k < nu, of the irrep that the first k of them are coupled to.
+            ``lambda_k``, 1 < k < nu, the degree that the first k of them are coupled to.
         """
         check_is_fitted(self)
         ((_, irrep),) = Irreps(irrep)
@@ -312,9 +312,9 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
             return np.arange(recursion.n_features(self.nu)[irrep]).astype([("component", np.int64)])
         factors = recursion.factors(self.nu)[irrep]
         columns = {}
-        for k, (l, q, lam, parity) in enumerate(factors.transpose(1, 2, 0), start=1):
+        for k, (l, q, lam) in enumerate(factors.transpose(1, 2, 0), start=1):
             columns |= {f"species_{k}": self.neighbor_species_[q // self.n_max], f"n_{k}": q % self.n_max, f"l_{k}": l}
-            columns |= {f"lambda_{k}": lam, f"parity_{k}": parity} if 1 < k < self.nu else {}
+            columns |= {f"lambda_{k}": lam} if 1 < k < self.nu else {}
         labels = np.empty(len(factors), dtype=[(name, np.int64) for name in columns])
         for name, column in columns.items():
             labels[name] = column

@@ -237,7 +237,7 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
         ndarray of str objects, shape (n_features,)
         """
         check_is_fitted(self)
-        labels = feature_labels(self.l_max, self.n_max, self.neighbor_species_, _SCALAR)
+        labels = feature_labels(self.l_max, self.n_max, tuple(self.neighbor_species_.tolist()), _SCALAR)
         names = [
             f"{chemical_symbols[one['species_1']]}{one['n_1']} {chemical_symbols[one['species_2']]}{one['n_2']} "
             f"l{one['l_1']}"
