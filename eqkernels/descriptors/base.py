@@ -229,12 +229,21 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             if key not in shapes or np.shape(array) != shapes[key]:
                 raise ValueError(f"cotangents[{key!r}] has shape {np.shape(array)}, the features have {shapes}")
         given = {key: np.ascontiguousarray(array, dtype=float) for key, array in given.items()}
+        contract_blocks = self._contractor()
 
         def contract(rows, density, out):
-            for key, array in given.items():
-                self._contract(key, density, array[rows], out)
+            contract_blocks(density, {key: array[rows] for key, array in given.items()}, out)
 
         return vector_jacobian_product(expansion, batch, is_center, contract, self.n_jobs)
+
+    def _contractor(self):
+        """Make the function (density, cotangents, out) that adds to out the derivative of sum(cotangents * blocks)."""
+
+        def contract(density, cotangents, out):
+            for key, array in cotangents.items():
+                self._contract(key, density, array, out)
+
+        return contract
 
     def _unknown_message(self, batch, atoms):
         names = ", ".join(chemical_symbols[number] for number in np.unique(batch.numbers[atoms]))

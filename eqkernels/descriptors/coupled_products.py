@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eqkernels.descriptors._nbody_loops import couple
+from eqkernels.descriptors._nbody_loops import contract_couple, couple
 from eqkernels.so3 import Irrep, clebsch_gordan_sparse
 
 
@@ -215,4 +215,27 @@ def fill_products(products, irrep, left, density, out):
     for one in products:
         entries = clebsch_gordan_sparse(one.left.l, one.degree, irrep.l)
         couple(left[one.left], density[one.degree], *entries, one.rows, one.weights, position, out)
+        position += one.size
+
+
+def contract_products(products, irrep, left, density, cotangent, left_changes, density_changes):
+    """Add the derivatives of sum(cotangent * out) of :func:`fill_products` by its left features and its density.
+
+    Parameters
+    ----------
+    products, irrep, left, density
+        As for :func:`fill_products`.
+    cotangent : ndarray of shape (n_centers, 2 lambda + 1, n_products)
+    left_changes : dict of Irrep to ndarray
+        The derivatives, of the shapes of left; arrays may be those of density_changes.
+    density_changes : list of ndarray
+        The derivatives, of the shapes of density.
+    """
+    position = 0
+    for one in products:
+        entries = clebsch_gordan_sparse(one.left.l, one.degree, irrep.l)
+        changes = left_changes[one.left], density_changes[one.degree]
+        contract_couple(
+            left[one.left], density[one.degree], *entries, one.rows, one.weights, position, cotangent, *changes
+        )
         position += one.size

@@ -14,7 +14,7 @@ from eqkernels.descriptors.base import PARAMETERS, allocate, row_features
 from eqkernels.descriptors.density import structure_blocks
 from eqkernels.descriptors.lambda_soap import LambdaSOAP, check_lambda
 from eqkernels.descriptors.recursion import Recursion
-from eqkernels.so3 import Irreps
+from eqkernels.so3 import Irrep, Irreps
 
 _NU_LIMIT = 8
 # Centers are read in chunks: at most so many, and so few that their products take at most so many bytes.
@@ -40,6 +40,8 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
     most of the sum of squares over the environments of X. They are orthonormal and not centered, hence equivariant, and
     scalar products with all components kept are those of the products. ``fit`` reads X once for each order,
     ``transform`` once, in chunks of bounded memory.
+
+    Derivatives are available as the vector-Jacobian product :meth:`vjp`.
 
     Without truncation, the scalar product of the block 0e of two environments is the average over all rotations, proper
     and improper, of the power nu of the overlap of their densities; 0e and 0o together average over proper rotations.
@@ -236,16 +238,32 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
         return row_features(blocks, batch, is_center, {key: self.feature_labels(key) for key in blocks})
 
     def _block_shapes(self, expansion):
-        sizes = self._recursion().n_features(self.nu)
-        return {str(irrep): (irrep.dim, sizes[irrep]) for irrep in self._irreps()}
+        return {str(irrep): (irrep.dim, self._n_features(irrep)) for irrep in self._irreps()}
+
+    def _n_features(self, irrep):
+        if self.n_components is not None:
+            return len(self.variances_[str(self.nu)][str(irrep)])
+        return self._recursion().n_features(self.nu)[irrep]
 
     def gradients(self, X, strain=False):
-        """Not available for these features."""
-        raise NotImplementedError("gradients of NBodyFeatures and Bispectrum are not available: use LambdaSOAP or SOAP")
+        """Not available for these features, only their product with one number per feature: :meth:`vjp`."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no gradients of single features: use vjp, their product with one number for "
+            "each feature, or LambdaSOAP"
+        )
 
-    def vjp(self, X, cotangents):
-        """Not available for these features."""
-        raise NotImplementedError("gradients of NBodyFeatures and Bispectrum are not available: use LambdaSOAP or SOAP")
+    def _contractor(self):
+        recursion = self._recursion()
+
+        def contract(density, cotangents, out):
+            blocks = {Irrep.parse(key): array for key, array in cotangents.items()}
+            for start in range(0, len(density), _CENTERS_PER_TASK):
+                rows = slice(start, start + _CENTERS_PER_TASK)
+                recursion.vjp(
+                    density[rows], self.nu, {irrep: block[rows] for irrep, block in blocks.items()}, out[rows]
+                )
+
+        return contract
 
     def _recursion(self):
         return Recursion(
@@ -307,10 +325,9 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
         """
         check_is_fitted(self)
         ((_, irrep),) = Irreps(irrep)
-        recursion = self._recursion()
         if self.n_components is not None:
-            return np.arange(recursion.n_features(self.nu)[irrep]).astype([("component", np.int64)])
-        factors = recursion.factors(self.nu)[irrep]
+            return np.arange(self._n_features(irrep)).astype([("component", np.int64)])
+        factors = self._recursion().factors(self.nu)[irrep]
         columns = {}
         for k, (l, q, lam) in enumerate(factors.transpose(1, 2, 0), start=1):
             columns |= {f"species_{k}": self.neighbor_species_[q // self.n_max], f"n_{k}": q % self.n_max, f"l_{k}": l}

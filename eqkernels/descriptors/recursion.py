@@ -7,6 +7,7 @@ import numpy as np
 from eqkernels.descriptors.coupled_products import (
     all_products,
     channel_factors,
+    contract_products,
     coupling_degrees,
     fill_products,
     largest_products,
@@ -101,21 +102,26 @@ class Recursion:
         out : dict of Irrep to ndarray of shape (n_centers, 2 lambda + 1, n_products)
             C-contiguous.
         """
-        channels = {irrep: density[:, irrep.l**2 : (irrep.l + 1) ** 2] for irrep in self.channels}
         if order == 1:
             for irrep, block in out.items():
-                block[:] = channels[irrep]
-            return
-        channels = left = self._contract(1, {irrep: np.ascontiguousarray(block) for irrep, block in channels.items()})
-        for step in range(2, order + 1):
+                block[:] = density[:, _components(irrep)]
+        else:
+            self._couple(order, self._features_below(order, density), out)
+
+    def _features_below(self, order, density):
+        """Features of the orders 1 to order - 1 (at least of order 1), a dict of blocks for each."""
+        channels = {irrep: np.ascontiguousarray(density[:, _components(irrep)]) for irrep in self.channels}
+        features = [self._contract(1, channels)]
+        for step in range(2, order):
             sizes = self.n_products_of(step)
-            products = out if step == order else {
-                irrep: np.empty((len(density), irrep.dim, size)) for irrep, size in sizes.items()
-            }  # fmt: skip
-            for irrep in sizes:
-                fill_products(self.products[step][irrep], irrep, left, list(channels.values()), products[irrep])
-            if step < order:
-                left = self._contract(step, products)
+            products = {irrep: np.empty((len(density), irrep.dim, size)) for irrep, size in sizes.items()}
+            self._couple(step, features, products)
+            features.append(self._contract(step, products))
+        return features
+
+    def _couple(self, order, features, out):
+        for irrep, block in out.items():
+            fill_products(self.products[order][irrep], irrep, features[order - 2], list(features[0].values()), block)
 
     def fill_features(self, density, order, out):
         """Write the features of an order, which are its products or their contraction; arguments as above."""
@@ -127,6 +133,34 @@ class Recursion:
         self.fill_products(density, order, products)
         self._contract(order, products, out)
 
+    def vjp(self, density, order, cotangents, out):
+        """Add to ``out`` the derivative of the sum of all cotangents times features of an order, by the density.
+
+        Parameters
+        ----------
+        density : ndarray of shape (n_centers, (l_max + 1)^2, n_channels)
+        order : int
+        cotangents : dict of Irrep to ndarray of shape (n_centers, 2 lambda + 1, n_features)
+        out : ndarray of the shape of density
+        """
+        features = self._features_below(order, density)
+        changes = [{irrep: np.zeros_like(block) for irrep, block in blocks.items()} for blocks in features]
+        for step in range(order, 1, -1):
+            for irrep, block in self._expand(step, cotangents).items():
+                contract_products(
+                    self.products[step][irrep], irrep, features[step - 2], list(features[0].values()), block,
+                    changes[step - 2], list(changes[0].values()),
+                )  # fmt: skip
+            cotangents = changes[step - 2]
+        for irrep, block in self._expand(1, cotangents).items():
+            out[:, _components(irrep)] += block
+
+    def _expand(self, order, cotangents):
+        """Turn derivatives by features into those by the products that they are contracted from."""
+        if self.contractions is None:
+            return cotangents
+        return {irrep: block @ self.contractions[str(order)][str(irrep)].T for irrep, block in cotangents.items()}
+
     def _contract(self, order, products, out=None):
         if self.contractions is None:
             return products
@@ -137,3 +171,8 @@ class Recursion:
                 features[irrep] = np.empty((*block.shape[:2], weights.shape[1]))
             np.matmul(block.reshape(-1, len(weights)), weights, out=features[irrep].reshape(-1, weights.shape[1]))
         return features
+
+
+def _components(irrep):
+    """Where the components of a degree stand among all (l, m)."""
+    return slice(irrep.l**2, (irrep.l + 1) ** 2)

@@ -12,6 +12,7 @@ from eqkernels.descriptors.coupled_products import Products, largest_products
 from eqkernels.so3 import Irrep, clebsch_gordan, wigner_d
 from eqkernels.testing import assert_equivariant, random_rotation, transformed
 from tests.conftest import random_frames
+from tests.descriptors.test_gradients import difference, moved, strained
 from tests.descriptors.test_soap import environments, overlaps
 from tests.naive import rotation_quadrature
 
@@ -318,8 +319,37 @@ def test_single_precision_and_given_arrays(molecules):
         np.testing.assert_allclose(np.concatenate([part.blocks["1o"] for part in parts]), out["1o"], atol=1e-8)
 
 
-def test_derivatives_are_refused(molecules):
-    descriptor = NBodyFeatures(**SMALL).fit(molecules)
-    for call in (descriptor.gradients, lambda X: descriptor.vjp(X, {})):
-        with pytest.raises(NotImplementedError, match="not available: use LambdaSOAP"):
-            call(molecules)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"nu": 1},
+        {"nu": 2, "n_components": 5, "n_products": 30},
+        {"nu": 3, "n_components": 6, "n_products": 40},
+        {"nu": 3, "n_components": None},
+        {"nu": 4, "n_components": 4, "n_products": 20},
+    ],
+    ids=str,
+)
+def test_products_with_the_derivatives_are_differences(frames, options):
+    """Derivatives of a sum of features with random weights, by one coordinate of an atom and by a strain."""
+    descriptor = NBodyFeatures(**SMALL, accuracy=1e-11, irreps="0e+1o+2e", **options).fit(frames)
+    random = np.random.default_rng(0)
+    cotangents = {key: random.normal(size=block.shape) for key, block in descriptor.transform(frames).blocks.items()}
+    derivatives = descriptor.vjp(frames, cotangents)
+
+    def total(change):
+        found = difference(descriptor, change)
+        return sum(np.sum(cotangents[key] * found[key]) for key in cotangents)
+
+    starts = np.cumsum([0, *map(len, frames)])
+    scale = np.abs(derivatives.positions).max()
+    for structure, atom, axis in ((0, 0, 2), (1, 1, 0)):
+        expected = total(lambda h, k=structure, i=atom, x=axis: moved(frames, k, i, x, h))
+        np.testing.assert_allclose(derivatives.positions[starts[structure] + atom, axis], expected, atol=1e-7 * scale)
+    expected = total(lambda h: strained(frames, 1, 2, h))
+    np.testing.assert_allclose(derivatives.strain[:, 1, 2].sum(), expected, atol=1e-7 * scale)
+
+
+def test_gradients_of_single_features_are_refused(molecules):
+    with pytest.raises(NotImplementedError, match="use vjp"):
+        NBodyFeatures(**SMALL).fit(molecules).gradients(molecules)
