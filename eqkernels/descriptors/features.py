@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 _ROW_ARRAYS = ("species", "structures", "atoms")
-_OTHERS = ("n_atoms", "parts", "labels")
 
 
 class EquivariantFeatures:
@@ -93,6 +92,14 @@ class EquivariantFeatures:
             if labels.shape != self.blocks[key].shape[2:]:
                 raise ValueError(f"labels[{key!r}] has shape {labels.shape}, block {key!r} {self.blocks[key].shape}")
 
+    def _current_labels(self):
+        """Pick the labels of the blocks that still have their width: users may have put others in their place."""
+        return {
+            key: labels
+            for key, labels in self.labels.items()
+            if key in self.blocks and labels.shape == self.blocks[key].shape[2:]
+        }
+
     @property
     def shape(self):
         """(n_structures, number of feature channels of all blocks)."""
@@ -133,7 +140,7 @@ class EquivariantFeatures:
         return self._rows(rows, np.repeat(np.arange(len(picked)), counts), self.n_atoms[picked])
 
     def _rows(self, rows, structures, n_atoms):
-        blocks, rest = {key: block[rows] for key, block in self.blocks.items()}, (self.parts, self.labels)
+        blocks, rest = {key: block[rows] for key, block in self.blocks.items()}, (self.parts, self._current_labels())
         return EquivariantFeatures(blocks, self.species[rows], structures, self.atoms[rows], n_atoms, *rest)
 
     def part(self, name):
@@ -153,7 +160,8 @@ class EquivariantFeatures:
             raise ValueError(f"the features have no part {name!r}; their parts are {known}")
         ranges = {key: slice(*pair) for key, pair in self.parts[name].items()}
         blocks = {key: self.blocks[key][:, :, columns] for key, columns in ranges.items()}
-        labels = {key: self.labels[key][columns] for key, columns in ranges.items() if key in self.labels}
+        current = self._current_labels()
+        labels = {key: current[key][columns] for key, columns in ranges.items() if key in current}
         rows = self.species, self.structures, self.atoms, self.n_atoms
         return EquivariantFeatures(blocks, *rows, labels=labels)
 
@@ -172,13 +180,14 @@ class EquivariantFeatures:
         for name, ranges in other.parts.items():
             parts[name] = {key: (start + width.get(key, 0), stop + width.get(key, 0))
                            for key, (start, stop) in ranges.items()}  # fmt: skip
-        labels = {**other.labels, **self.labels}
+        ours, theirs = self._current_labels(), other._current_labels()
+        labels = {**theirs, **ours}
         for key, block in other.blocks.items():
             if key in blocks:
                 blocks[key] = np.concatenate([blocks[key], block], axis=2)
                 labels.pop(key, None)
-                if key in self.labels and key in other.labels:
-                    labels[key] = _joined_labels(self.labels[key], other.labels[key])
+                if key in ours and key in theirs:
+                    labels[key] = _joined_labels(ours[key], theirs[key])
             else:
                 blocks[key] = block
         return EquivariantFeatures(blocks, self.species, self.structures, self.atoms, self.n_atoms, parts, labels)
@@ -213,13 +222,14 @@ class EquivariantFeatures:
 
     def to_dict(self):
         """Arguments of the constructor: a dict of arrays, and of dicts of them by irrep, or by part and irrep."""
-        return {"blocks": self.blocks, **{name: getattr(self, name) for name in (*_ROW_ARRAYS, *_OTHERS)}}
+        arrays = {name: getattr(self, name) for name in (*_ROW_ARRAYS, "n_atoms", "parts")}
+        return {"blocks": self.blocks, **arrays, "labels": self._current_labels()}
 
     @classmethod
     def from_dict(cls, arrays):
         """Features from what :meth:`to_dict` returned."""
         missing = {"blocks", *_ROW_ARRAYS, "n_atoms"} - set(arrays)
-        unknown = set(arrays) - {"blocks", *_ROW_ARRAYS, *_OTHERS}
+        unknown = set(arrays) - {"blocks", *_ROW_ARRAYS, "n_atoms", "parts", "labels"}
         if missing or unknown:
             raise ValueError(f"arrays lacks the keys {sorted(missing)} and has the unknown keys {sorted(unknown)}")
         return cls(**arrays)
@@ -227,7 +237,7 @@ class EquivariantFeatures:
     def save(self, path):
         """Write to an ``.npz`` file, readable with :meth:`load` and by numpy alone."""
         arrays = {f"block {key}": block for key, block in self.blocks.items()}
-        arrays |= {f"labels {key}": labels for key, labels in self.labels.items()}
+        arrays |= {f"labels {key}": labels for key, labels in self._current_labels().items()}
         for name, ranges in self.parts.items():
             arrays |= {f"part {key} {name}": np.array(pair) for key, pair in ranges.items()}
         np.savez(path, **arrays, **{name: getattr(self, name) for name in (*_ROW_ARRAYS, "n_atoms")})

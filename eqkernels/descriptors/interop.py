@@ -63,9 +63,9 @@ def to_metatensor(features):
 
 def _property_columns(features):
     """Columns of the properties of every block, named and ordered as featomic does, the same names for all blocks."""
-    columns = {}
+    columns, known = {}, features.to_dict()["labels"]
     for key, block in features.blocks.items():
-        labels = features.labels.get(key)
+        labels = known.get(key)
         columns[key] = (
             {"feature": np.arange(block.shape[2])}
             if labels is None

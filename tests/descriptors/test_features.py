@@ -73,6 +73,13 @@ def test_labels_follow_the_features(molecules, features):
     np.testing.assert_array_equal(joined.labels["1o"]["l_1"][:n], features.labels["1o"]["l_1"])
     np.testing.assert_array_equal(joined.labels["1o"]["species"][n:], density.labels["1o"]["species"])
     assert set(joined.labels["1o"]["species_1"][n:]) == set(joined.labels["1o"]["species"][:n]) == {-1}
+    named = EquivariantUnion([("a", LambdaSOAP(3.0, 2, 2)), ("b", LambdaSOAP(5.0, 2, 2))]).fit_transform(molecules)
+    np.testing.assert_array_equal(
+        named.part("b").labels["1o"], LambdaSOAP(5.0, 2, 2).fit(molecules).feature_labels("1o")
+    )
+    replaced = features[:]
+    replaced.blocks["1o"] = replaced.blocks["1o"][:, :, :3]  # a user's selection: its labels are no longer known
+    assert set(replaced[1:].labels) == {"0e"}
     bare = EquivariantFeatures(**{**features.to_dict(), "labels": None})
     assert "1o" not in (features | bare).labels
     assert "1o" not in (bare | features).labels
