@@ -7,11 +7,13 @@ data with a :class:`SparseTensorGPR`.
 
 from eqkernels.descriptors import (
     SOAP,
+    Bispectrum,
     EquivariantFeatures,
     EquivariantPCA,
     EquivariantUnion,
     FeatureSelection,
     LambdaSOAP,
+    NBodyFeatures,
     SphericalExpansion,
 )
 from eqkernels.kernels import CovariantKernel, select_sparse_points
@@ -30,6 +32,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SOAP",
+    "Bispectrum",
     "CartesianTensor",
     "CovariantKernel",
     "EquivariantFeatures",
@@ -38,6 +41,7 @@ __all__ = [
     "FeatureSelection",
     "Irreps",
     "LambdaSOAP",
+    "NBodyFeatures",
     "SparseTensorGPR",
     "SphericalExpansion",
     "TensorCommittee",

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from eqkernels import (
     SOAP,
     LambdaSOAP,
+    NBodyFeatures,
     SparseTensorGPR,
     TensorCommittee,
     TensorGPR,
@@ -107,6 +108,7 @@ ESTIMATORS = [
     TensorGPROfRows(features=LambdaSOAP(**SMALL)),
     TensorCommitteeOfRows(TensorKernelRidge(features=LambdaSOAP(**SMALL)), n_estimators=6),
     TensorRidgeOfRows(features=LambdaSOAP(**SMALL)),
+    TensorKernelRidgeOfRows(features=NBodyFeatures(**{**SMALL, "n_max": 2}, n_components=40, n_products=200)),
     SparseTensorGPROfRows(noise=1e-4, features=LambdaSOAP(**SMALL)),
 ]
 

@@ -1,15 +1,18 @@
 """Descriptors of atomic environments as scikit-learn transformers on lists of ase.Atoms."""
 
+from eqkernels.descriptors.bispectrum import Bispectrum
 from eqkernels.descriptors.expansion import SphericalExpansion
 from eqkernels.descriptors.features import EquivariantFeatures
 from eqkernels.descriptors.gradients import Derivatives, FeatureGradients
 from eqkernels.descriptors.lambda_soap import LambdaSOAP
+from eqkernels.descriptors.nbody import NBodyFeatures
 from eqkernels.descriptors.selection import EquivariantPCA, FeatureSelection
 from eqkernels.descriptors.soap import SOAP
 from eqkernels.descriptors.union import EquivariantUnion
 
 __all__ = [
     "SOAP",
+    "Bispectrum",
     "Derivatives",
     "EquivariantFeatures",
     "EquivariantPCA",
@@ -17,5 +20,6 @@ __all__ = [
     "FeatureGradients",
     "FeatureSelection",
     "LambdaSOAP",
+    "NBodyFeatures",
     "SphericalExpansion",
 ]

@@ -113,8 +113,8 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         """Species (or numbers of combinations of them) and number of radial functions of the channels."""
         n_radial = self.n_max if self.n_optimal is None else self.n_optimal
         if self.n_species_channels is None and self.species_embedding is None:
-            return self.neighbor_species_, n_radial
-        return np.arange(self.contraction_.shape[2] // n_radial), n_radial
+            return tuple(self.neighbor_species_.tolist()), n_radial
+        return tuple(range(self.contraction_.shape[2] // n_radial)), n_radial
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -201,7 +201,8 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
                 self._fill(key, density, block[rows])
 
         expansion.for_each_range(batch, is_center, store, self.n_jobs, self._progress(batch.n_structures))
-        return row_features(blocks, batch, is_center)
+        labels = {key: self.feature_labels(key) for key in blocks}
+        return row_features(blocks, batch, is_center, labels)
 
     def iter_transform(self, X, memory_limit=2**28):
         """Transform structures in parts, one after the other, for sets whose features do not fit into memory.
@@ -271,12 +272,21 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             if key not in shapes or np.shape(array) != shapes[key]:
                 raise ValueError(f"cotangents[{key!r}] has shape {np.shape(array)}, the features have {shapes}")
         given = {key: np.ascontiguousarray(array, dtype=float) for key, array in given.items()}
+        contract_blocks = self._contractor()
 
         def contract(rows, density, out):
-            for key, array in given.items():
-                self._contract(key, density, array[rows], out)
+            contract_blocks(density, {key: array[rows] for key, array in given.items()}, out)
 
         return vector_jacobian_product(expansion, batch, is_center, contract, self.n_jobs)
+
+    def _contractor(self):
+        """Make the function (density, cotangents, out) that adds to out the derivative of sum(cotangents * blocks)."""
+
+        def contract(density, cotangents, out):
+            for key, array in cotangents.items():
+                self._contract(key, density, array, out)
+
+        return contract
 
     def _unknown_message(self, batch, atoms):
         names = ", ".join(chemical_symbols[number] for number in np.unique(batch.numbers[atoms]))
@@ -359,7 +369,7 @@ def _checked_out(shapes, dtype, out):
     return {key: out[key] for key in shapes}
 
 
-def row_features(blocks, batch, is_center):
+def row_features(blocks, batch, is_center, labels):
     """Blocks with the structure, atom and species of each center of a batch."""
     atoms = is_center.nonzero()[0]
     return EquivariantFeatures(
@@ -368,6 +378,7 @@ def row_features(blocks, batch, is_center):
         batch.structure_of_atom[atoms],
         batch.atom_in_structure[atoms],
         batch.offsets[1:] - batch.offsets[:-1],
+        labels=labels,
     )
 
 

@@ -25,6 +25,7 @@ M. J. Willatt, F. Musil, M. Ceriotti, J. Chem. Phys. 150, 154110 (2019) for high
 from __future__ import annotations
 
 import itertools
+from functools import lru_cache
 
 import numpy as np
 
@@ -114,12 +115,20 @@ def feature_layout(l_max, n_channels, irrep, first=0, width=None):
     return bases, np.concatenate([np.zeros(0, dtype=np.int64), *columns])
 
 
+@lru_cache(maxsize=32)
 def feature_labels(l_max, n_max, species, irrep):
     """Species, radial index and degree of the factors of every feature of a block.
 
+    Parameters
+    ----------
+    l_max, n_max : int
+    species : tuple of int
+        Atomic numbers of the channels.
+    irrep : Irrep
+
     Returns
     -------
-    structured ndarray of shape (n_features,)
+    structured ndarray of shape (n_features,), read-only
         Fields ``species_1, n_1, l_1, species_2, n_2, l_2`` and, for the block 0o, those of a third factor.
     """
     species = np.asarray(species)
@@ -142,4 +151,5 @@ def feature_labels(l_max, n_max, species, irrep):
             labels[f"n_{k}"][rows] = q % n_max
             labels[f"l_{k}"][rows] = l
         start = rows.stop
+    labels.setflags(write=False)
     return labels

@@ -93,6 +93,25 @@ class SphericalExpansion(DensityTransformer, auto_wrap_output_keys=None):  # typ
     def _contract(self, key, density, cotangent, out):
         out[:, _components(key)] += cotangent
 
+    def feature_labels(self, irrep):
+        """Species and radial index of every channel.
+
+        Parameters
+        ----------
+        irrep : str
+            The block, e.g. ``"2e"``: the channels of all are the same.
+
+        Returns
+        -------
+        structured ndarray of shape (n_channels,)
+            Fields ``species, n``.
+        """
+        species, n_radial = self._channels
+        labels = np.empty(len(species) * n_radial, dtype=[("species", np.int64), ("n", np.int64)])
+        labels["species"] = np.repeat(species, n_radial)
+        labels["n"] = np.tile(np.arange(n_radial), len(species))
+        return labels
+
 
 def _components(key):
     """Where the components of a degree stand among all (l, m)."""

@@ -25,6 +25,8 @@ class EquivariantFeatures:
     parts : dict of str to dict of str to (int, int), default=None
         Named ranges of features: for each name and irrep the first column and the one after the last, as
         :class:`EquivariantUnion` gives them.
+    labels : dict of str to structured ndarray of shape (n_features,), default=None
+        What the features of some blocks are made of, in fields of integers such as ``species_1, n_1, l_1``.
 
     Attributes
     ----------
@@ -33,6 +35,8 @@ class EquivariantFeatures:
 
     Raises
     ------
+    TypeError
+        If an array has another type than its own: blocks are float64 or float32, the others integers.
     ValueError
         If the arrays do not fit together.
 
@@ -47,14 +51,16 @@ class EquivariantFeatures:
     array([6, 1, 1, 1, 1])
     """
 
-    def __init__(self, blocks, species, structures, atoms, n_atoms, parts=None):
+    def __init__(self, blocks, species, structures, atoms, n_atoms, parts=None, labels=None):
         self.blocks = dict(blocks)
-        self.species = np.asarray(species, dtype=np.int64)
-        self.structures = np.asarray(structures, dtype=np.int64)
-        self.atoms = np.asarray(atoms, dtype=np.int64)
-        self.n_atoms = np.asarray(n_atoms, dtype=np.int64)
+        self.species = _integers(species, "species")
+        self.structures = _integers(structures, "structures")
+        self.atoms = _integers(atoms, "atoms")
+        self.n_atoms = _integers(n_atoms, "n_atoms")
         self.parts = dict(parts or {})
+        self.labels = dict(labels or {})
         self._check()
+        self._check_labels()
         self.offsets = np.searchsorted(self.structures, np.arange(len(self.n_atoms) + 1))
 
     def _check(self):
@@ -70,9 +76,29 @@ class EquivariantFeatures:
             degree = key[:-1]
             if not degree.isdigit() or key[-1] not in "eo":
                 raise ValueError(f"block key {key!r} is not an irrep such as '0e' or '1o'")
+            if not isinstance(block, np.ndarray) or block.dtype not in (np.float64, np.float32):
+                found = block.dtype if isinstance(block, np.ndarray) else type(block).__name__
+                raise TypeError(f"block {key!r} must be an array of float64 or float32, got {found}: convert it first")
             if block.ndim != 3 or block.shape[:2] != (n_rows, 2 * int(degree) + 1):
                 expected = f"({n_rows}, {2 * int(degree) + 1}, n_features)"
                 raise ValueError(f"block {key!r} has shape {block.shape}, expected {expected}")
+
+    def _check_labels(self):
+        for key, labels in self.labels.items():
+            if key not in self.blocks:
+                raise ValueError(f"labels has {key!r}, which is none of the blocks {', '.join(self.blocks)}")
+            if not isinstance(labels, np.ndarray) or labels.dtype.names is None:
+                raise TypeError(f"labels[{key!r}] must be a structured array with a field for each property")
+            if labels.shape != self.blocks[key].shape[2:]:
+                raise ValueError(f"labels[{key!r}] has shape {labels.shape}, block {key!r} {self.blocks[key].shape}")
+
+    def _current_labels(self):
+        """Pick the labels of the blocks that still have their width: users may have put others in their place."""
+        return {
+            key: labels
+            for key, labels in self.labels.items()
+            if key in self.blocks and labels.shape == self.blocks[key].shape[2:]
+        }
 
     @property
     def shape(self):
@@ -114,8 +140,8 @@ class EquivariantFeatures:
         return self._rows(rows, np.repeat(np.arange(len(picked)), counts), self.n_atoms[picked])
 
     def _rows(self, rows, structures, n_atoms):
-        blocks = {key: block[rows] for key, block in self.blocks.items()}
-        return EquivariantFeatures(blocks, self.species[rows], structures, self.atoms[rows], n_atoms, self.parts)
+        blocks, rest = {key: block[rows] for key, block in self.blocks.items()}, (self.parts, self._current_labels())
+        return EquivariantFeatures(blocks, self.species[rows], structures, self.atoms[rows], n_atoms, *rest)
 
     def part(self, name):
         """Features of one descriptor of a union.
@@ -132,8 +158,12 @@ class EquivariantFeatures:
         if name not in self.parts:
             known = ", ".join(self.parts) or "none: join descriptors with EquivariantUnion"
             raise ValueError(f"the features have no part {name!r}; their parts are {known}")
-        blocks = {key: self.blocks[key][:, :, start:stop] for key, (start, stop) in self.parts[name].items()}
-        return EquivariantFeatures(blocks, self.species, self.structures, self.atoms, self.n_atoms)
+        ranges = {key: slice(*pair) for key, pair in self.parts[name].items()}
+        blocks = {key: self.blocks[key][:, :, columns] for key, columns in ranges.items()}
+        current = self._current_labels()
+        labels = {key: current[key][columns] for key, columns in ranges.items() if key in current}
+        rows = self.species, self.structures, self.atoms, self.n_atoms
+        return EquivariantFeatures(blocks, *rows, labels=labels)
 
     def centers(self, rows):
         """Features of the centers in some rows only, of the same structures."""
@@ -150,9 +180,17 @@ class EquivariantFeatures:
         for name, ranges in other.parts.items():
             parts[name] = {key: (start + width.get(key, 0), stop + width.get(key, 0))
                            for key, (start, stop) in ranges.items()}  # fmt: skip
+        ours, theirs = self._current_labels(), other._current_labels()
+        labels = {**theirs, **ours}
         for key, block in other.blocks.items():
-            blocks[key] = np.concatenate([blocks[key], block], axis=2) if key in blocks else block
-        return EquivariantFeatures(blocks, self.species, self.structures, self.atoms, self.n_atoms, parts)
+            if key in blocks:
+                blocks[key] = np.concatenate([blocks[key], block], axis=2)
+                labels.pop(key, None)
+                if key in ours and key in theirs:
+                    labels[key] = _joined_labels(ours[key], theirs[key])
+            else:
+                blocks[key] = block
+        return EquivariantFeatures(blocks, self.species, self.structures, self.atoms, self.n_atoms, parts, labels)
 
     def invariants(self, aggregate=None):
         """Plain 2-D array of the scalar block.
@@ -183,13 +221,23 @@ class EquivariantFeatures:
         return self._rows(rows, np.arange(len(rows)), np.ones(len(rows), dtype=np.int64))
 
     def to_dict(self):
-        """Arguments of the constructor, in a dict of arrays."""
-        names = (*_ROW_ARRAYS, "n_atoms", "parts")
-        return {"blocks": self.blocks, **{name: getattr(self, name) for name in names}}
+        """Arguments of the constructor: a dict of arrays, and of dicts of them by irrep, or by part and irrep."""
+        arrays = {name: getattr(self, name) for name in (*_ROW_ARRAYS, "n_atoms", "parts")}
+        return {"blocks": self.blocks, **arrays, "labels": self._current_labels()}
+
+    @classmethod
+    def from_dict(cls, arrays):
+        """Features from what :meth:`to_dict` returned."""
+        missing = {"blocks", *_ROW_ARRAYS, "n_atoms"} - set(arrays)
+        unknown = set(arrays) - {"blocks", *_ROW_ARRAYS, "n_atoms", "parts", "labels"}
+        if missing or unknown:
+            raise ValueError(f"arrays lacks the keys {sorted(missing)} and has the unknown keys {sorted(unknown)}")
+        return cls(**arrays)
 
     def save(self, path):
         """Write to an ``.npz`` file, readable with :meth:`load` and by numpy alone."""
         arrays = {f"block {key}": block for key, block in self.blocks.items()}
+        arrays |= {f"labels {key}": labels for key, labels in self._current_labels().items()}
         for name, ranges in self.parts.items():
             arrays |= {f"part {key} {name}": np.array(pair) for key, pair in ranges.items()}
         np.savez(path, **arrays, **{name: getattr(self, name) for name in (*_ROW_ARRAYS, "n_atoms")})
@@ -198,11 +246,61 @@ class EquivariantFeatures:
     def load(cls, path):
         """Read what :meth:`save` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
-            blocks = {key[6:]: arrays[key] for key in arrays.files if key.startswith("block ")}
+            blocks, labels = (
+                {key.removeprefix(kind): arrays[key] for key in arrays.files if key.startswith(kind)}
+                for kind in ("block ", "labels ")
+            )
             parts: dict[str, dict] = {}
             for key, name in (one.split(" ", 2)[1:] for one in arrays.files if one.startswith("part ")):
                 parts.setdefault(name, {})[key] = tuple(arrays[f"part {key} {name}"].tolist())
-            return cls(blocks, *(arrays[name] for name in (*_ROW_ARRAYS, "n_atoms")), parts)
+            return cls(blocks, *(arrays[name] for name in (*_ROW_ARRAYS, "n_atoms")), parts, labels)
+
+    def to_metatensor(self):
+        """Convert to a TensorMap with featomic's labels, see :mod:`eqkernels.descriptors.interop`.
+
+        Returns
+        -------
+        metatensor.TensorMap
+        """
+        from eqkernels.descriptors.interop import to_metatensor
+
+        return to_metatensor(self)
+
+    @classmethod
+    def from_metatensor(cls, tensor_map, n_atoms=None):
+        """Features from a TensorMap such as featomic's, see :mod:`eqkernels.descriptors.interop`.
+
+        Parameters
+        ----------
+        tensor_map : metatensor.TensorMap
+            With the keys ``o3_lambda, o3_sigma, center_type`` (or center_type among the samples).
+        n_atoms : array-like of int, shape (n_structures,), default=None
+            Number of atoms of each structure; None: every atom is a center.
+
+        Returns
+        -------
+        EquivariantFeatures
+        """
+        from eqkernels.descriptors.interop import from_metatensor
+
+        return cls(**from_metatensor(tensor_map, n_atoms))
+
+
+def _integers(values, name):
+    array = np.asarray(values)
+    if array.size and not np.issubdtype(array.dtype, np.integer):
+        raise TypeError(f"{name} must be integers, got {array.dtype}")
+    return array.astype(np.int64, copy=False)
+
+
+def _joined_labels(ours, theirs):
+    """Labels of two blocks side by side, -1 in fields that only the other one has."""
+    names = list(dict.fromkeys((*ours.dtype.names, *theirs.dtype.names)))
+    joined = np.full(len(ours) + len(theirs), -1, dtype=[(name, np.int64) for name in names])
+    for rows, labels in ((slice(len(ours)), ours), (slice(len(ours), None), theirs)):
+        for name in labels.dtype.names:
+            joined[name][rows] = labels[name]
+    return joined
 
 
 def aggregate_rows(rows, offsets, aggregate):

@@ -140,8 +140,7 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         return CartesianTensor(infer_formula(labels.values)).irreps
 
     def _check_irrep(self, irrep):
-        if irrep.l > _LAMBDA_LIMIT:
-            raise ValueError(f"irrep {irrep}: lambda must not exceed {_LAMBDA_LIMIT}")
+        check_lambda(irrep)
         species, n_radial = self._channels
         if n_features(self.l_max, len(species) * n_radial, irrep) == 0:
             raise ValueError(
@@ -167,3 +166,9 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         """
         ((_, irrep),) = Irreps(irrep)
         return feature_labels(self.l_max, *self._channels[::-1], irrep)
+
+
+def check_lambda(irrep):
+    """Refuse an irrep of a degree beyond those that targets have."""
+    if irrep.l > _LAMBDA_LIMIT:
+        raise ValueError(f"irrep {irrep}: lambda must not exceed {_LAMBDA_LIMIT}")

@@ -9,8 +9,8 @@ the largest weight in the leading right singular vector, from which it is then p
 Phys. 148, 241730 (2018)). *Principal components* are the leading eigenvectors of the covariance summed over centers
 and components.
 
-scikit-matter has the same selections for a matrix of samples; it would have to be given each block reshaped, and neither
-takes nor returns blocks, so that its part would be smaller than the code around it.
+scikit-matter has the same selections for a matrix of samples; it neither takes nor returns blocks, so that each would
+have to be reshaped for it, and its part would be smaller than the code around it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _EXHAUSTED = 1e-12
 
 
 class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
-    """Base class: subclasses implement ``_fit_block`` and ``_transform_block``."""
+    """Base class: subclasses implement ``_fit_block``, ``_transform_block`` and ``_labels``."""
 
     def fit(self, X, y=None):
         """Learn from features.
@@ -67,7 +67,8 @@ class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
         if found != self.n_features_in_:
             raise ValueError(f"X has blocks with {found} features, at fit there were {self.n_features_in_}")
         blocks = {key: self._transform_block(block, self.learned_[key]) for key, block in X.blocks.items()}
-        return EquivariantFeatures(blocks, X.species, X.structures, X.atoms, X.n_atoms)
+        labels = {key: self._labels(one, self.learned_[key]) for key, one in X.labels.items()}
+        return EquivariantFeatures(blocks, X.species, X.structures, X.atoms, X.n_atoms, labels)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -76,12 +77,11 @@ class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
 
     def _check(self, X):
         if not isinstance(X, EquivariantFeatures):
-            raise TypeError(
-                f"X must be EquivariantFeatures, got {type(X).__name__}: put it behind LambdaSOAP in a pipeline"
-            )
+            name = type(X).__name__
+            raise TypeError(f"X must be EquivariantFeatures, got {name}: put it behind LambdaSOAP in a pipeline")
 
     def _count(self, given, name, key, n_features):
-        """Number of features to keep of a block, from a number, a fraction, or a dict of them."""
+        """Find how many features to keep of a block, from a number, a fraction, or a dict of them."""
         if isinstance(given, dict):
             if key not in given:
                 raise ValueError(f"{name} has the irreps {sorted(given)}, the features have a block {key}")
@@ -142,6 +142,9 @@ class FeatureSelection(_BlockTransformer, auto_wrap_output_keys=None):  # type: 
     def _transform_block(self, block, chosen):
         return np.ascontiguousarray(block[:, :, chosen])
 
+    def _labels(self, labels, chosen):
+        return labels[chosen]
+
 
 class EquivariantPCA(_BlockTransformer, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Principal components of the features of every block, without centering.
@@ -184,6 +187,9 @@ class EquivariantPCA(_BlockTransformer, auto_wrap_output_keys=None):  # type: ig
         else:
             components = np.linalg.eigh(samples.T @ samples)[1][:, ::-1][:, :n]
         return components * np.sign(components[np.abs(components).argmax(axis=0), np.arange(n)])
+
+    def _labels(self, labels, components):
+        return np.arange(components.shape[1]).astype([("component", np.int64)])
 
     def _transform_block(self, block, components):
         return block @ components.astype(block.dtype, copy=False)

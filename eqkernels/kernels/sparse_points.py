@@ -181,4 +181,5 @@ def _joined(parts):
     blocks = {key: np.concatenate([part.blocks[key] for part in parts]) for key in parts[0].blocks}
     species, atoms = (np.concatenate([getattr(part, name) for part in parts]) for name in ("species", "atoms"))
     rows = np.arange(len(species))
-    return EquivariantFeatures(blocks, species, rows, atoms, np.ones(len(rows), dtype=np.int64), parts[0].parts)
+    n_atoms, first = np.ones(len(rows), dtype=np.int64), parts[0]
+    return EquivariantFeatures(blocks, species, rows, atoms, n_atoms, first.parts, first.labels)

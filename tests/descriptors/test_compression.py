@@ -6,7 +6,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from eqkernels import SOAP, LambdaSOAP, SphericalExpansion, TensorKernelRidge
+from eqkernels import SOAP, LambdaSOAP, NBodyFeatures, SphericalExpansion, TensorKernelRidge
 from eqkernels.testing import assert_equivariant
 from tests.conftest import random_frames
 
@@ -68,6 +68,12 @@ def test_embedding_of_single_species_is_no_change():
     given = {"H": [1.0, 0.0], "C": [0.0, 1.0]}
     same = SOAP(**OPTIONS, species_embedding=given).fit_transform(frames)
     np.testing.assert_allclose(same, SOAP(**OPTIONS).fit_transform(frames), atol=1e-14)
+
+
+def test_higher_body_order_of_compressed_channels():
+    frames = random_frames(2, n_frames=4, n_species=2)
+    features = NBodyFeatures(3.5, 3, 2, nu=3, n_components=10, irreps="0e+1o", n_optimal=2, n_species_channels=1)
+    assert_equivariant(features.fit(frames), frames)
 
 
 def test_names_and_labels():

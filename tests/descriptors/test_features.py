@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.utils import _safe_indexing
 
-from eqkernels import EquivariantFeatures, EquivariantUnion, LambdaSOAP
+from eqkernels import EquivariantFeatures, EquivariantUnion, LambdaSOAP, SphericalExpansion
 
 
 @pytest.fixture
@@ -38,6 +38,51 @@ def test_saves_and_loads(features, tmp_path):
         np.testing.assert_array_equal(again.blocks[key], block)
     for name in ("species", "structures", "atoms", "n_atoms"):
         np.testing.assert_array_equal(getattr(again, name), getattr(features, name))
+    assert set(again.labels) == set(features.labels) == {"0e", "1o"}
+    for key, labels in features.labels.items():
+        assert again.labels[key].dtype == labels.dtype
+        np.testing.assert_array_equal(again.labels[key], labels)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_formats_change_no_bit(molecules, tmp_path, dtype):
+    features = LambdaSOAP(4.0, 2, 2, dtype=dtype).fit_transform(molecules)
+    features.save(tmp_path / "features.npz")
+    for again in (
+        EquivariantFeatures.from_dict(features.to_dict()),
+        EquivariantFeatures.load(tmp_path / "features.npz"),
+    ):
+        for key, block in features.blocks.items():
+            assert again.blocks[key].dtype == block.dtype == dtype
+            np.testing.assert_array_equal(again.blocks[key], block)
+    with pytest.raises(ValueError, match=r"lacks the keys \['n_atoms'\] and has the unknown keys \['weights'\]"):
+        EquivariantFeatures.from_dict(
+            {"weights" if key == "n_atoms" else key: one for key, one in features.to_dict().items()}
+        )
+
+
+def test_labels_follow_the_features(molecules, features):
+    for part in (features[3:5], features[[4, 0]], features.split_centers()):
+        np.testing.assert_array_equal(part.labels["1o"], features.labels["1o"])
+    density = SphericalExpansion(4.0, 2, 1, center_species=["C", "N"]).fit_transform(molecules)
+    joined = features | density
+    for key, labels in joined.labels.items():
+        assert labels.shape == joined.blocks[key].shape[2:]
+    n = len(features.labels["1o"])
+    assert joined.labels["1o"].dtype.names == ("species_1", "n_1", "l_1", "species_2", "n_2", "l_2", "species", "n")
+    np.testing.assert_array_equal(joined.labels["1o"]["l_1"][:n], features.labels["1o"]["l_1"])
+    np.testing.assert_array_equal(joined.labels["1o"]["species"][n:], density.labels["1o"]["species"])
+    assert set(joined.labels["1o"]["species_1"][n:]) == set(joined.labels["1o"]["species"][:n]) == {-1}
+    named = EquivariantUnion([("a", LambdaSOAP(3.0, 2, 2)), ("b", LambdaSOAP(5.0, 2, 2))]).fit_transform(molecules)
+    np.testing.assert_array_equal(
+        named.part("b").labels["1o"], LambdaSOAP(5.0, 2, 2).fit(molecules).feature_labels("1o")
+    )
+    replaced = features[:]
+    replaced.blocks["1o"] = replaced.blocks["1o"][:, :, :3]  # a user's selection: its labels are no longer known
+    assert set(replaced[1:].labels) == {"0e"}
+    bare = EquivariantFeatures(**{**features.to_dict(), "labels": None})
+    assert "1o" not in (features | bare).labels
+    assert "1o" not in (bare | features).labels
 
 
 def test_union(molecules, features):
@@ -71,9 +116,24 @@ def test_invariants(features):
         ({"atoms": [0]}, r"atoms has shape \(1,\)"),
         ({"blocks": {"vector": np.zeros((2, 3, 1))}}, "not an irrep"),
         ({"blocks": {"1o": np.zeros((2, 2, 1))}}, r"expected \(2, 3, n_features\)"),
+        ({"labels": {"1o": np.zeros(1, dtype=[("n", int)])}}, "labels has '1o', which is none of the blocks"),
+        ({"labels": {"0e": np.zeros(2, dtype=[("n", int)])}}, r"labels\['0e'\] has shape \(2,\)"),
+        ({"labels": {"0e": np.zeros(1)}}, "must be a structured array"),
+        (
+            {"blocks": {"0e": np.zeros((2, 1, 1), dtype=int)}},
+            "block '0e' must be an array of float64 or float32, got int64",
+        ),
+        ({"blocks": {"0e": [[[1.0]], [[2.0]]]}}, "float64 or float32, got list"),
+        ({"species": [1.0, 1.0]}, "species must be integers, got float64"),
     ],
 )
 def test_arrays_that_do_not_fit(change, message):
-    arguments = {"blocks": {}, "species": [1, 1], "structures": [0, 1], "atoms": [0, 0], "n_atoms": [1, 1]}
-    with pytest.raises(ValueError, match=message):
+    arguments = {
+        "blocks": {"0e": np.zeros((2, 1, 1))},
+        "species": [1, 1],
+        "structures": [0, 1],
+        "atoms": [0, 0],
+        "n_atoms": [1, 1],
+    }
+    with pytest.raises((TypeError, ValueError), match=message):
         EquivariantFeatures(**{**arguments, **change})

@@ -1,0 +1,210 @@
+r"""Features to and from metatensor's TensorMap, with the names that featomic gives its equivariants.
+
+A TensorMap has a block for each irrep and central species:
+
+- keys ``o3_lambda``, ``o3_sigma`` and ``center_type``; sigma = +1 stands for the parity :math:`(-1)^\lambda`,
+- samples ``system`` and ``atom``, one component axis ``o3_mu`` = -lambda .. lambda,
+- properties ``l_1, l_2, neighbor_1_type, n_1, neighbor_2_type, n_2`` for two factors, likewise for more,
+  ``neighbor_type, n`` for density coefficients, and ``feature``, a number, where features have no labels.
+
+Names that only other blocks need have the value -1. Features that agree in all their labels, as joined ones may, are
+told apart by a further property ``copy``. Values are not changed. featomic's ``EquivariantPowerSpectrum``, with its
+neighbor types moved to the properties, has the same names, but keeps both orders of the channels at equal degrees
+(l_1 = l_2) and has no weights: its features of l_1 < l_2 times :math:`\sqrt 2` make the same scalar products as
+:class:`~eqkernels.descriptors.LambdaSOAP`.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+_KEYS = ("o3_lambda", "o3_sigma")
+# All blocks of a TensorMap have the same names of properties: the value of those that a feature does not have.
+_ABSENT = -1
+
+
+def to_metatensor(features):
+    """Convert features to a TensorMap.
+
+    Parameters
+    ----------
+    features : EquivariantFeatures
+
+    Returns
+    -------
+    metatensor.TensorMap
+        The number of atoms of the structures and the parts of a union, for which it has no place, are left behind.
+    """
+    from metatensor import Labels, TensorBlock, TensorMap
+
+    species = np.unique(features.species)
+    columns = _property_columns(features)
+    keys, blocks = [], []
+    for key, block in features.blocks.items():
+        lam, parity = int(key[:-1]), 1 if key[-1] == "e" else -1
+        properties = Labels(list(columns[key]), np.stack(list(columns[key].values()), axis=1).astype(np.int32))
+        components = Labels(["o3_mu"], np.arange(-lam, lam + 1, dtype=np.int32)[:, None])
+        for number in species:
+            rows = np.flatnonzero(features.species == number)
+            samples = np.stack([features.structures[rows], features.atoms[rows]], axis=1)
+            keys.append((lam, parity * (-1) ** lam, number))
+            blocks.append(
+                TensorBlock(
+                    np.ascontiguousarray(block[rows]),
+                    Labels(["system", "atom"], samples.astype(np.int32)),
+                    [components],
+                    properties,
+                )
+            )
+    return TensorMap(Labels([*_KEYS, "center_type"], np.array(keys, dtype=np.int32).reshape(-1, 3)), blocks)
+
+
+def _property_columns(features):
+    """Columns of the properties of every block, named and ordered as featomic does, the same names for all blocks."""
+    columns, known = {}, features.to_dict()["labels"]
+    for key, block in features.blocks.items():
+        labels = known.get(key)
+        columns[key] = (
+            {"feature": np.arange(block.shape[2])}
+            if labels is None
+            else {_theirs(name): labels[name] for name in labels.dtype.names}
+        )
+    names = list(dict.fromkeys(name for one in columns.values() for name in one))
+    # the order of featomic: degrees, then species and radial index by factor, then what it has no name for
+    degrees = sorted(name for name in names if re.fullmatch(r"l_\d+", name))
+    channels = [name for name in names if re.fullmatch(r"neighbor_(\d+_)?type|n(_\d+)?", name)]
+    names = list(dict.fromkeys([*degrees, *channels, *names]))
+    copies = {key: _copies(one) for key, one in columns.items()}
+    if any(one.any() for one in copies.values()):
+        names.append("copy")
+    for key, one in columns.items():
+        absent = np.full(features.blocks[key].shape[2], _ABSENT)
+        columns[key] = {name: copies[key] if name == "copy" else one.get(name, absent) for name in names}
+    return columns
+
+
+def _copies(columns):
+    """Count for each feature those before it that agree with it in all columns."""
+    _, which, counts = np.unique(np.stack(list(columns.values())), axis=1, return_inverse=True, return_counts=True)
+    copies = np.empty(which.size, dtype=np.int64)
+    order = np.argsort(which.ravel(), kind="stable")
+    copies[order] = np.arange(which.size) - np.repeat(np.cumsum(counts) - counts, counts)
+    return copies
+
+
+def _theirs(name):
+    return re.sub(r"^species(_\d+)?$", lambda match: f"neighbor{match[1] or ''}_type", name)
+
+
+def _ours(name):
+    return re.sub(r"^neighbor(_\d+)?_type$", lambda match: f"species{match[1] or ''}", name)
+
+
+def from_metatensor(tensor_map, n_atoms=None):
+    """Convert a TensorMap to the arguments of :class:`EquivariantFeatures`.
+
+    Blocks of the same irrep and different central species are joined. Their properties may differ, as where a species
+    is no neighbor of another: features that are absent from one of them are zero there.
+
+    Parameters
+    ----------
+    tensor_map : metatensor.TensorMap
+        With the keys and names that the module lists, or center_type among the samples.
+    n_atoms : array-like of int, shape (n_structures,), default=None
+        Number of atoms of each structure; None: every atom is a center.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    ValueError
+        If names or samples are others, or if n_atoms is needed.
+    """
+    parts: dict = {}
+    for key, block in tensor_map.items():
+        irrep, samples = _read_key(tensor_map.keys.names, key, block)
+        parts.setdefault(irrep, []).append((samples, block))
+    if not parts:
+        raise ValueError("tensor_map has no blocks")
+    blocks, labels, reference = {}, {}, None
+    for irrep, members in parts.items():
+        samples = np.concatenate([samples for samples, _ in members])
+        order = np.lexsort((samples[:, 1], samples[:, 0]))
+        if reference is None:
+            reference = samples[order]
+        elif not np.array_equal(samples[order], reference):
+            raise ValueError(f"block {irrep} has other samples than {next(iter(parts))}: keep the same centers in all")
+        values, properties = _joined(irrep, [block for _, block in members])
+        blocks[irrep] = values[order]
+        if properties is not None:
+            labels[irrep] = properties
+    structures, atoms, species = reference.T
+    return {
+        "blocks": blocks,
+        "species": species,
+        "structures": structures,
+        "atoms": atoms,
+        "n_atoms": _count_atoms(structures, atoms) if n_atoms is None else n_atoms,
+        "labels": labels,
+    }
+
+
+def _read_key(names, key, block):
+    """Irrep of a block, and its samples as columns (system, atom, center_type)."""
+    types = "center_type" in names
+    wanted = {*_KEYS, "center_type"} if types else set(_KEYS)
+    sample_names = ["system", "atom"] if types else ["system", "atom", "center_type"]
+    if set(names) != wanted or list(block.samples.names) != sample_names:
+        raise ValueError(
+            f"tensor_map has the keys {list(names)} and the samples {list(block.samples.names)}, expected the keys "
+            "['o3_lambda', 'o3_sigma', 'center_type'] and the samples ['system', 'atom'] (or center_type among "
+            "them): move other keys with tensor_map.keys_to_properties, e.g. of ['neighbor_1_type', 'neighbor_2_type']"
+        )
+    lam = int(key["o3_lambda"])
+    mu = [np.asarray(component.values).ravel().tolist() for component in block.components]
+    if mu != [list(range(-lam, lam + 1))]:
+        raise ValueError(f"the block of o3_lambda={lam} has the components {mu}, expected o3_mu = {-lam} .. {lam}")
+    samples = np.asarray(block.samples.values, dtype=np.int64)
+    if types:
+        samples = np.column_stack([samples, np.full(len(samples), int(key["center_type"]))])
+    return f"{lam}{'e' if int(key['o3_sigma']) * (-1) ** lam == 1 else 'o'}", samples
+
+
+def _joined(irrep, blocks):
+    """Values of blocks below each other in the union of their properties, and these as labels."""
+    names = list(blocks[0].properties.names)
+    if any(list(block.properties.names) != names for block in blocks):
+        raise ValueError(f"the blocks of {irrep} have different names of properties")
+    properties = [np.asarray(block.properties.values, dtype=np.int64) for block in blocks]
+    values = [np.asarray(block.values) for block in blocks]
+    union = properties[0]
+    if any(not np.array_equal(one, union) for one in properties):
+        union, where = np.unique(np.concatenate(properties), axis=0, return_inverse=True)
+        starts = np.cumsum([0, *map(len, properties)])
+        for k, one in enumerate(values):
+            values[k] = np.zeros((*one.shape[:2], len(union)), dtype=one.dtype)
+            values[k][:, :, where.ravel()[starts[k] : starts[k + 1]]] = one
+    columns = {_ours(name): column for name, column in zip(names, union.T, strict=True) if name != "copy"}
+    columns = {name: column for name, column in columns.items() if not (column == _ABSENT).all()}
+    if not columns or list(columns) == ["feature"]:
+        return np.concatenate(values), None
+    labels = np.empty(len(union), dtype=[(name, np.int64) for name in columns])
+    for name, column in columns.items():
+        labels[name] = column
+    return np.concatenate(values), labels
+
+
+def _count_atoms(structures, atoms):
+    counts = np.bincount(structures)
+    if not counts.all() or not np.array_equal(
+        atoms, np.arange(len(atoms)) - np.repeat(np.cumsum(counts) - counts, counts)
+    ):
+        raise ValueError(
+            "some atoms of the structures are no centers: give the number of atoms of every structure, "
+            "n_atoms=[len(atoms) for atoms in frames]"
+        )
+    return counts

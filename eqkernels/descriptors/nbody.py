@@ -1,0 +1,358 @@
+"""Features of any body order, by recursion from the density coefficients and contraction to principal components."""
+
+from __future__ import annotations
+
+import sys
+from numbers import Integral
+
+import numpy as np
+from joblib import Parallel, delayed
+from scipy.linalg import eigh
+from sklearn.utils.validation import check_is_fitted
+
+from eqkernels.descriptors.base import PARAMETERS, allocate, row_features
+from eqkernels.descriptors.density import structure_blocks
+from eqkernels.descriptors.lambda_soap import LambdaSOAP, check_lambda
+from eqkernels.descriptors.recursion import Recursion
+from eqkernels.so3 import Irrep, Irreps
+
+_NU_LIMIT = 8
+# Centers are read in chunks: at most so many, and so few that their products take at most so many bytes.
+_CENTERS_PER_CHUNK, _BYTES_PER_CHUNK = 4096, 2**28
+# A task of one thread. Fixed, because the last bits of a matrix product depend on the number of its rows.
+_CENTERS_PER_TASK = 32
+
+LAMBDA_MAX = """lambda_max : int, default=None
+        Highest degree of the features of the orders in between, to save time; None: as high as contributes."""
+
+
+class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[call-arg]  # noqa: D101
+    __doc__ = rf"""Equivariant features of body order nu + 1, contracted to their principal components at every order.
+
+    The features of order nu + 1 are products of those of order nu with the density coefficients (order 1), coupled to
+    every irrep,
+
+    .. math:: V^{{\nu + 1}}_{{\lambda\mu; (\lambda' k, l q)}} =
+              \sum_{{m'm}} \langle \lambda' m'\, l m | \lambda\mu \rangle\, V^\nu_{{\lambda' m' k}}\, V^1_{{l m q}} ,
+
+    so that order 2 is :class:`LambdaSOAP`, and the scalars of order 3 are the :class:`Bispectrum`. Of each irrep of
+    each order, ``fit`` keeps the principal components: the combinations of features, the same for all m, that carry
+    most of the sum of squares over the environments of X. They are orthonormal and not centered, hence equivariant, and
+    scalar products with all components kept are those of the products. ``fit`` reads X once for each order,
+    ``transform`` once, in chunks of bounded memory.
+
+    Derivatives are available as the vector-Jacobian product :meth:`vjp`.
+
+    Without truncation, the scalar product of the block 0e of two environments is the average over all rotations, proper
+    and improper, of the power nu of the overlap of their densities; 0e and 0o together average over proper rotations.
+
+    Parameters
+    ----------
+    {PARAMETERS}
+    nu : int, default=3
+        Number of density factors: 1 sees distances, 2 angles, 3 dihedral angles and chirality (block ``0o``).
+    n_components : int, default=100
+        Principal components to keep of each irrep of each order, fewer where there are fewer products. None: all
+        products, without a contraction; every order multiplies their number by that of the channels.
+    n_products : int, default=1000
+        Products to compute of each irrep of each order before their contraction: those of the largest product of the
+        variances of their factors. The covariance matrix has this size. None: all. It has no effect with
+        ``n_components=None``.
+    {LAMBDA_MAX}
+    irreps : "auto", str or Irreps, default="auto"
+        Blocks to compute, as in :class:`LambdaSOAP`.
+
+    Attributes
+    ----------
+    irreps_ : str
+        The irreps of the blocks.
+    contractions_ : dict of str to dict of str to ndarray of shape (n_products, n_components)
+        Weights of the products in the components, by order (``"1"`` to ``str(nu)``) and irrep; empty without a
+        contraction.
+    variances_ : dict of str to dict of str to ndarray of shape (n_components,)
+        Mean square of every component over environments and m, descending.
+    kept_ : dict of str to dict of str to float
+        Part of the mean square of the products that their components carry: how much the contraction kept.
+    neighbor_species_, center_species_, known_species_ : ndarray of int
+        Atomic numbers of the channels, of the centers, and of all atoms that may occur.
+
+    References
+    ----------
+    J. Nigam, S. Pozdnyakov, M. Ceriotti, J. Chem. Phys. 153, 121101 (2020), https://doi.org/10.1063/5.0021116.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> frames = [molecule("H2O2"), molecule("CH3OH")]
+    >>> descriptor = NBodyFeatures(cutoff=4.0, n_max=2, l_max=3, nu=4, n_components=20, irreps="0e+0o+1o")
+    >>> descriptor.fit_transform(frames)
+    EquivariantFeatures(2 structures, 10 centers, blocks: 0e (10, 1, 20), 0o (10, 1, 20), 1o (10, 3, 20))
+    """
+
+    def __init__(
+        self,
+        cutoff=5.0,
+        n_max=6,
+        l_max=4,
+        sigma=0.3,
+        *,
+        nu=3,
+        n_components=100,
+        n_products=1000,
+        lambda_max=None,
+        irreps="auto",
+        radial_basis="gto",
+        cutoff_width=0.5,
+        center_weight=1.0,
+        scaling_scale=None,
+        scaling_rate=1.0,
+        scaling_exponent=4.0,
+        center_species=None,
+        neighbor_species=None,
+        n_species_channels=None,
+        species_embedding=None,
+        n_optimal=None,
+        handle_unknown="error",
+        accuracy=1e-9,
+        dtype="float64",
+        n_jobs=None,
+        verbose=0,
+    ):
+        super().__init__(
+            cutoff,
+            n_max,
+            l_max,
+            sigma,
+            irreps=irreps,
+            radial_basis=radial_basis,
+            cutoff_width=cutoff_width,
+            center_weight=center_weight,
+            scaling_scale=scaling_scale,
+            scaling_rate=scaling_rate,
+            scaling_exponent=scaling_exponent,
+            center_species=center_species,
+            neighbor_species=neighbor_species,
+            n_species_channels=n_species_channels,
+            species_embedding=species_embedding,
+            n_optimal=n_optimal,
+            handle_unknown=handle_unknown,
+            accuracy=accuracy,
+            dtype=dtype,
+            n_jobs=n_jobs,
+            verbose=verbose,
+        )
+        self.nu = nu
+        self.n_components = n_components
+        self.n_products = n_products
+        self.lambda_max = lambda_max
+
+    def _number_problems(self):
+        yield from super()._number_problems()
+        if not _is_integer(self.nu, 1) or self.nu > _NU_LIMIT:
+            yield f"nu={self.nu!r} must be an integer between 1 and {_NU_LIMIT}"
+        for name, low in (("n_components", 1), ("n_products", 1), ("lambda_max", 0)):
+            value = getattr(self, name)
+            if value is not None and not _is_integer(value, low):
+                yield f"{name}={value!r} must be None or an integer, at least {low}"
+
+    def _check_irrep(self, irrep):
+        check_lambda(irrep)
+
+    def fit(self, X, y=None):
+        """Learn the species, with ``irreps="auto"`` the irreps from y, and the principal components of every order.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+        y : array-like of shape (n_structures, 3, ..., 3), or list of arrays (n_atoms, 3, ..., 3), default=None
+            Cartesian tensors of the structures or of their atoms.
+
+        Returns
+        -------
+        self
+        """
+        super().fit(X, y)
+        self.contractions_, self.variances_, self.kept_ = {}, {}, {}
+        batch, is_center, expansion = self._read(X)
+        for order in range(1, self.nu + 1) if self.n_components is not None else ():
+            self._fit_order(order, batch, is_center, expansion)
+        made = self._recursion().n_products_of(self.nu)
+        missing = ", ".join(str(irrep) for irrep in self._irreps() if irrep not in made)
+        if missing:
+            raise ValueError(
+                f"irrep {missing} has no features at nu={self.nu}, l_max={self.l_max}, n_max={self.n_max}, "
+                f"lambda_max={self.lambda_max} with {len(self.neighbor_species_)} species: increase one of them"
+            )
+        return self
+
+    def _fit_order(self, order, batch, is_center, expansion):
+        if not is_center.any():
+            raise ValueError(
+                f"no atom of X is a center of center_species={self.center_species!r}, and n_components needs some to "
+                "learn from: fit on structures that have them, or set n_components=None"
+            )
+        if self.verbose:
+            print(f"{type(self).__name__}: covariances of order {order}", file=sys.stderr)
+        covariances = self._covariances(order, batch, is_center, expansion)
+        self.contractions_[str(order)], self.variances_[str(order)], self.kept_[str(order)] = {}, {}, {}
+        for irrep, covariance in covariances.items():
+            covariance /= is_center.sum() * irrep.dim
+            weights, variances = principal_components(covariance, self.n_components)
+            total = np.trace(covariance)
+            self.contractions_[str(order)][str(irrep)] = weights
+            self.variances_[str(order)][str(irrep)] = variances
+            self.kept_[str(order)][str(irrep)] = float(min(1.0, variances.sum() / total) if total > 0 else 1.0)
+
+    def _covariances(self, order, batch, is_center, expansion):
+        """Second moments of the products of an order, summed over centers and m."""
+        recursion = self._recursion()
+        sizes = recursion.n_products_of(order)
+        what = f"the covariances of the products of order {order} (n_products={self.n_products})"
+        covariances = allocate({irrep: (size, size) for irrep, size in sizes.items()}, float, what)
+
+        def add(irrep, block):
+            rows = block.reshape(-1, block.shape[2])
+            covariances[irrep] += rows.T @ rows
+
+        for _, density in self._chunks(recursion, order, batch, is_center, expansion):
+            products = {irrep: np.empty((len(density), irrep.dim, size)) for irrep, size in sizes.items()}
+            self._in_tasks(recursion.fill_products, density, order, products)
+            # a thread for an irrep, not for a range: the order of its sum does not depend on the number of threads
+            Parallel(n_jobs=self.n_jobs, require="sharedmem")(delayed(add)(*item) for item in products.items())
+        return covariances
+
+    def transform(self, X, out=None):
+        """Equivariant features of all centers.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+        out : dict of str to ndarray, default=None
+            Arrays of the right shapes and type to write the blocks into, for repeated calls; None: new ones.
+
+        Returns
+        -------
+        EquivariantFeatures
+        """
+        batch, is_center, expansion = self._read(X)
+        recursion, n_rows = self._recursion(), int(is_center.sum())
+        shapes = {key: (n_rows, *shape) for key, shape in self._block_shapes(expansion).items()}
+        blocks = allocate(shapes, self.dtype, f"the features {self.irreps_} of {n_rows} centers", out)
+        for rows, density in self._chunks(recursion, self.nu, batch, is_center, expansion):
+            parts = {irrep: blocks[str(irrep)][rows] for irrep in self._irreps()}
+            self._in_tasks(recursion.fill_features, density, self.nu, parts)
+        return row_features(blocks, batch, is_center, {key: self.feature_labels(key) for key in blocks})
+
+    def _block_shapes(self, expansion):
+        return {str(irrep): (irrep.dim, self._n_features(irrep)) for irrep in self._irreps()}
+
+    def _n_features(self, irrep):
+        if self.n_components is not None:
+            return len(self.variances_[str(self.nu)][str(irrep)])
+        return self._recursion().n_features(self.nu)[irrep]
+
+    def gradients(self, X, strain=False):
+        """Not available for these features, only their product with one number per feature: :meth:`vjp`."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no gradients of single features: use vjp, their product with one number for "
+            "each feature, or LambdaSOAP"
+        )
+
+    def _contractor(self):
+        recursion = self._recursion()
+
+        def contract(density, cotangents, out):
+            blocks = {Irrep.parse(key): array for key, array in cotangents.items()}
+            for start in range(0, len(density), _CENTERS_PER_TASK):
+                rows = slice(start, start + _CENTERS_PER_TASK)
+                recursion.vjp(
+                    density[rows], self.nu, {irrep: block[rows] for irrep, block in blocks.items()}, out[rows]
+                )
+
+        return contract
+
+    def _recursion(self):
+        return Recursion(
+            self.nu,
+            self._irreps(),
+            self.l_max,
+            self.nu * self.l_max if self.lambda_max is None else self.lambda_max,
+            len(self._channels[0]) * self._channels[1],
+            self.n_products,
+            None if self.n_components is None else self.contractions_,
+            self.variances_,
+        )
+
+    def _chunks(self, recursion, order, batch, is_center, expansion):
+        """Rows of centers and their density coefficients (n_centers, (l_max + 1)^2, n_channels), chunk by chunk."""
+        sizes = [recursion.n_products_of(one) for one in range(1, order + 1)]
+        bytes_per_center = sum(8 * irrep.dim * size for one in sizes for irrep, size in one.items())
+        step = min(_CENTERS_PER_CHUNK, max(1, _BYTES_PER_CHUNK // bytes_per_center))
+        report, first_row = self._progress(batch.n_structures), 0
+        for start, stop in structure_blocks(batch.offsets, _CENTERS_PER_CHUNK):
+            block = batch.select(start, stop)
+            centers = np.flatnonzero(is_center[batch.offsets[start] : batch.offsets[stop]])
+            for first in range(0, len(centers), step):
+                chosen = np.zeros(block.n_atoms, dtype=bool)
+                chosen[centers[first : first + step]] = True
+                density = np.empty((chosen.sum(), (self.l_max + 1) ** 2, expansion.n_channels))
+
+                def store(rows, coefficients, density=density):
+                    density[rows] = coefficients
+
+                expansion.for_each_range(block, chosen, store, self.n_jobs)
+                yield slice(first_row + first, first_row + first + len(density)), density
+            first_row += len(centers)
+            if report is not None:
+                report(stop)
+
+    def _in_tasks(self, fill, density, order, out):
+        """Call ``fill(density, order, out)`` for parts of the centers, in several threads."""
+
+        def work(rows):
+            fill(density[rows], order, {irrep: block[rows] for irrep, block in out.items()})
+
+        rows = [slice(start, start + _CENTERS_PER_TASK) for start in range(0, len(density), _CENTERS_PER_TASK)]
+        Parallel(n_jobs=self.n_jobs, require="sharedmem")(delayed(work)(one) for one in rows)
+
+    def feature_labels(self, irrep):
+        """List what every feature of a block is made of.
+
+        Parameters
+        ----------
+        irrep : str
+            The block, e.g. ``"2e"``.
+
+        Returns
+        -------
+        structured ndarray of shape (n_features,)
+            With a contraction the field ``component``. Without, ``species_k, n_k, l_k`` of the factors k = 1 .. nu, and
+            ``lambda_k``, 1 < k < nu, the degree that the first k of them are coupled to.
+        """
+        check_is_fitted(self)
+        ((_, irrep),) = Irreps(irrep)
+        if self.n_components is not None:
+            return np.arange(self._n_features(irrep)).astype([("component", np.int64)])
+        factors = self._recursion().factors(self.nu)[irrep]
+        columns, (species, n_radial) = {}, self._channels
+        for k, (l, q, lam) in enumerate(factors.transpose(1, 2, 0), start=1):
+            columns |= {f"species_{k}": np.take(species, q // n_radial), f"n_{k}": q % n_radial, f"l_{k}": l}
+            columns |= {f"lambda_{k}": lam} if 1 < k < self.nu else {}
+        labels = np.empty(len(factors), dtype=[(name, np.int64) for name in columns])
+        for name, column in columns.items():
+            labels[name] = column
+        return labels
+
+
+def principal_components(covariance, n_components):
+    """Eigenvectors of the largest eigenvalues as columns, and these, descending."""
+    size = len(covariance)
+    values, vectors = eigh(covariance, subset_by_index=[max(0, size - n_components), size - 1])
+    vectors = vectors[:, ::-1]
+    # the sign of an eigenvector is arbitrary, and may differ between machines
+    signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
+    return np.ascontiguousarray(vectors * signs), np.maximum(values[::-1], 0.0)
+
+
+def _is_integer(value, low):
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= low

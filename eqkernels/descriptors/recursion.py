@@ -1,0 +1,178 @@
+"""All steps of the recursion over body orders: what each order is made of, and its evaluation for some centers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eqkernels.descriptors.coupled_products import (
+    all_products,
+    channel_factors,
+    contract_products,
+    coupling_degrees,
+    fill_products,
+    largest_products,
+    ordered_triples,
+    product_factors,
+)
+from eqkernels.so3 import Irrep
+
+
+class Recursion:
+    """Products of each irrep of the orders 1 to nu, contracted in between.
+
+    Parameters
+    ----------
+    nu : int
+    wanted : list of Irrep
+        Irreps of order nu.
+    l_max, lambda_max : int
+        Highest degrees of the density coefficients, and of the orders between the first and the last.
+    n_channels : int
+        Number of density coefficients of every (l, m).
+    n_products : int or None
+        How many products of each irrep to make where they are contracted.
+    contractions : dict of str to dict of str to ndarray of shape (n_products, n_components), or None
+        By order and irrep; the orders that are absent have not been fitted yet. None: nothing is contracted.
+    variances : dict of str to dict of str to ndarray of shape (n_components,)
+        Of the components, descending.
+    """
+
+    def __init__(self, nu, wanted, l_max, lambda_max, n_channels, n_products, contractions, variances):
+        self.l_max = l_max
+        self.n_products = n_products
+        self.contractions = contractions
+        self.variances = variances
+        self.channels = dict.fromkeys([Irrep(l, (-1) ** l) for l in range(l_max + 1)], n_channels)
+        self.needed = self._needed(nu, wanted, lambda_max)
+        self.products: dict[int, dict] = {}
+        for order in range(2, nu + 1):
+            if contractions is None or str(order - 1) in contractions:
+                self.products[order] = {irrep: self._products(order, irrep) for irrep in self.needed[order]}
+
+    def _needed(self, nu, wanted, lambda_max):
+        """Irreps of each order that those of the next are made of."""
+        needed = {nu: wanted}
+        candidates = [Irrep(lam, p) for lam in range(lambda_max + 1) for p in (1, -1)]
+        for order in range(nu - 1, 1, -1):
+            needed[order] = [
+                left for left in candidates if any(coupling_degrees(left, one, self.l_max) for one in needed[order + 1])
+            ]
+        return needed
+
+    def _products(self, order, irrep):
+        channel_sizes = list(self.n_features(1).values())
+        products = all_products(order, irrep, self.n_features(order - 1), self.l_max, channel_sizes)
+        if self.contractions is None:
+            return ordered_triples(products, irrep.p, self.factors(2)) if order == 3 and irrep.l == 0 else products
+        if self.n_products is None:
+            return products
+        left, first = self._variances(order - 1), list(self._variances(1).values())
+        return largest_products(products, self.n_products, left, first)
+
+    def _variances(self, order):
+        return {Irrep.parse(key): one for key, one in self.variances[str(order)].items()}
+
+    def n_products_of(self, order):
+        """Count the products of each irrep of an order, of those irreps that have any."""
+        if order == 1:
+            return self.channels
+        sizes = {irrep: sum(one.size for one in products) for irrep, products in self.products[order].items()}
+        return {irrep: size for irrep, size in sizes.items() if size}
+
+    def n_features(self, order):
+        """Count the features of each irrep of an order: components where it is contracted, else products."""
+        if self.contractions is None:
+            return self.n_products_of(order)
+        return {irrep: len(one) for irrep, one in self._variances(order).items()}
+
+    def factors(self, order):
+        """List what each product of an order is made of, where nothing is contracted, see :func:`product_factors`."""
+        if order == 1:
+            return {irrep: channel_factors(irrep, size) for irrep, size in self.channels.items()}
+        left = self.factors(order - 1)
+        return {irrep: product_factors(self.products[order][irrep], irrep, left) for irrep in self.n_products_of(order)}
+
+    def fill_products(self, density, order, out):
+        """Write the products of an order.
+
+        Parameters
+        ----------
+        density : ndarray of shape (n_centers, (l_max + 1)^2, n_channels)
+        order : int
+        out : dict of Irrep to ndarray of shape (n_centers, 2 lambda + 1, n_products)
+            C-contiguous.
+        """
+        if order == 1:
+            for irrep, block in out.items():
+                block[:] = density[:, _components(irrep)]
+        else:
+            self._couple(order, self._features_below(order, density), out)
+
+    def _features_below(self, order, density):
+        """Features of the orders 1 to order - 1 (at least of order 1), a dict of blocks for each."""
+        channels = {irrep: np.ascontiguousarray(density[:, _components(irrep)]) for irrep in self.channels}
+        features = [self._contract(1, channels)]
+        for step in range(2, order):
+            sizes = self.n_products_of(step)
+            products = {irrep: np.empty((len(density), irrep.dim, size)) for irrep, size in sizes.items()}
+            self._couple(step, features, products)
+            features.append(self._contract(step, products))
+        return features
+
+    def _couple(self, order, features, out):
+        for irrep, block in out.items():
+            fill_products(self.products[order][irrep], irrep, features[order - 2], list(features[0].values()), block)
+
+    def fill_features(self, density, order, out):
+        """Write the features of an order, which are its products or their contraction; arguments as above."""
+        if self.contractions is None:
+            self.fill_products(density, order, out)
+            return
+        sizes = self.n_products_of(order)
+        products = {irrep: np.empty((len(density), irrep.dim, sizes[irrep])) for irrep in out}
+        self.fill_products(density, order, products)
+        self._contract(order, products, out)
+
+    def vjp(self, density, order, cotangents, out):
+        """Add to ``out`` the derivative of the sum of all cotangents times features of an order, by the density.
+
+        Parameters
+        ----------
+        density : ndarray of shape (n_centers, (l_max + 1)^2, n_channels)
+        order : int
+        cotangents : dict of Irrep to ndarray of shape (n_centers, 2 lambda + 1, n_features)
+        out : ndarray of the shape of density
+        """
+        features = self._features_below(order, density)
+        changes = [{irrep: np.zeros_like(block) for irrep, block in blocks.items()} for blocks in features]
+        for step in range(order, 1, -1):
+            for irrep, block in self._expand(step, cotangents).items():
+                contract_products(
+                    self.products[step][irrep], irrep, features[step - 2], list(features[0].values()), block,
+                    changes[step - 2], list(changes[0].values()),
+                )  # fmt: skip
+            cotangents = changes[step - 2]
+        for irrep, block in self._expand(1, cotangents).items():
+            out[:, _components(irrep)] += block
+
+    def _expand(self, order, cotangents):
+        """Turn derivatives by features into those by the products that they are contracted from."""
+        if self.contractions is None:
+            return cotangents
+        return {irrep: block @ self.contractions[str(order)][str(irrep)].T for irrep, block in cotangents.items()}
+
+    def _contract(self, order, products, out=None):
+        if self.contractions is None:
+            return products
+        features = {} if out is None else out
+        for irrep, block in products.items():
+            weights = self.contractions[str(order)][str(irrep)]
+            if out is None:
+                features[irrep] = np.empty((*block.shape[:2], weights.shape[1]))
+            np.matmul(block.reshape(-1, len(weights)), weights, out=features[irrep].reshape(-1, weights.shape[1]))
+        return features
+
+
+def _components(irrep):
+    """Where the components of a degree stand among all (l, m)."""
+    return slice(irrep.l**2, (irrep.l + 1) ** 2)
