@@ -68,7 +68,7 @@ class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
             raise ValueError(f"X has blocks with {found} features, at fit there were {self.n_features_in_}")
         blocks = {key: self._transform_block(block, self.learned_[key]) for key, block in X.blocks.items()}
         labels = {key: self._labels(one, self.learned_[key]) for key, one in X.labels.items()}
-        return EquivariantFeatures(blocks, X.species, X.structures, X.atoms, X.n_atoms, labels)
+        return EquivariantFeatures(blocks, X.species, X.structures, X.atoms, X.n_atoms, labels=labels)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -85,3 +85,11 @@ def test_other_features_are_refused():
         FeatureSelection(3).fit(features).transform(other)
     with pytest.raises(TypeError, match="EquivariantFeatures"):
         FeatureSelection(3).fit(random_frames(3))
+
+
+def test_labels_follow():
+    features = DESCRIPTOR.fit_transform(random_frames(3, n_species=2))
+    selection = FeatureSelection(5).fit(features)
+    chosen = selection.learned_["1o"]
+    np.testing.assert_array_equal(selection.transform(features).labels["1o"], features.labels["1o"][chosen])
+    assert EquivariantPCA(3).fit_transform(features).labels["1o"]["component"].tolist() == [0, 1, 2]
