@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
@@ -25,8 +26,8 @@ from eqkernels.structures import NeighborPairs
 
 RADIAL_BASES = {"gto": GTO, "laplacian": LaplacianEigenstates}
 
-# Neighbor pairs are made for this many atoms at once: some ten MB for dense crystals.
-_ATOMS_PER_BLOCK = 4096
+# Neighbor pairs are made for this many atoms at once: some MB for dense crystals.
+_ATOMS_PER_BLOCK = 1024
 # Bytes of density coefficients that are made and used up at once: they stay in the second-level cache.
 _DENSITY_PER_RANGE = 2**19
 
@@ -79,27 +80,40 @@ class DensityExpansion:
         progress : callable, optional
             Called with the number of structures done.
         """
-        size = max(1, _DENSITY_PER_RANGE // (8 * (self.l_max + 1) ** 2 * self.n_channels))
-        for block in self.blocks(batch, is_center, n_jobs):
+        size = max(1, _DENSITY_PER_RANGE // (8 * (self.l_max + 1) ** 2 * len(self.species) * self.n_max))
+        plan = _plan(batch.offsets, is_center)
+        # threads share out the blocks, or where these are few, the centers of each
+        by_block = len(plan) >= 4 * effective_n_jobs(n_jobs)
+        lock, n_done = Lock(), 0
 
-            def work(a, b, block=block):
-                consume(slice(block.first_row + a, block.first_row + b), self.expand(block, a, b))
+        def handle(first, last):
+            nonlocal n_done
+            for start, stop, first_row in plan[first:last]:
+                block = self._block(batch, is_center, start, stop, first_row)
 
-            over_ranges(len(block.centers), size, work, n_jobs)
-            if progress is not None:
-                progress(block.stop)
+                def work(a, b, block=block):
+                    consume(slice(block.first_row + a, block.first_row + b), self.expand(block, a, b))
 
-    def blocks(self, batch, is_center, n_jobs=None):
+                over_ranges(len(block.centers), size, work, 1 if by_block else n_jobs)
+                if progress is not None:
+                    with lock:
+                        n_done += stop - start
+                        progress(n_done)
+
+        over_ranges(len(plan), 1, handle, n_jobs if by_block else 1)
+
+    def blocks(self, batch, is_center):
         """Yield whole structures with their neighbor pairs, so many that the pairs fit into memory."""
+        for start, stop, first_row in _plan(batch.offsets, is_center):
+            yield self._block(batch, is_center, start, stop, first_row)
+
+    def _block(self, batch, is_center, start, stop, first_row):
         first_channel = np.full(256, -1)
         first_channel[self.species] = np.arange(len(self.species)) * self.n_max
-        first_row = 0
-        for start, stop in structure_blocks(batch.offsets, _ATOMS_PER_BLOCK * effective_n_jobs(n_jobs)):
-            part = batch.select(start, stop)
-            centers = np.flatnonzero(is_center[batch.offsets[start] : batch.offsets[stop]])
-            pairs = part.neighbor_pairs(self.table.cutoff)
-            yield DensityBlock(pairs, centers, first_channel[part.numbers], first_row, start, stop)
-            first_row += len(centers)
+        part = batch.select(start, stop)
+        centers = np.flatnonzero(is_center[batch.offsets[start] : batch.offsets[stop]])
+        pairs = part.neighbor_pairs(self.table.cutoff)
+        return DensityBlock(pairs, centers, first_channel[part.numbers], first_row, start, stop)
 
     def expand(self, block, a, b):
         """Density coefficients of the centers a .. b - 1 of a block, shape (b - a, (l_max + 1)^2, n_channels)."""
@@ -197,6 +211,12 @@ def over_ranges(n, size, work, n_jobs=None):
     # a few tasks a thread: enough to balance, few enough that handing them out costs nothing
     tasks = np.array_split(ranges, min(len(ranges), 4 * n_threads))
     Parallel(n_jobs=n_jobs, require="sharedmem")(delayed(run)(task) for task in tasks)
+
+
+def _plan(offsets, is_center):
+    """List blocks of whole structures: (start, stop, number of centers before them)."""
+    rows = np.concatenate([[0], np.cumsum(is_center)])[offsets]
+    return [(start, stop, int(rows[start])) for start, stop in structure_blocks(offsets, _ATOMS_PER_BLOCK)]
 
 
 def structure_blocks(offsets, size):

@@ -176,7 +176,7 @@ def feature_gradients(expansion, batch, is_center, descriptor, strain):
     """
     n_channels, n_max, shapes = expansion.n_channels, expansion.n_max, descriptor._block_shapes(expansion)
     firsts = range(0, n_max * len(expansion.species), n_max)
-    blocks = list(expansion.blocks(batch, is_center, descriptor.n_jobs))
+    blocks = list(expansion.blocks(batch, is_center))
     entries = [[_entries(block, first) for first in firsts] for block in blocks]
     n_centers = int(is_center.sum())
     parts = [
@@ -284,7 +284,7 @@ def vector_jacobian_product(expansion, batch, is_center, contract, n_jobs):
     """
     positions, strain = np.zeros((batch.n_atoms, 3)), np.zeros((batch.n_structures, 3, 3))
     size = max(1, _CHANGES_PER_RANGE // (32 * (expansion.l_max + 1) ** 2 * expansion.n_channels))
-    for block in expansion.blocks(batch, is_center, n_jobs):
+    for block in expansion.blocks(batch, is_center):
         pairs = block.pairs
         by_vectors = np.zeros((len(pairs.neighbors), 3))
 
