@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from numbers import Integral, Real
 
@@ -13,8 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from eqkernels.descriptors.compression import channel_covariance, contraction, correlated_species, species_weights
 from eqkernels.descriptors.density import RADIAL_BASES, DensityExpansion, radial_table
-from eqkernels.descriptors.features import EquivariantFeatures
 from eqkernels.descriptors.gradients import feature_gradients, vector_jacobian_product
+from eqkernels.descriptors.output import allocate, row_features
 from eqkernels.structures import StructureBatch
 
 _L_MAX_LIMIT = 30
@@ -93,7 +92,7 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
 
     def _fit_contraction(self, batch):
         n_species, wanted, embedding = len(self.neighbor_species_), self.n_species_channels, self.species_embedding
-        if wanted is None and embedding is None and self.n_optimal is None:
+        if wanted is None and embedding is None and self.n_optimal is None and self.compression is None:
             return None
         if wanted is not None and wanted > n_species:
             raise ValueError(f"n_species_channels={wanted} is more than the {n_species} species seen at fit")
@@ -106,15 +105,30 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         )
         if wanted is not None:
             weights = correlated_species(covariance, n_species, wanted)
-        return contraction(weights, np.zeros(shape) if covariance is None else covariance, self.n_optimal)
+        covariance = np.zeros(shape) if covariance is None else covariance
+        if self.compression is None:
+            return contraction(weights, covariance, self.n_optimal)
+        total = contraction(np.ones((n_species, 1)), covariance, self.n_optimal)
+        if self.compression == "mu2":
+            return total
+        return np.concatenate([contraction(weights, covariance, self.n_optimal), total], axis=2)
+
+    @property
+    def _embedded(self):
+        """Whether the channels are combinations of species."""
+        return self.n_species_channels is not None or self.species_embedding is not None or self.compression == "mu2"
 
     @property
     def _channels(self):
         """Species (or numbers of combinations of them) and number of radial functions of the channels."""
         n_radial = self.n_max if self.n_optimal is None else self.n_optimal
-        if self.n_species_channels is None and self.species_embedding is None:
+        if not self._embedded:
             return tuple(self.neighbor_species_.tolist()), n_radial
-        return tuple(range(self.contraction_.shape[2] // n_radial)), n_radial
+        n_summed = 1 if self.compression == "mu1nu1" else 0
+        return tuple(range(self.contraction_.shape[2] // n_radial - n_summed)), n_radial
+
+    #: only products of densities have one
+    compression: str | None = None
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -162,6 +176,10 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             yield f"radial_basis={self.radial_basis!r} must be one of {sorted(RADIAL_BASES)}"
         if self.n_species_channels is not None and self.species_embedding is not None:
             yield "n_species_channels and species_embedding exclude each other: give one of them"
+        if self.compression not in (None, "mu1nu1", "mu2"):
+            yield f"compression={self.compression!r} must be None, 'mu1nu1' or 'mu2'"
+        if self.compression == "mu2" and (self.n_species_channels is not None or self.species_embedding is not None):
+            yield "compression='mu2' leaves no species for n_species_channels or species_embedding: drop one of them"
         if self.handle_unknown not in ("error", "ignore"):
             yield f"handle_unknown={self.handle_unknown!r} must be 'error' or 'ignore'"
         if self.dtype not in ("float64", "float32", np.float64, np.float32):
@@ -330,56 +348,6 @@ def species_number(species, where):
     if isinstance(species, Integral) and not isinstance(species, bool) and 0 < species < len(chemical_symbols):
         return int(species)
     raise ValueError(f"{where} contains {species!r}, which is neither a chemical symbol nor an atomic number")
-
-
-def allocate(shapes, dtype, what, out=None):
-    """Zeroed arrays, new ones or those given as ``out``."""
-    if out is not None:
-        return _checked_out(shapes, np.dtype(dtype), out)
-    needed = sum(np.dtype(dtype).itemsize * np.prod(shape, dtype=float) for shape in shapes.values())
-    remedy = (
-        "take the structures in parts (iter_transform), smaller n_max or l_max, fewer irreps or species, or "
-        "dtype='float32'"
-    )
-    check_memory(needed, what, remedy)
-    return {key: np.zeros(shape, dtype) for key, shape in shapes.items()}
-
-
-def check_memory(needed, what, remedy):
-    """Raise a MemoryError if some bytes are more than the machine has, before it starts to swap."""
-    try:
-        present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        present = np.inf
-    if needed > 0.9 * present:
-        raise MemoryError(
-            f"{what} would take {needed / 2**30:.1f} GiB, this machine has {present / 2**30:.1f} GiB: {remedy}"
-        )
-
-
-def _checked_out(shapes, dtype, out):
-    for key, shape in shapes.items():
-        array = out.get(key)
-        if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != dtype:
-            found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-            raise ValueError(f"out[{key!r}] must be an array of {dtype} with shape {shape}, got {found}")
-        if not array.flags.c_contiguous or not array.flags.writeable:
-            raise ValueError(f"out[{key!r}] must be C-contiguous and writeable")
-        array[...] = 0
-    return {key: out[key] for key in shapes}
-
-
-def row_features(blocks, batch, is_center, labels):
-    """Blocks with the structure, atom and species of each center of a batch."""
-    atoms = is_center.nonzero()[0]
-    return EquivariantFeatures(
-        blocks,
-        batch.numbers[atoms],
-        batch.structure_of_atom[atoms],
-        batch.atom_in_structure[atoms],
-        batch.offsets[1:] - batch.offsets[:-1],
-        labels=labels,
-    )
 
 
 def _among(species, numbers):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from eqkernels.descriptors.base import PARAMETERS
-from eqkernels.descriptors.channels import feature_labels, n_features
 from eqkernels.descriptors.expansion import SphericalExpansion
 from eqkernels.descriptors.products import ProductBlocks
 from eqkernels.so3 import CartesianTensor, Irreps
@@ -32,6 +31,9 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
     Parameters
     ----------
     {PARAMETERS}
+    compression : {{None, "mu1nu1", "mu2"}}, default=None
+        Density summed over species: in one factor of each product, so that the number of features grows linearly with
+        the species, or in both, which makes them blind to the species of neighbors.
     irreps : "auto", str or Irreps, default="auto"
         Blocks to compute, e.g. ``"0e+2e"``. ``"auto"`` takes those that the labels y given to ``fit`` are made of
         (a dipole: 1o; a symmetric matrix: 0e+2e), or 0e+1o+2e without labels, and always 0e, which
@@ -79,6 +81,7 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         n_species_channels=None,
         species_embedding=None,
         n_optimal=None,
+        compression=None,
         handle_unknown="error",
         accuracy=1e-9,
         dtype="float64",
@@ -108,6 +111,7 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
             verbose=verbose,
         )
         self.irreps = irreps
+        self.compression = compression
 
     def fit(self, X, y=None):
         """Learn the species, and with ``irreps="auto"`` the irreps from y.
@@ -142,7 +146,9 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
     def _check_irrep(self, irrep):
         check_lambda(irrep)
         species, n_radial = self._channels
-        if n_features(self.l_max, len(species) * n_radial, irrep) == 0:
+        if self.compression == "mu1nu1" and str(irrep) == "0o":
+            raise ValueError("irrep 0o, of three factors, is not available with compression='mu1nu1'")
+        if self._n_features(irrep) == 0:
             raise ValueError(
                 f"irrep {irrep} has no features at l_max={self.l_max} with {n_radial} radial functions of "
                 f"{len(species)} species: increase l_max or n_max"
@@ -165,7 +171,7 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
             Fields ``species_1, n_1, l_1, species_2, n_2, l_2`` (and of a third factor for 0o).
         """
         ((_, irrep),) = Irreps(irrep)
-        return feature_labels(self.l_max, *self._channels[::-1], irrep)
+        return self._labels(irrep)
 
 
 def check_lambda(irrep):

@@ -10,9 +10,10 @@ from joblib import Parallel, delayed
 from scipy.linalg import eigh
 from sklearn.utils.validation import check_is_fitted
 
-from eqkernels.descriptors.base import PARAMETERS, allocate, row_features
+from eqkernels.descriptors.base import PARAMETERS
 from eqkernels.descriptors.density import structure_blocks
 from eqkernels.descriptors.lambda_soap import LambdaSOAP, check_lambda
+from eqkernels.descriptors.output import allocate, row_features
 from eqkernels.descriptors.recursion import Recursion
 from eqkernels.so3 import Irrep, Irreps
 

@@ -9,7 +9,15 @@ import numpy as np
 from eqkernels.descriptors._cotangent_loops import contract_equivariants
 from eqkernels.descriptors._product_loops import fill_derivatives, fill_equivariants, fill_invariants
 from eqkernels.descriptors._triple_loops import add_pseudoscalars, contract_pseudoscalars
-from eqkernels.descriptors.channels import degree_pairs, degree_triples, feature_layout, n_features, triple_channels
+from eqkernels.descriptors.channels import (
+    degree_pairs,
+    degree_triples,
+    feature_labels,
+    feature_layout,
+    n_features,
+    triple_channels,
+)
+from eqkernels.descriptors.traces import add_traces, contract_traces, ordered_pairs, trace_labels
 from eqkernels.so3 import Irrep, clebsch_gordan_sparse
 
 
@@ -22,12 +30,30 @@ class ProductBlocks:
 
     def _block_shapes(self, expansion):
         """(2 lambda + 1, n_features) of every block."""
-        return {
-            str(irrep): (irrep.dim, n_features(self.l_max, expansion.n_channels, irrep)) for irrep in self._irreps()
-        }
+        return {str(irrep): (irrep.dim, self._n_features(irrep)) for irrep in self._irreps()}
+
+    def _n_features(self, irrep):
+        species, n_radial = self._channels
+        if self.compression == "mu1nu1":
+            return len(ordered_pairs(self.l_max, irrep)) * len(species) * n_radial**2
+        return n_features(self.l_max, len(species) * n_radial, irrep)
+
+    @property
+    def _n_kept(self):
+        """Number of channels of the factor that keeps its species."""
+        species, n_radial = self._channels
+        return len(species) * n_radial
+
+    def _labels(self, irrep):
+        species, n_radial = self._channels
+        labels = trace_labels if self.compression == "mu1nu1" else feature_labels
+        return labels(self.l_max, n_radial, species, irrep)
 
     def _fill(self, key, density, out):
         """Write one block into ``out``, which is zeroed and of the type of the density."""
+        if self.compression == "mu1nu1":
+            add_traces(density, density, self._n_kept, self.l_max, Irrep.parse(key), out)
+            return
         if key == "0o":
             add_pseudoscalars(density, density, density, *_triple_couplings(self.l_max), out[:, 0])
             return
@@ -41,6 +67,8 @@ class ProductBlocks:
 
     def _changing(self, key, n_channels, first, width):
         """Features that change with the channels ``first`` .. ``first + width - 1``."""
+        if self.compression == "mu1nu1":
+            return np.arange(self._n_features(Irrep.parse(key)))
         if key == "0o":
             factors = [np.stack(triple_channels(n_channels, *degrees)) for degrees in degree_triples(self.l_max)]
             chosen = [((q >= first) & (q < first + width)).any(axis=0) for q in factors]
@@ -54,6 +82,12 @@ class ProductBlocks:
         (n_items, n_directions, 2 lambda + 1, n_changing) takes the features that :meth:`_changing` names.
         """
         n_channels, width = density.shape[2], changes.shape[3]
+        if self.compression == "mu1nu1":
+            c = np.repeat(density[owners], changes.shape[1], axis=0)
+            change, rows = changes.reshape(c.shape), out.reshape(-1, *out.shape[2:])
+            for factors in ((change, c), (c, change)):
+                add_traces(*factors, self._n_kept, self.l_max, Irrep.parse(key), rows)
+            return
         if key != "0o":
             irrep = Irrep.parse(key)
             bases, _ = _layout(self.l_max, n_channels, irrep, first, width)
@@ -71,7 +105,9 @@ class ProductBlocks:
 
     def _contract(self, key, density, cotangent, out):
         """Add to ``out`` the derivative of sum(cotangent * block) by the density."""
-        if key == "0o":
+        if self.compression == "mu1nu1":
+            contract_traces(density, self._n_kept, self.l_max, Irrep.parse(key), cotangent, out)
+        elif key == "0o":
             contract_pseudoscalars(density, *_triple_couplings(self.l_max), cotangent[:, 0], out)
         else:
             irrep = Irrep.parse(key)

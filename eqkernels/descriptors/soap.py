@@ -7,11 +7,11 @@ from ase.data import chemical_symbols
 from scipy.sparse import csr_array, vstack
 from sklearn.utils.validation import check_is_fitted
 
-from eqkernels.descriptors.base import PARAMETERS, allocate
-from eqkernels.descriptors.channels import feature_labels
+from eqkernels.descriptors.base import PARAMETERS
 from eqkernels.descriptors.expansion import SphericalExpansion
 from eqkernels.descriptors.features import aggregate_rows
 from eqkernels.descriptors.gradients import vector_jacobian_product
+from eqkernels.descriptors.output import allocate
 from eqkernels.descriptors.products import ProductBlocks
 from eqkernels.so3 import Irrep
 
@@ -30,6 +30,9 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
     Parameters
     ----------
     {PARAMETERS}
+    compression : {{None, "mu1nu1", "mu2"}}, default=None
+        Density summed over species: in one factor of each product, so that the number of features grows linearly with
+        the species, or in both, which makes them blind to the species of neighbors.
     aggregate : {{None, "sum", "mean"}}, default=None
         None: a row for each center, structure after structure. ``"sum"`` or ``"mean"``: a row for each structure, as
         models of properties of structures need them.
@@ -76,6 +79,7 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
         n_species_channels=None,
         species_embedding=None,
         n_optimal=None,
+        compression=None,
         handle_unknown="error",
         accuracy=1e-9,
         dtype="float64",
@@ -106,6 +110,7 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
             n_jobs=n_jobs,
             verbose=verbose,
         )
+        self.compression = compression
         self.aggregate = aggregate
         self.sparse = sparse
 
@@ -243,9 +248,9 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
         ndarray of str objects, shape (n_features,)
         """
         check_is_fitted(self)
-        labels = feature_labels(self.l_max, *self._channels[::-1], _SCALAR)
-        embedded = self.n_species_channels is not None or self.species_embedding is not None
-        symbols = [f"({k})" for k in self._channels[0]] if embedded else chemical_symbols
+        labels = self._labels(_SCALAR)
+        species = self._channels[0]
+        symbols = {k: f"({k})" if self._embedded else chemical_symbols[k] for k in species} | {-1: "*"}
         names = [
             f"{symbols[one['species_1']]}{one['n_1']} {symbols[one['species_2']]}{one['n_2']} l{one['l_1']}"
             for one in labels

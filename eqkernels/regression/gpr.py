@@ -22,7 +22,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.descriptors.base import check_memory
+from eqkernels.descriptors.output import check_memory
 from eqkernels.kernels import TensorKernel
 from eqkernels.kernels.algebra import check_bounds
 from eqkernels.regression.covariance import clip_covariances, copies

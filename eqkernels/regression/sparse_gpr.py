@@ -18,8 +18,8 @@ from sklearn.utils import check_random_state
 from threadpoolctl import threadpool_limits
 
 from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
-from eqkernels.descriptors.base import check_memory
 from eqkernels.descriptors.density import structure_blocks
+from eqkernels.descriptors.output import check_memory
 from eqkernels.kernels import CovariantKernel, TensorKernel, select_sparse_points
 from eqkernels.kernels.sparse_points import METHODS, check_n_points
 from eqkernels.regression.base import _check_weight

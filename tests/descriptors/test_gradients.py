@@ -22,6 +22,8 @@ DESCRIPTORS = [
     ),
     LambdaSOAP(**OPTIONS, irreps="0e+1o", n_optimal=2),
     SOAP(**OPTIONS, n_species_channels=1, n_optimal=2),
+    LambdaSOAP(**OPTIONS, irreps="0e+1o+2o", compression="mu1nu1"),
+    SOAP(**OPTIONS, compression="mu2"),
 ]
 
 

@@ -1,0 +1,59 @@
+"""Where descriptors write: new or given arrays, checked against the memory of the machine."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from eqkernels.descriptors.features import EquivariantFeatures
+
+
+def allocate(shapes, dtype, what, out=None):
+    """Zeroed arrays, new ones or those given as ``out``."""
+    if out is not None:
+        return _checked_out(shapes, np.dtype(dtype), out)
+    needed = sum(np.dtype(dtype).itemsize * np.prod(shape, dtype=float) for shape in shapes.values())
+    remedy = (
+        "take the structures in parts (iter_transform), smaller n_max or l_max, fewer irreps or species, or "
+        "dtype='float32'"
+    )
+    check_memory(needed, what, remedy)
+    return {key: np.zeros(shape, dtype) for key, shape in shapes.items()}
+
+
+def check_memory(needed, what, remedy):
+    """Raise a MemoryError if some bytes are more than the machine has, before it starts to swap."""
+    try:
+        present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        present = np.inf
+    if needed > 0.9 * present:
+        raise MemoryError(
+            f"{what} would take {needed / 2**30:.1f} GiB, this machine has {present / 2**30:.1f} GiB: {remedy}"
+        )
+
+
+def _checked_out(shapes, dtype, out):
+    for key, shape in shapes.items():
+        array = out.get(key)
+        if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != dtype:
+            found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise ValueError(f"out[{key!r}] must be an array of {dtype} with shape {shape}, got {found}")
+        if not array.flags.c_contiguous or not array.flags.writeable:
+            raise ValueError(f"out[{key!r}] must be C-contiguous and writeable")
+        array[...] = 0
+    return {key: out[key] for key in shapes}
+
+
+def row_features(blocks, batch, is_center, labels):
+    """Blocks with the structure, atom and species of each center of a batch."""
+    atoms = is_center.nonzero()[0]
+    return EquivariantFeatures(
+        blocks,
+        batch.numbers[atoms],
+        batch.structure_of_atom[atoms],
+        batch.atom_in_structure[atoms],
+        batch.offsets[1:] - batch.offsets[:-1],
+        labels=labels,
+    )
