@@ -6,6 +6,7 @@ The pieces, in the order in which data flow through them: frames (``ase.Atoms``)
 
 from eqkernels.descriptors import SOAP, EquivariantFeatures, EquivariantUnion, LambdaSOAP, SphericalExpansion
 from eqkernels.kernels import CovariantKernel
+from eqkernels.learned import EquivariantNetwork, LearnedTensorRegressor
 from eqkernels.regression import TensorKernelRidge, TensorRidge
 from eqkernels.so3 import CartesianTensor, Irreps
 
@@ -16,9 +17,11 @@ __all__ = [
     "CartesianTensor",
     "CovariantKernel",
     "EquivariantFeatures",
+    "EquivariantNetwork",
     "EquivariantUnion",
     "Irreps",
     "LambdaSOAP",
+    "LearnedTensorRegressor",
     "SphericalExpansion",
     "TensorKernelRidge",
     "TensorRidge",
