@@ -53,6 +53,8 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         ``"loss"``, ``"validation"`` (NaN without early stopping) and ``"cpu_time"`` of every iteration of the best run.
     loss_ : float
         Last loss of the run that was kept.
+    n_iter_ : int
+        Iterations or epochs of that run.
     species_ : ndarray of int
         Atomic numbers.
     irreps_, formulas_ : str, dict of str to str
@@ -86,7 +88,7 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         n_layers=2,
         products=True,
         body_order=3,
-        n_radial=8,
+        n_radial=6,
         n_hidden=16,
         target=None,
         baseline="composition",
@@ -162,7 +164,7 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         check_parameters(self)
         batch, frames = StructureBatch.from_frames(X), list(X)
         targets, self.formulas_ = self._targets(y, batch, sample_weight)
-        previous = (self.weights_, self.scales_) if self.warm_start and hasattr(self, "weights_") else None
+        previous = self._state() if self.warm_start and hasattr(self, "weights_") else None
         self.species_ = batch.species
         self.irreps_ = self._wanted_irreps(targets)
         self._train(frames, batch, targets, previous)
@@ -186,7 +188,7 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         frames = list(X)
         batch = self._read(frames)
         targets, _ = self._targets(y, batch, sample_weight)
-        self._train(frames, batch, targets, (self.weights_, self.scales_))
+        self._train(frames, batch, targets, self._state())
         return self
 
     def transform(self, X):
@@ -292,7 +294,7 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         for _ in range(1 if previous is not None else int(self.n_init)):
             weights, model = self._start(random, graph, targets, previous)
             packing = Packing(weights)
-            start = initial_vector(packing, weights, len(names))
+            start = initial_vector(packing, weights, names, {} if previous is None else previous[2])
             vector, monitor = start, None
             if self.max_iter and any(target.values.any() for target in targets):
                 vector, monitor = self._minimize(frames, batch, targets, model, packing, start, random)
@@ -303,7 +305,11 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         self.noise_ = dict(zip(names, np.exp(vector[packing.size :]).tolist(), strict=True))
         history = {"loss": [], "validation": [], "cpu_time": []} if monitor is None else monitor.history
         self.history_ = {key: np.array(values) for key, values in history.items()}
-        self.loss_ = float(self.history_["loss"][-1]) if len(self.history_["loss"]) else 0.0
+        self.n_iter_ = len(self.history_["loss"])
+        self.loss_ = float(self.history_["loss"][-1]) if self.n_iter_ else 0.0
+
+    def _state(self):
+        return self.weights_, self.scales_, self.noise_
 
     def _start(self, random, graph, targets, previous):
         model = Model(self._architecture(), float(self.neighbor_scale_), {})
@@ -314,7 +320,7 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
                 raise ValueError(
                     "warm_start: species, irreps or architecture differ from the last fit; set it to False"
                 )
-            weights, model.scales = previous
+            weights, model.scales = previous[:2]
         else:
             atoms = np.arange(graph.n_atoms)
             model.set_scales(weights, graph, [target.pick(atoms) for target in targets])

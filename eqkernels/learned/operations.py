@@ -111,20 +111,21 @@ def mix(tape: Tape, x: Variable, weights: Variable, irreps: tuple[Irrep, ...], s
     """
     channels, n_new = weights.value.shape[2:]
     parts = slices(irreps)
+    blocks = [(k, q, rows, part) for k, rows in enumerate(species) for q, part in enumerate(parts)]
     value = np.empty((*x.value.shape[:2], n_new))
-    for k, rows in enumerate(species):
-        for q, part in enumerate(parts):
-            value[rows, part] = x.value[rows, part] @ weights.value[k, q]
+    # one large product for each block: over the rows of three axes, matmul would do many small ones
+    for k, q, rows, part in blocks:
+        mixed = x.value[rows, part].reshape(-1, channels) @ weights.value[k, q]
+        value[rows, part] = mixed.reshape(len(rows), -1, n_new)
 
     def pullback(gradient):
         to_x = np.empty_like(x.value) if x.wanted else None
         to_weights = np.empty_like(weights.value)
-        for k, rows in enumerate(species):
-            for q, part in enumerate(parts):
-                g = gradient[rows, part]
-                to_weights[k, q] = x.value[rows, part].reshape(-1, channels).T @ g.reshape(-1, n_new)
-                if to_x is not None:
-                    to_x[rows, part] = g @ weights.value[k, q].T
+        for k, q, rows, part in blocks:
+            g = gradient[rows, part].reshape(-1, n_new)
+            to_weights[k, q] = x.value[rows, part].reshape(-1, channels).T @ g
+            if to_x is not None:
+                to_x[rows, part] = (g @ weights.value[k, q].T).reshape(len(rows), -1, channels)
         return to_x, to_weights
 
     return tape.record(value, [x, weights], pullback)

@@ -24,7 +24,7 @@ NETWORK_PARAMETERS = """cutoff : float, default=6.0
         Whether the layers of message passing multiply messages with each other: they see angles earlier.
     body_order : int, default=3
         Number of densities that are multiplied with ``architecture="ace"``, 1 to 4.
-    n_radial : int, default=8
+    n_radial : int, default=6
         Radial basis functions.
     n_hidden : int, default=16
         Hidden units of the radial functions of message passing.

@@ -28,8 +28,8 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
         The trained network.
     coef_ : dict of str to ndarray of shape (n_species, n_features, multiplicity)
         Weights of the readout.
-    history_ : dict of str to ndarray
-        That of the network.
+    history_, n_iter_ : dict of str to ndarray, int
+        Those of the network.
     species_, target_, axial_, per_atom_, baseline_
         As in :class:`TensorRidge`.
 
@@ -58,7 +58,7 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
         n_layers=2,
         products=True,
         body_order=3,
-        n_radial=8,
+        n_radial=6,
         n_hidden=16,
         target=None,
         baseline="composition",
@@ -143,6 +143,11 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
     def history_(self):
         """History of the training."""
         return self.features_.history_
+
+    @property
+    def n_iter_(self):
+        """Iterations of the training."""
+        return self.features_.n_iter_
 
     def _train(self, X, y, sample_weight, method):
         names = inspect.signature(EquivariantNetwork).parameters

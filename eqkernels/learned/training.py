@@ -238,6 +238,7 @@ def train_adam(batches, start, n_noises, monitor, learning_rate):
     return vector if monitor.validate is None else monitor.best
 
 
-def initial_vector(packing, weights, n_noises):
-    """Flat vector to start from."""
-    return np.concatenate([packing.pack(weights), np.full(n_noises, _LOG_NOISE_START)])
+def initial_vector(packing, weights, names, noise):
+    """Flat vector to start from: weights, and the logarithm of the noise of each target, where it is known."""
+    logarithms = [np.log(noise[name]) if name in noise else _LOG_NOISE_START for name in names]
+    return np.concatenate([packing.pack(weights), np.clip(logarithms, *LOG_NOISE_BOUNDS)])
