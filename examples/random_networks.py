@@ -41,9 +41,7 @@ for seed in range(4):
         center = [features[row].blocks[key][0, :, 0] for key in KEYS]
         norms = np.array([np.linalg.norm(part) for part in center])
         print(f"{name:>12}, network {seed}: norm of l = 0 .. {L_MAX}: " + "  ".join(f"{norm:8.1e}" for norm in norms))
-        # the same weight for every degree that the symmetry allows, so that all can be seen
-        scaled = [part / norm if norm > 1e-10 else 0 * part for part, norm in zip(center, norms, strict=True)]
-        radius = np.abs(harmonics @ np.concatenate(scaled))
+        radius = np.abs(harmonics @ np.concatenate(center))
         axes = figure.add_subplot(2, 4, 4 * row + seed + 1, projection="3d")
         surface = radius[..., None] * directions
         colors = plt.cm.viridis(radius / radius.max())
