@@ -4,7 +4,10 @@ Features are (rows, components, channels); entries of a coupling are lists of
 ``out[third] += value * weight[path] * left[first] * right[second]``, sorted by path, then by third.
 """
 
+import numpy as np
 from numba import njit
+
+from eqkernels.descriptors._vectors import add_product, element, fused, lanes, load_first, memory, store_first, zero
 
 _FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
 
@@ -39,45 +42,64 @@ def add_product_gradients(
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def add_messages(features, harmonics, radial, centers, neighbors, first, second, third, path, values, out):
-    """Convolution: features of the neighbors times harmonics of the edge, weighted by radial functions."""
-    n_channels = features.shape[2]
+def add_messages(features, harmonics, radial, centers, neighbors, groups, first, second, values, out):
+    """Convolution: features of the neighbors times harmonics of the edge, weighted by radial functions.
+
+    Rows of ``groups`` are (first entry, end, path, third): entries of one path that end in one component.
+    """
+    n_in, n_channels = features.shape[1:]
+    n_paths, n_out = radial.shape[1], out.shape[1]
+    coefficients = np.empty(values.shape[0])
+    x, r, y, factors = memory(features), memory(radial), memory(out), memory(coefficients)
     for e in range(centers.shape[0]):
-        i, j = centers[e], neighbors[e]
         for k in range(values.shape[0]):
-            a, o, p = first[k], third[k], path[k]
-            value = values[k] * harmonics[e, second[k]]
-            for c in range(n_channels):
-                out[i, o, c] += value * radial[e, p, c] * features[j, a, c]
+            coefficients[k] = values[k] * harmonics[e, second[k]]
+        for c in range(0, n_channels, lanes(x)):
+            count = n_channels - c
+            source, weight = neighbors[e] * n_in * n_channels + c, e * n_paths * n_channels + c
+            target = centers[e] * n_out * n_channels + c
+            for g in range(groups.shape[0]):
+                total = zero(x)
+                for k in range(groups[g, 0], groups[g, 1]):
+                    total = add_product(total, element(factors, k), load_first(x, source + first[k] * n_channels, count))
+                at = target + groups[g, 3] * n_channels
+                radius = load_first(r, weight + groups[g, 2] * n_channels, count)
+                store_first(y, at, fused(total, radius, load_first(y, at, count)), count)
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def add_message_gradients(
-    features,
-    harmonics,
-    radial,
-    centers,
-    neighbors,
-    first,
-    second,
-    third,
-    path,
-    values,
-    gradient,
-    to_features,
-    to_radial,
+    features, harmonics, radial, centers, neighbors, groups, third, second, values, gradient, to_features, to_radial
 ):
-    """Gradients of :func:`add_messages` with respect to the features and the radial functions."""
-    n_channels = features.shape[2]
+    """Gradients of :func:`add_messages` with respect to the features, added, and the radial functions, written.
+
+    Rows of ``groups`` are (first entry, end, path, first): entries of one path that start from one component.
+    """
+    n_in, n_channels = features.shape[1:]
+    n_paths, n_out = radial.shape[1], gradient.shape[1]
+    coefficients = np.empty(values.shape[0])
+    x, r, factors, y = memory(features), memory(radial), memory(coefficients), memory(gradient)
+    to_x, to_r = memory(to_features), memory(to_radial)
     for e in range(centers.shape[0]):
-        i, j = centers[e], neighbors[e]
         for k in range(values.shape[0]):
-            a, o, p = first[k], third[k], path[k]
-            value = values[k] * harmonics[e, second[k]]
-            for c in range(n_channels):
-                scaled = value * gradient[i, o, c]
-                to_features[j, a, c] += scaled * radial[e, p, c]
-                to_radial[e, p, c] += scaled * features[j, a, c]
+            coefficients[k] = values[k] * harmonics[e, second[k]]
+        for c in range(0, n_channels, lanes(x)):
+            count = n_channels - c
+            source, weight = neighbors[e] * n_in * n_channels + c, e * n_paths * n_channels + c
+            target = centers[e] * n_out * n_channels + c
+            slope, path = zero(x), 0
+            for g in range(groups.shape[0]):
+                if groups[g, 2] != path:
+                    store_first(to_r, weight + path * n_channels, slope, count)
+                    slope, path = zero(x), groups[g, 2]
+                total = zero(x)
+                for k in range(groups[g, 0], groups[g, 1]):
+                    total = add_product(total, element(factors, k), load_first(y, target + third[k] * n_channels, count))
+                at = source + groups[g, 3] * n_channels
+                radius = load_first(r, weight + path * n_channels, count)
+                slope = fused(total, load_first(x, at, count), slope)
+                store_first(to_x, at, fused(total, radius, load_first(to_x, at, count)), count)
+            store_first(to_r, weight + path * n_channels, slope, count)
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)

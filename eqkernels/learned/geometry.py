@@ -23,14 +23,17 @@ _RADIAL_SCALE = 1.5
 
 @dataclass
 class Graph:
-    """Atoms and edges of a batch of structures.
+    """Atoms and edges of a batch of structures, the atoms sorted by species.
 
     Attributes
     ----------
-    batch : StructureBatch
+    order : ndarray of int, shape (n_atoms,)
+        Place in the batch of each atom of the graph.
+    rank : ndarray of int, shape (n_atoms,)
+        Place in the graph of each atom of the batch.
     species_of_atom : ndarray of int, shape (n_atoms,)
-        Position of the species of each atom in the list of all species.
-    species : list of ndarray of int
+        Position of the species of each atom of the graph in the list of all species.
+    species : list of slice
         Atoms of each species.
     edges : tuple of ndarray of int, shape (n_edges,)
         Centers and neighbors.
@@ -41,7 +44,8 @@ class Graph:
         From center to neighbor.
     """
 
-    batch: object
+    order: np.ndarray
+    rank: np.ndarray
     species_of_atom: np.ndarray
     species: list
     edges: tuple
@@ -83,14 +87,17 @@ def make_graph(batch, species, cutoff, n_radial, l_max, tape=None):
     Graph
     """
     pairs = batch.neighbor_pairs(float(cutoff))
-    species_of_atom = np.searchsorted(species, batch.numbers)
-    rows = [np.flatnonzero(species_of_atom == k) for k in range(len(species))]
+    order = np.argsort(np.searchsorted(species, batch.numbers), kind="stable")
+    rank = np.argsort(order, kind="stable")
+    species_of_atom = np.searchsorted(species, batch.numbers[order])
+    ends = np.searchsorted(species_of_atom, np.arange(len(species) + 1))
+    rows = [slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
     vectors = Variable(pairs.vectors, tape is not None)
     tape = Tape(recording=False) if tape is None else tape
     harmonics = edge_harmonics(tape, vectors, l_max)
     radial = radial_basis(tape, vectors, float(cutoff), n_radial)
-    edges = (pairs.centers, np.ascontiguousarray(pairs.neighbors))
-    return Graph(batch, species_of_atom, rows, edges, harmonics, radial, vectors)
+    edges = (rank[pairs.centers], rank[pairs.neighbors])
+    return Graph(order, rank, species_of_atom, rows, edges, harmonics, radial, vectors)
 
 
 def edge_harmonics(tape, vectors, l_max):

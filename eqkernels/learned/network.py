@@ -265,8 +265,9 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
 
     def _features_of(self, batch):
         weights = {name: Variable(array, wanted=False) for name, array in self.weights_.items()}
-        blocks = self._model().features(Tape(recording=False), weights, self._graph(batch))
-        return {str(irrep): block.value for irrep, block in blocks.items()}
+        graph = self._graph(batch)
+        blocks = self._model().features(Tape(recording=False), weights, graph)
+        return {str(irrep): block.value[graph.rank] for irrep, block in blocks.items()}
 
     def _read(self, X):
         batch = StructureBatch.from_frames(X)

@@ -12,8 +12,8 @@ whose pullback to each of its three factors is the same contraction with the oth
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 from scipy.special import expit
@@ -26,7 +26,8 @@ from eqkernels.so3 import Irrep, clebsch_gordan_sparse
 _SILU_SCALE = 1.6765
 
 
-class Coupling(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Coupling:
     """Entries of the Clebsch-Gordan product of two lists of irreps.
 
     ``first``, ``second`` and ``third`` are components of the factors and the product, ``path`` the number of the path
@@ -45,7 +46,25 @@ class Coupling(NamedTuple):
     @property
     def entries(self):
         """The five lists, as the loops take them."""
-        return tuple(self[:5])
+        return self.first, self.second, self.third, self.path, self.values
+
+    @cached_property
+    def by_third(self):
+        """Entries of one path and third component together: rows (begin, end, path, component) and three lists."""
+        groups, order = self._grouped(self.third)
+        return groups, self.first[order], self.second[order], self.values[order]
+
+    @cached_property
+    def by_first(self):
+        """Entries of one path and first component together."""
+        groups, order = self._grouped(self.first)
+        return groups, self.third[order], self.second[order], self.values[order]
+
+    def _grouped(self, component):
+        order = np.lexsort((component, self.path))
+        keys = np.stack([self.path[order], component[order]], axis=1)
+        begins = np.flatnonzero(np.concatenate([[True], (np.diff(keys, axis=0) != 0).any(axis=1)]))
+        return np.column_stack([begins, np.append(begins[1:], len(keys)), keys[begins]]), order
 
 
 @lru_cache(maxsize=256)
@@ -102,7 +121,7 @@ def mix(tape: Tape, x: Variable, weights: Variable, irreps: tuple[Irrep, ...], s
     x : Variable of shape (n, components, channels)
     weights : Variable of shape (n_species, n_irreps, channels, new_channels)
     irreps : tuple of Irrep
-    species : list of ndarray of int
+    species : list of slice
         Rows of each species; together they are all rows.
 
     Returns
@@ -116,7 +135,7 @@ def mix(tape: Tape, x: Variable, weights: Variable, irreps: tuple[Irrep, ...], s
     # one large product for each block: over the rows of three axes, matmul would do many small ones
     for k, q, rows, part in blocks:
         mixed = x.value[rows, part].reshape(-1, channels) @ weights.value[k, q]
-        value[rows, part] = mixed.reshape(len(rows), -1, n_new)
+        value[rows, part] = mixed.reshape(-1, part.stop - part.start, n_new)
 
     def pullback(gradient):
         to_x = np.empty_like(x.value) if x.wanted else None
@@ -125,7 +144,7 @@ def mix(tape: Tape, x: Variable, weights: Variable, irreps: tuple[Irrep, ...], s
             g = gradient[rows, part].reshape(-1, n_new)
             to_weights[k, q] = x.value[rows, part].reshape(-1, channels).T @ g
             if to_x is not None:
-                to_x[rows, part] = (g @ weights.value[k, q].T).reshape(len(rows), -1, channels)
+                to_x[rows, part] = (g @ weights.value[k, q].T).reshape(-1, part.stop - part.start, channels)
         return to_x, to_weights
 
     return tape.record(value, [x, weights], pullback)
@@ -276,17 +295,18 @@ def convolve(tape: Tape, x: Variable, harmonics: Variable, radial: Variable, edg
     -------
     Variable of shape (n, components of the product, channels)
     """
-    arguments = (np.ascontiguousarray(x.value), harmonics.value, radial.value, *edges, *table.entries)
+    features, weights = np.ascontiguousarray(x.value), np.ascontiguousarray(radial.value)
+    arguments = (features, harmonics.value, weights, *edges)
     value = np.zeros((len(x.value), table.dim, x.value.shape[2]))
-    loops.add_messages(*arguments, value)
+    loops.add_messages(*arguments, *table.by_third, value)
 
     def pullback(gradient):
         gradient = np.ascontiguousarray(gradient)
-        to_x, to_radial, to_harmonics = np.zeros(x.value.shape), np.zeros(radial.value.shape), None
-        loops.add_message_gradients(*arguments, gradient, to_x, to_radial)
+        to_x, to_radial, to_harmonics = np.zeros(features.shape), np.empty(weights.shape), None
+        loops.add_message_gradients(*arguments, *table.by_first, gradient, to_x, to_radial)
         if harmonics.wanted:
             to_harmonics = np.zeros(harmonics.value.shape)
-            loops.add_harmonic_gradients(arguments[0], radial.value, *edges, *table.entries, gradient, to_harmonics)
+            loops.add_harmonic_gradients(features, weights, *edges, *table.entries, gradient, to_harmonics)
         return to_x, to_harmonics, to_radial
 
     return tape.record(value, [x, harmonics, radial], pullback)

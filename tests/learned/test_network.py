@@ -193,11 +193,11 @@ def test_features_have_the_slopes_of_finite_differences(architecture):
     random = np.random.default_rng(0)
     weight = {irrep: random.normal(size=block.value.shape) for irrep, block in blocks.items()}
     for irrep, block in blocks.items():
-        block.gradient = weight[irrep]
+        block.gradient = weight[irrep][graph.order]
     tape.backward()
     slopes = np.zeros((batch.n_atoms, 3))
-    np.add.at(slopes, graph.edges[1], graph.vectors.gradient)
-    np.add.at(slopes, graph.edges[0], -graph.vectors.gradient)
+    np.add.at(slopes, graph.order[graph.edges[1]], graph.vectors.gradient)
+    np.add.at(slopes, graph.order[graph.edges[0]], -graph.vectors.gradient)
 
     def total(moved):
         features = network.transform(moved)
