@@ -7,7 +7,17 @@ Features are (rows, components, channels); entries of a coupling are lists of
 import numpy as np
 from numba import njit
 
-from eqkernels.descriptors._vectors import add_product, element, fused, lanes, load_first, memory, store_first, zero
+from eqkernels.descriptors._vectors import (
+    add_product,
+    element,
+    filled,
+    fused,
+    lanes,
+    load_first,
+    memory,
+    store_first,
+    zero,
+)
 
 _FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
 
@@ -42,10 +52,11 @@ def add_product_gradients(
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def add_messages(features, harmonics, radial, centers, neighbors, groups, first, second, values, out):
+def add_messages(features, harmonics, radial, centers, neighbors, pairs, groups, first, second, values, out):
     """Convolution: features of the neighbors times harmonics of the edge, weighted by radial functions.
 
-    Rows of ``groups`` are (first entry, end, path, third): entries of one path that end in one component.
+    ``pairs`` are the rows of the radial functions, which both directions of an edge share. Rows of ``groups`` are
+    (first entry, end, path, third): entries of one path that end in one component.
     """
     n_in, n_channels = features.shape[1:]
     n_paths, n_out = radial.shape[1], out.shape[1]
@@ -56,12 +67,14 @@ def add_messages(features, harmonics, radial, centers, neighbors, groups, first,
             coefficients[k] = values[k] * harmonics[e, second[k]]
         for c in range(0, n_channels, lanes(x)):
             count = n_channels - c
-            source, weight = neighbors[e] * n_in * n_channels + c, e * n_paths * n_channels + c
+            source, weight = neighbors[e] * n_in * n_channels + c, pairs[e] * n_paths * n_channels + c
             target = centers[e] * n_out * n_channels + c
             for g in range(groups.shape[0]):
                 total = zero(x)
                 for k in range(groups[g, 0], groups[g, 1]):
-                    total = add_product(total, element(factors, k), load_first(x, source + first[k] * n_channels, count))
+                    total = add_product(
+                        total, element(factors, k), load_first(x, source + first[k] * n_channels, count)
+                    )
                 at = target + groups[g, 3] * n_channels
                 radius = load_first(r, weight + groups[g, 2] * n_channels, count)
                 store_first(y, at, fused(total, radius, load_first(y, at, count)), count)
@@ -69,9 +82,21 @@ def add_messages(features, harmonics, radial, centers, neighbors, groups, first,
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def add_message_gradients(
-    features, harmonics, radial, centers, neighbors, groups, third, second, values, gradient, to_features, to_radial
+    features,
+    harmonics,
+    radial,
+    centers,
+    neighbors,
+    pairs,
+    groups,
+    third,
+    second,
+    values,
+    gradient,
+    to_features,
+    to_radial,
 ):
-    """Gradients of :func:`add_messages` with respect to the features, added, and the radial functions, written.
+    """Gradients of :func:`add_messages` with respect to the features and the radial functions.
 
     Rows of ``groups`` are (first entry, end, path, first): entries of one path that start from one component.
     """
@@ -80,31 +105,36 @@ def add_message_gradients(
     coefficients = np.empty(values.shape[0])
     x, r, factors, y = memory(features), memory(radial), memory(coefficients), memory(gradient)
     to_x, to_r = memory(to_features), memory(to_radial)
+    one = filled(x, 1.0)
     for e in range(centers.shape[0]):
         for k in range(values.shape[0]):
             coefficients[k] = values[k] * harmonics[e, second[k]]
         for c in range(0, n_channels, lanes(x)):
             count = n_channels - c
-            source, weight = neighbors[e] * n_in * n_channels + c, e * n_paths * n_channels + c
+            source, weight = neighbors[e] * n_in * n_channels + c, pairs[e] * n_paths * n_channels + c
             target = centers[e] * n_out * n_channels + c
             slope, path = zero(x), 0
             for g in range(groups.shape[0]):
                 if groups[g, 2] != path:
-                    store_first(to_r, weight + path * n_channels, slope, count)
+                    at = weight + path * n_channels
+                    store_first(to_r, at, fused(slope, one, load_first(to_r, at, count)), count)
                     slope, path = zero(x), groups[g, 2]
                 total = zero(x)
                 for k in range(groups[g, 0], groups[g, 1]):
-                    total = add_product(total, element(factors, k), load_first(y, target + third[k] * n_channels, count))
+                    total = add_product(
+                        total, element(factors, k), load_first(y, target + third[k] * n_channels, count)
+                    )
                 at = source + groups[g, 3] * n_channels
                 radius = load_first(r, weight + path * n_channels, count)
                 slope = fused(total, load_first(x, at, count), slope)
                 store_first(to_x, at, fused(total, radius, load_first(to_x, at, count)), count)
-            store_first(to_r, weight + path * n_channels, slope, count)
+            at = weight + path * n_channels
+            store_first(to_r, at, fused(slope, one, load_first(to_r, at, count)), count)
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
 def add_harmonic_gradients(
-    features, radial, centers, neighbors, first, second, third, path, values, gradient, to_harmonics
+    features, radial, centers, neighbors, pairs, first, second, third, path, values, gradient, to_harmonics
 ):
     """Gradient of :func:`add_messages` with respect to the harmonics, for derivatives by positions."""
     n_channels = features.shape[2]
@@ -114,34 +144,34 @@ def add_harmonic_gradients(
             a, o, p = first[k], third[k], path[k]
             total = 0.0
             for c in range(n_channels):
-                total += gradient[i, o, c] * radial[e, p, c] * features[j, a, c]
+                total += gradient[i, o, c] * radial[pairs[e], p, c] * features[j, a, c]
             to_harmonics[e, second[k]] += values[k] * total
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def add_density(harmonics, radial, centers, columns, out):
+def add_density(harmonics, radial, centers, pairs, columns, out):
     """Density coefficients out[i, lm, a n] of the edges, ``columns`` being where species a of the neighbor starts."""
     n_radial = radial.shape[1]
     for e in range(centers.shape[0]):
-        i, start = centers[e], columns[e]
+        i, start, pair = centers[e], columns[e], pairs[e]
         for m in range(harmonics.shape[1]):
             y = harmonics[e, m]
             for n in range(n_radial):
-                out[i, m, start + n] += y * radial[e, n]
+                out[i, m, start + n] += y * radial[pair, n]
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def add_density_gradients(harmonics, radial, centers, columns, gradient, to_harmonics, to_radial):
+def add_density_gradients(harmonics, radial, centers, pairs, columns, gradient, to_harmonics, to_radial):
     """Gradients of :func:`add_density`."""
     n_radial = radial.shape[1]
     for e in range(centers.shape[0]):
-        i, start = centers[e], columns[e]
+        i, start, pair = centers[e], columns[e], pairs[e]
         for m in range(harmonics.shape[1]):
             y, total = harmonics[e, m], 0.0
             for n in range(n_radial):
                 g = gradient[i, m, start + n]
-                total += g * radial[e, n]
-                to_radial[e, n] += g * y
+                total += g * radial[pair, n]
+                to_radial[pair, n] += g * y
             to_harmonics[e, m] += total
 
 

@@ -36,10 +36,10 @@ class Graph:
     species : list of slice
         Atoms of each species.
     edges : tuple of ndarray of int, shape (n_edges,)
-        Centers and neighbors.
+        Centers, neighbors, and pairs: both directions of an edge are one pair.
     harmonics : Variable of shape (n_edges, (l_max + 1)**2)
         Scaled to squares that sum to 2 l + 1 for each l.
-    radial : Variable of shape (n_edges, n_radial)
+    radial : Variable of shape (n_pairs, n_radial)
     vectors : Variable of shape (n_edges, 3)
         From center to neighbor.
     """
@@ -65,7 +65,7 @@ class Graph:
         n_radial = self.radial.value.shape[1]
         columns = self.species_of_atom[self.edges[1]] * n_radial
         size = len(self.species) * n_radial
-        arguments = (self.harmonics, self.radial, self.edges[0], columns, self.n_atoms, size)
+        arguments = (self.harmonics, self.radial, self.edges[0], self.edges[2], columns, self.n_atoms, size)
         self._density = operations.density(tape, *arguments)
         return self._density
 
@@ -95,9 +95,39 @@ def make_graph(batch, species, cutoff, n_radial, l_max, tape=None):
     vectors = Variable(pairs.vectors, tape is not None)
     tape = Tape(recording=False) if tape is None else tape
     harmonics = edge_harmonics(tape, vectors, l_max)
-    radial = radial_basis(tape, vectors, float(cutoff), n_radial)
-    edges = (rank[pairs.centers], rank[pairs.neighbors])
+    representatives, pair_of_edge = undirected_pairs(pairs.centers, pairs.neighbors, pairs.distances)
+    radial = radial_basis(tape, _rows(tape, vectors, representatives), float(cutoff), n_radial)
+    edges = (rank[pairs.centers], rank[pairs.neighbors], pair_of_edge)
     return Graph(order, rank, species_of_atom, rows, edges, harmonics, radial, vectors)
+
+
+def undirected_pairs(centers, neighbors, distances):
+    """Join both directions of every edge, which have one distance.
+
+    Returns
+    -------
+    representatives : ndarray of int, shape (n_pairs,)
+        One edge of each pair.
+    pair_of_edge : ndarray of int, shape (n_edges,)
+    """
+    forward, own = np.flatnonzero(centers < neighbors), np.flatnonzero(centers == neighbors)
+    backward = np.flatnonzero(centers > neighbors)
+    # several images of a neighbor: sorted by distance, both directions come in one order (equal ones may change places)
+    forward = forward[np.lexsort((distances[forward], neighbors[forward], centers[forward]))]
+    backward = backward[np.lexsort((distances[backward], centers[backward], neighbors[backward]))]
+    pair_of_edge = np.empty(len(centers), dtype=np.int64)
+    pair_of_edge[forward] = pair_of_edge[backward] = np.arange(len(forward))
+    pair_of_edge[own] = len(forward) + np.arange(len(own))
+    return np.concatenate([forward, own]), pair_of_edge
+
+
+def _rows(tape, x, rows):
+    def pullback(gradient):
+        to_x = np.zeros_like(x.value)
+        to_x[rows] = gradient
+        return (to_x,)
+
+    return tape.record(x.value[rows], [x], pullback)
 
 
 def edge_harmonics(tape, vectors, l_max):

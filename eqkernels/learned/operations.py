@@ -285,10 +285,10 @@ def convolve(tape: Tape, x: Variable, harmonics: Variable, radial: Variable, edg
     tape : Tape
     x : Variable of shape (n, components, channels)
     harmonics : Variable of shape (n_edges, (l_max + 1)**2)
-    radial : Variable of shape (n_edges, n_paths, channels)
+    radial : Variable of shape (n_pairs, n_paths, channels)
         Weights of the paths, functions of the distance.
     edges : tuple of ndarray of int, shape (n_edges,)
-        Centers and neighbors.
+        Centers, neighbors, and rows of ``radial``, which both directions of an edge share.
     table : Coupling
 
     Returns
@@ -302,7 +302,7 @@ def convolve(tape: Tape, x: Variable, harmonics: Variable, radial: Variable, edg
 
     def pullback(gradient):
         gradient = np.ascontiguousarray(gradient)
-        to_x, to_radial, to_harmonics = np.zeros(features.shape), np.empty(weights.shape), None
+        to_x, to_radial, to_harmonics = np.zeros(features.shape), np.zeros(weights.shape), None
         loops.add_message_gradients(*arguments, *table.by_first, gradient, to_x, to_radial)
         if harmonics.wanted:
             to_harmonics = np.zeros(harmonics.value.shape)
@@ -312,14 +312,14 @@ def convolve(tape: Tape, x: Variable, harmonics: Variable, radial: Variable, edg
     return tape.record(value, [x, harmonics, radial], pullback)
 
 
-def density(tape, harmonics, radial, centers, columns, n_rows, n_channels):
+def density(tape, harmonics, radial, centers, pairs, columns, n_rows, n_channels):
     """Density coefficients (n, (l_max + 1)**2, n_channels): harmonics times radial functions, summed over neighbors."""
     value = np.zeros((n_rows, harmonics.value.shape[1], n_channels))
-    loops.add_density(harmonics.value, radial.value, centers, columns, value)
+    loops.add_density(harmonics.value, radial.value, centers, pairs, columns, value)
 
     def pullback(gradient):
         gradients = np.zeros(harmonics.value.shape), np.zeros(radial.value.shape)
-        arguments = (harmonics.value, radial.value, centers, columns, np.ascontiguousarray(gradient))
+        arguments = (harmonics.value, radial.value, centers, pairs, columns, np.ascontiguousarray(gradient))
         loops.add_density_gradients(*arguments, *gradients)
         return gradients
 

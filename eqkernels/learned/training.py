@@ -92,7 +92,13 @@ class Model:
 def aggregate(tape, block, target, graph, n_species):
     """Features of the samples of a target: (n_samples, 2 l + 1, n_species * n_features)."""
     order = graph.order
-    arguments = (target.segments[order], graph.species_of_atom, n_species, target.row_weights[order], len(target.values))
+    arguments = (
+        target.segments[order],
+        graph.species_of_atom,
+        n_species,
+        target.row_weights[order],
+        len(target.values),
+    )
     return op.segment_sum(tape, block, *arguments)
 
 

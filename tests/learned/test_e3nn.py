@@ -45,7 +45,7 @@ def test_convolution():
     table = op.coupling(inside, inside, inside)
     random = np.random.default_rng(1)
     vectors, x = random.normal(size=(6, 3)), random.normal(size=(5, 9, channels))
-    edges = (np.array([0, 0, 1, 3, 4, 4]), np.array([1, 2, 0, 4, 3, 1]))
+    edges = (np.array([0, 0, 1, 3, 4, 4]), np.array([1, 2, 0, 4, 3, 1]), np.arange(6))
     radial = random.normal(size=(6, table.n_paths, channels))
     harmonics = edge_harmonics(Tape(), Variable(vectors), l_max)
     ours = op.convolve(Tape(), Variable(x), harmonics, Variable(radial), edges, table).value

@@ -16,7 +16,7 @@ IRREPS = tuple(Irrep.parse(key) for key in ("0e", "0o", "1o", "1e", "2e"))
 HARMONICS = tuple(Irrep.parse(key) for key in ("0e", "1o", "2e"))
 DIM, N, C = 13, 5, 3
 SPECIES = [slice(0, 2), slice(2, 5)]
-EDGES = (np.array([0, 0, 1, 3, 4, 4]), np.array([1, 2, 0, 4, 3, 1]))
+EDGES = (np.array([0, 0, 1, 3, 4, 4]), np.array([1, 2, 0, 4, 3, 1]), np.array([0, 1, 0, 3, 3, 2]))
 TABLE = op.coupling(IRREPS, IRREPS, IRREPS)
 MESSAGES = op.coupling(IRREPS, HARMONICS, IRREPS)
 SEGMENTS = np.array([0, 0, -1, 1, 1])
@@ -41,11 +41,11 @@ OPERATIONS = {
     "product with itself": (lambda t, x, w: op.product(t, x, x, w, TABLE), [(N, DIM, C), (TABLE.n_paths, C)]),
     "convolve": (
         lambda t, x, y, r: op.convolve(t, x, y, r, EDGES, MESSAGES),
-        [(N, DIM, C), (6, 9), (6, MESSAGES.n_paths, C)],
+        [(N, DIM, C), (6, 9), (4, MESSAGES.n_paths, C)],
     ),
     "density": (
-        lambda t, y, r: op.density(t, y, r, EDGES[0], np.array([0, 2, 2, 0, 0, 2]), N, 4),
-        [(6, 9), (6, 2)],
+        lambda t, y, r: op.density(t, y, r, EDGES[0], EDGES[2], np.array([0, 2, 2, 0, 0, 2]), N, 4),
+        [(6, 9), (4, 2)],
     ),
     "silu": (op.silu, [(N, C)]),
     "gate": (lambda t, x, g: op.gate(t, x, g, IRREPS), [(N, DIM, C), (N, 5, C)]),
@@ -104,11 +104,11 @@ def test_product_is_the_clebsch_gordan_product():
 
 def test_convolution_sums_products_with_harmonics():
     random = np.random.default_rng(2)
-    x, y, r = (random.normal(size=shape) for shape in ((N, DIM, C), (6, 9), (6, MESSAGES.n_paths, C)))
+    x, y, r = (random.normal(size=shape) for shape in ((N, DIM, C), (6, 9), (4, MESSAGES.n_paths, C)))
     expected = np.zeros((N, DIM, C))
-    for e, (i, j) in enumerate(zip(*EDGES, strict=True)):
+    for e, (i, j, pair) in enumerate(zip(*EDGES, strict=True)):
         edge = np.repeat(y[e : e + 1, :, None], C, axis=2)
-        expected[i] += naive_product(x[j : j + 1], edge, r[e], IRREPS, HARMONICS, IRREPS)[0]
+        expected[i] += naive_product(x[j : j + 1], edge, r[pair], IRREPS, HARMONICS, IRREPS)[0]
     got = op.convolve(Tape(), Variable(x), Variable(y), Variable(r), EDGES, MESSAGES).value
     assert np.allclose(got, expected, atol=1e-12)
 
@@ -134,10 +134,19 @@ def test_density_is_the_sum_over_neighbors():
     numbers = batch.numbers[graph.order]
     got = graph.density(Tape()).value
     expected = np.zeros((batch.n_atoms, 9, len(species), 4))
-    for e, (i, j) in enumerate(zip(*graph.edges, strict=True)):
+    for e, (i, j, pair) in enumerate(zip(*graph.edges, strict=True)):
         column = np.flatnonzero(species == numbers[j])[0]
-        expected[i, :, column] += np.outer(graph.harmonics.value[e], graph.radial.value[e])
+        expected[i, :, column] += np.outer(graph.harmonics.value[e], graph.radial.value[pair])
     assert np.allclose(got, expected.reshape(got.shape), atol=1e-12)
+
+
+def test_both_directions_of_an_edge_are_one_pair():
+    batch = StructureBatch.from_frames([*random_frames(2, n_species=3, periodic=True), bulk("Si")])
+    found = batch.neighbor_pairs(5.0)
+    representatives, pairs = geometry.undirected_pairs(found.centers, found.neighbors, found.distances)
+    assert np.allclose(found.distances[representatives][pairs], found.distances, atol=1e-12)
+    assert np.array_equal(pairs[representatives], np.arange(len(representatives)))
+    assert len(representatives) < 0.7 * len(pairs)
 
 
 def test_radial_functions_end_smoothly():
