@@ -17,6 +17,7 @@ from eqkernels.descriptors import (
     SphericalExpansion,
 )
 from eqkernels.kernels import CovariantKernel, select_sparse_points
+from eqkernels.learned import EquivariantNetwork, LearnedTensorRegressor
 from eqkernels.regression import (
     SparseTensorGPR,
     TensorCommittee,
@@ -36,11 +37,13 @@ __all__ = [
     "CartesianTensor",
     "CovariantKernel",
     "EquivariantFeatures",
+    "EquivariantNetwork",
     "EquivariantPCA",
     "EquivariantUnion",
     "FeatureSelection",
     "Irreps",
     "LambdaSOAP",
+    "LearnedTensorRegressor",
     "NBodyFeatures",
     "SparseTensorGPR",
     "SphericalExpansion",

@@ -5,10 +5,10 @@ r"""Products in which one density keeps its species and the other is the sum ove
           \qquad \bar c_{nlm} = \sum_a c_{anlm} .
 
 Their number grows with the number of species, not with its square: the compression mu1nu1 of J. P. Darby, J. R.
-Kermode, G. Csanyi, npj Comput. Mater. 8, 166 (2022). (With the sum in both places, their mu2, the species are embedded
-in one channel, see :mod:`eqkernels.descriptors.compression`.) The two factors are different things, so that both orders of
-l and l' are kept, without a weight. The channels of a density are here those of the first factor, then those of the
-sum.
+Kermode, G. Csanyi, npj Comput. Mater. 8, 166 (2022). (With the sum in both places, their mu2, the species are
+embedded in one channel, see :mod:`eqkernels.descriptors.compression`.) The two factors are different things, so that
+both orders of l and l' are kept, without a weight. The channels of a density are here those of the first factor, then
+those of the sum.
 """
 
 from __future__ import annotations

@@ -1,0 +1,197 @@
+"""Loops of the operations.
+
+Features are (rows, components, channels); entries of a coupling are lists of
+``out[third] += value * weight[path] * left[first] * right[second]``, sorted by path, then by third.
+"""
+
+import numpy as np
+from numba import njit
+
+from eqkernels.descriptors._vectors import (
+    add_product,
+    element,
+    filled,
+    fused,
+    lanes,
+    load_first,
+    memory,
+    store_first,
+    zero,
+)
+
+_FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def add_products(left, right, weights, first, second, third, path, values, out):
+    """Weighted Clebsch-Gordan product of two sets of features, row by row, channel by channel."""
+    n_channels = left.shape[2]
+    for n in range(left.shape[0]):
+        for k in range(values.shape[0]):
+            a, b, o, p, value = first[k], second[k], third[k], path[k], values[k]
+            for c in range(n_channels):
+                out[n, o, c] += value * weights[p, c] * left[n, a, c] * right[n, b, c]
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def add_product_gradients(
+    left, right, weights, first, second, third, path, values, gradient, to_left, to_right, to_weights
+):
+    """Gradients of :func:`add_products`: the same contraction, seen from each of the three factors."""
+    n_channels = left.shape[2]
+    for n in range(left.shape[0]):
+        for k in range(values.shape[0]):
+            a, b, o, p, value = first[k], second[k], third[k], path[k], values[k]
+            for c in range(n_channels):
+                scaled = value * gradient[n, o, c]
+                x, y = left[n, a, c], right[n, b, c]
+                weighted = scaled * weights[p, c]
+                to_left[n, a, c] += weighted * y
+                to_right[n, b, c] += weighted * x
+                to_weights[p, c] += scaled * x * y
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def add_messages(features, harmonics, radial, centers, neighbors, pairs, groups, first, second, values, out):
+    """Convolution: features of the neighbors times harmonics of the edge, weighted by radial functions.
+
+    ``pairs`` are the rows of the radial functions, which both directions of an edge share. Rows of ``groups`` are
+    (first entry, end, path, third): entries of one path that end in one component.
+    """
+    n_in, n_channels = features.shape[1:]
+    n_paths, n_out = radial.shape[1], out.shape[1]
+    coefficients = np.empty(values.shape[0])
+    x, r, y, factors = memory(features), memory(radial), memory(out), memory(coefficients)
+    for e in range(centers.shape[0]):
+        for k in range(values.shape[0]):
+            coefficients[k] = values[k] * harmonics[e, second[k]]
+        for c in range(0, n_channels, lanes(x)):
+            count = n_channels - c
+            source, weight = neighbors[e] * n_in * n_channels + c, pairs[e] * n_paths * n_channels + c
+            target = centers[e] * n_out * n_channels + c
+            for g in range(groups.shape[0]):
+                total = zero(x)
+                for k in range(groups[g, 0], groups[g, 1]):
+                    total = add_product(
+                        total, element(factors, k), load_first(x, source + first[k] * n_channels, count)
+                    )
+                at = target + groups[g, 3] * n_channels
+                radius = load_first(r, weight + groups[g, 2] * n_channels, count)
+                store_first(y, at, fused(total, radius, load_first(y, at, count)), count)
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def add_message_gradients(
+    features,
+    harmonics,
+    radial,
+    centers,
+    neighbors,
+    pairs,
+    groups,
+    third,
+    second,
+    values,
+    gradient,
+    to_features,
+    to_radial,
+):
+    """Gradients of :func:`add_messages` with respect to the features and the radial functions.
+
+    Rows of ``groups`` are (first entry, end, path, first): entries of one path that start from one component.
+    """
+    n_in, n_channels = features.shape[1:]
+    n_paths, n_out = radial.shape[1], gradient.shape[1]
+    coefficients = np.empty(values.shape[0])
+    x, r, factors, y = memory(features), memory(radial), memory(coefficients), memory(gradient)
+    to_x, to_r = memory(to_features), memory(to_radial)
+    one = filled(x, 1.0)
+    for e in range(centers.shape[0]):
+        for k in range(values.shape[0]):
+            coefficients[k] = values[k] * harmonics[e, second[k]]
+        for c in range(0, n_channels, lanes(x)):
+            count = n_channels - c
+            source, weight = neighbors[e] * n_in * n_channels + c, pairs[e] * n_paths * n_channels + c
+            target = centers[e] * n_out * n_channels + c
+            slope, path = zero(x), 0
+            for g in range(groups.shape[0]):
+                if groups[g, 2] != path:
+                    at = weight + path * n_channels
+                    store_first(to_r, at, fused(slope, one, load_first(to_r, at, count)), count)
+                    slope, path = zero(x), groups[g, 2]
+                total = zero(x)
+                for k in range(groups[g, 0], groups[g, 1]):
+                    total = add_product(
+                        total, element(factors, k), load_first(y, target + third[k] * n_channels, count)
+                    )
+                at = source + groups[g, 3] * n_channels
+                radius = load_first(r, weight + path * n_channels, count)
+                slope = fused(total, load_first(x, at, count), slope)
+                store_first(to_x, at, fused(total, radius, load_first(to_x, at, count)), count)
+            at = weight + path * n_channels
+            store_first(to_r, at, fused(slope, one, load_first(to_r, at, count)), count)
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def add_harmonic_gradients(
+    features, radial, centers, neighbors, pairs, first, second, third, path, values, gradient, to_harmonics
+):
+    """Gradient of :func:`add_messages` with respect to the harmonics, for derivatives by positions."""
+    n_channels = features.shape[2]
+    for e in range(centers.shape[0]):
+        i, j = centers[e], neighbors[e]
+        for k in range(values.shape[0]):
+            a, o, p = first[k], third[k], path[k]
+            total = 0.0
+            for c in range(n_channels):
+                total += gradient[i, o, c] * radial[pairs[e], p, c] * features[j, a, c]
+            to_harmonics[e, second[k]] += values[k] * total
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def add_density(harmonics, radial, centers, pairs, columns, out):
+    """Density coefficients out[i, lm, a n] of the edges, ``columns`` being where species a of the neighbor starts."""
+    n_radial = radial.shape[1]
+    for e in range(centers.shape[0]):
+        i, start, pair = centers[e], columns[e], pairs[e]
+        for m in range(harmonics.shape[1]):
+            y = harmonics[e, m]
+            for n in range(n_radial):
+                out[i, m, start + n] += y * radial[pair, n]
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def add_density_gradients(harmonics, radial, centers, pairs, columns, gradient, to_harmonics, to_radial):
+    """Gradients of :func:`add_density`."""
+    n_radial = radial.shape[1]
+    for e in range(centers.shape[0]):
+        i, start, pair = centers[e], columns[e], pairs[e]
+        for m in range(harmonics.shape[1]):
+            y, total = harmonics[e, m], 0.0
+            for n in range(n_radial):
+                g = gradient[i, m, start + n]
+                total += g * radial[pair, n]
+                to_radial[pair, n] += g * y
+            to_harmonics[e, m] += total
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def add_segments(rows, segments, columns, weights, out):
+    """Sum of rows (components, channels) of each segment, at the columns of the row's species; -1: no segment."""
+    for r in range(rows.shape[0]):
+        s, start, weight = segments[r], columns[r], weights[r]
+        if s >= 0:
+            for m in range(rows.shape[1]):
+                for c in range(rows.shape[2]):
+                    out[s, m, start + c] += weight * rows[r, m, c]
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def spread_segments(gradient, segments, columns, weights, out):
+    """Gradient of :func:`add_segments`."""
+    for r in range(out.shape[0]):
+        s, start, weight = segments[r], columns[r], weights[r]
+        if s >= 0:
+            for m in range(out.shape[1]):
+                for c in range(out.shape[2]):
+                    out[r, m, c] = weight * gradient[s, m, start + c]

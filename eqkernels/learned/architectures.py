@@ -1,0 +1,216 @@
+r"""How features follow from a structure: message passing, and the atomic cluster expansion.
+
+Both turn a graph into features of each atom for the irreps that are asked for. Message passing (tensor field network;
+Thomas et al., arXiv:1802.08219, Batzner et al., Nat. Commun. 13, 2453 (2022)) repeats
+
+.. math:: h_i \leftarrow \mathrm{gate}\Big( U h_i + V \sum_j R(r_{ij})\, Y(\hat r_{ij}) \otimes h_j \Big) ,
+
+with an optional product of the sum with itself before the gate. The cluster expansion (Drautz, Phys. Rev. B 99, 014104
+(2019), with learned channels as Willatt et al., Phys. Chem. Chem. Phys. 20, 29661 (2018)) couples nu densities around
+an atom, :math:`B_1 = W \rho,\ B_{\nu + 1} = (A B_\nu) \otimes B_1`. Mixing matrices belong to the species of the atom.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from eqkernels.learned import operations as op
+from eqkernels.so3 import Irrep, Irreps
+
+# Products start as a perturbation of the linear part, so that deep networks start close to shallow ones.
+_PRODUCT_START = 0.5
+_GATE_START = 0.5
+
+
+def natural(l_max):
+    """Irreps of the harmonics up to l_max."""
+    return tuple(irrep for _, irrep in Irreps.spherical_harmonics(l_max))
+
+
+def working_irreps(l_max, outputs):
+    """Irreps inside the network: of harmonics, of the outputs, and of the other parity where an output needs it."""
+    irreps = set(natural(l_max)) | set(outputs)
+    if any(irrep.p != (-1) ** irrep.l for irrep in outputs):
+        irreps |= {Irrep(irrep.l, -irrep.p) for irrep in natural(l_max)}
+    return _sorted(irreps)
+
+
+def _sorted(irreps):
+    return tuple(sorted(irreps, key=lambda irrep: (irrep.l, irrep.p != (-1) ** irrep.l)))
+
+
+def reachable(left, right, wanted):
+    """Those of the wanted irreps that a product of two lists contains."""
+    made = {result for one in left for other in right for result in one * other}
+    return tuple(irrep for irrep in wanted if irrep in made)
+
+
+@dataclass(frozen=True)
+class MessagePassing:
+    """Layers of convolutions; the features are those after every layer, side by side."""
+
+    n_species: int
+    outputs: tuple
+    channels: int
+    n_layers: int
+    l_max: int
+    n_radial: int
+    n_hidden: int
+    products: bool
+
+    @cached_property
+    def layers(self):
+        """Irreps of each layer: what comes in, the message, and what goes out."""
+        inside, shown = working_irreps(self.l_max, self.outputs), {Irrep(0, 1), *self.outputs}
+        layers, incoming = [], (Irrep(0, 1),)
+        for k in range(self.n_layers):
+            last = k == self.n_layers - 1
+            wanted = _sorted(shown) if last else inside
+            message = reachable(incoming, natural(self.l_max), inside if self.products else wanted)
+            outgoing = reachable(message, message, wanted) if self.products else message
+            layers.append((incoming, message, outgoing))
+            incoming = outgoing
+        return layers
+
+    def tables(self, layer):
+        """Couplings of the convolution and of the product of a layer."""
+        incoming, message, outgoing = self.layers[layer]
+        return (
+            op.coupling(incoming, natural(self.l_max), message),
+            op.coupling(message, message, outgoing) if self.products else None,
+        )
+
+    def initial_weights(self, random, graph):
+        """Random weights with which features have about unit variance."""
+        s, c = self.n_species, self.channels
+
+        def matrices(*shape):
+            return random.normal(size=shape) / np.sqrt(shape[-2])
+
+        weights = {"species": random.normal(size=(s, c))}
+        for k, (incoming, message, outgoing) in enumerate(self.layers):
+            convolution, product = self.tables(k)
+            weights[f"radial_first_{k}"] = matrices(self.n_radial, self.n_hidden)
+            weights[f"radial_second_{k}"] = matrices(self.n_hidden, convolution.n_paths * c)
+            weights[f"message_{k}"] = matrices(s, len(message), c, c)
+            weights[f"self_{k}"] = matrices(s, len(incoming), c, c)
+            if product is not None:
+                weights[f"paths_{k}"] = np.ones((product.n_paths, c))
+                weights[f"factor_{k}"] = matrices(s, len(message), c, c)
+                weights[f"product_{k}"] = _PRODUCT_START * matrices(s, len(outgoing), c, c)
+            weights[f"gates_{k}"] = _GATE_START * matrices(s, 1, c, len(outgoing) * c)
+        return weights
+
+    def __call__(self, tape, weights, graph, scale):
+        """Features of the atoms.
+
+        Parameters
+        ----------
+        tape : Tape
+        weights : dict of str to Variable
+        graph : Graph
+        scale : float
+            What sums over neighbors are multiplied with.
+
+        Returns
+        -------
+        dict of Irrep to Variable of shape (n_atoms, 2 l + 1, n_features)
+        """
+        x = op.embed(tape, weights["species"], graph.species, graph.n_atoms)
+        found: dict = {irrep: [] for irrep in self.outputs}
+        for k in range(self.n_layers):
+            x = self._layer(tape, weights, graph, scale, x, k)
+            outgoing = self.layers[k][2]
+            for irrep in self.outputs:
+                if irrep in outgoing:
+                    found[irrep].append(op.take(tape, x, op.position(outgoing, irrep)))
+        return {irrep: op.join(tape, parts) for irrep, parts in found.items()}
+
+    def _layer(self, tape, weights, graph, scale, x, k):
+        incoming, message, outgoing = self.layers[k]
+        convolution, product = self.tables(k)
+        hidden = op.silu(tape, op.dense(tape, graph.radial, weights[f"radial_first_{k}"]))
+        radial = op.dense(tape, hidden, weights[f"radial_second_{k}"], scale)
+        radial = op.reshape(tape, radial, (len(radial.value), convolution.n_paths, self.channels))
+        y = op.convolve(tape, x, graph.harmonics, radial, graph.edges, convolution)
+        y = op.mix(tape, y, weights[f"message_{k}"], message, graph.species)
+        own = op.mix(tape, x, weights[f"self_{k}"], incoming, graph.species)
+        y = op.add_irreps(tape, y, own, message, incoming)
+        if product is not None:
+            other = op.mix(tape, y, weights[f"factor_{k}"], message, graph.species)
+            squared = op.product(tape, y, other, weights[f"paths_{k}"], product)
+            squared = op.mix(tape, squared, weights[f"product_{k}"], outgoing, graph.species)
+            y = op.add_irreps(tape, squared, y, outgoing, message)
+        gates = op.mix(tape, op.take(tape, y, slice(0, 1)), weights[f"gates_{k}"], (Irrep(0, 1),), graph.species)
+        gates = op.reshape(tape, gates, (graph.n_atoms, len(outgoing), self.channels))
+        return op.gate(tape, y, gates, outgoing)
+
+
+@dataclass(frozen=True)
+class ClusterExpansion:
+    """Products of up to ``body_order`` densities; the features are those of every order, side by side."""
+
+    n_species: int
+    outputs: tuple
+    channels: int
+    body_order: int
+    l_max: int
+    n_radial: int
+
+    @cached_property
+    def orders(self):
+        """Irreps of each order."""
+        inside, shown = working_irreps(self.l_max, self.outputs), {Irrep(0, 1), *self.outputs}
+        orders = [natural(self.l_max)]
+        for nu in range(2, self.body_order + 1):
+            wanted = _sorted(shown) if nu == self.body_order else inside
+            orders.append(reachable(orders[-1], orders[0], wanted))
+        return orders
+
+    def table(self, k):
+        """Coupling that makes order k + 1 (counted from 0) of order k."""
+        return op.coupling(self.orders[k], self.orders[0], self.orders[k + 1])
+
+    def initial_weights(self, random, graph):
+        """Contraction to the principal components of the density, random matrices elsewhere."""
+        s, c = self.n_species, self.channels
+        weights = {"contraction": self._principal_components(random, graph)}
+        for k in range(self.body_order - 1):
+            weights[f"mixing_{k}"] = random.normal(size=(s, len(self.orders[k]), c, c)) / np.sqrt(c)
+            n_paths = self.table(k).n_paths
+            weights[f"paths_{k}"] = 1.0 + 0.1 * random.normal(size=(n_paths, c))
+        return weights
+
+    def _principal_components(self, random, graph):
+        from eqkernels.learned.tape import Tape
+
+        density = graph.density(Tape(recording=False)).value
+        n_columns = density.shape[2]
+        weights = np.zeros((self.n_species, self.l_max + 1, n_columns, self.channels))
+        for k, rows in enumerate(graph.species):
+            for l, part in enumerate(op.slices(self.orders[0])):
+                rho = density[rows, part].reshape(-1, n_columns)
+                variances, vectors = np.linalg.eigh(rho.T @ rho / max(len(rho), 1))
+                count = min(self.channels, n_columns)
+                strongest = variances[::-1][:count]
+                weights[k, l] = 0.01 * random.normal(size=(n_columns, self.channels))
+                weights[k, l, :, :count] += vectors[:, ::-1][:, :count]
+                weights[k, l] /= np.sqrt(max(strongest.mean(), 1e-3 * density.var() + 1e-12))
+        return weights
+
+    def __call__(self, tape, weights, graph, scale):
+        """Features of the atoms, as of :class:`MessagePassing`."""
+        density = graph.density(tape)
+        one = op.mix(tape, density, weights["contraction"], self.orders[0], graph.species)
+        current, found = one, {irrep: [] for irrep in self.outputs}
+        for k, irreps in enumerate(self.orders):
+            if k > 0:
+                mixed = op.mix(tape, current, weights[f"mixing_{k - 1}"], self.orders[k - 1], graph.species)
+                current = op.product(tape, mixed, one, weights[f"paths_{k - 1}"], self.table(k - 1))
+            for irrep in self.outputs:
+                if irrep in irreps:
+                    found[irrep].append(op.take(tape, current, op.position(irreps, irrep)))
+        return {irrep: op.join(tape, parts) for irrep, parts in found.items()}

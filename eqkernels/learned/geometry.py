@@ -1,0 +1,176 @@
+r"""Structures as graphs: edges, their harmonics and radial basis, as constants or as functions of the positions.
+
+The radial basis is that of spherical Bessel functions with a smooth cutoff (Gasteiger et al., arXiv:2003.03123),
+
+.. math:: b_n(r) = \sqrt{2 / r_c}\, \frac{\sin(n \pi r / r_c)}{r}\, u(r / r_c), \quad
+    u(x) = 1 - 21 x^5 + 35 x^6 - 15 x^7 .
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from eqkernels.learned import operations
+from eqkernels.learned.tape import Tape, Variable
+from eqkernels.so3 import clebsch_gordan, spherical_harmonics
+
+# The basis functions have about this mean square over the distances of a liquid or molecule with cutoffs of 4 to 6.
+_RADIAL_SCALE = 1.5
+
+
+@dataclass
+class Graph:
+    """Atoms and edges of a batch of structures, the atoms sorted by species.
+
+    Attributes
+    ----------
+    order : ndarray of int, shape (n_atoms,)
+        Place in the batch of each atom of the graph.
+    rank : ndarray of int, shape (n_atoms,)
+        Place in the graph of each atom of the batch.
+    species_of_atom : ndarray of int, shape (n_atoms,)
+        Position of the species of each atom of the graph in the list of all species.
+    species : list of slice
+        Atoms of each species.
+    edges : tuple of ndarray of int, shape (n_edges,)
+        Centers, neighbors, and pairs: both directions of an edge are one pair.
+    harmonics : Variable of shape (n_edges, (l_max + 1)**2)
+        Scaled to squares that sum to 2 l + 1 for each l.
+    radial : Variable of shape (n_pairs, n_radial)
+    vectors : Variable of shape (n_edges, 3)
+        From center to neighbor.
+    """
+
+    order: np.ndarray
+    rank: np.ndarray
+    species_of_atom: np.ndarray
+    species: list
+    edges: tuple
+    harmonics: Variable
+    radial: Variable
+    vectors: Variable
+
+    @property
+    def n_atoms(self):
+        """Number of atoms."""
+        return len(self.species_of_atom)
+
+    def density(self, tape):
+        """Density coefficients by species of the neighbor and radial function, computed once where it is constant."""
+        if not self.harmonics.wanted and hasattr(self, "_density"):
+            return self._density
+        n_radial = self.radial.value.shape[1]
+        columns = self.species_of_atom[self.edges[1]] * n_radial
+        size = len(self.species) * n_radial
+        arguments = (self.harmonics, self.radial, self.edges[0], self.edges[2], columns, self.n_atoms, size)
+        self._density = operations.density(tape, *arguments)
+        return self._density
+
+
+def make_graph(batch, species, cutoff, n_radial, l_max, tape=None):
+    """Graph of a batch; with a tape, harmonics and radial functions are differentiable by the vectors of the edges.
+
+    Parameters
+    ----------
+    batch : StructureBatch
+    species : ndarray of int
+        Atomic numbers, ascending.
+    cutoff : float
+    n_radial, l_max : int
+    tape : Tape, default=None
+
+    Returns
+    -------
+    Graph
+    """
+    pairs = batch.neighbor_pairs(float(cutoff))
+    order = np.argsort(np.searchsorted(species, batch.numbers), kind="stable")
+    rank = np.argsort(order, kind="stable")
+    species_of_atom = np.searchsorted(species, batch.numbers[order])
+    ends = np.searchsorted(species_of_atom, np.arange(len(species) + 1))
+    rows = [slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
+    vectors = Variable(pairs.vectors, tape is not None)
+    tape = Tape(recording=False) if tape is None else tape
+    harmonics = edge_harmonics(tape, vectors, l_max)
+    representatives, pair_of_edge = undirected_pairs(pairs.centers, pairs.neighbors, pairs.distances)
+    radial = radial_basis(tape, _rows(tape, vectors, representatives), float(cutoff), n_radial)
+    edges = (rank[pairs.centers], rank[pairs.neighbors], pair_of_edge)
+    return Graph(order, rank, species_of_atom, rows, edges, harmonics, radial, vectors)
+
+
+def undirected_pairs(centers, neighbors, distances):
+    """Join both directions of every edge, which have one distance.
+
+    Returns
+    -------
+    representatives : ndarray of int, shape (n_pairs,)
+        One edge of each pair.
+    pair_of_edge : ndarray of int, shape (n_edges,)
+    """
+    forward, own = np.flatnonzero(centers < neighbors), np.flatnonzero(centers == neighbors)
+    backward = np.flatnonzero(centers > neighbors)
+    # several images of a neighbor: sorted by distance, both directions come in one order (equal ones may change places)
+    forward = forward[np.lexsort((distances[forward], neighbors[forward], centers[forward]))]
+    backward = backward[np.lexsort((distances[backward], centers[backward], neighbors[backward]))]
+    pair_of_edge = np.empty(len(centers), dtype=np.int64)
+    pair_of_edge[forward] = pair_of_edge[backward] = np.arange(len(forward))
+    pair_of_edge[own] = len(forward) + np.arange(len(own))
+    return np.concatenate([forward, own]), pair_of_edge
+
+
+def _rows(tape, x, rows):
+    def pullback(gradient):
+        to_x = np.zeros_like(x.value)
+        to_x[rows] = gradient
+        return (to_x,)
+
+    return tape.record(x.value[rows], [x], pullback)
+
+
+def edge_harmonics(tape, vectors, l_max):
+    r"""Harmonics of the directions of edges.
+
+    Their slopes follow from those of the solid harmonics,
+
+    .. math:: \partial_k (r^l Y_{lm}) = \sqrt{l (2 l + 1)}\, r^{l - 1} \sum_{m'} \langle l{-}1\, m'\, 1 k | l m \rangle
+        Y_{l-1, m'} .
+    """
+    value = spherical_harmonics(vectors.value, l_max) * np.sqrt(4 * np.pi)
+
+    def pullback(gradient):
+        r = np.linalg.norm(vectors.value, axis=1, keepdims=True)
+        unit = vectors.value / r
+        out = np.zeros_like(unit)
+        for l in range(1, l_max + 1):
+            part, lower = slice(l * l, (l + 1) ** 2), slice((l - 1) ** 2, l * l)
+            factors = (gradient[:, part], value[:, lower], _solid_slopes(l))
+            out += np.einsum("em,en,mnk->ek", *factors, optimize=True)
+            out -= l * unit * np.sum(gradient[:, part] * value[:, part], axis=1, keepdims=True)
+        return (out / r,)
+
+    return tape.record(value, [vectors], pullback)
+
+
+@lru_cache(maxsize=32)
+def _solid_slopes(l):
+    """Slope (x, y, z) of r^l Y_lm as a combination of r^(l-1) Y_(l-1)m': array (2 l + 1, 2 l - 1, 3)."""
+    return np.sqrt(l * (2 * l + 1)) * clebsch_gordan(l - 1, 1, l)[:, [2, 0, 1]].transpose(2, 0, 1)
+
+
+def radial_basis(tape, vectors, cutoff, n_radial):
+    """Bessel functions of the lengths of edges, with their cutoff."""
+    r = np.linalg.norm(vectors.value, axis=1)[:, None]
+    x, frequencies = r / cutoff, np.arange(1, n_radial + 1) * np.pi / cutoff
+    scale = _RADIAL_SCALE * np.sqrt(2 / cutoff)
+    weight = scale * (1 - 21 * x**5 + 35 * x**6 - 15 * x**7)
+    waves = np.sin(frequencies * r) / r
+
+    def pullback(gradient):
+        slopes = weight * (frequencies * np.cos(frequencies * r) - waves) / r
+        slopes += waves * scale * (-105 * x**4 + 210 * x**5 - 105 * x**6) / cutoff
+        return (np.sum(gradient * slopes, axis=1, keepdims=True) * vectors.value / r,)
+
+    return tape.record(waves * weight, [vectors], pullback)

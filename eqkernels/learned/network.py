@@ -1,0 +1,369 @@
+"""Learned equivariant features as a scikit-learn transformer."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase.data import chemical_symbols
+from joblib import Parallel, delayed
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.learned.architectures import ClusterExpansion, MessagePassing
+from eqkernels.learned.geometry import make_graph
+from eqkernels.learned.parameters import NETWORK_PARAMETERS, check_parameters
+from eqkernels.learned.tape import Tape, Variable
+from eqkernels.learned.targets import read_targets
+from eqkernels.learned.training import Loss, Model, Monitor, Packing, initial_vector, train_adam, train_lbfgs
+from eqkernels.regression.base import _check_weight as check_weight
+from eqkernels.so3 import Irreps
+from eqkernels.structures import StructureBatch
+
+# With more training structures than this, solver="auto" takes mini-batches.
+_LBFGS_STRUCTURES = 3000
+# Structures that the scales of features, and the start of a contraction, are computed from.
+_STRUCTURES_TO_SCALE = 500
+_STRUCTURES_PER_BLOCK = 128
+
+
+class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]  # noqa: D101
+    __doc__ = f"""Equivariant features of atoms that are learned from labels.
+
+    A small equivariant neural network, trained through a readout that is solved in closed form inside the loss. Its
+    features serve wherever those of :class:`LambdaSOAP` do: in kernels, in linear models, joined to other features.
+
+    Parameters
+    ----------
+    irreps : "auto", str or Irreps, default="auto"
+        Blocks to compute, e.g. ``"0e+1o+2e"``; "auto": those of the labels, and 0e. Blocks beyond those of the labels
+        share the layers below but are not trained themselves.
+    {NETWORK_PARAMETERS}
+
+    Attributes
+    ----------
+    weights_ : dict of str to ndarray
+        Weights of the network.
+    scales_ : dict of str to ndarray of shape (n_species, n_features)
+        Scales of the features of each block.
+    noise_ : dict of str to float
+        Variance of the noise of each target ``"name:irrep"`` over the variance of the readout's weights: the alpha of a
+        ridge on the features of :meth:`transform`.
+    history_ : dict of str to ndarray
+        ``"loss"``, ``"validation"`` (NaN without early stopping) and ``"cpu_time"`` of every iteration of the best run.
+    loss_ : float
+        Last loss of the run that was kept.
+    n_iter_ : int
+        Iterations or epochs of that run.
+    species_ : ndarray of int
+        Atomic numbers.
+    irreps_, formulas_ : str, dict of str to str
+        Blocks, and the symmetry of each property.
+    neighbor_scale_ : float
+        What sums over neighbors are multiplied with: their mean number to the power -1/2.
+
+    References
+    ----------
+    N. Thomas et al., Tensor field networks, arXiv:1802.08219. T. E. Smidt, Trends Chem. 3, 82 (2021),
+    https://doi.org/10.1016/j.trechm.2020.10.006.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> frames = [molecule(name) for name in ("H2O", "NH3", "HF", "CH3OH")]
+    >>> dipoles = [[0, 0, -1.85], [0, 0, -1.47], [0, 0, 1.82], [-1.4, 0.9, 0]]
+    >>> network = EquivariantNetwork(channels=4, max_iter=10, random_state=0).fit(frames, dipoles)
+    >>> network.transform(frames)
+    EquivariantFeatures(4 structures, 15 centers, blocks: 0e (15, 1, 9), 1o (15, 3, 8))
+    """
+
+    def __init__(
+        self,
+        cutoff=6.0,
+        *,
+        irreps="auto",
+        architecture="message_passing",
+        channels=16,
+        l_max=2,
+        n_layers=2,
+        products=True,
+        body_order=3,
+        n_radial=6,
+        n_hidden=16,
+        target=None,
+        baseline="composition",
+        aggregate="sum",
+        objective="lml",
+        solver="auto",
+        max_iter=200,
+        time_budget=None,
+        learning_rate=0.01,
+        batch_size=128,
+        weight_decay=1e-4,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=20,
+        n_init=1,
+        warm_start=False,
+        random_state=None,
+        n_jobs=None,
+        verbose=0,
+    ):
+        self.cutoff = cutoff
+        self.irreps = irreps
+        self.architecture = architecture
+        self.channels = channels
+        self.l_max = l_max
+        self.n_layers = n_layers
+        self.products = products
+        self.body_order = body_order
+        self.n_radial = n_radial
+        self.n_hidden = n_hidden
+        self.target = target
+        self.baseline = baseline
+        self.aggregate = aggregate
+        self.objective = objective
+        self.solver = solver
+        self.max_iter = max_iter
+        self.time_budget = time_budget
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.n_init = n_init
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    def fit(self, X, y=None, sample_weight=None):
+        """Train the network.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+        y : array-like of shape (n_structures, 3, ..., 3), list of arrays (n_atoms, 3, ..., 3), or dict, default=None
+            Tensors of structures or of their atoms (a row of NaN: no label); a dict of such for several properties at
+            once. None: nothing is trained, the features are those of random weights.
+        sample_weight : array-like of shape (n_structures,), default=None
+            Larger ones are fitted more closely.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If parameters, frames or labels are unusable.
+        FloatingPointError
+            If the loss overflows; the message says which parameter to change.
+        """
+        check_parameters(self)
+        batch, frames = StructureBatch.from_frames(X), list(X)
+        targets, self.formulas_ = self._targets(y, batch, sample_weight)
+        previous = self._state() if self.warm_start and hasattr(self, "weights_") else None
+        self.species_ = batch.species
+        self.irreps_ = self._wanted_irreps(targets)
+        self._train(frames, batch, targets, previous)
+        return self
+
+    def partial_fit(self, X, y, sample_weight=None):
+        """Go on training from the present weights, with these structures alone.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for :meth:`fit`; species and kind of target are those of the first call.
+
+        Returns
+        -------
+        self
+        """
+        if not hasattr(self, "weights_"):
+            return self.fit(X, y, sample_weight)
+        check_parameters(self)
+        frames = list(X)
+        batch = self._read(frames)
+        targets, _ = self._targets(y, batch, sample_weight)
+        self._train(frames, batch, targets, self._state())
+        return self
+
+    def transform(self, X):
+        """Features of all atoms.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+
+        Returns
+        -------
+        EquivariantFeatures
+            The last feature of the block 0e is a constant.
+        """
+        check_is_fitted(self)
+        batch = self._read(X)
+        starts = range(0, batch.n_structures, _STRUCTURES_PER_BLOCK)
+        ranges = [(start, min(start + _STRUCTURES_PER_BLOCK, batch.n_structures)) for start in starts]
+        parts = Parallel(n_jobs=self.n_jobs, require="sharedmem")(
+            delayed(self._features_of)(batch.select(start, stop)) for start, stop in ranges
+        )
+        blocks = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        n_atoms = np.diff(batch.offsets)
+        return EquivariantFeatures(blocks, batch.numbers, batch.structure_of_atom, batch.atom_in_structure, n_atoms)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = False
+        return tags
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    def _targets(self, y, batch, sample_weight):
+        if y is None:
+            return [], {}
+        weight = check_weight(sample_weight, batch.n_structures)
+        return read_targets(y, batch, self.target, self.baseline, self.aggregate, weight)
+
+    def _wanted_irreps(self, targets):
+        needed = {target.irrep for target in targets}
+        if isinstance(self.irreps, str) and self.irreps == "auto":
+            wanted = needed | {irrep for _, irrep in Irreps("0e" if targets else "0e+1o+2e")}
+        else:
+            wanted = {irrep for _, irrep in Irreps(self.irreps)}
+            missing = sorted(str(irrep) for irrep in needed - wanted)
+            if missing:
+                raise ValueError(f"irreps={str(self.irreps)!r} lacks {', '.join(missing)}, of which y is made")
+        return "+".join(str(irrep) for irrep in sorted(wanted, key=lambda irrep: (irrep.l, -irrep.p)))
+
+    def _architecture(self):
+        outputs = tuple(irrep for _, irrep in Irreps(self.irreps_))
+        shared = {"n_species": len(self.species_), "outputs": outputs, "channels": int(self.channels)}
+        shared |= {"l_max": int(self.l_max), "n_radial": int(self.n_radial)}
+        if self.architecture == "ace":
+            network = ClusterExpansion(**shared, body_order=int(self.body_order))
+            made = {irrep for irreps in network.orders for irrep in irreps}
+            remedy = "body_order or l_max"
+        else:
+            layers = {"n_layers": int(self.n_layers), "n_hidden": int(self.n_hidden), "products": bool(self.products)}
+            network = MessagePassing(**shared, **layers)
+            made = {irrep for _, _, outgoing in network.layers for irrep in outgoing}
+            remedy = "n_layers or l_max, or set products=True"
+        missing = [str(irrep) for irrep in outputs if irrep not in made]
+        if missing:
+            raise ValueError(f"the network cannot make the irreps {', '.join(missing)}: increase {remedy}")
+        return network
+
+    def _graph(self, batch, tape=None):
+        return make_graph(batch, self.species_, self.cutoff, int(self.n_radial), int(self.l_max), tape)
+
+    def _model(self):
+        return Model(self._architecture(), float(self.neighbor_scale_), self.scales_)
+
+    def _features_of(self, batch):
+        weights = {name: Variable(array, wanted=False) for name, array in self.weights_.items()}
+        graph = self._graph(batch)
+        blocks = self._model().features(Tape(recording=False), weights, graph)
+        return {str(irrep): block.value[graph.rank] for irrep, block in blocks.items()}
+
+    def _read(self, X):
+        batch = StructureBatch.from_frames(X)
+        unknown = np.flatnonzero(~np.isin(batch.numbers, self.species_))
+        if len(unknown):
+            names = ", ".join(chemical_symbols[number] for number in np.unique(batch.numbers[unknown]))
+            known = ", ".join(chemical_symbols[number] for number in self.species_)
+            where = f"structure {batch.structure_of_atom[unknown[0]]}, atom {batch.atom_in_structure[unknown[0]]}"
+            raise ValueError(
+                f"species {names} (first in {where}) was not seen at fit, which saw {known}: fit on structures that "
+                "contain it"
+            )
+        return batch
+
+    # -- training ---------------------------------------------------------------------------------------------------
+
+    def _train(self, frames, batch, targets, previous):
+        random = check_random_state(self.random_state)
+        first = batch.select(0, min(batch.n_structures, _STRUCTURES_TO_SCALE))
+        graph = self._graph(first)
+        if previous is None:
+            self.neighbor_scale_ = 1.0 / np.sqrt(max(len(graph.edges[0]) / graph.n_atoms, 1.0))
+        names = [target.name for target in targets]
+        runs = []
+        for _ in range(1 if previous is not None else int(self.n_init)):
+            weights, model = self._start(random, graph, targets, previous)
+            packing = Packing(weights)
+            start = initial_vector(packing, weights, names, {} if previous is None else previous[2])
+            vector, monitor = start, None
+            if self.max_iter and any(target.values.any() for target in targets):
+                vector, monitor = self._minimize(frames, batch, targets, model, packing, start, random)
+            runs.append((np.inf if monitor is None else monitor.best_value, vector, model, monitor, packing))
+        _, vector, model, monitor, packing = min(runs, key=lambda run: run[0])
+        self.weights_ = {name: array.copy() for name, array in packing.unpack(vector[: packing.size]).items()}
+        self.scales_ = model.scales
+        self.noise_ = dict(zip(names, np.exp(vector[packing.size :]).tolist(), strict=True))
+        history = {"loss": [], "validation": [], "cpu_time": []} if monitor is None else monitor.history
+        self.history_ = {key: np.array(values) for key, values in history.items()}
+        self.n_iter_ = len(self.history_["loss"])
+        self.loss_ = float(self.history_["loss"][-1]) if self.n_iter_ else 0.0
+
+    def _state(self):
+        return self.weights_, self.scales_, self.noise_
+
+    def _start(self, random, graph, targets, previous):
+        model = Model(self._architecture(), float(self.neighbor_scale_), {})
+        weights = model.architecture.initial_weights(random, graph)
+        if previous is not None:
+            shapes = [{name: array.shape for name, array in one.items()} for one in (weights, previous[0])]
+            if shapes[0] != shapes[1]:
+                raise ValueError(
+                    "warm_start: species, irreps or architecture differ from the last fit; set it to False"
+                )
+            weights, model.scales = previous[:2]
+        else:
+            atoms = np.arange(graph.n_atoms)
+            model.set_scales(weights, graph, [target.pick(atoms) for target in targets])
+        return weights, model
+
+    def _minimize(self, frames, batch, targets, model, packing, start, random):
+        order = random.permutation(batch.n_structures)
+        n_held = self._n_held(batch.n_structures)
+        held, kept = order[:n_held], np.sort(order[n_held:])
+
+        def loss_of(picked, objective):
+            atoms = np.concatenate([np.arange(batch.offsets[k], batch.offsets[k + 1]) for k in picked])
+            graph = self._graph(StructureBatch.from_frames([frames[k] for k in picked]))
+            of_these = [target.pick(atoms) for target in targets]
+            return Loss(model, packing, graph, of_these, objective, float(self.weight_decay), start)
+
+        validate = None
+        if n_held:
+            held_loss = loss_of(np.sort(held), "loo")
+            validate = lambda vector: held_loss(vector)[0]  # noqa: E731
+        budget = None if self.time_budget is None else float(self.time_budget) / int(self.n_init)
+        monitor = Monitor(int(self.max_iter), budget, validate, int(self.n_iter_no_change), self.verbose)
+        if self.solver == "lbfgs" or (self.solver == "auto" and len(kept) <= _LBFGS_STRUCTURES):
+            loss = loss_of(kept, self.objective)
+            return train_lbfgs(loss, start, len(targets), monitor), monitor
+
+        def batches(epoch):
+            shuffled = random.permutation(kept)
+            count = max(1, round(len(kept) / int(self.batch_size)))
+            for picked in np.array_split(shuffled, count):
+                yield loss_of(np.sort(picked), self.objective)
+
+        vector = train_adam(batches, start, len(targets), monitor, float(self.learning_rate))
+        return vector, monitor
+
+    def _n_held(self, n_structures):
+        if not self.early_stopping:
+            return 0
+        n_held = int(np.ceil(self.validation_fraction * n_structures))
+        if n_held < 2 or n_structures - n_held < 1:
+            raise ValueError(
+                f"early_stopping would hold {n_held} of {n_structures} structures back, at least 2 are needed: "
+                "increase validation_fraction or set early_stopping=False"
+            )
+        return n_held

@@ -1,0 +1,388 @@
+r"""Equivariant operations with their pullbacks, for :class:`eqkernels.learned.tape.Tape`.
+
+Features are arrays (rows, components, channels): a row is an atom, the components are those of a list of irreps one
+after the other, every irrep with the same number of channels. What commutes with rotations is allowed (Thomas et al.,
+arXiv:1802.08219): to mix channels of one irrep, to multiply by scalars, and to couple irreps,
+
+.. math::
+    y^{o M c} = \sum_{(a, b) \to o} w_{a b o}^c \sum_{m m'} \langle a m\, b m' | o M \rangle\, x^{a m c}\, z^{b m' c} ,
+
+whose pullback to each of its three factors is the same contraction with the other two and the gradient of y.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from scipy.special import expit
+
+from eqkernels.learned import _operation_loops as loops
+from eqkernels.learned.tape import Tape, Variable
+from eqkernels.so3 import Irrep, clebsch_gordan_sparse
+
+# SiLU of a standard normal number has the second moment 1 / 1.6765**2.
+_SILU_SCALE = 1.6765
+
+
+@dataclass(frozen=True, eq=False)
+class Coupling:
+    """Entries of the Clebsch-Gordan product of two lists of irreps.
+
+    ``first``, ``second`` and ``third`` are components of the factors and the product, ``path`` the number of the path
+    (a, b) -> o that the entry belongs to, ``values`` the coefficients, divided by the root of the number of paths that
+    end in o, so that the product of features of unit variance has unit variance.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    third: np.ndarray
+    path: np.ndarray
+    values: np.ndarray
+    n_paths: int
+    dim: int
+
+    @property
+    def entries(self):
+        """The five lists, as the loops take them."""
+        return self.first, self.second, self.third, self.path, self.values
+
+    @cached_property
+    def by_third(self):
+        """Entries of one path and third component together: rows (begin, end, path, component) and three lists."""
+        groups, order = self._grouped(self.third)
+        return groups, self.first[order], self.second[order], self.values[order]
+
+    @cached_property
+    def by_first(self):
+        """Entries of one path and first component together."""
+        groups, order = self._grouped(self.first)
+        return groups, self.third[order], self.second[order], self.values[order]
+
+    def _grouped(self, component):
+        order = np.lexsort((component, self.path))
+        keys = np.stack([self.path[order], component[order]], axis=1)
+        begins = np.flatnonzero(np.concatenate([[True], (np.diff(keys, axis=0) != 0).any(axis=1)]))
+        return np.column_stack([begins, np.append(begins[1:], len(keys)), keys[begins]]), order
+
+
+@lru_cache(maxsize=256)
+def coupling(left, right, output):
+    """All paths from the irreps of two factors to those of the product.
+
+    Parameters
+    ----------
+    left, right, output : tuple of Irrep
+
+    Returns
+    -------
+    Coupling
+    """
+    paths = [
+        (a, b, o)
+        for a, one in enumerate(left)
+        for b, other in enumerate(right)
+        for o, result in enumerate(output)
+        if result in one * other
+    ]
+    counts = np.bincount([o for _, _, o in paths], minlength=len(output))
+    starts = [slices(irreps) for irreps in (left, right, output)]
+    parts = []
+    for path, (a, b, o) in enumerate(paths):
+        m1, m2, m3, values = clebsch_gordan_sparse(left[a].l, right[b].l, output[o].l)
+        places = (starts[0][a].start + m1, starts[1][b].start + m2, starts[2][o].start + m3)
+        parts.append((*places, np.full(len(values), path), values / np.sqrt(counts[o])))
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    return Coupling(*columns, len(paths), sum(irrep.dim for irrep in output))
+
+
+@lru_cache(maxsize=1024)
+def slices(irreps):
+    """Where the components of each irrep of a tuple stand."""
+    ends = np.cumsum([0] + [irrep.dim for irrep in irreps]).tolist()
+    return [slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
+
+
+def position(irreps, irrep):
+    """Slice of the components of one irrep."""
+    return slices(irreps)[irreps.index(irrep)]
+
+
+# -- linear ------------------------------------------------------------------------------------------------------------
+
+
+def mix(tape: Tape, x: Variable, weights: Variable, irreps: tuple[Irrep, ...], species) -> Variable:
+    """Mix the channels of each irrep, with matrices of each central species.
+
+    Parameters
+    ----------
+    tape : Tape
+    x : Variable of shape (n, components, channels)
+    weights : Variable of shape (n_species, n_irreps, channels, new_channels)
+    irreps : tuple of Irrep
+    species : list of slice
+        Rows of each species; together they are all rows.
+
+    Returns
+    -------
+    Variable of shape (n, components, new_channels)
+    """
+    channels, n_new = weights.value.shape[2:]
+    parts = slices(irreps)
+    blocks = [(k, q, rows, part) for k, rows in enumerate(species) for q, part in enumerate(parts)]
+    value = np.empty((*x.value.shape[:2], n_new))
+    # one large product for each block: over the rows of three axes, matmul would do many small ones
+    for k, q, rows, part in blocks:
+        mixed = x.value[rows, part].reshape(-1, channels) @ weights.value[k, q]
+        value[rows, part] = mixed.reshape(-1, part.stop - part.start, n_new)
+
+    def pullback(gradient):
+        to_x = np.empty_like(x.value) if x.wanted else None
+        to_weights = np.empty_like(weights.value)
+        for k, q, rows, part in blocks:
+            g = gradient[rows, part].reshape(-1, n_new)
+            to_weights[k, q] = x.value[rows, part].reshape(-1, channels).T @ g
+            if to_x is not None:
+                to_x[rows, part] = (g @ weights.value[k, q].T).reshape(-1, part.stop - part.start, channels)
+        return to_x, to_weights
+
+    return tape.record(value, [x, weights], pullback)
+
+
+def dense(tape, x, weights, scale=1.0):
+    """Matrix product of (n, k) and (k, m), times a number."""
+    scaled = scale * weights.value
+
+    def pullback(gradient):
+        return gradient @ scaled.T if x.wanted else None, scale * (x.value.T @ gradient)
+
+    return tape.record(x.value @ scaled, [x, weights], pullback)
+
+
+def embed(tape, weights, species, n_rows):
+    """Scalar features (n, 1, channels) of atoms, one row of the weights (n_species, channels) for each species."""
+    value = np.empty((n_rows, 1, weights.value.shape[1]))
+    for k, rows in enumerate(species):
+        value[rows, 0] = weights.value[k]
+
+    def pullback(gradient):
+        return (np.stack([gradient[rows, 0].sum(axis=0) for rows in species]),)
+
+    return tape.record(value, [weights], pullback)
+
+
+def add(tape, x, y):
+    """Sum of two variables of one shape."""
+    return tape.record(x.value + y.value, [x, y], lambda gradient: (gradient, gradient))
+
+
+def add_irreps(tape, x, y, irreps, others):
+    """X with y added to the irreps (``others`` of y) that both have."""
+    value, pairs = x.value.copy(), [(position(irreps, one), position(others, one)) for one in others if one in irreps]
+    for ours, theirs in pairs:
+        value[:, ours] += y.value[:, theirs]
+
+    def pullback(gradient):
+        to_y = np.zeros_like(y.value)
+        for ours, theirs in pairs:
+            to_y[:, theirs] = gradient[:, ours]
+        return gradient, to_y
+
+    return tape.record(value, [x, y], pullback)
+
+
+def take(tape, x, part):
+    """Components of a slice."""
+
+    def pullback(gradient):
+        to_x = np.zeros_like(x.value)
+        to_x[:, part] = gradient
+        return (to_x,)
+
+    return tape.record(np.ascontiguousarray(x.value[:, part]), [x], pullback)
+
+
+def join(tape, parts):
+    """Channels of several variables side by side."""
+    ends = np.cumsum([one.value.shape[-1] for one in parts])[:-1]
+
+    def pullback(gradient):
+        return np.split(gradient, ends, axis=-1)
+
+    return tape.record(np.concatenate([one.value for one in parts], axis=-1), parts, pullback)
+
+
+def reshape(tape, x, shape):
+    """Bring the same numbers into another shape."""
+    return tape.record(x.value.reshape(shape), [x], lambda gradient: (gradient.reshape(x.value.shape),))
+
+
+def segment_sum(tape, x, segments, species_of_row, n_species, weights, n_segments):
+    """Weighted sum of the rows of each segment, every species in channels of its own.
+
+    Parameters
+    ----------
+    tape : Tape
+    x : Variable of shape (n, components, channels)
+    segments : ndarray of int, shape (n,)
+        Segment that a row is added to; -1: none.
+    species_of_row : ndarray of int, shape (n,)
+    n_species, n_segments : int
+    weights : ndarray of shape (n,)
+
+    Returns
+    -------
+    Variable of shape (n_segments, components, n_species * channels)
+    """
+    _, dim, channels = x.value.shape
+    columns = species_of_row * channels
+    value = np.zeros((n_segments, dim, n_species * channels))
+    loops.add_segments(np.ascontiguousarray(x.value), segments, columns, weights, value)
+
+    def pullback(gradient):
+        to_x = np.zeros(x.value.shape)
+        loops.spread_segments(np.ascontiguousarray(gradient), segments, columns, weights, to_x)
+        return (to_x,)
+
+    return tape.record(value, [x], pullback)
+
+
+# -- products ----------------------------------------------------------------------------------------------------------
+
+
+def product(tape: Tape, x: Variable, y: Variable, weights: Variable, table: Coupling) -> Variable:
+    """Clebsch-Gordan product, channel by channel, with a weight for each path and channel.
+
+    Parameters
+    ----------
+    tape : Tape
+    x, y : Variable of shape (n, components, channels)
+    weights : Variable of shape (n_paths, channels)
+    table : Coupling
+
+    Returns
+    -------
+    Variable of shape (n, components of the product, channels)
+    """
+    factors = [np.ascontiguousarray(one.value) for one in (x, y, weights)]
+    value = np.zeros((len(x.value), table.dim, x.value.shape[2]))
+    loops.add_products(*factors, *table.entries, value)  # type: ignore[call-arg]
+
+    def pullback(gradient):
+        gradients = [np.zeros(one.shape) for one in factors]
+        loops.add_product_gradients(*factors, *table.entries, np.ascontiguousarray(gradient), *gradients)
+        return gradients
+
+    return tape.record(value, [x, y, weights], pullback)
+
+
+def convolve(tape: Tape, x: Variable, harmonics: Variable, radial: Variable, edges, table: Coupling) -> Variable:
+    """Sum over neighbors j of an atom of features of j, coupled to the harmonics of the edge.
+
+    Parameters
+    ----------
+    tape : Tape
+    x : Variable of shape (n, components, channels)
+    harmonics : Variable of shape (n_edges, (l_max + 1)**2)
+    radial : Variable of shape (n_pairs, n_paths, channels)
+        Weights of the paths, functions of the distance.
+    edges : tuple of ndarray of int, shape (n_edges,)
+        Centers, neighbors, and rows of ``radial``, which both directions of an edge share.
+    table : Coupling
+
+    Returns
+    -------
+    Variable of shape (n, components of the product, channels)
+    """
+    features, weights = np.ascontiguousarray(x.value), np.ascontiguousarray(radial.value)
+    arguments = (features, harmonics.value, weights, *edges)
+    value = np.zeros((len(x.value), table.dim, x.value.shape[2]))
+    loops.add_messages(*arguments, *table.by_third, value)  # type: ignore[call-arg]
+
+    def pullback(gradient):
+        gradient = np.ascontiguousarray(gradient)
+        to_x, to_radial, to_harmonics = np.zeros(features.shape), np.zeros(weights.shape), None
+        loops.add_message_gradients(*arguments, *table.by_first, gradient, to_x, to_radial)
+        if harmonics.wanted:
+            to_harmonics = np.zeros(harmonics.value.shape)
+            loops.add_harmonic_gradients(features, weights, *edges, *table.entries, gradient, to_harmonics)
+        return to_x, to_harmonics, to_radial
+
+    return tape.record(value, [x, harmonics, radial], pullback)
+
+
+def density(tape, harmonics, radial, centers, pairs, columns, n_rows, n_channels):
+    """Density coefficients (n, (l_max + 1)**2, n_channels): harmonics times radial functions, summed over neighbors."""
+    value = np.zeros((n_rows, harmonics.value.shape[1], n_channels))
+    loops.add_density(harmonics.value, radial.value, centers, pairs, columns, value)
+
+    def pullback(gradient):
+        gradients = np.zeros(harmonics.value.shape), np.zeros(radial.value.shape)
+        arguments = (harmonics.value, radial.value, centers, pairs, columns, np.ascontiguousarray(gradient))
+        loops.add_density_gradients(*arguments, *gradients)
+        return gradients
+
+    return tape.record(value, [harmonics, radial], pullback)
+
+
+# -- nonlinear ---------------------------------------------------------------------------------------------------------
+
+
+def silu(tape, x):
+    """``x sigmoid(x)``, scaled so that normal numbers keep their variance."""
+    sigmoid = expit(x.value)
+
+    def pullback(gradient):
+        return (gradient * _SILU_SCALE * sigmoid * (1 + x.value * (1 - sigmoid)),)
+
+    return tape.record(_SILU_SCALE * x.value * sigmoid, [x], pullback)
+
+
+def gate(tape, x, gates, irreps):
+    """SiLU of the scalars; all other irreps times the sigmoid of a scalar of their own (Weiler et al. 2018).
+
+    Parameters
+    ----------
+    tape : Tape
+    x : Variable of shape (n, components, channels)
+        Its first irrep is 0e.
+    gates : Variable of shape (n, n_irreps, channels)
+        Scalars; those of the first irrep are not used.
+    irreps : tuple of Irrep
+
+    Returns
+    -------
+    Variable of shape (n, components, channels)
+    """
+    open_ = 2 * expit(gates.value)
+    sigmoid = expit(x.value[:, 0])
+    open_[:, 0] = _SILU_SCALE * sigmoid
+    dims = [irrep.dim for irrep in irreps]
+    factor = np.repeat(open_, dims, axis=1)
+
+    def pullback(gradient):
+        to_x = gradient * factor
+        to_x[:, 0] *= 1 + x.value[:, 0] * (1 - sigmoid)
+        starts = np.cumsum([0, *dims[:-1]])
+        to_gates = np.add.reduceat(gradient * x.value, starts, axis=1) * open_ * (1 - open_ / 2)
+        to_gates[:, 0] = 0.0
+        return to_x, to_gates
+
+    return tape.record(x.value * factor, [x, gates], pullback)
+
+
+def norm(tape, x, irreps, epsilon=1e-6):
+    """Divide by the root mean square over the components and channels of each irrep and row, smoothed near zero."""
+    dims = [irrep.dim for irrep in irreps]
+    starts, sizes = np.cumsum([0, *dims[:-1]]), np.array(dims)[:, None] * x.value.shape[2]
+
+    def mean(a):
+        return np.repeat(np.add.reduceat(a, starts, axis=1).sum(axis=2, keepdims=True) / sizes, dims, axis=1)
+
+    inverse = 1.0 / np.sqrt(mean(x.value**2) + epsilon)
+
+    def pullback(gradient):
+        return (inverse * (gradient - x.value * inverse**2 * mean(gradient * x.value)),)
+
+    return tape.record(x.value * inverse, [x], pullback)

@@ -1,0 +1,173 @@
+"""Network and closed-form readout in one estimator."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+
+from eqkernels.learned.network import EquivariantNetwork
+from eqkernels.learned.objectives import ridge_weights
+from eqkernels.learned.parameters import NETWORK_PARAMETERS
+from eqkernels.regression.ridge import TensorRidge
+
+
+class LearnedTensorRegressor(TensorRidge):  # noqa: D101
+    __doc__ = f"""Regression of Cartesian tensors on learned equivariant features.
+
+    An :class:`EquivariantNetwork` is trained, then its readout, a ridge of each irrep with the noise found in training,
+    is solved on all structures. Predictions are exactly equivariant.
+
+    Parameters
+    ----------
+    {NETWORK_PARAMETERS}
+
+    Attributes
+    ----------
+    features_ : EquivariantNetwork
+        The trained network.
+    coef_ : dict of str to ndarray of shape (n_species, n_features, multiplicity)
+        Weights of the readout.
+    history_, n_iter_ : dict of str to ndarray, int
+        Those of the network.
+    species_, target_, axial_, per_atom_, baseline_
+        As in :class:`TensorRidge`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ase.build import molecule
+    >>> frames = [molecule(name) for name in ("H2O", "NH3", "HF", "CH3OH")]
+    >>> dipoles = np.array([[0, 0, -1.85], [0, 0, -1.47], [0, 0, 1.82], [-1.4, 0.9, 0]])
+    >>> model = LearnedTensorRegressor(channels=4, max_iter=30, random_state=0).fit(frames, dipoles)
+    >>> bool(np.abs(model.predict(frames) - dipoles).max() < 0.05)
+    True
+    """
+
+    # the readout is that of training: features as they are, from the network
+    normalize = False
+    features = None
+
+    def __init__(
+        self,
+        cutoff=6.0,
+        *,
+        architecture="message_passing",
+        channels=16,
+        l_max=2,
+        n_layers=2,
+        products=True,
+        body_order=3,
+        n_radial=6,
+        n_hidden=16,
+        target=None,
+        baseline="composition",
+        aggregate="sum",
+        objective="lml",
+        solver="auto",
+        max_iter=200,
+        time_budget=None,
+        learning_rate=0.01,
+        batch_size=128,
+        weight_decay=1e-4,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=20,
+        n_init=1,
+        warm_start=False,
+        random_state=None,
+        n_jobs=None,
+        verbose=0,
+    ):
+        self.cutoff = cutoff
+        self.architecture = architecture
+        self.channels = channels
+        self.l_max = l_max
+        self.n_layers = n_layers
+        self.products = products
+        self.body_order = body_order
+        self.n_radial = n_radial
+        self.n_hidden = n_hidden
+        self.target = target
+        self.baseline = baseline
+        self.aggregate = aggregate
+        self.objective = objective
+        self.solver = solver
+        self.max_iter = max_iter
+        self.time_budget = time_budget
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.n_init = n_init
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    def fit(self, X, y, sample_weight=None):
+        """Train the network and solve the readout.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+        y : array-like of shape (n_structures, 3, ..., 3), or list of array-like of shape (n_atoms, 3, ..., 3)
+            Tensors of the structures, or of their atoms (a row of NaN: no label).
+        sample_weight : array-like of shape (n_structures,), default=None
+
+        Returns
+        -------
+        self
+        """
+        self._train(X, y, sample_weight, "fit")
+        return super().fit(X, y, sample_weight)
+
+    def partial_fit(self, X, y, sample_weight=None):
+        """Go on training with these structures alone, and solve the readout on them.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        self
+        """
+        self._train(X, y, sample_weight, "partial_fit")
+        return super().fit(X, y, sample_weight)
+
+    @property
+    def history_(self):
+        """History of the training."""
+        return self.features_.history_
+
+    @property
+    def n_iter_(self):
+        """Iterations of the training."""
+        return self.features_.n_iter_
+
+    def _train(self, X, y, sample_weight, method):
+        names = inspect.signature(EquivariantNetwork).parameters
+        parameters = {name: value for name, value in self.get_params(deep=False).items() if name in names}
+        keep = hasattr(self, "features_") and (self.warm_start or method == "partial_fit")
+        network = self.features_.set_params(**parameters) if keep else EquivariantNetwork(**parameters)
+        self.features_ = getattr(network, method)(self._checked_input(X), y, sample_weight)
+
+    def _check_parameters(self):
+        return None  # the network has checked them
+
+    def _features_to_fit(self, X, y):
+        return self.features_.transform(X)
+
+    def _fit_irreps(self, features, blocks, weight):
+        self.coef_ = {}
+        for irrep, block in blocks.items():
+            design = self._design(features, irrep)
+            d, n_columns = design.shape[1:]
+            root = 1.0 if weight is None else np.sqrt(np.repeat(weight, d))[:, None]
+            rows, values = root * design.reshape(-1, n_columns), root * block.reshape(len(design) * d, -1)
+            coefficients = ridge_weights(rows, values, self.features_.noise_[f"y:{irrep}"])
+            self.coef_[irrep] = coefficients.reshape(len(self.species_), -1, values.shape[1])

@@ -1,0 +1,128 @@
+"""Labels of a network: irreps of tensors of structures or atoms, of one property or of several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from eqkernels.metrics import cartesian_tensor
+from eqkernels.regression.baseline import composition_design, fit_baseline
+from eqkernels.so3 import CartesianTensor, Irrep
+from eqkernels.so3.inference import SYMMETRY_TOLERANCE, infer_formula
+from eqkernels.structures import read_labels
+
+
+@dataclass(frozen=True)
+class Target:
+    """One irrep of one property.
+
+    Attributes
+    ----------
+    name : str
+        ``"property:irrep"``.
+    irrep : Irrep
+    values : ndarray of shape (n_samples, 2 l + 1, multiplicity)
+        Without their baseline, of unit mean square (zero if they are constant).
+    segments : ndarray of int, shape (n_atoms,)
+        Sample to which each atom contributes; -1: none.
+    row_weights : ndarray of shape (n_atoms,)
+        1, or for a mean over atoms 1 / number of them.
+    sample_weights : ndarray of shape (n_samples,)
+        Square roots of the weights of the samples.
+    """
+
+    name: str
+    irrep: Irrep
+    values: np.ndarray
+    segments: np.ndarray
+    row_weights: np.ndarray
+    sample_weights: np.ndarray
+
+    def pick(self, atoms):
+        """Those samples that the given atoms belong to, the atoms counted anew."""
+        kept, inverse = np.unique(self.segments[atoms], return_inverse=True)
+        if len(kept) and kept[0] < 0:
+            kept, inverse = kept[1:], inverse - 1
+        picked = {"values": self.values[kept], "sample_weights": self.sample_weights[kept]}
+        return replace(self, **picked, segments=inverse.astype(np.int64), row_weights=self.row_weights[atoms])
+
+
+def read_targets(y, batch, target, baseline, aggregate, sample_weight=None):
+    """All irreps of the labels, ready to be fitted.
+
+    Parameters
+    ----------
+    y : array-like, list of arrays, or dict of str to one of them
+        As for :meth:`TensorRegressor.fit`.
+    batch : StructureBatch
+    target : str, CartesianTensor, dict of str to one of them, or None
+        Index symmetry of the labels; None: found from them.
+    baseline : {"composition", "mean", None}
+    aggregate : {"sum", "mean"}
+    sample_weight : ndarray of shape (n_structures,), default=None
+
+    Returns
+    -------
+    targets : list of Target
+    formulas : dict of str to str
+        Symmetry of every property.
+    """
+    properties = y if isinstance(y, dict) else {"y": y}
+    if not properties:
+        raise ValueError("y is an empty dict: give at least one property, {'name': labels}")
+    targets, formulas = [], {}
+    for name, labels in properties.items():
+        declared = target.get(name) if isinstance(target, dict) else target
+        try:
+            tensor, found = _read_property(name, labels, batch, declared, baseline, aggregate, sample_weight)
+        except (TypeError, ValueError) as error:
+            if isinstance(y, dict):
+                error.add_note(f"in the labels of property {name!r}") if hasattr(error, "add_note") else None
+            raise
+        formulas[name] = tensor.formula
+        targets += found
+    return targets, formulas
+
+
+def _read_property(name, labels, batch, declared, baseline, aggregate, sample_weight):
+    tensor = None if declared is None else cartesian_tensor(declared)
+    labels = read_labels(labels, np.diff(batch.offsets), None if tensor is None else tensor.rank)
+    if tensor is None:
+        tensor = CartesianTensor(infer_formula(labels.values))
+    if tensor.asymmetry(labels.values) > SYMMETRY_TOLERANCE:
+        raise ValueError(
+            f"y breaks the declared symmetry {tensor.formula!r}: state the symmetry that it has (inferred: "
+            f"target={infer_formula(labels.values)!r})"
+        )
+    per_atom = labels.per_atom
+    structures = batch.structure_of_atom
+    segments = structures
+    if per_atom:
+        segments = np.full(batch.n_atoms, -1)
+        segments[labels.atoms] = np.arange(len(labels.atoms))
+    mean = aggregate == "mean" and not per_atom
+    row_weights = 1.0 / np.diff(batch.offsets)[structures] if mean else np.ones(batch.n_atoms)
+    weights = np.ones(len(labels.values))
+    if sample_weight is not None:
+        weights = np.sqrt(sample_weight)[structures[labels.atoms] if per_atom else slice(None)]
+    found = []
+    for key, block in tensor.to_irreps(labels.values).items():
+        if key == "0e" and baseline is not None:
+            block = _without_baseline(block, batch, segments, baseline, aggregate, weights)
+        scale = np.sqrt(np.mean(block**2))
+        values = block / scale if scale > 0 else block
+        found.append(Target(f"{name}:{key}", Irrep.parse(key), values, segments, row_weights, weights))
+    return tensor, found
+
+
+def _without_baseline(block, batch, segments, baseline, aggregate, weights):
+    labelled = segments >= 0
+    species, columns = np.unique(batch.numbers, return_inverse=True)
+    counts = np.zeros((len(block), len(species)))
+    np.add.at(counts, (segments[labelled], columns[labelled]), 1.0)
+    design = composition_design(counts, baseline, aggregate)
+    rest = block[:, 0] - design @ fit_baseline(design, block[:, 0], weights**2)
+    # what is left of labels that the baseline explains is rounding, not a target
+    rest[np.abs(rest) < 1e-12 * np.abs(block).max(initial=0.0)] = 0.0
+    return rest[:, None]

@@ -1,0 +1,182 @@
+import pickle
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, cross_val_score
+
+from eqkernels import CartesianTensor
+from eqkernels.learned import EquivariantNetwork, LearnedTensorRegressor
+from eqkernels.learned.objectives import leave_one_out
+from eqkernels.testing import assert_equivariant
+from tests.conftest import random_frames
+
+SMALL = {"cutoff": 4.0, "channels": 4, "max_iter": 5, "n_radial": 5, "random_state": 0}
+ARCHITECTURES = [
+    {"architecture": "message_passing"},
+    {"architecture": "message_passing", "products": False},
+    {"architecture": "ace"},
+]
+IDS = ["message passing", "without products", "cluster expansion"]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=IDS)
+def test_learns_vectors_matrices_and_scalars(waters, architecture):
+    frames, *targets = waters
+    for y in targets:
+        model = LearnedTensorRegressor(**{**SMALL, "max_iter": 30}, **architecture).fit(frames[:30], y[:30])
+        assert model.predict(frames[30:]).shape == y[30:].shape
+        assert model.score(frames[30:], y[30:]) > 0.99
+        assert_equivariant(model, frames[30:33])
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize("n_species", [1, 4])
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=IDS)
+def test_predictions_are_equivariant(periodic, n_species, architecture):
+    frames = random_frames(n_species, n_frames=8, n_species=n_species, periodic=periodic)
+    y = np.random.default_rng(0).normal(size=(8, 3, 3))
+    model = LearnedTensorRegressor(**SMALL, **architecture, baseline="mean").fit(frames, y)
+    assert model.target_ == "ij"
+    assert_equivariant(model, frames)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES[::2], ids=IDS[::2])
+def test_labels_of_atoms(architecture):
+    frames = random_frames(3, n_frames=8, n_species=3, periodic=True)
+    random = np.random.default_rng(0)
+    y = [random.normal(size=(len(atoms), 3, 3)) for atoms in frames]
+    y[1][0] = np.nan
+    model = LearnedTensorRegressor(**SMALL, **architecture).fit(frames, y)
+    assert_equivariant(model, frames)
+
+
+def test_pseudoscalars_tell_mirror_images_apart():
+    frames = random_frames(4, n_frames=6, n_species=3, n_atoms=(4, 6))
+    mirrored = [atoms.copy() for atoms in frames]
+    for atoms in mirrored:
+        atoms.positions[:, 2] *= -1
+    y = np.random.default_rng(0).normal(size=6)
+    # the triple product of three axial vectors: an antisymmetric tensor of rank 3 is a pseudoscalar
+    tensors = y[:, None, None, None] * CartesianTensor("ijk=-jik=-ikj").change_of_basis.reshape(3, 3, 3)
+    for architecture in ("ace", "message_passing"):
+        model = LearnedTensorRegressor(**{**SMALL, "max_iter": 60}, architecture=architecture).fit(frames, tensors)
+        got = model.predict(frames)
+        assert np.abs(got - tensors).max() < 0.05 * np.abs(tensors).max()
+        assert np.allclose(model.predict(mirrored), -got, atol=1e-9)
+
+
+def test_same_seed_same_bits_other_seed_other_weights(waters):
+    frames, y, *_ = waters
+    models = [LearnedTensorRegressor(**{**SMALL, "random_state": seed}).fit(frames, y) for seed in (0, 0, 1)]
+    first, second, other = (model.predict(frames) for model in models)
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+def test_readout_is_that_of_training(waters):
+    frames, y, *_ = waters
+    model = LearnedTensorRegressor(**SMALL, objective="loo", weight_decay=0.0).fit(frames, y)
+    features = model.features_.transform(frames)
+    design = model._design(features, "1o")
+    values = CartesianTensor("i").to_irreps(y)["1o"]
+    values = values / np.sqrt(np.mean(values**2))
+    noise = np.log(model.features_.noise_["y:1o"])
+    assert leave_one_out(design, values, noise)[0] == pytest.approx(model.features_.loss_, abs=1e-8)
+
+
+def test_sample_weights_count_as_repetitions():
+    frames = random_frames(1, n_frames=5, n_species=2)
+    y = np.random.default_rng(0).normal(size=(5, 3))
+    model = LearnedTensorRegressor(**SMALL).fit(frames, y, sample_weight=[2, 1, 1, 1, 1])
+    weighted = model.coef_["1o"]
+    twice = model.features_.transform([frames[0], *frames])
+    model._fit_irreps(twice, CartesianTensor("i").to_irreps(np.concatenate([y[:1], y])), None)
+    assert np.allclose(weighted, model.coef_["1o"], atol=1e-7)
+
+
+def test_without_iterations_the_weights_are_those_of_the_start(waters):
+    frames, y, *_ = waters
+    fitted = EquivariantNetwork(**{**SMALL, "max_iter": 0}).fit(frames, y)
+    random = EquivariantNetwork(**SMALL, irreps="0e+1o").fit(frames)
+    assert all(np.array_equal(array, random.weights_[name]) for name, array in fitted.weights_.items())
+
+
+def test_works_in_searches_and_survives_pickling(waters):
+    frames, y, *_ = waters
+    model = LearnedTensorRegressor(**SMALL)
+    assert clone(model).get_params() == model.get_params()
+    search = GridSearchCV(model, {"channels": [2, 4]}, cv=2).fit(frames, y)
+    assert search.best_score_ > 0.9
+    assert np.isfinite(cross_val_score(model, frames, y, cv=2)).all()
+    restored = pickle.loads(pickle.dumps(search.best_estimator_))
+    assert np.array_equal(restored.predict(frames), search.best_estimator_.predict(frames))
+
+
+def test_state_is_made_of_arrays(waters):
+    frames, y, *_ = waters
+    network = EquivariantNetwork(**SMALL).fit(frames, y)
+
+    def plain(value):
+        if isinstance(value, dict):
+            return all(isinstance(key, str) and plain(one) for key, one in value.items())
+        return isinstance(value, np.ndarray | float | int | str)
+
+    state = {key: value for key, value in vars(network).items() if key.endswith("_")}
+    assert state
+    assert all(plain(value) for value in state.values())
+
+
+# -- bad luck -----------------------------------------------------------------------------------------------------
+
+
+def test_one_structure():
+    frames, y = [molecule("H2O")], np.array([[0.0, 0.0, -1.85]])
+    model = LearnedTensorRegressor(**SMALL).fit(frames, y)
+    assert np.allclose(model.predict(frames), y, atol=0.1)
+    assert_equivariant(model, frames)
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_constant_labels(value):
+    frames = random_frames(2, n_frames=4, n_species=2)
+    model = LearnedTensorRegressor(**SMALL, baseline="mean").fit(frames, np.full(4, value))
+    assert np.allclose(model.predict(frames), value, atol=1e-8)
+    zeros = LearnedTensorRegressor(**SMALL).fit(frames, np.zeros((4, 3)))
+    assert np.abs(zeros.predict(frames)).max() == 0
+
+
+def test_isolated_atoms_and_vanishing_features():
+    frames = [Atoms("H"), Atoms("He"), molecule("H2")]
+    model = LearnedTensorRegressor(**SMALL, baseline=None).fit(frames, np.array([1.0, 2.0, 2.5]))
+    assert np.isfinite(model.predict(frames)).all()
+    vectors = LearnedTensorRegressor(**SMALL).fit(frames, np.ones((3, 3)))
+    assert np.abs(vectors.predict(frames)).max() < 1e-10
+
+
+def test_more_weights_than_data(waters):
+    frames, y, *_ = waters
+    model = LearnedTensorRegressor(**{**SMALL, "channels": 32}).fit(frames[:3], y[:3])
+    assert np.abs(model.predict(frames)).max() < 10 * np.abs(y).max()
+
+
+def test_a_loss_that_is_not_finite_says_what_to_change(waters):
+    frames, y, *_ = waters
+    options = {**SMALL, "solver": "adam", "learning_rate": 1e200, "max_iter": 5}
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="learning_rate"):
+        LearnedTensorRegressor(**options).fit(frames, y)
+
+
+def test_unusable_input_is_named(waters):
+    frames, y, *_ = waters
+    with pytest.raises(ValueError, match="channels=0.*cutoff=-1"):
+        LearnedTensorRegressor(cutoff=-1, channels=0).fit(frames, y)
+    with pytest.raises(TypeError, match="single ase.Atoms"):
+        LearnedTensorRegressor(**SMALL).fit(frames[0], y)
+    model = LearnedTensorRegressor(**SMALL).fit(frames, y)
+    with pytest.raises(ValueError, match=r"species N \(first in structure 0, atom 0\)"):
+        model.predict([molecule("NH3")])
+    with pytest.raises(ValueError, match="cannot make the irreps 3o: increase"):
+        LearnedTensorRegressor(**SMALL, architecture="ace", body_order=1).fit(frames, np.ones((40, 3, 3, 3)))
