@@ -7,6 +7,7 @@ power spectrum) and of bytes written, and first what a matrix product and a copy
 """
 
 import os
+import resource
 import time
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -15,7 +16,8 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 import numpy as np  # noqa: E402
 from ase import Atoms  # noqa: E402
 
-from eqkernels import SOAP  # noqa: E402
+from eqkernels import SOAP, LambdaSOAP  # noqa: E402
+from eqkernels.datasets import load_small_organics  # noqa: E402
 from eqkernels.structures import StructureBatch  # noqa: E402
 
 STANDARD = {"cutoff": 5.0, "n_max": 8, "l_max": 6, "sigma": 0.3}
@@ -56,7 +58,30 @@ def report(label, frames, options):
     )
 
 
+def stream(label, descriptor, n_environments=100_000):
+    """Peak memory of the process while distorted molecules are made, transformed in parts, and dropped."""
+    molecules, random = load_small_organics().frames, np.random.default_rng(0)
+
+    def distorted():
+        n_atoms = 0
+        while n_atoms < n_environments:
+            atoms = molecules[random.integers(len(molecules))].copy()
+            atoms.positions += random.normal(scale=0.02, size=atoms.positions.shape)
+            n_atoms += len(atoms)
+            yield atoms
+
+    descriptor.fit(molecules)
+    start = time.process_time()
+    for _ in descriptor.iter_transform(distorted()):
+        pass
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{label}: {n_environments} environments in {time.process_time() - start:.1f} s, peak {peak:.2f} GiB")
+
+
 def main():
+    stream("SOAP", SOAP(**STANDARD))
+    compressed = LambdaSOAP(**STANDARD, n_species_channels=2, n_optimal=3)
+    stream("lambda-SOAP, 2 channels of species, 3 optimal functions", compressed)
     a, copy = np.random.default_rng(0).random((1000, 1000)), np.empty(1 << 24)
     source = np.ones_like(copy)
     print(f"matrix product {2e9 / best(lambda: a @ a) / 1e9:.1f} Gflop/s, ", end="")

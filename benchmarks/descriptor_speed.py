@@ -144,6 +144,7 @@ def draw(rows, path):
             axes.barh(y + 0.27 * (1 - k), micro, 0.25, color=colors[code], label=code)
             axes.text(micro * 1.05, y + 0.27 * (1 - k), f"{micro:.0f}", va="center", fontsize=7)
     axes.set(xscale="log", xlabel="CPU time per atom / microseconds", yticks=range(len(groups)))
+    axes.set_xlim(right=2 * axes.get_xlim()[1])
     axes.set_yticklabels([f"{kind}, {data}" for kind, data, _ in groups[::-1]])
     handles = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
     axes.legend(handles.values(), handles.keys(), fontsize=8)
