@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
-from scipy.special import expit
 
 from eqkernels.learned import _operation_loops as loops
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.so3 import Irrep, clebsch_gordan_sparse
+
+Array = np.ndarray
+Edges = tuple[Array, Array, Array]
 
 # SiLU of a standard normal number has the second moment 1 / 1.6765**2.
 _SILU_SCALE = 1.6765
@@ -44,18 +46,18 @@ class Coupling:
     dim: int
 
     @property
-    def entries(self):
+    def entries(self) -> tuple[Array, Array, Array, Array, Array]:
         """The five lists, as the loops take them."""
         return self.first, self.second, self.third, self.path, self.values
 
     @cached_property
-    def by_third(self):
+    def by_third(self) -> tuple[Array, Array, Array, Array]:
         """Entries of one path and third component together: rows (begin, end, path, component) and three lists."""
         groups, order = self._grouped(self.third)
         return groups, self.first[order], self.second[order], self.values[order]
 
     @cached_property
-    def by_first(self):
+    def by_first(self) -> tuple[Array, Array, Array, Array]:
         """Entries of one path and first component together."""
         groups, order = self._grouped(self.first)
         return groups, self.third[order], self.second[order], self.values[order]
@@ -277,7 +279,7 @@ def product(tape: Tape, x: Variable, y: Variable, weights: Variable, table: Coup
     return tape.record(value, [x, y, weights], pullback)
 
 
-def convolve(tape: Tape, x: Variable, harmonics: Variable, radial: Variable, edges, table: Coupling) -> Variable:
+def convolve(tape: Tape, x: Variable, harmonics: Variable, radial: Variable, edges: Edges, table: Coupling) -> Variable:
     """Sum over neighbors j of an atom of features of j, coupled to the harmonics of the edge.
 
     Parameters
@@ -329,9 +331,14 @@ def density(tape, harmonics, radial, centers, pairs, columns, n_rows, n_channels
 # -- nonlinear ---------------------------------------------------------------------------------------------------------
 
 
+def _sigmoid(x):
+    # numpy's tanh is vectorized, unlike scipy's expit, and never overflows, unlike exp
+    return 0.5 + 0.5 * np.tanh(0.5 * x)
+
+
 def silu(tape, x):
     """``x sigmoid(x)``, scaled so that normal numbers keep their variance."""
-    sigmoid = expit(x.value)
+    sigmoid = _sigmoid(x.value)
 
     def pullback(gradient):
         return (gradient * _SILU_SCALE * sigmoid * (1 + x.value * (1 - sigmoid)),)
@@ -355,8 +362,8 @@ def gate(tape, x, gates, irreps):
     -------
     Variable of shape (n, components, channels)
     """
-    open_ = 2 * expit(gates.value)
-    sigmoid = expit(x.value[:, 0])
+    open_ = 2 * _sigmoid(gates.value)
+    sigmoid = _sigmoid(x.value[:, 0])
     open_[:, 0] = _SILU_SCALE * sigmoid
     dims = [irrep.dim for irrep in irreps]
     factor = np.repeat(open_, dims, axis=1)
