@@ -4,7 +4,8 @@
 
 The file is that of the examples of TENSOAP (https://github.com/dilkins/TENSOAP); the last 200 of a fixed permutation
 are the test. RMSE per Cartesian component in atomic units, the median over seeds, default parameters, one thread: the
-network with its closed-form readout, its features in a covariant kernel (zeta 2), and those joined to fixed lambda-SOAP.
+network with its closed-form readout, its features in a covariant kernel (zeta 2), and those joined to fixed
+lambda-SOAP.
 """
 
 import argparse
