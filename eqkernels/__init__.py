@@ -16,7 +16,7 @@ from eqkernels.descriptors import (
     NBodyFeatures,
     SphericalExpansion,
 )
-from eqkernels.kernels import CovariantKernel, select_sparse_points
+from eqkernels.kernels import CovariantKernel, DensityKernel, select_sparse_points
 from eqkernels.learned import EquivariantNetwork, LearnedTensorRegressor
 from eqkernels.regression import (
     SparseTensorGPR,
@@ -36,6 +36,7 @@ __all__ = [
     "Bispectrum",
     "CartesianTensor",
     "CovariantKernel",
+    "DensityKernel",
     "EquivariantFeatures",
     "EquivariantNetwork",
     "EquivariantPCA",
