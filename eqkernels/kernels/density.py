@@ -29,7 +29,7 @@ class DensityKernel(CovariantKernel):
     """The :class:`CovariantKernel` of lambda-SOAP, from the features of a :class:`SphericalExpansion`.
 
     The same numbers as with the features of :class:`LambdaSOAP` of the same parameters. Prefer it where those would not
-    fit into memory: with eight species and eight radial functions they are a hundred times larger.
+    fit into memory: with eight species and eight radial functions they are dozens of times larger.
 
     Parameters
     ----------
@@ -108,10 +108,8 @@ class _Densities:
     def products(self, rows, other, columns, irrep):
         """Scalar products of lambda-SOAP vectors, shape (n_rows, n_columns, 2 lambda + 1, 2 lambda + 1)."""
         overlaps = [
-            np.einsum(
-                "imq,jnq->ijmn", self.features.blocks[key][rows], other.features.blocks[key][columns], optimize=True
-            )
-            for key in self.features.blocks
+            np.einsum("imq,jnq->ijmn", block[rows], other.features.blocks[key][columns], optimize=True)
+            for key, block in self.features.blocks.items()
         ]
         return self._contracted(overlaps, (len(rows), len(columns)), irrep)
 
@@ -164,6 +162,6 @@ def _check_density(features):
     expected = [f"{l}{'eo'[l % 2]}" for l in range(len(features.blocks))]
     if list(features.blocks) != expected or len({block.shape[2] for block in features.blocks.values()}) != 1:
         raise ValueError(
-            f"the blocks {list(features.blocks)} are not those of density coefficients, {expected} with the same channels: "
-            "make them with SphericalExpansion, or use CovariantKernel for features of LambdaSOAP"
+            f"the blocks {list(features.blocks)} are not those of density coefficients, {expected} with the same "
+            "channels: make them with SphericalExpansion, or use CovariantKernel for features of LambdaSOAP"
         )
