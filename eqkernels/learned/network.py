@@ -75,6 +75,14 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
     >>> network = EquivariantNetwork(channels=4, max_iter=10, random_state=0).fit(frames, dipoles)
     >>> network.transform(frames)
     EquivariantFeatures(4 structures, 15 centers, blocks: 0e (15, 1, 9), 1o (15, 3, 8))
+
+    Several properties train one network; each has a readout of its own, with the noise that training found:
+
+    >>> from eqkernels import TensorRidge
+    >>> y = {{"dipole": dipoles, "energy": [-76.4, -56.5, -100.4, -115.7]}}
+    >>> network = EquivariantNetwork(channels=4, max_iter=30, random_state=0).fit(frames, y)
+    >>> alpha = network.noise_["energy:0e"]
+    >>> energies = TensorRidge(alpha, normalize=False).fit(network.transform(frames), y["energy"])
     """
 
     def __init__(

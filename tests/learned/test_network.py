@@ -161,8 +161,8 @@ def test_best_of_several_starts(waters):
 
 def test_time_budget_ends_training():
     frames, y, *_ = water_set(100, seed=1)
-    network = EquivariantNetwork(**{**SMALL, "max_iter": 10**6}, time_budget=0.5).fit(frames, y)
-    assert 0.5 <= network.history_["cpu_time"][-1] < 1.5
+    network = EquivariantNetwork(**{**SMALL, "max_iter": 10**6}, time_budget=0.2).fit(frames, y)
+    assert 0.2 <= network.history_["cpu_time"][-1] < 1.5
 
 
 def test_state_survives_pickling_and_restores_from_arrays(waters):
@@ -222,7 +222,7 @@ class LearnedOfRows(RegressorOfRows, LearnedTensorRegressor):
         return super().partial_fit(molecules_of_rows(validate_data(self, X, dtype=float, reset=first)), y, **arguments)
 
 
-TINY = {"cutoff": 5.0, "channels": 8, "n_radial": 6, "max_iter": 20, "random_state": 0}
+TINY = {"cutoff": 5.0, "channels": 8, "n_radial": 6, "max_iter": 10, "random_state": 0}
 
 
 @parametrize_with_checks([LearnedOfRows(**TINY)])
