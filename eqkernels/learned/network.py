@@ -340,15 +340,15 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         n_held = self._n_held(batch.n_structures)
         held, kept = order[:n_held], np.sort(order[n_held:])
 
-        def loss_of(picked, objective):
+        def loss_of(picked, objective, weight_decay=float(self.weight_decay)):
             atoms = np.concatenate([np.arange(batch.offsets[k], batch.offsets[k + 1]) for k in picked])
             graph = self._graph(StructureBatch.from_frames([frames[k] for k in picked]))
             of_these = [target.pick(atoms) for target in targets]
-            return Loss(model, packing, graph, of_these, objective, float(self.weight_decay), start)
+            return Loss(model, packing, graph, of_these, objective, weight_decay, start)
 
         validate = None
         if n_held:
-            held_loss = loss_of(np.sort(held), "loo")
+            held_loss = loss_of(np.sort(held), "loo", weight_decay=0.0)
             validate = lambda vector: held_loss(vector)[0]  # noqa: E731
         budget = None if self.time_budget is None else float(self.time_budget) / int(self.n_init)
         monitor = Monitor(int(self.max_iter), budget, validate, int(self.n_iter_no_change), self.verbose)

@@ -101,6 +101,16 @@ def test_several_targets_at_once(waters):
     assert_equivariant(network, frames[:3])
 
 
+def test_labels_that_cannot_be_used_are_named(waters):
+    frames, y, *_ = waters
+    with pytest.raises(ValueError, match="property 'dipole': y contains NaN"):
+        EquivariantNetwork(**SMALL).fit(frames, {"energy": y[:, 0], "dipole": np.full((40, 3), np.nan)})
+    with pytest.raises(ValueError, match="irreps='0e' lacks 1o"):
+        EquivariantNetwork(**SMALL, irreps="0e").fit(frames, y)
+    with pytest.raises(ValueError, match="validation_fraction"):
+        EquivariantNetwork(**SMALL, early_stopping=True).fit(frames[:3], y[:3])
+
+
 # -- training -----------------------------------------------------------------------------------------------------
 
 

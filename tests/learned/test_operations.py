@@ -25,7 +25,6 @@ OPERATIONS = {
     "mix": (lambda t, x, w: op.mix(t, x, w, IRREPS, SPECIES), [(N, DIM, C), (2, 5, C, 4)]),
     "dense": (lambda t, x, w: op.dense(t, x, w, 0.7), [(N, C), (C, 2)]),
     "embed": (lambda t, w: op.embed(t, w, SPECIES, N), [(2, C)]),
-    "add": (op.add, [(N, C), (N, C)]),
     "add_irreps": (
         lambda t, x, y: op.add_irreps(t, x, y, IRREPS, (IRREPS[2], Irrep(3, -1))),
         [(N, DIM, C), (N, 10, C)],
