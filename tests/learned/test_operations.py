@@ -148,6 +148,12 @@ def test_both_directions_of_an_edge_are_one_pair():
     assert len(representatives) < 0.7 * len(pairs)
 
 
+def test_an_edge_without_its_reverse_is_left_alone():
+    centers, neighbors, distances = np.array([0, 0, 1, 2]), np.array([1, 2, 0, 1]), np.array([1.0, 2.0, 1.0, 3.0])
+    representatives, pairs = geometry.undirected_pairs(centers, neighbors, distances)
+    assert np.array_equal(distances[representatives][pairs], distances)
+
+
 def test_radial_functions_end_smoothly():
     vectors = np.array([[5.999999, 0.0, 0.0]])
     assert np.abs(geometry.radial_basis(Tape(), Variable(vectors), 6.0, 8).value).max() < 1e-14
