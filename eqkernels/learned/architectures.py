@@ -214,3 +214,40 @@ class ClusterExpansion:
                 if irrep in irreps:
                     found[irrep].append(op.take(tape, current, op.position(irreps, irrep)))
         return {irrep: op.join(tape, parts) for irrep, parts in found.items()}
+
+
+def make_architecture(parameters, n_species, irreps):
+    """Architecture that the parameters of a network describe.
+
+    Parameters
+    ----------
+    parameters : EquivariantNetwork
+    n_species : int
+    irreps : str
+        Irreps of the features.
+
+    Returns
+    -------
+    MessagePassing or ClusterExpansion
+
+    Raises
+    ------
+    ValueError
+        If it cannot make these irreps; the message says what to increase.
+    """
+    outputs = tuple(irrep for _, irrep in Irreps(irreps))
+    shared = {"n_species": n_species, "outputs": outputs}
+    shared |= {name: int(getattr(parameters, name)) for name in ("channels", "l_max", "n_radial")}
+    if parameters.architecture == "ace":
+        architecture = ClusterExpansion(**shared, body_order=int(parameters.body_order))
+        made = {irrep for irreps in architecture.orders for irrep in irreps}
+        remedy = "body_order or l_max"
+    else:
+        layers = {name: int(getattr(parameters, name)) for name in ("n_layers", "n_hidden")}
+        architecture = MessagePassing(**shared, **layers, products=bool(parameters.products))
+        made = {irrep for _, _, outgoing in architecture.layers for irrep in outgoing}
+        remedy = "n_layers or l_max, or set products=True"
+    missing = [str(irrep) for irrep in outputs if irrep not in made]
+    if missing:
+        raise ValueError(f"the network cannot make the irreps {', '.join(missing)}: increase {remedy}")
+    return architecture

@@ -102,7 +102,7 @@ def make_graph(batch, species, cutoff, n_radial, l_max, tape=None):
 
 
 def undirected_pairs(centers, neighbors, distances):
-    """Join both directions of every edge, which have one distance.
+    """Join both directions of every edge, which have one distance (or none, where they do not match).
 
     Returns
     -------
@@ -115,10 +115,22 @@ def undirected_pairs(centers, neighbors, distances):
     # several images of a neighbor: sorted by distance, both directions come in one order (equal ones may change places)
     forward = forward[np.lexsort((distances[forward], neighbors[forward], centers[forward]))]
     backward = backward[np.lexsort((distances[backward], centers[backward], neighbors[backward]))]
+    if not _are_reverse(forward, backward, centers, neighbors, distances):
+        return np.arange(len(centers)), np.arange(len(centers))
     pair_of_edge = np.empty(len(centers), dtype=np.int64)
     pair_of_edge[forward] = pair_of_edge[backward] = np.arange(len(forward))
     pair_of_edge[own] = len(forward) + np.arange(len(own))
     return np.concatenate([forward, own]), pair_of_edge
+
+
+def _are_reverse(forward, backward, centers, neighbors, distances):
+    """Whether edges match; at the cutoff itself, rounding may have left one direction of an edge out."""
+    return (
+        len(forward) == len(backward)
+        and np.array_equal(centers[forward], neighbors[backward])
+        and np.array_equal(neighbors[forward], centers[backward])
+        and np.allclose(distances[forward], distances[backward], rtol=1e-9, atol=0.0)
+    )
 
 
 def _rows(tape, x, rows):

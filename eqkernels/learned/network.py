@@ -10,14 +10,15 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.learned.architectures import ClusterExpansion, MessagePassing
+from eqkernels.learned.architectures import make_architecture
+from eqkernels.learned.derivatives import Derivatives, vector_jacobian_product
 from eqkernels.learned.geometry import make_graph
 from eqkernels.learned.parameters import NETWORK_PARAMETERS, check_parameters
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.learned.targets import read_targets
 from eqkernels.learned.training import Loss, Model, Monitor, Packing, initial_vector, train_adam, train_lbfgs
 from eqkernels.regression.base import _check_weight as check_weight
-from eqkernels.so3 import Irreps
+from eqkernels.so3 import Irrep, Irreps
 from eqkernels.structures import StructureBatch
 
 # With more training structures than this, solver="auto" takes mini-batches.
@@ -75,6 +76,14 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
     >>> network = EquivariantNetwork(channels=4, max_iter=10, random_state=0).fit(frames, dipoles)
     >>> network.transform(frames)
     EquivariantFeatures(4 structures, 15 centers, blocks: 0e (15, 1, 9), 1o (15, 3, 8))
+
+    Several properties train one network; each has a readout of its own, with the noise that training found:
+
+    >>> from eqkernels import TensorRidge
+    >>> y = {{"dipole": dipoles, "energy": [-76.4, -56.5, -100.4, -115.7]}}
+    >>> network = EquivariantNetwork(channels=4, max_iter=30, random_state=0).fit(frames, y)
+    >>> alpha = network.noise_["energy:0e"]
+    >>> energies = TensorRidge(alpha, normalize=False).fit(network.transform(frames), y["energy"])
     """
 
     def __init__(
@@ -205,14 +214,42 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         """
         check_is_fitted(self)
         batch = self._read(X)
-        starts = range(0, batch.n_structures, _STRUCTURES_PER_BLOCK)
-        ranges = [(start, min(start + _STRUCTURES_PER_BLOCK, batch.n_structures)) for start in starts]
-        parts = Parallel(n_jobs=self.n_jobs, require="sharedmem")(
-            delayed(self._features_of)(batch.select(start, stop)) for start, stop in ranges
-        )
+        parts = self._over_blocks(batch, lambda part, _: self._features_of(part))
         blocks = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
         n_atoms = np.diff(batch.offsets)
         return EquivariantFeatures(blocks, batch.numbers, batch.structure_of_atom, batch.atom_in_structure, n_atoms)
+
+    def vjp(self, X, cotangents):
+        """Vector-Jacobian product: derivatives of sum(cotangents * features), at a few times the cost of features.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+        cotangents : EquivariantFeatures, or dict of str to ndarray of shape (n_atoms, 2 l + 1, n_features)
+            A number for each feature of some or all blocks of ``transform(X)``: for forces, the derivative of the
+            energy by the feature.
+
+        Returns
+        -------
+        Derivatives
+            By the positions of all atoms, and by the strain of each structure.
+        """
+        check_is_fitted(self)
+        batch = self._read(X)
+        given = {
+            key: np.asarray(array, dtype=float) for key, array in getattr(cotangents, "blocks", cotangents).items()
+        }
+        shapes = {key: (batch.n_atoms, Irrep.parse(key).dim, self.scales_[key].shape[1]) for key in self.scales_}
+        for key, array in given.items():
+            if array.shape != shapes.get(key):
+                raise ValueError(f"cotangents[{key!r}] has shape {array.shape}, the features have {shapes}")
+
+        def differentiate(part, atoms):
+            mine = {key: array[atoms] for key, array in given.items()}
+            return vector_jacobian_product(self._model(), self.weights_, self._graph, part, mine)
+
+        parts = self._over_blocks(batch, differentiate)
+        return Derivatives(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -239,29 +276,22 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
                 raise ValueError(f"irreps={str(self.irreps)!r} lacks {', '.join(missing)}, of which y is made")
         return "+".join(str(irrep) for irrep in sorted(wanted, key=lambda irrep: (irrep.l, -irrep.p)))
 
-    def _architecture(self):
-        outputs = tuple(irrep for _, irrep in Irreps(self.irreps_))
-        shared = {"n_species": len(self.species_), "outputs": outputs, "channels": int(self.channels)}
-        shared |= {"l_max": int(self.l_max), "n_radial": int(self.n_radial)}
-        if self.architecture == "ace":
-            network = ClusterExpansion(**shared, body_order=int(self.body_order))
-            made = {irrep for irreps in network.orders for irrep in irreps}
-            remedy = "body_order or l_max"
-        else:
-            layers = {"n_layers": int(self.n_layers), "n_hidden": int(self.n_hidden), "products": bool(self.products)}
-            network = MessagePassing(**shared, **layers)
-            made = {irrep for _, _, outgoing in network.layers for irrep in outgoing}
-            remedy = "n_layers or l_max, or set products=True"
-        missing = [str(irrep) for irrep in outputs if irrep not in made]
-        if missing:
-            raise ValueError(f"the network cannot make the irreps {', '.join(missing)}: increase {remedy}")
-        return network
-
     def _graph(self, batch, tape=None):
         return make_graph(batch, self.species_, self.cutoff, int(self.n_radial), int(self.l_max), tape)
 
     def _model(self):
-        return Model(self._architecture(), float(self.neighbor_scale_), self.scales_)
+        return Model(
+            make_architecture(self, len(self.species_), self.irreps_), float(self.neighbor_scale_), self.scales_
+        )
+
+    def _over_blocks(self, batch, function):
+        """Results of function(part of the batch, its atoms) for parts of bounded size."""
+        starts = range(0, batch.n_structures, _STRUCTURES_PER_BLOCK)
+        ranges = [(start, min(start + _STRUCTURES_PER_BLOCK, batch.n_structures)) for start in starts]
+        return Parallel(n_jobs=self.n_jobs, require="sharedmem")(
+            delayed(function)(batch.select(start, stop), slice(batch.offsets[start], batch.offsets[stop]))
+            for start, stop in ranges
+        )
 
     def _features_of(self, batch):
         weights = {name: Variable(array, wanted=False) for name, array in self.weights_.items()}
@@ -313,7 +343,7 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         return self.weights_, self.scales_, self.noise_
 
     def _start(self, random, graph, targets, previous):
-        model = Model(self._architecture(), float(self.neighbor_scale_), {})
+        model = Model(make_architecture(self, len(self.species_), self.irreps_), float(self.neighbor_scale_), {})
         weights = model.architecture.initial_weights(random, graph)
         if previous is not None:
             shapes = [{name: array.shape for name, array in one.items()} for one in (weights, previous[0])]
@@ -332,15 +362,15 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         n_held = self._n_held(batch.n_structures)
         held, kept = order[:n_held], np.sort(order[n_held:])
 
-        def loss_of(picked, objective):
+        def loss_of(picked, objective, weight_decay=float(self.weight_decay)):
             atoms = np.concatenate([np.arange(batch.offsets[k], batch.offsets[k + 1]) for k in picked])
             graph = self._graph(StructureBatch.from_frames([frames[k] for k in picked]))
             of_these = [target.pick(atoms) for target in targets]
-            return Loss(model, packing, graph, of_these, objective, float(self.weight_decay), start)
+            return Loss(model, packing, graph, of_these, objective, weight_decay, start)
 
         validate = None
         if n_held:
-            held_loss = loss_of(np.sort(held), "loo")
+            held_loss = loss_of(np.sort(held), "loo", weight_decay=0.0)
             validate = lambda vector: held_loss(vector)[0]  # noqa: E731
         budget = None if self.time_budget is None else float(self.time_budget) / int(self.n_init)
         monitor = Monitor(int(self.max_iter), budget, validate, int(self.n_iter_no_change), self.verbose)

@@ -174,11 +174,6 @@ def embed(tape, weights, species, n_rows):
     return tape.record(value, [weights], pullback)
 
 
-def add(tape, x, y):
-    """Sum of two variables of one shape."""
-    return tape.record(x.value + y.value, [x, y], lambda gradient: (gradient, gradient))
-
-
 def add_irreps(tape, x, y, irreps, others):
     """X with y added to the irreps (``others`` of y) that both have."""
     value, pairs = x.value.copy(), [(position(irreps, one), position(others, one)) for one in others if one in irreps]

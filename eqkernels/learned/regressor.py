@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from eqkernels.learned.network import EquivariantNetwork
 from eqkernels.learned.objectives import ridge_weights
 from eqkernels.learned.parameters import NETWORK_PARAMETERS
 from eqkernels.regression.ridge import TensorRidge
+from eqkernels.structures import StructureBatch
 
 
 class LearnedTensorRegressor(TensorRidge):  # noqa: D101
@@ -138,6 +140,56 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
         """
         self._train(X, y, sample_weight, "partial_fit")
         return super().fit(X, y, sample_weight)
+
+    def vjp(self, X, cotangents):
+        """Vector-Jacobian product: derivatives of sum(cotangents * predict(X)) by positions and strain.
+
+        Forces of a model of energies are minus the derivatives for cotangents of one.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+        cotangents : array-like, or list of array-like
+            Of the shape of ``predict(X)``.
+
+        Returns
+        -------
+        Derivatives
+            By the positions of all atoms, and by the strain of each structure.
+
+        Examples
+        --------
+        >>> from ase.build import molecule
+        >>> frames = [molecule("H2O"), molecule("H2O"), molecule("NH3")]
+        >>> frames[1].positions[1] += 0.1
+        >>> model = LearnedTensorRegressor(channels=4, max_iter=10, random_state=0).fit(frames, [-14.2, -14.1, -19.5])
+        >>> forces = -model.vjp(frames[:1], [1.0]).positions
+        >>> forces.shape
+        (3, 3)
+        """
+        check_is_fitted(self)
+        batch = StructureBatch.from_frames(X)
+        tensor = self._tensor()
+        if self.per_atom_:
+            cotangents = np.concatenate([np.asarray(one, dtype=float) for one in cotangents])
+        given = np.asarray(cotangents, dtype=float)
+        shape = (batch.n_atoms if self.per_atom_ else batch.n_structures, *tensor.shape)
+        if given.shape != shape:
+            raise ValueError(f"cotangents have shape {given.shape}, the predictions {shape}")
+        row = np.arange(batch.n_atoms) if self.per_atom_ else batch.structure_of_atom
+        weights = self._atom_weights(batch)
+        blocks = {}
+        for irrep, block in tensor.to_irreps(given).items():
+            coefficients = np.zeros((len(weights), *self.coef_[irrep].shape[1:]))
+            known = np.isin(batch.numbers, self.species_)
+            coefficients[known] = self.coef_[irrep][np.searchsorted(self.species_, batch.numbers[known])]
+            blocks[irrep] = weights[:, None, None] * np.einsum("imk,ifk->imf", block[row], coefficients)
+        return self.features_.vjp(X, blocks)
+
+    def _atom_weights(self, batch):
+        if self.aggregate == "mean" and not self.per_atom_:
+            return 1.0 / np.diff(batch.offsets)[batch.structure_of_atom]
+        return np.ones(batch.n_atoms)
 
     @property
     def history_(self):

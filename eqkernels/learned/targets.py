@@ -77,9 +77,7 @@ def read_targets(y, batch, target, baseline, aggregate, sample_weight=None):
         try:
             tensor, found = _read_property(name, labels, batch, declared, baseline, aggregate, sample_weight)
         except (TypeError, ValueError) as error:
-            if isinstance(y, dict):
-                error.add_note(f"in the labels of property {name!r}") if hasattr(error, "add_note") else None
-            raise
+            raise type(error)(f"property {name!r}: {error}" if isinstance(y, dict) else str(error)) from error
         formulas[name] = tensor.formula
         targets += found
     return targets, formulas

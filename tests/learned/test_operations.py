@@ -25,7 +25,6 @@ OPERATIONS = {
     "mix": (lambda t, x, w: op.mix(t, x, w, IRREPS, SPECIES), [(N, DIM, C), (2, 5, C, 4)]),
     "dense": (lambda t, x, w: op.dense(t, x, w, 0.7), [(N, C), (C, 2)]),
     "embed": (lambda t, w: op.embed(t, w, SPECIES, N), [(2, C)]),
-    "add": (op.add, [(N, C), (N, C)]),
     "add_irreps": (
         lambda t, x, y: op.add_irreps(t, x, y, IRREPS, (IRREPS[2], Irrep(3, -1))),
         [(N, DIM, C), (N, 10, C)],
@@ -147,6 +146,12 @@ def test_both_directions_of_an_edge_are_one_pair():
     assert np.allclose(found.distances[representatives][pairs], found.distances, atol=1e-12)
     assert np.array_equal(pairs[representatives], np.arange(len(representatives)))
     assert len(representatives) < 0.7 * len(pairs)
+
+
+def test_an_edge_without_its_reverse_is_left_alone():
+    centers, neighbors, distances = np.array([0, 0, 1, 2]), np.array([1, 2, 0, 1]), np.array([1.0, 2.0, 1.0, 3.0])
+    representatives, pairs = geometry.undirected_pairs(centers, neighbors, distances)
+    assert np.array_equal(distances[representatives][pairs], distances)
 
 
 def test_radial_functions_end_smoothly():
