@@ -93,10 +93,14 @@ def make_graph(batch, species, cutoff, n_radial, l_max, tape=None):
     ends = np.searchsorted(species_of_atom, np.arange(len(species) + 1))
     rows = [slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
     vectors = Variable(pairs.vectors, tape is not None)
-    tape = Tape(recording=False) if tape is None else tape
-    harmonics = edge_harmonics(tape, vectors, l_max)
-    representatives, pair_of_edge = undirected_pairs(pairs.centers, pairs.neighbors, pairs.distances)
+    if tape is None:
+        tape = Tape(recording=False)
+        representatives, pair_of_edge = undirected_pairs(pairs.centers, pairs.neighbors, pairs.distances)
+    else:
+        # images at equal distances may be paired crosswise: equal radial functions, but with other slopes
+        representatives = pair_of_edge = np.arange(len(pairs.centers))
     radial = radial_basis(tape, _rows(tape, vectors, representatives), float(cutoff), n_radial)
+    harmonics = edge_harmonics(tape, vectors, l_max)
     edges = (rank[pairs.centers], rank[pairs.neighbors], pair_of_edge)
     return Graph(order, rank, species_of_atom, rows, edges, harmonics, radial, vectors)
 

@@ -22,6 +22,8 @@ from eqkernels.learned.tape import Tape, Variable
 # Noise variance in units of the variance of the labels: exp(-20) = (4.5e-5)^2 is below what labels are worth.
 LOG_NOISE_BOUNDS = (-20.0, 2.0)
 _LOG_NOISE_START = -6.0
+# Mean square of features that vanish by symmetry (initial ones are about 1): they are not scaled up, being rounding.
+_VANISHING = 1e-18
 _LBFGS_MEMORY = 20
 _ADAM_DECAYS = (0.9, 0.999)
 _ADAM_EPSILON = 1e-8
@@ -84,7 +86,7 @@ class Model:
                 sums = np.zeros((graph.n_atoms, block.value.shape[1], n_species, block.value.shape[2]))
                 sums[np.arange(graph.n_atoms), :, graph.species_of_atom] = block.value
             squares = np.mean(sums**2, axis=(0, 1)).ravel()
-            level = squares.mean() if squares.any() else 1.0
+            level = squares.mean() if squares.mean() > _VANISHING else 1.0
             scale = 1.0 / np.sqrt((squares + 0.1 * level) * len(squares))
             self.scales[str(irrep)] = scale.reshape(n_species, -1)
 

@@ -3,7 +3,7 @@ import pickle
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
@@ -154,6 +154,14 @@ def test_isolated_atoms_and_vanishing_features():
     assert np.isfinite(model.predict(frames)).all()
     vectors = LearnedTensorRegressor(**SMALL).fit(frames, np.ones((3, 3)))
     assert np.abs(vectors.predict(frames)).max() < 1e-10
+
+
+def test_features_that_vanish_by_symmetry_stay_small():
+    """Not rounding that is scaled up to unit norm."""
+    crystals = [bulk("NaCl", "rocksalt", a=a, cubic=True) for a in (5.0, 5.6)]
+    network = EquivariantNetwork(**SMALL, irreps="0e+1o+2e").fit(crystals, np.array([1.0, 2.0]))
+    blocks = network.transform(crystals).blocks
+    assert max(np.abs(blocks[key]).max() for key in ("1o", "2e")) < 1e-10
 
 
 def test_more_weights_than_data(waters):
