@@ -94,6 +94,13 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         n_species, wanted, embedding = len(self.neighbor_species_), self.n_species_channels, self.species_embedding
         if wanted is None and embedding is None and self.n_optimal is None and self.compression is None:
             return None
+        absent = np.setdiff1d(self.neighbor_species_, batch.numbers)
+        if len(absent) and (wanted is not None or self.n_optimal is not None):
+            names = ", ".join(chemical_symbols[number] for number in absent)
+            raise ValueError(
+                f"neighbor_species contains {names}, of which the structures given to fit have no atom to learn "
+                "n_species_channels or n_optimal from: fit on structures that contain it, or give a species_embedding"
+            )
         if wanted is not None and wanted > n_species:
             raise ValueError(f"n_species_channels={wanted} is more than the {n_species} species seen at fit")
         weights = np.eye(n_species) if embedding is None else species_weights(embedding, self.neighbor_species_)

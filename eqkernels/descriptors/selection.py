@@ -27,6 +27,8 @@ from eqkernels.descriptors.features import EquivariantFeatures
 _METHODS = ("fps", "cur", "random")
 # A feature whose samples are this small, relative to the largest, after projection is one that adds nothing.
 _EXHAUSTED = 1e-12
+# Bounds of the power iteration for a singular vector.
+_POWER_STEPS, _CONVERGED = 2000, 1e-10
 
 
 class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
@@ -179,11 +181,8 @@ class EquivariantPCA(_BlockTransformer, auto_wrap_output_keys=None):  # type: ig
                 f"n_components={n} is more than the {len(samples)} samples (centers times components) of block {key}: "
                 "fit on more structures, or keep fewer"
             )
-        # the smaller of the two square matrices has the same eigenvalues
         if len(samples) < samples.shape[1]:
-            values, vectors = np.linalg.eigh(samples @ samples.T)
-            scale = np.sqrt(np.maximum(values[::-1][:n], _EXHAUSTED**2 * values[-1]))
-            components = samples.T @ vectors[:, ::-1][:, :n] / np.where(scale > 0, scale, 1.0)
+            components = np.linalg.svd(samples, full_matrices=False)[2][:n].T
         else:
             components = np.linalg.eigh(samples.T @ samples)[1][:, ::-1][:, :n]
         return components * np.sign(components[np.abs(components).argmax(axis=0), np.arange(n)])
@@ -209,7 +208,13 @@ def _farthest(samples, n):
         distances = np.minimum(distances, norms + norms[last] - 2 * (samples.T @ samples[:, last]))
         distances[chosen] = -1.0
         chosen.append(int(np.argmax(distances)))
+        if distances[chosen[-1]] <= _EXHAUSTED * norms.max():
+            raise ValueError(_exhausted(n, len(chosen) - 1, "differ"))
     return np.array(chosen)
+
+
+def _exhausted(n, found, what):
+    return f"only {found} features {what} on these structures, {n} were asked for: fit on more, or keep fewer"
 
 
 def _cur(samples, n):
@@ -219,12 +224,14 @@ def _cur(samples, n):
     start = np.ones(rest.shape[1])
     while len(chosen) < n:
         vector = start
-        for _ in range(30):  # power iteration from the last vector, for which few steps suffice
-            vector = rest.T @ (rest @ vector)
+        for _ in range(_POWER_STEPS):  # power iteration from the last vector, for which few steps often suffice
+            before, vector = vector, rest.T @ (rest @ vector)
             norm = np.linalg.norm(vector)
             if norm <= _EXHAUSTED * largest:
-                break
+                raise ValueError(_exhausted(n, len(chosen), "are independent"))
             vector = vector / norm
+            if np.abs(vector - before).max() < _CONVERGED:
+                break
         weights = np.abs(vector)
         weights[chosen] = -1.0
         pick = int(np.argmax(weights))

@@ -149,3 +149,10 @@ def test_scikit_learn_tools(waters):
 def test_wrong_parameters_are_told(options, message):
     with pytest.raises(ValueError, match=message):
         SOAP(**OPTIONS, **options).fit(random_frames(1, n_species=2))
+
+
+def test_a_species_without_data_is_told():
+    frames = random_frames(1, n_species=2)
+    for options in ({"n_optimal": 2}, {"n_species_channels": 1}):
+        with pytest.raises(ValueError, match="neighbor_species contains S, of which"):
+            SOAP(**OPTIONS, neighbor_species=["H", "C", "S"], **options).fit(frames)

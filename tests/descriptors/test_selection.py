@@ -93,3 +93,25 @@ def test_labels_follow():
     chosen = selection.learned_["1o"]
     np.testing.assert_array_equal(selection.transform(features).labels["1o"], features.labels["1o"][chosen])
     assert EquivariantPCA(3).fit_transform(features).labels["1o"]["component"].tolist() == [0, 1, 2]
+
+
+def test_repeated_structures_are_no_new_directions():
+    frames = random_frames(3, n_frames=2, n_species=1)
+    features = DESCRIPTOR.fit_transform([*frames, *frames, *frames])
+    for components in EquivariantPCA(10).fit(features).learned_.values():
+        np.testing.assert_allclose(components.T @ components, np.eye(10), atol=1e-12)
+    alike = DESCRIPTOR.fit_transform([frames[0]] * 3)
+    with pytest.raises(ValueError, match="features are independent on these structures"):
+        FeatureSelection(15, "cur").fit(alike)
+
+
+def test_cur_by_singular_value_decomposition():
+    features = DESCRIPTOR.fit_transform(random_frames(3, n_frames=12, n_species=2))
+    rest, expected = features.blocks["0e"][:, 0].copy(), []
+    for _ in range(8):
+        weights = np.abs(np.linalg.svd(rest)[2][0])
+        weights[expected] = -1
+        expected.append(int(np.argmax(weights)))
+        column = rest[:, expected[-1]] / np.linalg.norm(rest[:, expected[-1]])
+        rest -= np.outer(column, column @ rest)
+    assert FeatureSelection(8, "cur").fit(features).learned_["0e"].tolist() == expected
