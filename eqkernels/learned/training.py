@@ -59,29 +59,37 @@ class Model:
 
     def features(self, tape, weights, graph):
         """Scaled features of atoms by irrep; the last scalar is the constant 1, scaled."""
-        blocks = {}
-        for irrep, block in self.architecture(tape, weights, graph, self.neighbor_scale).items():
+        blocks = self.unscaled(tape, weights, graph, self.architecture.outputs)
+        return {
+            irrep: op.scale(tape, block, self.scales[str(irrep)][graph.species_of_atom][:, None])
+            for irrep, block in blocks.items()
+        }
+
+    def unscaled(self, tape, weights, graph, irreps):
+        """Features of some irreps before they are scaled."""
+        blocks = self.architecture(tape, weights, graph, self.neighbor_scale, irreps)
+        for irrep in blocks:
             if str(irrep) == "0e":
-                block = op.join(tape, [block, Variable(np.ones((graph.n_atoms, 1, 1)), wanted=False)])
-            blocks[irrep] = self._scaled(tape, block, str(irrep), graph)
+                constant = Variable(np.ones((graph.n_atoms, 1, 1)), wanted=False)
+                blocks[irrep] = op.join(tape, [blocks[irrep], constant])
         return blocks
 
-    def _scaled(self, tape, block, key, graph):
-        if key not in self.scales:
-            return block
-        factors = self.scales[key][graph.species_of_atom][:, None]
-        return tape.record(block.value * factors, [block], lambda gradient: (gradient * factors,))
+    def aggregate(self, tape, block, target, graph):
+        """Features of the samples of a target, before they are scaled: (n_samples, 2 l + 1, n_species * n_features)."""
+        order, n_species = graph.order, self.architecture.n_species
+        arguments = (target.segments[order], graph.species_of_atom, n_species, target.row_weights[order])
+        return op.segment_sum(tape, block, *arguments, len(target.values))
 
     def set_scales(self, weights, graph, targets):
         """Scale the features so that each aggregate over a sample has about unit norm, with the given weights."""
         self.scales = {}
         constants = {name: Variable(array, wanted=False) for name, array in weights.items()}
-        blocks = self.features(Tape(recording=False), constants, graph)
+        blocks = self.unscaled(Tape(recording=False), constants, graph, self.architecture.outputs)
         n_species = self.architecture.n_species
         for irrep, block in blocks.items():
             matching = [target for target in targets if target.irrep == irrep]
             if matching:
-                sums = aggregate(Tape(recording=False), block, matching[0], graph, n_species).value
+                sums = self.aggregate(Tape(recording=False), block, matching[0], graph).value
             else:
                 sums = np.zeros((graph.n_atoms, block.value.shape[1], n_species, block.value.shape[2]))
                 sums[np.arange(graph.n_atoms), :, graph.species_of_atom] = block.value
@@ -89,19 +97,6 @@ class Model:
             level = squares.mean() if squares.mean() > _VANISHING else 1.0
             scale = 1.0 / np.sqrt((squares + 0.1 * level) * len(squares))
             self.scales[str(irrep)] = scale.reshape(n_species, -1)
-
-
-def aggregate(tape, block, target, graph, n_species):
-    """Features of the samples of a target: (n_samples, 2 l + 1, n_species * n_features)."""
-    order = graph.order
-    arguments = (
-        target.segments[order],
-        graph.species_of_atom,
-        n_species,
-        target.row_weights[order],
-        len(target.values),
-    )
-    return op.segment_sum(tape, block, *arguments)
 
 
 class Loss:
@@ -121,10 +116,13 @@ class Loss:
         size = self.packing.size
         weights = {name: Variable(array) for name, array in self.packing.unpack(vector[:size]).items()}
         tape = Tape()
-        blocks = self.model.features(tape, weights, self.graph)
+        irreps = tuple({target.irrep: None for target in self.targets})
+        blocks = self.model.unscaled(tape, weights, self.graph, irreps)
         total, gradient = 0.0, np.zeros_like(vector)
         for target, position in zip(self.targets, self.positions, strict=True):
-            features = aggregate(tape, blocks[target.irrep], target, self.graph, self.model.architecture.n_species)
+            # a readout of scaled sums is that of scaled features, with fewer numbers to scale
+            sums = self.model.aggregate(tape, blocks[target.irrep], target, self.graph)
+            features = op.scale(tape, sums, self.model.scales[str(target.irrep)].reshape(-1))
             root = target.sample_weights[:, None, None]
             arguments = (root * features.value, root * target.values, vector[size + position])
             value, to_features, to_log_noise = self.objective(*arguments)
