@@ -195,3 +195,25 @@ def spread_segments(gradient, segments, columns, weights, out):
             for m in range(out.shape[1]):
                 for c in range(out.shape[2]):
                     out[r, m, c] = weight * gradient[s, m, start + c]
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def multiply_irreps(x, factors, irrep_of_component, out):
+    """Features times a factor for each row, irrep and channel."""
+    for n in range(x.shape[0]):
+        for m in range(x.shape[1]):
+            q = irrep_of_component[m]
+            for c in range(x.shape[2]):
+                out[n, m, c] = factors[n, q, c] * x[n, m, c]
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def multiply_irreps_gradients(x, factors, irrep_of_component, gradient, to_x, to_factors):
+    """Gradients of :func:`multiply_irreps`."""
+    for n in range(x.shape[0]):
+        for m in range(x.shape[1]):
+            q = irrep_of_component[m]
+            for c in range(x.shape[2]):
+                g = gradient[n, m, c]
+                to_x[n, m, c] = factors[n, q, c] * g
+                to_factors[n, q, c] += g * x[n, m, c]

@@ -18,6 +18,7 @@ from functools import cached_property
 import numpy as np
 
 from eqkernels.learned import operations as op
+from eqkernels.learned.coupling import coupling, position, slices
 from eqkernels.so3 import Irrep, Irreps
 
 # Products start as a perturbation of the linear part, so that deep networks start close to shallow ones.
@@ -79,8 +80,8 @@ class MessagePassing:
         """Couplings of the convolution and of the product of a layer."""
         incoming, message, outgoing = self.layers[layer]
         return (
-            op.coupling(incoming, natural(self.l_max), message),
-            op.coupling(message, message, outgoing) if self.products else None,
+            coupling(incoming, natural(self.l_max), message),
+            coupling(message, message, outgoing) if self.products else None,
         )
 
     def initial_weights(self, random, graph):
@@ -104,7 +105,7 @@ class MessagePassing:
             weights[f"gates_{k}"] = _GATE_START * matrices(s, 1, c, len(outgoing) * c)
         return weights
 
-    def __call__(self, tape, weights, graph, scale):
+    def __call__(self, tape, weights, graph, scale, irreps):
         """Features of the atoms.
 
         Parameters
@@ -114,19 +115,21 @@ class MessagePassing:
         graph : Graph
         scale : float
             What sums over neighbors are multiplied with.
+        irreps : tuple of Irrep
+            Which of the outputs to give.
 
         Returns
         -------
         dict of Irrep to Variable of shape (n_atoms, 2 l + 1, n_features)
         """
         x = op.embed(tape, weights["species"], graph.species, graph.n_atoms)
-        found: dict = {irrep: [] for irrep in self.outputs}
+        found: dict = {irrep: [] for irrep in irreps}
         for k in range(self.n_layers):
             x = self._layer(tape, weights, graph, scale, x, k)
             outgoing = self.layers[k][2]
-            for irrep in self.outputs:
+            for irrep in irreps:
                 if irrep in outgoing:
-                    found[irrep].append(op.take(tape, x, op.position(outgoing, irrep)))
+                    found[irrep].append(op.take(tape, x, position(outgoing, irrep)))
         return {irrep: op.join(tape, parts) for irrep, parts in found.items()}
 
     def _layer(self, tape, weights, graph, scale, x, k):
@@ -172,7 +175,7 @@ class ClusterExpansion:
 
     def table(self, k):
         """Coupling that makes order k + 1 (counted from 0) of order k."""
-        return op.coupling(self.orders[k], self.orders[0], self.orders[k + 1])
+        return coupling(self.orders[k], self.orders[0], self.orders[k + 1])
 
     def initial_weights(self, random, graph):
         """Contraction to the principal components of the density, random matrices elsewhere."""
@@ -191,7 +194,7 @@ class ClusterExpansion:
         n_columns = density.shape[2]
         weights = np.zeros((self.n_species, self.l_max + 1, n_columns, self.channels))
         for k, rows in enumerate(graph.species):
-            for l, part in enumerate(op.slices(self.orders[0])):
+            for l, part in enumerate(slices(self.orders[0])):
                 rho = density[rows, part].reshape(-1, n_columns)
                 variances, vectors = np.linalg.eigh(rho.T @ rho / max(len(rho), 1))
                 count = min(self.channels, n_columns)
@@ -201,18 +204,18 @@ class ClusterExpansion:
                 weights[k, l] /= np.sqrt(max(strongest.mean(), 1e-3 * density.var() + 1e-12))
         return weights
 
-    def __call__(self, tape, weights, graph, scale):
+    def __call__(self, tape, weights, graph, scale, irreps):
         """Features of the atoms, as of :class:`MessagePassing`."""
         density = graph.density(tape)
         one = op.mix(tape, density, weights["contraction"], self.orders[0], graph.species)
-        current, found = one, {irrep: [] for irrep in self.outputs}
-        for k, irreps in enumerate(self.orders):
+        current, found = one, {irrep: [] for irrep in irreps}
+        for k, made in enumerate(self.orders):
             if k > 0:
                 mixed = op.mix(tape, current, weights[f"mixing_{k - 1}"], self.orders[k - 1], graph.species)
                 current = op.product(tape, mixed, one, weights[f"paths_{k - 1}"], self.table(k - 1))
-            for irrep in self.outputs:
-                if irrep in irreps:
-                    found[irrep].append(op.take(tape, current, op.position(irreps, irrep)))
+            for irrep in irreps:
+                if irrep in made:
+                    found[irrep].append(op.take(tape, current, position(made, irrep)))
         return {irrep: op.join(tape, parts) for irrep, parts in found.items()}
 
 

@@ -13,19 +13,23 @@ from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.learned.architectures import make_architecture
 from eqkernels.learned.derivatives import Derivatives, vector_jacobian_product
 from eqkernels.learned.geometry import make_graph
+from eqkernels.learned.optimizers import Monitor, train_adam, train_lbfgs
 from eqkernels.learned.parameters import NETWORK_PARAMETERS, check_parameters
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.learned.targets import read_targets
-from eqkernels.learned.training import Loss, Model, Monitor, Packing, initial_vector, train_adam, train_lbfgs
+from eqkernels.learned.training import Loss, Model, Packing, TrainingSet, count_held, initial_vector, split_by_size
 from eqkernels.regression.base import _check_weight as check_weight
 from eqkernels.so3 import Irrep, Irreps
 from eqkernels.structures import StructureBatch
 
 # With more training structures than this, solver="auto" takes mini-batches.
 _LBFGS_STRUCTURES = 3000
-# Structures that the scales of features, and the start of a contraction, are computed from.
-_STRUCTURES_TO_SCALE = 500
-_STRUCTURES_PER_BLOCK = 128
+# Atoms that the scales of features, and the start of a contraction, are computed from (at least one structure).
+_ATOMS_TO_SCALE = 3000
+# Edges that go through the network together, in training and in transform: the radial functions of all paths take some
+# kilobytes an edge. Those of training are kept for the gradient if they are one part, else computed again.
+_EDGES_PER_PART = 2**17
+_EDGES_PER_BLOCK = 2**13
 
 
 class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]  # noqa: D101
@@ -286,12 +290,16 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
 
     def _over_blocks(self, batch, function):
         """Results of function(part of the batch, its atoms) for parts of bounded size."""
-        starts = range(0, batch.n_structures, _STRUCTURES_PER_BLOCK)
-        ranges = [(start, min(start + _STRUCTURES_PER_BLOCK, batch.n_structures)) for start in starts]
+        blocks = split_by_size(np.arange(batch.n_structures), np.diff(batch.offsets), self._atoms(_EDGES_PER_BLOCK))
+        ranges = [(block[0], block[-1] + 1) for block in blocks]
         return Parallel(n_jobs=self.n_jobs, require="sharedmem")(
             delayed(function)(batch.select(start, stop), slice(batch.offsets[start], batch.offsets[stop]))
             for start, stop in ranges
         )
+
+    def _atoms(self, n_edges):
+        """How many atoms have about so many edges."""
+        return n_edges * self.neighbor_scale_**2
 
     def _features_of(self, batch):
         weights = {name: Variable(array, wanted=False) for name, array in self.weights_.items()}
@@ -316,8 +324,7 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
 
     def _train(self, frames, batch, targets, previous):
         random = check_random_state(self.random_state)
-        first = batch.select(0, min(batch.n_structures, _STRUCTURES_TO_SCALE))
-        graph = self._graph(first)
+        graph = self._graph(batch.select(0, max(1, np.searchsorted(batch.offsets, _ATOMS_TO_SCALE, side="right") - 1)))
         if previous is None:
             self.neighbor_scale_ = 1.0 / np.sqrt(max(len(graph.edges[0]) / graph.n_atoms, 1.0))
         names = [target.name for target in targets]
@@ -359,41 +366,25 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
 
     def _minimize(self, frames, batch, targets, model, packing, start, random):
         order = random.permutation(batch.n_structures)
-        n_held = self._n_held(batch.n_structures)
+        n_held = count_held(batch.n_structures, self.validation_fraction) if self.early_stopping else 0
         held, kept = order[:n_held], np.sort(order[n_held:])
 
-        def loss_of(picked, objective, weight_decay=float(self.weight_decay)):
-            atoms = np.concatenate([np.arange(batch.offsets[k], batch.offsets[k + 1]) for k in picked])
-            graph = self._graph(StructureBatch.from_frames([frames[k] for k in picked]))
-            of_these = [target.pick(atoms) for target in targets]
-            return Loss(model, packing, graph, of_these, objective, weight_decay, start)
+        data = TrainingSet(frames, batch, targets, self._graph, self._atoms(_EDGES_PER_PART))
 
-        validate = None
-        if n_held:
-            held_loss = loss_of(np.sort(held), "loo", weight_decay=0.0)
-            validate = lambda vector: held_loss(vector)[0]  # noqa: E731
+        def loss_of(picked, objective=self.objective):
+            return Loss(model, packing, data.parts(picked), objective, float(self.weight_decay), start)
+
+        validate = loss_of(np.sort(held), "loo").objective_value if n_held else None
         budget = None if self.time_budget is None else float(self.time_budget) / int(self.n_init)
         monitor = Monitor(int(self.max_iter), budget, validate, int(self.n_iter_no_change), self.verbose)
         if self.solver == "lbfgs" or (self.solver == "auto" and len(kept) <= _LBFGS_STRUCTURES):
-            loss = loss_of(kept, self.objective)
-            return train_lbfgs(loss, start, len(targets), monitor), monitor
+            return train_lbfgs(loss_of(kept), start, len(targets), monitor), monitor
 
         def batches(epoch):
             shuffled = random.permutation(kept)
             count = max(1, round(len(kept) / int(self.batch_size)))
             for picked in np.array_split(shuffled, count):
-                yield loss_of(np.sort(picked), self.objective)
+                yield loss_of(np.sort(picked))
 
         vector = train_adam(batches, start, len(targets), monitor, float(self.learning_rate))
         return vector, monitor
-
-    def _n_held(self, n_structures):
-        if not self.early_stopping:
-            return 0
-        n_held = int(np.ceil(self.validation_fraction * n_structures))
-        if n_held < 2 or n_structures - n_held < 1:
-            raise ValueError(
-                f"early_stopping would hold {n_held} of {n_structures} structures back, at least 2 are needed: "
-                "increase validation_fraction or set early_stopping=False"
-            )
-        return n_held

@@ -12,104 +12,17 @@ whose pullback to each of its three factors is the same contraction with the oth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
-
 import numpy as np
 
 from eqkernels.learned import _operation_loops as loops
+from eqkernels.learned.coupling import Coupling, position, slices
 from eqkernels.learned.tape import Tape, Variable
-from eqkernels.so3 import Irrep, clebsch_gordan_sparse
+from eqkernels.so3 import Irrep
 
-Array = np.ndarray
-Edges = tuple[Array, Array, Array]
+Edges = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 # SiLU of a standard normal number has the second moment 1 / 1.6765**2.
 _SILU_SCALE = 1.6765
-
-
-@dataclass(frozen=True, eq=False)
-class Coupling:
-    """Entries of the Clebsch-Gordan product of two lists of irreps.
-
-    ``first``, ``second`` and ``third`` are components of the factors and the product, ``path`` the number of the path
-    (a, b) -> o that the entry belongs to, ``values`` the coefficients, divided by the root of the number of paths that
-    end in o, so that the product of features of unit variance has unit variance.
-    """
-
-    first: np.ndarray
-    second: np.ndarray
-    third: np.ndarray
-    path: np.ndarray
-    values: np.ndarray
-    n_paths: int
-    dim: int
-
-    @property
-    def entries(self) -> tuple[Array, Array, Array, Array, Array]:
-        """The five lists, as the loops take them."""
-        return self.first, self.second, self.third, self.path, self.values
-
-    @cached_property
-    def by_third(self) -> tuple[Array, Array, Array, Array]:
-        """Entries of one path and third component together: rows (begin, end, path, component) and three lists."""
-        groups, order = self._grouped(self.third)
-        return groups, self.first[order], self.second[order], self.values[order]
-
-    @cached_property
-    def by_first(self) -> tuple[Array, Array, Array, Array]:
-        """Entries of one path and first component together."""
-        groups, order = self._grouped(self.first)
-        return groups, self.third[order], self.second[order], self.values[order]
-
-    def _grouped(self, component):
-        order = np.lexsort((component, self.path))
-        keys = np.stack([self.path[order], component[order]], axis=1)
-        begins = np.flatnonzero(np.concatenate([[True], (np.diff(keys, axis=0) != 0).any(axis=1)]))
-        return np.column_stack([begins, np.append(begins[1:], len(keys)), keys[begins]]), order
-
-
-@lru_cache(maxsize=256)
-def coupling(left, right, output):
-    """All paths from the irreps of two factors to those of the product.
-
-    Parameters
-    ----------
-    left, right, output : tuple of Irrep
-
-    Returns
-    -------
-    Coupling
-    """
-    paths = [
-        (a, b, o)
-        for a, one in enumerate(left)
-        for b, other in enumerate(right)
-        for o, result in enumerate(output)
-        if result in one * other
-    ]
-    counts = np.bincount([o for _, _, o in paths], minlength=len(output))
-    starts = [slices(irreps) for irreps in (left, right, output)]
-    parts = []
-    for path, (a, b, o) in enumerate(paths):
-        m1, m2, m3, values = clebsch_gordan_sparse(left[a].l, right[b].l, output[o].l)
-        places = (starts[0][a].start + m1, starts[1][b].start + m2, starts[2][o].start + m3)
-        parts.append((*places, np.full(len(values), path), values / np.sqrt(counts[o])))
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return Coupling(*columns, len(paths), sum(irrep.dim for irrep in output))
-
-
-@lru_cache(maxsize=1024)
-def slices(irreps):
-    """Where the components of each irrep of a tuple stand."""
-    ends = np.cumsum([0] + [irrep.dim for irrep in irreps]).tolist()
-    return [slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
-
-
-def position(irreps, irrep):
-    """Slice of the components of one irrep."""
-    return slices(irreps)[irreps.index(irrep)]
-
 
 # -- linear ------------------------------------------------------------------------------------------------------------
 
@@ -187,6 +100,11 @@ def add_irreps(tape, x, y, irreps, others):
         return gradient, to_y
 
     return tape.record(value, [x, y], pullback)
+
+
+def scale(tape, x, factors):
+    """Product with constants that broadcast to the shape of x."""
+    return tape.record(x.value * factors, [x], lambda gradient: (gradient * factors,))
 
 
 def take(tape, x, part):
@@ -357,21 +275,26 @@ def gate(tape, x, gates, irreps):
     -------
     Variable of shape (n, components, channels)
     """
-    open_ = 2 * _sigmoid(gates.value)
-    sigmoid = _sigmoid(x.value[:, 0])
-    open_[:, 0] = _SILU_SCALE * sigmoid
-    dims = [irrep.dim for irrep in irreps]
-    factor = np.repeat(open_, dims, axis=1)
+    irrep_of_component = np.repeat(np.arange(len(irreps)), [irrep.dim for irrep in irreps])
+    scalars = x.value[:, 0]
+    arguments = gates.value.copy()
+    arguments[:, 0] = scalars
+    sigmoid = _sigmoid(arguments)
+    factors = 2 * sigmoid
+    factors[:, 0] *= _SILU_SCALE / 2
+    features, value = np.ascontiguousarray(x.value), np.empty(x.value.shape)
+    loops.multiply_irreps(features, factors, irrep_of_component, value)
 
     def pullback(gradient):
-        to_x = gradient * factor
-        to_x[:, 0] *= 1 + x.value[:, 0] * (1 - sigmoid)
-        starts = np.cumsum([0, *dims[:-1]])
-        to_gates = np.add.reduceat(gradient * x.value, starts, axis=1) * open_ * (1 - open_ / 2)
+        to_x, to_gates = np.empty(features.shape), np.zeros(factors.shape)
+        constants = (features, factors, irrep_of_component, np.ascontiguousarray(gradient))
+        loops.multiply_irreps_gradients(*constants, to_x, to_gates)
+        to_x[:, 0] *= 1 + scalars * (1 - sigmoid[:, 0])
+        to_gates *= factors * (1 - sigmoid)
         to_gates[:, 0] = 0.0
         return to_x, to_gates
 
-    return tape.record(x.value * factor, [x, gates], pullback)
+    return tape.record(value, [x, gates], pullback)
 
 
 def norm(tape, x, irreps, epsilon=1e-6):

@@ -32,16 +32,22 @@ class Variable:
         Filled by :meth:`Tape.backward`; None: the loss does not depend on the value.
     """
 
-    __slots__ = ("gradient", "value", "wanted")
+    __slots__ = ("_own", "gradient", "value", "wanted")
 
     def __init__(self, value, wanted=True):
         self.value = value
         self.wanted = wanted
         self.gradient: np.ndarray | None = None
+        self._own = False  # whether nobody else has the array of the gradient, which may then be changed
 
     def accumulate(self, gradient):
         """Add one contribution: a value that is used twice has the sum of both gradients."""
-        self.gradient = gradient if self.gradient is None else self.gradient + gradient
+        if self.gradient is None:
+            self.gradient, self._own = gradient, False
+        elif self._own:
+            self.gradient += gradient
+        else:
+            self.gradient, self._own = self.gradient + gradient, True
 
 
 class Tape:

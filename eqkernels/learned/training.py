@@ -1,4 +1,4 @@
-r"""Training: the loss as a function of one flat vector of weights, and its minimization.
+r"""Training: the loss as a function of one flat vector of weights.
 
 The vector holds all weights of the network and, for each irrep of each target, the logarithm of its noise. The loss is
 the mean over the targets of an objective of :mod:`eqkernels.learned.objectives`, plus the weight decay
@@ -8,25 +8,21 @@ would be a pull to features that vanish).
 
 from __future__ import annotations
 
-import sys
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 
 from eqkernels.learned import operations as op
 from eqkernels.learned.objectives import OBJECTIVES
 from eqkernels.learned.tape import Tape, Variable
+from eqkernels.structures import StructureBatch
 
 # Noise variance in units of the variance of the labels: exp(-20) = (4.5e-5)^2 is below what labels are worth.
 LOG_NOISE_BOUNDS = (-20.0, 2.0)
 _LOG_NOISE_START = -6.0
 # Mean square of features that vanish by symmetry (initial ones are about 1): they are not scaled up, being rounding.
 _VANISHING = 1e-18
-_LBFGS_MEMORY = 20
-_ADAM_DECAYS = (0.9, 0.999)
-_ADAM_EPSILON = 1e-8
 
 
 class Packing:
@@ -59,29 +55,37 @@ class Model:
 
     def features(self, tape, weights, graph):
         """Scaled features of atoms by irrep; the last scalar is the constant 1, scaled."""
-        blocks = {}
-        for irrep, block in self.architecture(tape, weights, graph, self.neighbor_scale).items():
+        blocks = self.unscaled(tape, weights, graph, self.architecture.outputs)
+        return {
+            irrep: op.scale(tape, block, self.scales[str(irrep)][graph.species_of_atom][:, None])
+            for irrep, block in blocks.items()
+        }
+
+    def unscaled(self, tape, weights, graph, irreps):
+        """Features of some irreps before they are scaled."""
+        blocks = self.architecture(tape, weights, graph, self.neighbor_scale, irreps)
+        for irrep in blocks:
             if str(irrep) == "0e":
-                block = op.join(tape, [block, Variable(np.ones((graph.n_atoms, 1, 1)), wanted=False)])
-            blocks[irrep] = self._scaled(tape, block, str(irrep), graph)
+                constant = Variable(np.ones((graph.n_atoms, 1, 1)), wanted=False)
+                blocks[irrep] = op.join(tape, [blocks[irrep], constant])
         return blocks
 
-    def _scaled(self, tape, block, key, graph):
-        if key not in self.scales:
-            return block
-        factors = self.scales[key][graph.species_of_atom][:, None]
-        return tape.record(block.value * factors, [block], lambda gradient: (gradient * factors,))
+    def aggregate(self, tape, block, target, graph):
+        """Features of the samples of a target, before they are scaled: (n_samples, 2 l + 1, n_species * n_features)."""
+        order, n_species = graph.order, self.architecture.n_species
+        arguments = (target.segments[order], graph.species_of_atom, n_species, target.row_weights[order])
+        return op.segment_sum(tape, block, *arguments, len(target.values))
 
     def set_scales(self, weights, graph, targets):
         """Scale the features so that each aggregate over a sample has about unit norm, with the given weights."""
         self.scales = {}
         constants = {name: Variable(array, wanted=False) for name, array in weights.items()}
-        blocks = self.features(Tape(recording=False), constants, graph)
+        blocks = self.unscaled(Tape(recording=False), constants, graph, self.architecture.outputs)
         n_species = self.architecture.n_species
         for irrep, block in blocks.items():
             matching = [target for target in targets if target.irrep == irrep]
             if matching:
-                sums = aggregate(Tape(recording=False), block, matching[0], graph, n_species).value
+                sums = self.aggregate(Tape(recording=False), block, matching[0], graph).value
             else:
                 sums = np.zeros((graph.n_atoms, block.value.shape[1], n_species, block.value.shape[2]))
                 sums[np.arange(graph.n_atoms), :, graph.species_of_atom] = block.value
@@ -91,47 +95,50 @@ class Model:
             self.scales[str(irrep)] = scale.reshape(n_species, -1)
 
 
-def aggregate(tape, block, target, graph, n_species):
-    """Features of the samples of a target: (n_samples, 2 l + 1, n_species * n_features)."""
-    order = graph.order
-    arguments = (
-        target.segments[order],
-        graph.species_of_atom,
-        n_species,
-        target.row_weights[order],
-        len(target.values),
-    )
-    return op.segment_sum(tape, block, *arguments)
-
-
 class Loss:
-    """The loss of one set of structures, callable on the flat vector: returns its value and gradient."""
+    """The loss of one set of structures, callable on the flat vector: returns its value and gradient.
 
-    def __init__(self, model, packing, graph, targets, objective, weight_decay, start):
-        self.model, self.packing, self.graph = model, packing, graph
-        self.targets = [target for target in targets if len(target.values)]
+    Parameters
+    ----------
+    model : Model
+    packing : Packing
+    parts : list of (Graph, list of Target)
+        The structures. The network goes through them part by part; with more than one, the features of a part are
+        computed again for its gradient, so that no more than one part's intermediate results are in memory.
+    objective : {"lml", "loo"}
+    weight_decay : float
+    start : ndarray
+        Vector that the decay pulls to.
+    """
+
+    def __init__(self, model, packing, parts, objective, weight_decay, start):
+        self.model, self.packing, self.parts = model, packing, parts
+        self.objective, self.weight_decay, self.start = OBJECTIVES[objective], weight_decay, start
+        of_targets = list(zip(*(targets for _, targets in parts), strict=True))
         # a target whose labels are all zero (or the same) has nothing to teach
-        self.targets = [target for target in self.targets if target.values.any()]
-        self.positions = [[one.name for one in targets].index(target.name) for target in self.targets]
-        self.objective, self.weight_decay = OBJECTIVES[objective], weight_decay
-        self.start = start
+        self.active = [k for k, pieces in enumerate(of_targets) if any(one.values.any() for one in pieces)]
+        self.irreps = tuple(dict.fromkeys(of_targets[k][0].irrep for k in self.active))
+        self.roots, self.values, self.ends = {}, {}, {}
+        for k in self.active:
+            self.roots[k] = np.concatenate([one.sample_weights for one in of_targets[k]])[:, None, None]
+            self.values[k] = self.roots[k] * np.concatenate([one.values for one in of_targets[k]])
+            self.ends[k] = np.cumsum([len(one.values) for one in of_targets[k]])[:-1]
 
     def __call__(self, vector):
         """Value and gradient."""
         size = self.packing.size
-        weights = {name: Variable(array) for name, array in self.packing.unpack(vector[:size]).items()}
-        tape = Tape()
-        blocks = self.model.features(tape, weights, self.graph)
-        total, gradient = 0.0, np.zeros_like(vector)
-        for target, position in zip(self.targets, self.positions, strict=True):
-            features = aggregate(tape, blocks[target.irrep], target, self.graph, self.model.architecture.n_species)
-            root = target.sample_weights[:, None, None]
-            arguments = (root * features.value, root * target.values, vector[size + position])
-            value, to_features, to_log_noise = self.objective(*arguments)
-            total += value
-            features.accumulate(root * to_features)
-            gradient[size + position] = to_log_noise
-        tape.backward()
+        weights = self._weights(vector)
+        tapes = [Tape(recording=len(self.parts) == 1) for _ in self.parts]
+        sums = [self._sums(tape, weights, part) for tape, part in zip(tapes, self.parts, strict=True)]
+        gradient = np.zeros_like(vector)
+        total, to_sums = self._objectives(sums, vector, gradient)
+        for k, (tape, part) in enumerate(zip(tapes, self.parts, strict=True)):
+            if not tape.recording:
+                tape = Tape()  # noqa: PLW2901
+                sums[k] = self._sums(tape, weights, part)
+            for one, slopes in zip(sums[k], to_sums, strict=True):
+                one.accumulate(slopes[k])
+            tape.backward()
         for name, array in self.packing.unpack(gradient[:size]).items():
             if weights[name].gradient is not None:
                 array[...] = weights[name].gradient
@@ -139,112 +146,72 @@ class Loss:
         gradient[:size] += self.weight_decay * away
         return total + 0.5 * self.weight_decay * away @ away, gradient
 
+    def objective_value(self, vector):
+        """Value without weight decay and gradient."""
+        weights = self._weights(vector)
+        sums = [self._sums(Tape(recording=False), weights, part) for part in self.parts]
+        return self._objectives(sums, vector, np.zeros_like(vector))[0]
 
-class Monitor:
-    """Watches the training: history, best weights, time budget, early stopping, progress."""
+    def _weights(self, vector):
+        return {name: Variable(array) for name, array in self.packing.unpack(vector[: self.packing.size]).items()}
 
-    def __init__(self, max_iter, time_budget, validate=None, patience=20, verbose=0):
-        self.max_iter, self.time_budget, self.validate, self.patience = max_iter, time_budget, validate, patience
-        self.verbose, self.begin = verbose, time.process_time()
-        self.history = {"loss": [], "validation": [], "cpu_time": []}
-        self.best, self.best_value, self.best_iteration = None, np.inf, 0
+    def _sums(self, tape, weights, part):
+        """Scaled features of the samples of each active target."""
+        graph, targets = part
+        blocks, sums = self.model.unscaled(tape, weights, graph, self.irreps), []
+        for target in (targets[k] for k in self.active):
+            # a readout of scaled sums is that of scaled features, with fewer numbers to scale
+            features = self.model.aggregate(tape, blocks[target.irrep], target, graph)
+            sums.append(op.scale(tape, features, self.model.scales[str(target.irrep)].reshape(-1)))
+        return sums
 
-    def __call__(self, vector, loss):
-        """Note one iteration; True: stop."""
-        elapsed = time.process_time() - self.begin
-        score = loss if self.validate is None else self.validate(vector)
-        self.history["loss"].append(loss)
-        self.history["validation"].append(np.nan if self.validate is None else score)
-        self.history["cpu_time"].append(elapsed)
-        done = len(self.history["loss"])
-        if score < self.best_value:
-            self.best, self.best_value, self.best_iteration = vector.copy(), score, done
-        if self.verbose and (done % 10 == 0 or done == 1):
-            print(f"EquivariantNetwork: iteration {done}, loss {loss:.5g}, {elapsed:.1f} s CPU", file=sys.stderr)
-        late = self.time_budget is not None and elapsed > self.time_budget
-        stale = self.validate is not None and done - self.best_iteration >= self.patience
-        return late or stale or done >= self.max_iter
+    def _objectives(self, sums, vector, gradient):
+        """Sum of the objectives, and their slopes by the sums: of each target, a list with those of each part."""
+        total, to_sums, size = 0.0, [], self.packing.size
+        for k, pieces in zip(self.active, zip(*sums, strict=True), strict=True):
+            root, features = self.roots[k], np.concatenate([one.value for one in pieces])
+            value, slopes, gradient[size + k] = self.objective(root * features, self.values[k], vector[size + k])
+            total += value
+            to_sums.append(np.split(root * slopes, self.ends[k]))
+        return total, to_sums
 
 
-def check_finite(value, gradient, when):
-    """Refuse a loss that is NaN or infinite, and say what to change."""
-    if not np.isfinite(value) or not np.isfinite(gradient).all():
-        raise FloatingPointError(
-            f"the loss or its gradient is not finite {when}: raise weight_decay, lower learning_rate (solver='adam'), "
-            "or change random_state"
+@dataclass
+class TrainingSet:
+    """Structures and labels, handed out as graphs of bounded size."""
+
+    frames: list
+    batch: StructureBatch
+    targets: list
+    make_graph: Callable
+    atoms_per_part: float
+
+    def parts(self, picked):
+        """Graphs and targets of some structures, in their order."""
+        sizes = np.diff(self.batch.offsets)[picked]
+        return [self._part(some) for some in split_by_size(picked, sizes, self.atoms_per_part)]
+
+    def _part(self, picked):
+        offsets = self.batch.offsets
+        atoms = np.concatenate([np.arange(offsets[k], offsets[k + 1]) for k in picked])
+        graph = self.make_graph(StructureBatch.from_frames([self.frames[k] for k in picked]))
+        return graph, [target.pick(atoms) for target in self.targets]
+
+
+def count_held(n_structures, fraction):
+    """Count the structures that early stopping holds back."""
+    n_held = int(np.ceil(fraction * n_structures))
+    if n_held < 2 or n_structures - n_held < 1:
+        raise ValueError(
+            f"early_stopping would hold {n_held} of {n_structures} structures back, at least 2 are needed: "
+            "increase validation_fraction or set early_stopping=False"
         )
+    return n_held
 
 
-def train_lbfgs(loss, start, n_noises, monitor):
-    """Minimize with L-BFGS-B; returns the best vector.
-
-    Parameters
-    ----------
-    loss : Loss
-    start : ndarray
-    n_noises : int
-        Number of logarithms of noises at the end of the vector.
-    monitor : Monitor
-
-    Returns
-    -------
-    ndarray
-    """
-
-    def function(vector):
-        value, gradient = loss(vector)
-        check_finite(value, gradient, f"after {len(monitor.history['loss'])} iterations")
-        return value, gradient
-
-    def callback(intermediate_result):
-        if monitor(intermediate_result.x, float(intermediate_result.fun)):
-            raise StopIteration
-
-    bounds = [(None, None)] * (len(start) - n_noises) + [LOG_NOISE_BOUNDS] * n_noises
-    options = {"maxiter": monitor.max_iter, "maxfun": 10**9, "maxcor": _LBFGS_MEMORY, "ftol": 1e-13, "gtol": 1e-9}
-    result = minimize(function, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options, callback=callback)
-    return monitor.best if monitor.best is not None else result.x
-
-
-def train_adam(batches, start, n_noises, monitor, learning_rate):
-    """Minimize with Adam (Kingma and Ba, arXiv:1412.6980) over mini-batches; returns the best vector.
-
-    Parameters
-    ----------
-    batches : callable
-        ``batches(epoch)`` yields the losses of the mini-batches of an epoch.
-    start : ndarray
-    n_noises : int
-    monitor : Monitor
-        Told the mean loss of every epoch.
-    learning_rate : float
-        Falls to a hundredth by a half cosine over ``monitor.max_iter`` epochs.
-
-    Returns
-    -------
-    ndarray
-    """
-    vector, first, second, step = start.copy(), np.zeros_like(start), np.zeros_like(start), 0
-    noises = slice(len(start) - n_noises, None)
-    b1, b2 = _ADAM_DECAYS
-    for epoch in range(monitor.max_iter):
-        rate = learning_rate * (0.505 + 0.495 * np.cos(np.pi * epoch / monitor.max_iter))
-        values = []
-        for loss in batches(epoch):
-            value, gradient = loss(vector)
-            check_finite(value, gradient, f"in epoch {epoch}")
-            step += 1
-            first = b1 * first + (1 - b1) * gradient
-            second = b2 * second + (1 - b2) * gradient**2
-            corrected = np.sqrt(second / (1 - b2**step)) + _ADAM_EPSILON
-            vector = vector - rate * first / (1 - b1**step) / corrected
-            vector[noises] = np.clip(vector[noises], *LOG_NOISE_BOUNDS)
-            values.append(value)
-            if monitor.time_budget is not None and time.process_time() - monitor.begin > monitor.time_budget:
-                break
-        if monitor(vector, float(np.mean(values))):
-            break
-    return vector if monitor.validate is None else monitor.best
+def split_by_size(rows, sizes, limit):
+    """Split rows into consecutive parts whose sizes add up to about a limit."""
+    return np.split(rows, np.flatnonzero(np.diff(np.cumsum(sizes) // limit)) + 1)
 
 
 def initial_vector(packing, weights, names, noise):

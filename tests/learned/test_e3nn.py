@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from eqkernels.learned import operations as op
+from eqkernels.learned.coupling import coupling, slices
 from eqkernels.learned.geometry import edge_harmonics
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.so3 import Irrep, Irreps, clebsch_gordan
@@ -42,7 +43,7 @@ def test_clebsch_gordan(l):
 def test_convolution():
     """A convolution with given weights of every edge, path and channel."""
     inside, channels, l_max = tuple(irrep for _, irrep in Irreps("0e+1o+2e")), 3, 2
-    table = op.coupling(inside, inside, inside)
+    table = coupling(inside, inside, inside)
     random = np.random.default_rng(1)
     vectors, x = random.normal(size=(6, 3)), random.normal(size=(5, 9, channels))
     edges = (np.array([0, 0, 1, 3, 4, 4]), np.array([1, 2, 0, 4, 3, 1]), np.arange(6))
@@ -66,7 +67,7 @@ def test_convolution():
     def to_e3nn(features):  # components and channels change places, irrep by irrep
         parts = [
             (change(irrep.l) @ features[:, part]).transpose(0, 2, 1).reshape(len(features), -1)
-            for irrep, part in zip(inside, op.slices(inside), strict=True)
+            for irrep, part in zip(inside, slices(inside), strict=True)
         ]
         return torch.tensor(np.concatenate(parts, axis=1))
 

@@ -6,6 +6,7 @@ from ase.build import bulk
 
 from eqkernels.learned import geometry
 from eqkernels.learned import operations as op
+from eqkernels.learned.coupling import coupling, position, slices
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.so3 import Irrep, clebsch_gordan, wigner_d
 from eqkernels.structures import StructureBatch
@@ -17,8 +18,8 @@ HARMONICS = tuple(Irrep.parse(key) for key in ("0e", "1o", "2e"))
 DIM, N, C = 13, 5, 3
 SPECIES = [slice(0, 2), slice(2, 5)]
 EDGES = (np.array([0, 0, 1, 3, 4, 4]), np.array([1, 2, 0, 4, 3, 1]), np.array([0, 1, 0, 3, 3, 2]))
-TABLE = op.coupling(IRREPS, IRREPS, IRREPS)
-MESSAGES = op.coupling(IRREPS, HARMONICS, IRREPS)
+TABLE = coupling(IRREPS, IRREPS, IRREPS)
+MESSAGES = coupling(IRREPS, HARMONICS, IRREPS)
 SEGMENTS = np.array([0, 0, -1, 1, 1])
 
 OPERATIONS = {
@@ -84,12 +85,12 @@ def naive_product(x, y, weights, left, right, output):
                 if o in a * b:
                     part = np.einsum(
                         "nac,nbc,abo,c->noc",
-                        x[:, op.position(left, a)],
-                        y[:, op.position(right, b)],
+                        x[:, position(left, a)],
+                        y[:, position(right, b)],
                         clebsch_gordan(a.l, b.l, o.l) / np.sqrt(counts[o]),
                         weights[path],
                     )
-                    out[:, op.position(output, o)] += part
+                    out[:, position(output, o)] += part
                     path += 1
     return out
 
@@ -118,7 +119,7 @@ def test_operations_commute_with_rotations(name):
     random = np.random.default_rng(3)
     rotation = -random_rotation(3)
     matrix = np.zeros((DIM, DIM))
-    for irrep, part in zip(IRREPS, op.slices(IRREPS), strict=True):
+    for irrep, part in zip(IRREPS, slices(IRREPS), strict=True):
         matrix[part, part] = wigner_d(irrep, rotation)
     values = [random.normal(size=shape) for shape in shapes]
     turned = [np.einsum("ab,nbc->nac", matrix, v) if v.shape[:2] == (N, DIM) else v for v in values]

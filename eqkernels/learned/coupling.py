@@ -1,0 +1,95 @@
+"""Lists of irreps: where their components stand, and the Clebsch-Gordan coefficients of their products."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from eqkernels.so3 import clebsch_gordan_sparse
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Coupling:
+    """Entries of the Clebsch-Gordan product of two lists of irreps.
+
+    ``first``, ``second`` and ``third`` are components of the factors and the product, ``path`` the number of the path
+    (a, b) -> o that the entry belongs to, ``values`` the coefficients, divided by the root of the number of paths that
+    end in o, so that the product of features of unit variance has unit variance.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    third: np.ndarray
+    path: np.ndarray
+    values: np.ndarray
+    n_paths: int
+    dim: int
+
+    @property
+    def entries(self) -> tuple[Array, Array, Array, Array, Array]:
+        """The five lists, as the loops take them."""
+        return self.first, self.second, self.third, self.path, self.values
+
+    @cached_property
+    def by_third(self) -> tuple[Array, Array, Array, Array]:
+        """Entries of one path and third component together: rows (begin, end, path, component) and three lists."""
+        groups, order = self._grouped(self.third)
+        return groups, self.first[order], self.second[order], self.values[order]
+
+    @cached_property
+    def by_first(self) -> tuple[Array, Array, Array, Array]:
+        """Entries of one path and first component together."""
+        groups, order = self._grouped(self.first)
+        return groups, self.third[order], self.second[order], self.values[order]
+
+    def _grouped(self, component):
+        order = np.lexsort((component, self.path))
+        keys = np.stack([self.path[order], component[order]], axis=1)
+        begins = np.flatnonzero(np.concatenate([[True], (np.diff(keys, axis=0) != 0).any(axis=1)]))
+        return np.column_stack([begins, np.append(begins[1:], len(keys)), keys[begins]]), order
+
+
+@lru_cache(maxsize=256)
+def coupling(left, right, output):
+    """All paths from the irreps of two factors to those of the product.
+
+    Parameters
+    ----------
+    left, right, output : tuple of Irrep
+
+    Returns
+    -------
+    Coupling
+    """
+    paths = [
+        (a, b, o)
+        for a, one in enumerate(left)
+        for b, other in enumerate(right)
+        for o, result in enumerate(output)
+        if result in one * other
+    ]
+    counts = np.bincount([o for _, _, o in paths], minlength=len(output))
+    starts = [slices(irreps) for irreps in (left, right, output)]
+    parts = []
+    for path, (a, b, o) in enumerate(paths):
+        m1, m2, m3, values = clebsch_gordan_sparse(left[a].l, right[b].l, output[o].l)
+        places = (starts[0][a].start + m1, starts[1][b].start + m2, starts[2][o].start + m3)
+        parts.append((*places, np.full(len(values), path), values / np.sqrt(counts[o])))
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    return Coupling(*columns, len(paths), sum(irrep.dim for irrep in output))
+
+
+@lru_cache(maxsize=1024)
+def slices(irreps):
+    """Where the components of each irrep of a tuple stand."""
+    ends = np.cumsum([0] + [irrep.dim for irrep in irreps]).tolist()
+    return [slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
+
+
+def position(irreps, irrep):
+    """Slice of the components of one irrep."""
+    return slices(irreps)[irreps.index(irrep)]
