@@ -6,16 +6,16 @@ The scalar product of two lambda-SOAP vectors is a contraction of the overlaps o
           \langle l m\, l' m' | \lambda\mu \rangle \langle l n\, l' n' | \lambda\mu' \rangle\,
           A^l_{mn} A^{l'}_{m'n'} , \qquad A^l_{mn} = \sum_q c^i_{qlm} c^j_{qln} ,
 
-over the pairs l, l' of one parity: the power spectrum is never made. Its cost per pair of environments does not depend
-on the square of the number of channels q, so that it pays for many species: with n features of a component, n against
-some hundred operations, and in memory (l_max + 1)^2 channels against n for each environment.
+over the pairs l, l' of one parity: the power spectrum is never made. The cost per pair of environments grows with the
+number of channels q and not with its square, and so does the memory per environment: it pays from about four species
+on. Where a model has the choice, :func:`contraction_is_cheaper` makes it.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP, SphericalExpansion
 from eqkernels.descriptors.products import pair_couplings
 from eqkernels.kernels._overlap_loops import contract_overlaps
 from eqkernels.kernels.covariant import _VANISHING, CovariantKernel, _Pair, _Pairs, _zeros
@@ -23,13 +23,19 @@ from eqkernels.so3 import Irrep
 
 # Environments of a block of rows: their overlaps with as many others take some MB.
 _ROWS_PER_BLOCK = 64
+# Features of more bytes than this are not made if densities will do, even where these take more operations.
+_LARGE = 2**32
+# Operations of the contraction take this many times as long as those of a matrix product.
+_COST_OF_CONTRACTION = 2
 
 
 class DensityKernel(CovariantKernel):
     """The :class:`CovariantKernel` of lambda-SOAP, from the features of a :class:`SphericalExpansion`.
 
-    The same numbers as with the features of :class:`LambdaSOAP` of the same parameters. Prefer it where those would not
-    fit into memory: with eight species and eight radial functions they are dozens of times larger.
+    The same numbers as with the features of :class:`LambdaSOAP` of the same parameters, for many species in a small
+    part of their time and memory: with eight species and eight radial functions the features are 57 times larger.
+    Models that are given frames, a ``LambdaSOAP`` as ``features`` and a ``CovariantKernel`` do this by themselves where
+    it is cheaper; in a pipeline after ``SphericalExpansion`` it is yours to choose.
 
     Parameters
     ----------
@@ -72,6 +78,7 @@ class DensityKernel(CovariantKernel):
         """
         for one in (X, X if Y is None else Y):
             _check_density(one)
+            _check_coupling(len(one.blocks) - 1, Irrep.parse(irrep))
         scalars = EquivariantFeatures({"0e": X.blocks["0e"]}, X.species, X.structures, X.atoms, X.n_atoms)
         self._check(scalars, None, "0e")
         if Y is not None and [b.shape[1:] for b in X.blocks.values()] != [b.shape[1:] for b in Y.blocks.values()]:
@@ -105,30 +112,33 @@ class _Densities:
         rows = np.flatnonzero(self.features.species == species)
         return [rows[part] for part in self._ranges(len(rows))]
 
-    def products(self, rows, other, columns, irrep):
-        """Scalar products of lambda-SOAP vectors, shape (n_rows, n_columns, 2 lambda + 1, 2 lambda + 1)."""
-        overlaps = [
-            np.einsum("imq,jnq->ijmn", block[rows], other.features.blocks[key][columns], optimize=True)
-            for key, block in self.features.blocks.items()
-        ]
-        return self._contracted(overlaps, (len(rows), len(columns)), irrep)
+    def overlaps(self, rows, other, columns):
+        """Scalar products of densities, flat: for each l an array (m, row, n, column)."""
+        sizes = [len(rows) * len(columns) * block.shape[1] ** 2 for block in self.features.blocks.values()]
+        flat, ends = np.empty(sum(sizes)), np.cumsum([0, *sizes])
+        for (key, block), begin, end in zip(self.features.blocks.items(), ends, ends[1:], strict=False):
+            left, right = block[rows].transpose(1, 0, 2), other.features.blocks[key][columns].transpose(2, 1, 0)
+            width = block.shape[2]
+            out = flat[begin:end].reshape(left.shape[0] * left.shape[1], -1)
+            np.matmul(left.reshape(-1, width), right.reshape(width, -1), out=out)
+        return flat
+
+    def products(self, overlaps, shape, irrep):
+        """Scalar products of lambda-SOAP vectors, shape (n_rows, 2 lambda + 1, n_columns, 2 lambda + 1)."""
+        irrep = Irrep.parse(irrep)
+        out = np.empty((shape[0], irrep.dim, shape[1], irrep.dim))
+        contract_overlaps(overlaps, self.l_max + 1, *pair_couplings(self.l_max, irrep.l, irrep.p), out)
+        return out
 
     def _norms(self, rows, irrep):
         """Frobenius norms of the products of environments with themselves."""
-        overlaps = [
-            np.einsum("imq,inq->imn", block[rows], block[rows], optimize=True)
+        parts = [
+            np.einsum("imq,inq->mni", block[rows], block[rows], optimize=True)
             for block in self.features.blocks.values()
         ]
-        products = self._contracted(overlaps, (len(overlaps[0]), 1), irrep)
-        return np.linalg.norm(products[:, 0], axis=(1, 2))
-
-    def _contracted(self, overlaps, shape, irrep):
-        irrep = Irrep.parse(irrep)
-        flat = np.concatenate([one.reshape(*shape, -1) for one in overlaps], axis=2, dtype=float)
-        starts = np.cumsum([0, *((2 * l + 1) ** 2 for l in range(self.l_max))])
-        out = np.zeros((*shape, irrep.dim, irrep.dim))
-        contract_overlaps(flat, starts, *pair_couplings(self.l_max, irrep.l, irrep.p), out)
-        return out
+        n = parts[0].shape[2]
+        products = self.products(np.concatenate([part.ravel() for part in parts], dtype=float), (1, n), irrep)
+        return np.linalg.norm(products[0], axis=(0, 2))
 
     @staticmethod
     def _ranges(n):
@@ -139,13 +149,13 @@ class _DensityPair(_Pair):
     """Environments of one species in a range of rows and a range of columns."""
 
     def __init__(self, left, row, right, column, mirror):
-        products = left.products(row, right, column, left.irrep)
-        self.products = np.ascontiguousarray(products.transpose(0, 2, 1, 3))
+        overlaps, shape = left.overlaps(row, right, column), (len(row), len(column))
+        self.products = left.products(overlaps, shape, left.irrep)
         self.scale = left.scale[row, None] * right.scale[column]
         self.structures = left.features.structures[row], right.features.structures[column]
         self.mirror = mirror
         if left.scalar_scale is not None:
-            scalars = left.products(row, right, column, "0e")[:, :, 0, 0]
+            scalars = left.products(overlaps, shape, "0e")[:, 0, :, 0]
             self.scalars = np.maximum(scalars * left.scalar_scale[row, None] * right.scalar_scale[column], 0.0)
 
 
@@ -154,6 +164,54 @@ class _DensityPairs(_Pairs):
 
     def _pair(self, key, row, column, mirror):
         return _DensityPair(self.left, row, self.right, column, mirror)
+
+
+def density_expansion(descriptor):
+    """Make the fitted SphericalExpansion whose densities are those of a fitted LambdaSOAP."""
+    density = SphericalExpansion()
+    density.set_params(**{name: getattr(descriptor, name) for name in density.get_params()})
+    for name, value in vars(descriptor).items():
+        if name.endswith("_") and name != "irreps_":
+            setattr(density, name, value)
+    return density
+
+
+def contraction_is_cheaper(kernel, descriptor, n_centers):
+    """Whether kernels are cheaper from densities than from features.
+
+    Per pair of environments, in multiplications: n_features (2 lambda + 1)^2 from features, against the overlaps
+    n_channels (2 l + 1)^2 of all l and the terms of ``contract_overlaps``. Where that does not decide for densities,
+    features of more than 4 GiB do.
+
+    Parameters
+    ----------
+    kernel : TensorKernel
+    descriptor : transformer
+        Fitted.
+    n_centers : int
+        Number of environments of the training set.
+
+    Returns
+    -------
+    bool
+        False if it is not possible: anything but an uncompressed ``LambdaSOAP`` without 0o and a ``CovariantKernel``
+        of fixed zeta.
+    """
+    possible = type(kernel) is CovariantKernel and type(descriptor) is LambdaSOAP and not kernel.hyperparameters
+    if not possible or descriptor.compression is not None or "0o" in descriptor.irreps_:
+        return False
+    expansion, irreps = descriptor._expansion(), [Irrep.parse(key) for key in descriptor.irreps_.split("+")]
+    widths = {key: shape[1] for key, shape in descriptor._block_shapes(expansion).items()}
+    if 8 * n_centers * sum(irrep.dim * widths[str(irrep)] for irrep in irreps) > _LARGE:
+        return True
+    features = sum(irrep.dim**2 * widths[str(irrep)] for irrep in irreps)
+    degrees = np.arange(descriptor.l_max + 1)
+    contraction = expansion.n_channels * np.sum((2 * degrees + 1) ** 2)
+    for irrep in irreps:
+        first, second = 2 * pair_couplings(descriptor.l_max, irrep.l, irrep.p)[0].T + 1
+        terms = irrep.dim * np.sum(2 * first * second + irrep.dim * 2 * first**2)
+        contraction += _COST_OF_CONTRACTION * terms
+    return bool(contraction < features)
 
 
 def _check_density(features):
@@ -165,3 +223,9 @@ def _check_density(features):
             f"the blocks {list(features.blocks)} are not those of density coefficients, {expected} with the same "
             "channels: make them with SphericalExpansion, or use CovariantKernel for features of LambdaSOAP"
         )
+
+
+def _check_coupling(l_max, irrep):
+    if not len(pair_couplings(l_max, irrep.l, irrep.p)[0]):
+        remedy = "use LambdaSOAP, which makes it of three" if str(irrep) == "0o" else "increase l_max"
+        raise ValueError(f"two densities with l_max={l_max} do not couple to {irrep}: {remedy}")

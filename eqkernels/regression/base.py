@@ -118,10 +118,14 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
         if isinstance(X, EquivariantFeatures):
             self.features_ = None
             return X
-        self.features_ = clone(LambdaSOAP() if self.features is None else self.features)
-        if self.target is not None and self.features_.get_params().get("irreps") == "auto":
-            self.features_.set_params(irreps=str(cartesian_tensor(self.target).irreps + Irreps("0e")))
-        return self.features_.fit(X, y).transform(X)
+        self.features_ = self._fit_descriptor(X, y)
+        return self.features_.transform(X)
+
+    def _fit_descriptor(self, X, y):
+        descriptor = clone(LambdaSOAP() if self.features is None else self.features)
+        if self.target is not None and descriptor.get_params().get("irreps") == "auto":
+            descriptor.set_params(irreps=str(cartesian_tensor(self.target).irreps + Irreps("0e")))
+        return descriptor.fit(X, y)
 
     def _blocks_of_features(self, X):
         for start in range(0, len(X), _STRUCTURES_PER_BLOCK):

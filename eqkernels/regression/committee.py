@@ -181,6 +181,7 @@ class TensorCommittee(RegressorMixin, BaseEstimator):
         base = clone(self._base())
         self.features_ = None
         if isinstance(base, TensorRegressor):
+            base._may_contract = False
             X = base._features_to_fit(X, y)
             self.features_ = base.features_
         elif not isinstance(X, EquivariantFeatures):

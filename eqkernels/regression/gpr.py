@@ -152,7 +152,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
     # -- fit --------------------------------------------------------------------------------------------------------
 
     def _check_parameters(self):
-        if not isinstance(self._kernel(), TensorKernel):
+        if self.kernel is not None and not isinstance(self.kernel, TensorKernel):
             raise TypeError(f"kernel={self.kernel!r} must be a kernel such as CovariantKernel(zeta=2)")
         super()._check_parameters()
         if self.criterion not in CRITERIA:

@@ -15,7 +15,8 @@ import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.kernels import CovariantKernel, KernelBlocks, TensorKernel
+from eqkernels.kernels import CovariantKernel, DensityKernel, KernelBlocks, TensorKernel
+from eqkernels.kernels.density import contraction_is_cheaper, density_expansion
 from eqkernels.metrics import cartesian_tensor
 from eqkernels.regression.base import TensorRegressor
 from eqkernels.so3 import Irrep
@@ -34,7 +35,8 @@ class TensorKernelRidge(TensorRegressor):
         Covariant kernel; None: ``CovariantKernel()``. With ``"precomputed"``, X is a :class:`KernelBlocks`
         or, for a target of one irrep, an array (n, m, 2 lambda + 1, 2 lambda + 1): one kernel serves all alphas.
     features : transformer, default=None
-        What turns frames into equivariant features when X is a list of frames; None: ``LambdaSOAP()``.
+        What turns frames into equivariant features when X is a list of frames; None: ``LambdaSOAP()``. Kernels of
+        LambdaSOAP are made without the features where that is cheaper, see :class:`DensityKernel`.
     target : str or CartesianTensor, default=None
         Index symmetry of y, e.g. ``"ij=ji"``; None: found from y.
     baseline : {"composition", "mean", None}, default="composition"
@@ -57,6 +59,8 @@ class TensorKernelRidge(TensorRegressor):
         Contribution of each element of ``species_``, or the constant.
     features_ : transformer or None
         The fitted descriptor, if X was a list of frames.
+    contracted_ : bool
+        Whether ``features_`` is the SphericalExpansion of the LambdaSOAP that was given.
 
     References
     ----------
@@ -96,13 +100,17 @@ class TensorKernelRidge(TensorRegressor):
         return isinstance(self.kernel, str) and self.kernel == "precomputed"
 
     def _kernel(self):
-        return CovariantKernel() if self.kernel is None else self.kernel
+        kernel = CovariantKernel() if self.kernel is None else self.kernel
+        if getattr(self, "contracted_", False):
+            return DensityKernel(kernel.zeta, kernel.normalize, kernel.aggregate)
+        return kernel
 
     def _aggregate(self):
         return "sum" if self._precomputed else getattr(self._kernel(), "aggregate", "sum")
 
     def _check_parameters(self):
         super()._check_parameters()
+        self.contracted_ = False
         if not self._precomputed and not isinstance(self._kernel(), TensorKernel):
             raise TypeError(
                 f"kernel={self.kernel!r} must be a kernel such as CovariantKernel(zeta=2), or 'precomputed'"
@@ -145,6 +153,19 @@ class TensorKernelRidge(TensorRegressor):
             raise ValueError(f"the precomputed kernel to fit must be square, got shape {X.shape}")
         self.features_ = None
         return X
+
+    # whether kernels may be made without features; not where the features are for others, too
+    _may_contract = True
+
+    def _fit_descriptor(self, X, y):
+        descriptor = super()._fit_descriptor(X, y)
+        n_atoms = sum(len(atoms) for atoms in X)
+        self.contracted_ = self._may_contract and contraction_is_cheaper(self._kernel(), descriptor, n_atoms)
+        return density_expansion(descriptor) if self.contracted_ else descriptor
+
+    def _check_blocks(self, features):
+        if not isinstance(self._kernel(), DensityKernel):  # which couples its densities to other irreps
+            super()._check_blocks(features)
 
     def _blocks_of_features(self, X):
         return super()._blocks_of_features(X) if not self._precomputed else [X]

@@ -1,0 +1,74 @@
+"""Kernel models that are given frames of many species make no features, and nobody sees a difference."""
+
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from eqkernels import LambdaSOAP, SphericalExpansion, TensorCommittee, TensorGPR, TensorKernelRidge, TensorKernelRidgeCV
+from eqkernels.kernels import CovariantKernel, DensityKernel
+from tests.conftest import random_frames
+
+DESCRIPTOR = LambdaSOAP(cutoff=3.5, n_max=4, l_max=3)
+
+
+def data(shape, per_atom=False, periodic=False):
+    frames = random_frames(7, n_frames=12, n_species=4, n_atoms=(5, 8), periodic=periodic)
+    random = np.random.default_rng(0)
+    return frames, [
+        random.normal(size=(len(atoms), *shape)) if per_atom else random.normal(size=shape) for atoms in frames
+    ]
+
+
+MODELS = [
+    TensorKernelRidge(alpha=1e-3),
+    TensorKernelRidge(alpha=1e-3, kernel=CovariantKernel(zeta=1, normalize=True, aggregate="mean")),
+    TensorKernelRidgeCV(alphas=[1e-3, 1e-1, 1e3]),
+    TensorGPR(),
+]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
+@pytest.mark.parametrize(
+    ("shape", "per_atom", "periodic"), [((3, 3), False, True), ((3,), True, False), ((3, 3), True, False)]
+)
+def test_the_same_as_with_features(model, shape, per_atom, periodic):
+    frames, y = data(shape, per_atom, periodic)
+    train, test = slice(0, 9), slice(9, None)
+    short = clone(model).set_params(features=DESCRIPTOR).fit(frames[train], y[train])
+    assert short.contracted_
+    assert type(short.features_) is SphericalExpansion
+    irreps = short._tensor().irreps
+    features = clone(DESCRIPTOR).set_params(irreps=str(irreps) + "+0e").fit(frames[train]).transform(frames)
+    long = clone(model).fit(features[train], y[train])
+    assert not long.contracted_
+    for one in (short, pickle.loads(pickle.dumps(short))):
+        found, expected = one.predict(frames[test]), long.predict(features[test])
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-7)
+
+
+def test_fitted_again_with_a_kernel_that_needs_features():
+    frames, y = data((3,))
+    model = TensorKernelRidge(features=DESCRIPTOR).fit(frames, y)
+    assert model.contracted_
+    model.set_params(kernel=2.0 * CovariantKernel()).fit(frames, y)
+    assert not model.contracted_
+    with pytest.raises(TypeError, match="kernel="):
+        TensorGPR(features=DESCRIPTOR).fit(frames, y).set_params(kernel="rbf").fit(frames, y)
+
+
+def test_committee_shares_features():
+    frames, y = data((3,))
+    committee = TensorCommittee(TensorKernelRidge(features=DESCRIPTOR), n_estimators=3, random_state=0).fit(frames, y)
+    assert np.isfinite(committee.predict(frames)).all()
+
+
+def test_densities_in_a_pipeline():
+    """All irreps of a target, not only those of the densities."""
+    frames, y = data((3, 3))
+    density = SphericalExpansion(cutoff=3.5, n_max=4, l_max=3).fit_transform(frames)
+    model = TensorKernelRidge(kernel=DensityKernel()).fit(density, y)
+    expected = TensorKernelRidge(features=DESCRIPTOR).fit(frames, y).predict(frames)
+    np.testing.assert_allclose(model.predict(density), expected, atol=1e-9)
