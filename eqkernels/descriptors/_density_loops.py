@@ -25,6 +25,7 @@ from eqkernels.descriptors._vectors import (
     times,
     zero,
 )
+from eqkernels.radial.table import DEGREE
 
 _options: dict = {"cache": True, "nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}}
 
@@ -80,11 +81,12 @@ def table_interval(d, split, cutoff, n_inner, n_intervals):
 def radial_block(order, start, size, distances, split, cutoff, n_inner, coefficients, radial):
     """Fill radial (>= size, n_functions) with the tabulated functions of the pairs order[start : start + size].
 
-    Horner's rule, one interval of the table after the other, so that its coefficients are fetched once.
+    Horner's rule, one interval of the table after the other and two pairs of an interval at once, so that its
+    coefficients are fetched seldom.
     """
-    n_intervals, n_powers, n_functions = coefficients.shape
+    n_intervals, n_functions = coefficients.shape[0], coefficients.shape[2]
     table, out = memory(coefficients), memory(radial)
-    counts, places = np.zeros(n_intervals + 1, np.int64), np.empty(size, np.int64)
+    counts, places = np.zeros(n_intervals + 1, np.int64), np.empty(size + 1, np.int64)
     positions, intervals = np.empty(size), np.empty(size, np.int64)
     for k in range(size):
         intervals[k], positions[k], _ = table_interval(distances[order[start + k]], split, cutoff, n_inner, n_intervals)
@@ -94,13 +96,22 @@ def radial_block(order, start, size, distances, split, cutoff, n_inner, coeffici
     for k in range(size):
         places[counts[intervals[k]]] = k
         counts[intervals[k]] += 1
-    for k in places:
-        begin, t = intervals[k] * n_powers * n_functions, positions[k]
+    places[size] = places[size - 1]
+    done = 0
+    while done < size:
+        k, other = places[done], places[done + 1]
+        if intervals[other] != intervals[k]:
+            other = k
+        begin, s, t = intervals[k] * (DEGREE + 1) * n_functions, positions[k], positions[other]
         for f in range(0, n_functions, lanes(table)):
-            value = load(table, begin + (n_powers - 1) * n_functions + f)
-            for power in range(n_powers - 2, -1, -1):
-                value = add_product(load(table, begin + power * n_functions + f), t, value)
-            store(out, k * n_functions + f, value)
+            one = load(table, begin + DEGREE * n_functions + f)
+            two = one
+            for power in range(DEGREE - 1, -1, -1):
+                term = load(table, begin + power * n_functions + f)
+                one, two = add_product(term, s, one), add_product(term, t, two)
+            store(out, k * n_functions + f, one)
+            store(out, other * n_functions + f, two)
+        done += 1 if other == k else 2
 
 
 @njit(**_options)

@@ -16,7 +16,7 @@ import numpy as np
 
 from eqkernels.radial.integrals import RadialIntegrals
 
-_DEGREE = 7
+DEGREE = 7
 # Loops take the functions in vectors of this length.
 _COLUMN_MULTIPLE = 8
 # Inner points of an interval, which make the largest error (that of (1 - t^2)^2 (t^2 - a^2) (t^2 - b^2)) small.
@@ -121,7 +121,7 @@ class RadialTable:
         position = (2 * (x - interval) - 1)[:, None]
         table = self.coefficients[interval + np.where(inner, 0, self.n_inner), :, : self._largest.size]
         value = table[:, -1]
-        for power in range(_DEGREE - 1, -1, -1):
+        for power in range(DEGREE - 1, -1, -1):
             value = value * position + table[:, power]
         return value
 
@@ -138,7 +138,7 @@ class RadialTable:
             at = edges[:-1, None] + (edges[1] - edges[0]) / 2 * (1 + np.concatenate([_FINE_POINTS, _PROBES]))
             values = self.exact(at.ravel()).reshape(n_intervals, at.shape[1], -1)
             coefficients = to_powers @ values[:, : len(_FINE_POINTS)]
-            probed = np.vander(_PROBES, _DEGREE + 1, increasing=True) @ coefficients
+            probed = np.vander(_PROBES, DEGREE + 1, increasing=True) @ coefficients
             error = (np.abs(probed - values[:, len(_FINE_POINTS) :]) / self._largest).max()
             if error <= accuracy / 2:
                 return coefficients, error
@@ -160,9 +160,9 @@ def _interpolation():
     slopes = np.array(
         [np.polynomial.chebyshev.chebval([-1.0, 1.0], np.polynomial.chebyshev.chebder(c)) for c in fine.T]
     )
-    powers = np.arange(_DEGREE + 1)
+    powers = np.arange(DEGREE + 1)
     ends = np.array([-1.0, 1.0])[:, None]
     conditions = np.concatenate(
-        [np.vander(at, _DEGREE + 1, increasing=True), powers * ends ** np.maximum(powers - 1, 0)]
+        [np.vander(at, DEGREE + 1, increasing=True), powers * ends ** np.maximum(powers - 1, 0)]
     )
     return np.linalg.solve(conditions, np.concatenate([values, slopes.T]))
