@@ -223,6 +223,8 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         def store(rows, density):
             density = density.astype(self.dtype, copy=False)
             for key, block in blocks.items():
+                if out is not None:
+                    block[rows] = 0
                 self._fill(key, density, block[rows])
 
         expansion.for_each_range(batch, is_center, store, self.n_jobs, self._progress(batch.n_structures))

@@ -241,6 +241,9 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
         blocks = allocate(shapes, self.dtype, f"the features {self.irreps_} of {n_rows} centers", out)
         for rows, density in self._chunks(recursion, self.nu, batch, is_center, expansion):
             parts = {irrep: blocks[str(irrep)][rows] for irrep in self._irreps()}
+            if out is not None:
+                for part in parts.values():
+                    part[...] = 0
             self._in_tasks(recursion.fill_features, density, self.nu, parts)
         return row_features(blocks, batch, is_center, {key: self.feature_labels(key) for key in blocks})
 

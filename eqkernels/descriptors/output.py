@@ -10,7 +10,7 @@ from eqkernels.descriptors.features import EquivariantFeatures
 
 
 def allocate(shapes, dtype, what, out=None):
-    """Zeroed arrays, new ones or those given as ``out``."""
+    """Zeroed new arrays, or those given as ``out`` as they are: to be zeroed range by range, while in the cache."""
     if out is not None:
         return _checked_out(shapes, np.dtype(dtype), out)
     needed = sum(np.dtype(dtype).itemsize * np.prod(shape, dtype=float) for shape in shapes.values())
@@ -42,7 +42,6 @@ def _checked_out(shapes, dtype, out):
             raise ValueError(f"out[{key!r}] must be an array of {dtype} with shape {shape}, got {found}")
         if not array.flags.c_contiguous or not array.flags.writeable:
             raise ValueError(f"out[{key!r}] must be C-contiguous and writeable")
-        array[...] = 0
     return {key: out[key] for key in shapes}
 
 

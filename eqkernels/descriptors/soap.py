@@ -141,10 +141,14 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
         n_rows = int(is_center.sum()) if self.aggregate is None else batch.n_structures
         given = None if out is None else {"0e": out}
         out = allocate({"0e": (n_rows, width)}, self.dtype, "the power spectrum", given)["0e"]
+        if given is not None and self.aggregate is not None:
+            out[...] = 0
         progress = self._progress(batch.n_structures)
         if self.aggregate is None:
 
             def store(rows, density):
+                if given is not None:
+                    out[rows] = 0
                 self._fill("0e", density.astype(self.dtype, copy=False), out[rows, None])
 
             expansion.for_each_range(batch, is_center, store, self.n_jobs, progress)
