@@ -220,8 +220,9 @@ def _check_density(features):
     expected = [f"{l}{'eo'[l % 2]}" for l in range(len(features.blocks))]
     if list(features.blocks) != expected or len({block.shape[2] for block in features.blocks.values()}) != 1:
         raise ValueError(
-            f"the blocks {list(features.blocks)} are not those of density coefficients, {expected} with the same "
-            "channels: make them with SphericalExpansion, or use CovariantKernel for features of LambdaSOAP"
+            f"the blocks {', '.join(features.blocks)} are not those of density coefficients, 0e, 1o, 2e, ... with the "
+            "same channels: make them with SphericalExpansion, or use CovariantKernel for features of LambdaSOAP; a "
+            "model that was fitted on frames takes frames, or what its features_.transform makes of them"
         )
 
 
