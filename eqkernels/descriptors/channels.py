@@ -68,6 +68,7 @@ def triple_channels(n_channels, l1, l2, l3):
     return q1[keep], q2[keep], q3[keep]
 
 
+@lru_cache(maxsize=512)
 def n_features(l_max, n_channels, irrep):
     """Count the features of a block."""
     if str(irrep) == "0o":

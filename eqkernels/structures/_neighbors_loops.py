@@ -9,6 +9,71 @@ _options: dict = {"cache": True, "nogil": True, "fastmath": {"nsz", "arcp", "con
 _SINGLE_BIN_ATOMS = 100
 # Bins along one direction, at most.
 _MOST_BINS = 1024
+# Room made at first for the neighbors of an atom of a molecule; the search is repeated where it is too small.
+_NEIGHBORS_IN_MOLECULE = 48
+
+
+@njit(**_options)
+def _cross(a, b, out):
+    """Write the cross product and return its length."""
+    for x in range(3):
+        y, z = (x + 1) % 3, (x + 2) % 3
+        out[x] = a[y] * b[z] - a[z] * b[y]
+    return np.sqrt(out[0] ** 2 + out[1] ** 2 + out[2] ** 2)
+
+
+@njit(**_options)
+def complete_cells(cells, pbc):
+    """Cells (n_structures, 3, 3) with unit vectors, orthogonal to all others, along the directions that are not
+    periodic; and their inverses.
+    """  # noqa: D205
+    completed, inverses = np.zeros(cells.shape), np.empty(cells.shape)
+    other = np.empty(3)
+    for k in range(len(cells)):
+        cell, inverse = completed[k], inverses[k]
+        n_periodic, last = 0, 0
+        for axis in range(3):
+            if pbc[k, axis]:
+                n_periodic, last = n_periodic + 1, axis
+                cell[axis] = cells[k, axis]
+        if n_periodic == 0:
+            for axis in range(3):
+                cell[axis, axis] = 1.0
+        elif n_periodic == 1:
+            a, b = (last + 1) % 3, (last + 2) % 3
+            other[:] = 0.0
+            other[np.argmin(np.abs(cell[last]))] = 1.0  # the direction in which the vector points least
+            length = _cross(cell[last], other, cell[a])
+            cell[a] /= length
+            length = _cross(cell[last], cell[a], cell[b])
+            cell[b] /= length
+        elif n_periodic == 2:
+            for axis in range(3):
+                if not pbc[k, axis]:
+                    length = _cross(cell[(axis + 1) % 3], cell[(axis + 2) % 3], cell[axis])
+                    cell[axis] /= length
+        for axis in range(3):
+            _cross(cell[(axis + 1) % 3], cell[(axis + 2) % 3], inverse[:, axis])
+        volume = cell[0, 0] * inverse[0, 0] + cell[0, 1] * inverse[1, 0] + cell[0, 2] * inverse[2, 0]
+        inverse /= volume
+    return completed, inverses
+
+
+@njit(**_options)
+def expected_pairs(offsets, cells, pbc, cutoff):
+    """About how many pairs there are, rather too many."""
+    total, normal = 0.0, np.empty(3)
+    for k in range(len(cells)):
+        n = float(offsets[k + 1] - offsets[k])
+        if not (pbc[k, 0] or pbc[k, 1] or pbc[k, 2]):
+            total += n * min(n - 1, _NEIGHBORS_IN_MOLECULE)
+            continue
+        _cross(cells[k, 0], cells[k, 1], normal)
+        volume = abs(normal[0] * cells[k, 2, 0] + normal[1] * cells[k, 2, 1] + normal[2] * cells[k, 2, 2])
+        if not (pbc[k, 0] and pbc[k, 1] and pbc[k, 2]):
+            volume *= 2 * cutoff  # the periodic lengths hold all atoms; none are assumed beyond along the others
+        total += n * (n / volume * 4.19 * cutoff**3 * 1.1 + 8)
+    return total
 
 
 @njit(**_options)

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eqkernels.structures._neighbors_loops import find_pairs
+from eqkernels.structures._neighbors_loops import complete_cells, expected_pairs, find_pairs
 
 if TYPE_CHECKING:
     from eqkernels.structures.batch import StructureBatch
 
 # Nuclei are never this close (in Angstrom, or Bohr); two atoms on one site are an error of the input.
 MIN_DISTANCE = 1e-3
-# Room made at first for the neighbors of an atom of a molecule; the search is repeated where it is too small.
-_NEIGHBORS_IN_MOLECULE = 48
 _PAIR_LIMIT = 2**31
 
 
@@ -53,7 +51,8 @@ class NeighborPairs:
         """Which periodic image of j, shape (n_pairs, 3)."""
         centers, positions = self.centers, self.batch.positions
         images = self.vectors - positions[self.neighbors] + positions[centers]
-        inverses = np.linalg.inv(complete_cells(self.batch))[self.batch.structure_of_atom[centers]]
+        _, inverses = complete_cells(self.batch.cells, self.batch.pbc)
+        inverses = inverses[self.batch.structure_of_atom[centers]]
         shifts = np.rint(np.einsum("pi,pij->pj", images, inverses))
         return np.where(self.batch.pbc[self.batch.structure_of_atom[centers]], shifts, 0).astype(int)
 
@@ -64,9 +63,14 @@ def find_neighbors(batch, cutoff):
         raise TypeError(f"cutoff={cutoff!r} must be a number")
     if not 0 < cutoff < np.inf:
         raise ValueError(f"cutoff={cutoff!r} must be positive and finite")
-    cells = complete_cells(batch)
-    inverses = np.linalg.inv(cells)
-    capacity = _expected_pairs(batch, cells, cutoff)
+    cells, inverses = complete_cells(batch.cells, batch.pbc)
+    expected = expected_pairs(batch.offsets, cells, batch.pbc, float(cutoff))
+    if expected > _PAIR_LIMIT:
+        raise ValueError(
+            f"about {expected:.1e} neighbor pairs within cutoff={cutoff:g}: use a smaller cutoff, fewer structures at "
+            "a time, or check the units of the cell"
+        )
+    capacity = int(expected)
     bad, ends = np.full(3, -1), np.empty(batch.n_atoms, dtype=np.int64)
     while True:
         pairs = np.empty(capacity, dtype=np.int64), np.empty((capacity, 3)), np.empty(capacity)
@@ -77,37 +81,6 @@ def find_neighbors(batch, cutoff):
         if found <= capacity:
             return NeighborPairs(batch, *(array[:found] for array in pairs), np.concatenate([[0], ends]))
         capacity = found
-
-
-def complete_cells(batch):
-    """Cells with vectors of unit length, orthogonal to all others, along directions that are not periodic."""
-    cells = np.where(batch.pbc[:, :, None], batch.cells, 0.0)
-    n_periodic = batch.pbc.sum(axis=1)
-    cells[n_periodic == 0] = np.eye(3)
-    for k in np.flatnonzero((n_periodic == 1) | (n_periodic == 2)):
-        periodic = batch.pbc[k]
-        # the last right singular vectors span what the periodic vectors leave out
-        _, _, directions = np.linalg.svd(cells[k][periodic])
-        cells[k][~periodic] = directions[periodic.sum() :]
-    return np.ascontiguousarray(cells)
-
-
-def _expected_pairs(batch, cells, cutoff):
-    n_atoms = np.diff(batch.offsets).astype(float)
-    free = ~batch.pbc.any(axis=1)
-    molecules = np.sum((n_atoms * np.minimum(n_atoms - 1, _NEIGHBORS_IN_MOLECULE))[free])
-    # the periodic lengths hold all atoms; along the others, none are assumed beyond the cutoff
-    if free.all():
-        return int(molecules)
-    lengths = np.where(batch.pbc.all(axis=1), 1.0, 2 * cutoff)
-    volumes = np.abs(np.linalg.det(cells)) * lengths
-    crystals = np.sum((n_atoms * (n_atoms / volumes * 4.19 * cutoff**3 * 1.1 + 8))[~free])
-    if crystals > _PAIR_LIMIT:
-        raise ValueError(
-            f"about {crystals:.1e} neighbor pairs within cutoff={cutoff:g}: use a smaller cutoff, fewer structures at "
-            "a time, or check the units of the cell"
-        )
-    return int(molecules + crystals)
 
 
 def _coincidence(batch, bad):
