@@ -12,12 +12,13 @@ with g a Gaussian of unit integral (Bartok et al., Phys. Rev. B 87, 184115 (2013
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
 
 import numpy as np
-from joblib import Parallel, delayed, effective_n_jobs
+from joblib import effective_n_jobs
 
 from eqkernels.descriptors._density_loops import contract_gradients, expand_density, expand_gradients
 from eqkernels.radial import GTO, LaplacianEigenstates, RadialTable
@@ -27,7 +28,7 @@ from eqkernels.structures import NeighborPairs
 RADIAL_BASES = {"gto": GTO, "laplacian": LaplacianEigenstates}
 
 # Neighbor pairs are made for this many atoms at once: some MB for dense crystals.
-_ATOMS_PER_BLOCK = 1024
+_ATOMS_PER_BLOCK = 512
 # Bytes of density coefficients that are made and used up at once: they stay in the second-level cache.
 _DENSITY_PER_RANGE = 2**19
 
@@ -210,7 +211,9 @@ def over_ranges(n, size, work, n_jobs=None):
         return
     # a few tasks a thread: enough to balance, few enough that handing them out costs nothing
     tasks = np.array_split(ranges, min(len(ranges), 4 * n_threads))
-    Parallel(n_jobs=n_jobs, require="sharedmem")(delayed(run)(task) for task in tasks)
+    # joblib says how many threads there may be; those of its own take ten milliseconds to start
+    with ThreadPoolExecutor(n_threads) as executor:
+        list(executor.map(run, tasks))  # raises what a task raised
 
 
 def _plan(offsets, is_center):

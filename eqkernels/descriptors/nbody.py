@@ -6,12 +6,11 @@ import sys
 from numbers import Integral
 
 import numpy as np
-from joblib import Parallel, delayed
 from scipy.linalg import eigh
 from sklearn.utils.validation import check_is_fitted
 
 from eqkernels.descriptors.base import PARAMETERS
-from eqkernels.descriptors.density import structure_blocks
+from eqkernels.descriptors.density import over_ranges, structure_blocks
 from eqkernels.descriptors.lambda_soap import LambdaSOAP, check_lambda
 from eqkernels.descriptors.output import allocate, row_features
 from eqkernels.descriptors.recursion import Recursion
@@ -211,15 +210,18 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
         what = f"the covariances of the products of order {order} (n_products={self.n_products})"
         covariances = allocate({irrep: (size, size) for irrep, size in sizes.items()}, float, what)
 
-        def add(irrep, block):
-            rows = block.reshape(-1, block.shape[2])
-            covariances[irrep] += rows.T @ rows
-
         for _, density in self._chunks(recursion, order, batch, is_center, expansion):
             products = {irrep: np.empty((len(density), irrep.dim, size)) for irrep, size in sizes.items()}
             self._in_tasks(recursion.fill_products, density, order, products)
-            # a thread for an irrep, not for a range: the order of its sum does not depend on the number of threads
-            Parallel(n_jobs=self.n_jobs, require="sharedmem")(delayed(add)(*item) for item in products.items())
+            blocks = list(products.items())
+
+            def add(first, last, blocks=blocks):
+                for irrep, block in blocks[first:last]:
+                    rows = block.reshape(-1, block.shape[2])
+                    covariances[irrep] += rows.T @ rows
+
+            # threads share out irreps, not ranges: the order of a sum does not depend on their number
+            over_ranges(len(blocks), 1, add, self.n_jobs)
         return covariances
 
     def transform(self, X, out=None):
@@ -313,11 +315,10 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
     def _in_tasks(self, fill, density, order, out):
         """Call ``fill(density, order, out)`` for parts of the centers, in several threads."""
 
-        def work(rows):
-            fill(density[rows], order, {irrep: block[rows] for irrep, block in out.items()})
+        def work(a, b):
+            fill(density[a:b], order, {irrep: block[a:b] for irrep, block in out.items()})
 
-        rows = [slice(start, start + _CENTERS_PER_TASK) for start in range(0, len(density), _CENTERS_PER_TASK)]
-        Parallel(n_jobs=self.n_jobs, require="sharedmem")(delayed(work)(one) for one in rows)
+        over_ranges(len(density), _CENTERS_PER_TASK, work, self.n_jobs)
 
     def feature_labels(self, irrep):
         """List what every feature of a block is made of.

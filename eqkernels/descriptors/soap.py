@@ -9,13 +9,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from eqkernels.descriptors.base import PARAMETERS
 from eqkernels.descriptors.expansion import SphericalExpansion
-from eqkernels.descriptors.features import aggregate_rows
 from eqkernels.descriptors.gradients import vector_jacobian_product
 from eqkernels.descriptors.output import allocate
 from eqkernels.descriptors.products import ProductBlocks
 from eqkernels.so3 import Irrep
 
 _SCALAR = Irrep(0, 1)
+# Rows that are summed and dropped take this many bytes at once: they stay in the second-level cache.
+_ROW_BYTES = 2**19
 
 
 class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform",)):  # type: ignore[call-arg]  # noqa: D101
@@ -141,8 +142,6 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
         n_rows = int(is_center.sum()) if self.aggregate is None else batch.n_structures
         given = None if out is None else {"0e": out}
         out = allocate({"0e": (n_rows, width)}, self.dtype, "the power spectrum", given)["0e"]
-        if given is not None and self.aggregate is not None:
-            out[...] = 0
         progress = self._progress(batch.n_structures)
         if self.aggregate is None:
 
@@ -153,26 +152,43 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
 
             expansion.for_each_range(batch, is_center, store, self.n_jobs, progress)
             return out
+        if given is not None:
+            out[...] = 0
         structures = batch.structure_of_atom[is_center]
-        for present, sums in self._partial_sums(batch, is_center, expansion, structures, width, progress):
-            out[present] += sums
+        self._aggregate_into(out, batch, is_center, expansion, structures, progress)
         if self.aggregate == "mean":
             out /= np.maximum(np.bincount(structures, minlength=n_rows), 1)[:, None].astype(self.dtype)
         return out
 
-    def _partial_sums(self, batch, is_center, expansion, structures, width, progress):
-        """Structures and the sums of their rows over a range of centers, in the order of the ranges."""
-        parts = []
+    def _aggregate_into(self, out, batch, is_center, expansion, structures, progress):
+        """Add the rows of all centers to those of their structures."""
+        ends = np.searchsorted(structures, np.arange(batch.n_structures + 1))
+        shared = []
 
-        def store(rows, density):
-            block = np.zeros((len(density), 1, width), self.dtype)
-            self._fill("0e", density.astype(self.dtype, copy=False), block)
-            present, first = np.unique(structures[rows], return_index=True)
-            parts.append((rows.start, present, aggregate_rows(block[:, 0], np.append(first, len(block)), "sum")))
+        def add(rows, density):
+            present, members = np.unique(structures[rows], return_inverse=True)
+            sums = self._sums(density, members, out.shape[1])
+            whole = (ends[present] >= rows.start) & (ends[present + 1] <= rows.stop)
+            out[present[whole]] = sums[whole]
+            shared.extend((rows.start, present[k], sums[k].copy()) for k in np.flatnonzero(~whole))
 
-        expansion.for_each_range(batch, is_center, store, self.n_jobs, progress)
+        expansion.for_each_range(batch, is_center, add, self.n_jobs, progress)
         # a structure may span several ranges: added in their order, whichever thread was first
-        return [part[1:] for part in sorted(parts, key=lambda part: part[0])]
+        for _, structure, row in sorted(shared, key=lambda one: one[:2]):
+            out[structure] += row
+
+    def _sums(self, density, members, width):
+        """Add up the centers of each structure, so few at once that their rows stay in the cache."""
+        size = max(1, _ROW_BYTES // (width * np.dtype(self.dtype).itemsize))
+        scratch, sums = np.empty((size, 1, width), self.dtype), np.zeros((members[-1] + 1, width), self.dtype)
+        for start in range(0, len(density), size):
+            part, owners = density[start : start + size], members[start : start + size]
+            rows, first = scratch[: len(part)], owners[0]
+            rows[...] = 0
+            self._fill("0e", part.astype(self.dtype, copy=False), rows)
+            belongs = np.arange(first, owners[-1] + 1)[:, None] == owners
+            sums[first : owners[-1] + 1] += belongs.astype(self.dtype) @ rows[:, 0]
+        return sums
 
     def _sparse(self, batch, is_center, expansion):
         """Rows as a scipy.sparse array: features of species that do not occur take no room."""
