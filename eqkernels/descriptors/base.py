@@ -11,6 +11,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from eqkernels._memory import keep_freed_memory
 from eqkernels.descriptors.compression import channel_covariance, contraction, correlated_species, species_weights
 from eqkernels.descriptors.density import RADIAL_BASES, DensityExpansion, radial_table
 from eqkernels.descriptors.gradients import feature_gradients, vector_jacobian_product
@@ -197,6 +198,7 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         """Batch of the frames, which of its atoms are centers, and the expansion."""
         check_is_fitted(self)
         self._check_parameters()
+        keep_freed_memory()
         batch = StructureBatch.from_frames(X)
         unknown = ~_among(self.known_species_, batch.numbers)
         if unknown.any() and self.handle_unknown == "error":

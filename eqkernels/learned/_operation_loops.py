@@ -20,6 +20,100 @@ from eqkernels.descriptors._vectors import (
 )
 
 _FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
+# Rows whose features stay in the first-level cache.
+_ROWS = 32
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def mix_rows(x, weights, ends, irrep_of_component, out):
+    """Write x[n, m] @ weights[species of n, irrep of m] to out[n, m], four rows and two vectors at a time.
+
+    x (n, components, channels); weights (n_species, n_irreps, channels, new channels); ends (n_species + 1): the rows
+    of each species. The last group of rows repeats the last row.
+    """
+    n_components, n_channels = x.shape[1:]
+    n_irreps, n_new = weights.shape[1], weights.shape[3]
+    source, matrix, target = memory(x), memory(weights), memory(out)
+    width, stride, step = lanes(source), n_components * n_channels, n_components * n_new
+    for s in range(len(ends) - 1):
+        for n in range(ends[s], ends[s + 1], 4):
+            last = ends[s + 1] - 1 - n
+            n1, n2, n3 = min(1, last), min(2, last), min(3, last)
+            for m in range(n_components):
+                at, to = n * stride + m * n_channels, n * step + m * n_new
+                row = (s * n_irreps + irrep_of_component[m]) * n_channels * n_new
+                for d in range(0, n_new, 2 * width):
+                    count, rest = n_new - d, n_new - d - width
+                    a0, a1, b0, b1 = zero(source), zero(source), zero(source), zero(source)
+                    c0, c1, d0, d1 = zero(source), zero(source), zero(source), zero(source)
+                    for k in range(n_channels):
+                        one = load_first(matrix, row + k * n_new + d, count)
+                        two = load_first(matrix, row + k * n_new + d + width, rest)
+                        value = element(source, at + k)
+                        a0, a1 = add_product(a0, value, one), add_product(a1, value, two)
+                        value = element(source, at + n1 * stride + k)
+                        b0, b1 = add_product(b0, value, one), add_product(b1, value, two)
+                        value = element(source, at + n2 * stride + k)
+                        c0, c1 = add_product(c0, value, one), add_product(c1, value, two)
+                        value = element(source, at + n3 * stride + k)
+                        d0, d1 = add_product(d0, value, one), add_product(d1, value, two)
+                    store_first(target, to + d, a0, count)
+                    store_first(target, to + d + width, a1, rest)
+                    store_first(target, to + n1 * step + d, b0, count)
+                    store_first(target, to + n1 * step + d + width, b1, rest)
+                    store_first(target, to + n2 * step + d, c0, count)
+                    store_first(target, to + n2 * step + d + width, c1, rest)
+                    store_first(target, to + n3 * step + d, d0, count)
+                    store_first(target, to + n3 * step + d + width, d1, rest)
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def add_mixing_gradients(x, gradient, ends, irrep_of_component, out):
+    """Add x[n, m]^T gradient[n, m] to out[species of n, irrep of m]: the gradient of :func:`mix_rows` by the weights.
+
+    Four rows and two vectors of a matrix at a time, over so many rows that these stay in the cache.
+    """
+    n_components, n_channels = x.shape[1:]
+    n_irreps, n_new = out.shape[1], out.shape[3]
+    source, slopes, target = memory(x), memory(gradient), memory(out)
+    width, stride, step = lanes(source), n_components * n_channels, n_components * n_new
+    for s in range(len(ends) - 1):
+        for begin in range(ends[s], ends[s + 1], _ROWS):
+            end = min(begin + _ROWS, ends[s + 1])
+            for m in range(n_components):
+                row = (s * n_irreps + irrep_of_component[m]) * n_channels * n_new
+                for k in range(0, n_channels, 4):
+                    last = n_channels - 1 - k
+                    k1, k2, k3 = min(1, last), min(2, last), min(3, last)
+                    for d in range(0, n_new, 2 * width):
+                        count, rest, to = n_new - d, n_new - d - width, row + k * n_new + d
+                        a0, a1 = load_first(target, to, count), load_first(target, to + width, rest)
+                        b0 = load_first(target, to + k1 * n_new, count)
+                        b1 = load_first(target, to + k1 * n_new + width, rest)
+                        c0 = load_first(target, to + k2 * n_new, count)
+                        c1 = load_first(target, to + k2 * n_new + width, rest)
+                        d0 = load_first(target, to + k3 * n_new, count)
+                        d1 = load_first(target, to + k3 * n_new + width, rest)
+                        for n in range(begin, end):
+                            at = n * stride + m * n_channels + k
+                            one = load_first(slopes, n * step + m * n_new + d, count)
+                            two = load_first(slopes, n * step + m * n_new + d + width, rest)
+                            value = element(source, at)
+                            a0, a1 = add_product(a0, value, one), add_product(a1, value, two)
+                            value = element(source, at + k1)
+                            b0, b1 = add_product(b0, value, one), add_product(b1, value, two)
+                            value = element(source, at + k2)
+                            c0, c1 = add_product(c0, value, one), add_product(c1, value, two)
+                            value = element(source, at + k3)
+                            d0, d1 = add_product(d0, value, one), add_product(d1, value, two)
+                        store_first(target, to, a0, count)
+                        store_first(target, to + width, a1, rest)
+                        store_first(target, to + k1 * n_new, b0, count)
+                        store_first(target, to + k1 * n_new + width, b1, rest)
+                        store_first(target, to + k2 * n_new, c0, count)
+                        store_first(target, to + k2 * n_new + width, c1, rest)
+                        store_first(target, to + k3 * n_new, d0, count)
+                        store_first(target, to + k3 * n_new + width, d1, rest)
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)

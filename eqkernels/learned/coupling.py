@@ -90,6 +90,12 @@ def slices(irreps):
     return [slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
 
 
+@lru_cache(maxsize=1024)
+def irrep_of_component(irreps):
+    """Which irrep of a tuple each component belongs to."""
+    return np.repeat(np.arange(len(irreps)), [irrep.dim for irrep in irreps])
+
+
 def position(irreps, irrep):
     """Slice of the components of one irrep."""
     return slices(irreps)[irreps.index(irrep)]

@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from eqkernels._memory import keep_freed_memory
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.learned.architectures import make_architecture
 from eqkernels.learned.derivatives import Derivatives, vector_jacobian_product
@@ -308,6 +309,7 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         return {str(irrep): block.value[graph.rank] for irrep, block in blocks.items()}
 
     def _read(self, X):
+        keep_freed_memory()
         batch = StructureBatch.from_frames(X)
         unknown = np.flatnonzero(~np.isin(batch.numbers, self.species_))
         if len(unknown):
@@ -323,6 +325,7 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
     # -- training ---------------------------------------------------------------------------------------------------
 
     def _train(self, frames, batch, targets, previous):
+        keep_freed_memory()
         random = check_random_state(self.random_state)
         graph = self._graph(batch.select(0, max(1, np.searchsorted(batch.offsets, _ATOMS_TO_SCALE, side="right") - 1)))
         if previous is None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from eqkernels.learned import _operation_loops as loops
-from eqkernels.learned.coupling import Coupling, position, slices
+from eqkernels.learned.coupling import Coupling, irrep_of_component, position
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.so3 import Irrep
 
@@ -43,23 +43,17 @@ def mix(tape: Tape, x: Variable, weights: Variable, irreps: tuple[Irrep, ...], s
     -------
     Variable of shape (n, components, new_channels)
     """
-    channels, n_new = weights.value.shape[2:]
-    parts = slices(irreps)
-    blocks = [(k, q, rows, part) for k, rows in enumerate(species) for q, part in enumerate(parts)]
-    value = np.empty((*x.value.shape[:2], n_new))
-    # one large product for each block: over the rows of three axes, matmul would do many small ones
-    for k, q, rows, part in blocks:
-        mixed = x.value[rows, part].reshape(-1, channels) @ weights.value[k, q]
-        value[rows, part] = mixed.reshape(-1, part.stop - part.start, n_new)
+    components, ends = irrep_of_component(irreps), np.array([0, *(rows.stop for rows in species)])
+    features, matrices = np.ascontiguousarray(x.value), np.ascontiguousarray(weights.value)
+    value = np.empty((*features.shape[:2], matrices.shape[3]))
+    loops.mix_rows(features, matrices, ends, components, value)
 
     def pullback(gradient):
-        to_x = np.empty_like(x.value) if x.wanted else None
-        to_weights = np.empty_like(weights.value)
-        for k, q, rows, part in blocks:
-            g = gradient[rows, part].reshape(-1, n_new)
-            to_weights[k, q] = x.value[rows, part].reshape(-1, channels).T @ g
-            if to_x is not None:
-                to_x[rows, part] = (g @ weights.value[k, q].T).reshape(-1, part.stop - part.start, channels)
+        gradient, to_x, to_weights = np.ascontiguousarray(gradient), None, np.zeros(matrices.shape)
+        loops.add_mixing_gradients(features, gradient, ends, components, to_weights)
+        if x.wanted:
+            to_x = np.empty(features.shape)
+            loops.mix_rows(gradient, np.ascontiguousarray(matrices.swapaxes(2, 3)), ends, components, to_x)
         return to_x, to_weights
 
     return tape.record(value, [x, weights], pullback)
@@ -275,7 +269,7 @@ def gate(tape, x, gates, irreps):
     -------
     Variable of shape (n, components, channels)
     """
-    irrep_of_component = np.repeat(np.arange(len(irreps)), [irrep.dim for irrep in irreps])
+    components = irrep_of_component(irreps)
     scalars = x.value[:, 0]
     arguments = gates.value.copy()
     arguments[:, 0] = scalars
@@ -283,11 +277,11 @@ def gate(tape, x, gates, irreps):
     factors = 2 * sigmoid
     factors[:, 0] *= _SILU_SCALE / 2
     features, value = np.ascontiguousarray(x.value), np.empty(x.value.shape)
-    loops.multiply_irreps(features, factors, irrep_of_component, value)
+    loops.multiply_irreps(features, factors, components, value)
 
     def pullback(gradient):
         to_x, to_gates = np.empty(features.shape), np.zeros(factors.shape)
-        constants = (features, factors, irrep_of_component, np.ascontiguousarray(gradient))
+        constants = (features, factors, components, np.ascontiguousarray(gradient))
         loops.multiply_irreps_gradients(*constants, to_x, to_gates)
         to_x[:, 0] *= 1 + scalars * (1 - sigmoid[:, 0])
         to_gates *= factors * (1 - sigmoid)
