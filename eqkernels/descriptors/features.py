@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from scipy.sparse import csr_array
 
 _ROW_ARRAYS = ("species", "structures", "atoms")
 
@@ -307,10 +310,11 @@ def aggregate_rows(rows, offsets, aggregate):
     """Sum or average rows (n_centers, ...) over the centers of each structure; unchanged for None."""
     if aggregate is None:
         return rows
-    sums = np.zeros((len(offsets) - 1, *rows.shape[1:]), dtype=rows.dtype)
-    filled = np.diff(offsets) > 0  # reduceat would repeat a row for a structure without centers
-    if filled.any():
-        sums[filled] = np.add.reduceat(rows, offsets[:-1][filled], axis=0)
+    # scipy adds whole rows, many times faster than numpy.add.reduceat
+    ones = np.ones(len(rows), dtype=rows.dtype)
+    membership = csr_array((ones, np.arange(len(rows)), offsets), shape=(len(offsets) - 1, len(rows)))
+    sums = membership @ rows.reshape(len(rows), math.prod(rows.shape[1:]))
+    sums = sums.reshape(len(offsets) - 1, *rows.shape[1:])
     if aggregate == "mean":
         sums /= np.maximum(np.diff(offsets), 1).reshape(-1, *[1] * (rows.ndim - 1))
     return sums

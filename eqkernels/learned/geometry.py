@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from eqkernels.learned import operations
+from eqkernels.learned._operation_loops import join_directions
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.so3 import clebsch_gordan, spherical_harmonics
 
@@ -93,20 +94,21 @@ def make_graph(batch, species, cutoff, n_radial, l_max, tape=None):
     ends = np.searchsorted(species_of_atom, np.arange(len(species) + 1))
     rows = [slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
     vectors = Variable(pairs.vectors, tape is not None)
-    if tape is None:
-        tape = Tape(recording=False)
-        representatives, pair_of_edge = undirected_pairs(pairs.centers, pairs.neighbors, pairs.distances)
-    else:
-        # images at equal distances may be paired crosswise: equal radial functions, but with other slopes
-        representatives = pair_of_edge = np.arange(len(pairs.centers))
+    tape = Tape(recording=False) if tape is None else tape
+    representatives, pair_of_edge = undirected_pairs(pairs.offsets, pairs.neighbors, pairs.vectors)
     radial = radial_basis(tape, _rows(tape, vectors, representatives), float(cutoff), n_radial)
     harmonics = edge_harmonics(tape, vectors, l_max)
     edges = (rank[pairs.centers], rank[pairs.neighbors], pair_of_edge)
     return Graph(order, rank, species_of_atom, rows, edges, harmonics, radial, vectors)
 
 
-def undirected_pairs(centers, neighbors, distances):
-    """Join both directions of every edge, which have one distance (or none, where they do not match).
+def undirected_pairs(offsets, neighbors, vectors):
+    """Join both directions of every edge to a pair.
+
+    Parameters
+    ----------
+    offsets, neighbors, vectors : ndarray
+        As of :class:`NeighborPairs`.
 
     Returns
     -------
@@ -114,27 +116,9 @@ def undirected_pairs(centers, neighbors, distances):
         One edge of each pair.
     pair_of_edge : ndarray of int, shape (n_edges,)
     """
-    forward, own = np.flatnonzero(centers < neighbors), np.flatnonzero(centers == neighbors)
-    backward = np.flatnonzero(centers > neighbors)
-    # several images of a neighbor: sorted by distance, both directions come in one order (equal ones may change places)
-    forward = forward[np.lexsort((distances[forward], neighbors[forward], centers[forward]))]
-    backward = backward[np.lexsort((distances[backward], centers[backward], neighbors[backward]))]
-    if not _are_reverse(forward, backward, centers, neighbors, distances):
-        return np.arange(len(centers)), np.arange(len(centers))
-    pair_of_edge = np.empty(len(centers), dtype=np.int64)
-    pair_of_edge[forward] = pair_of_edge[backward] = np.arange(len(forward))
-    pair_of_edge[own] = len(forward) + np.arange(len(own))
-    return np.concatenate([forward, own]), pair_of_edge
-
-
-def _are_reverse(forward, backward, centers, neighbors, distances):
-    """Whether edges match; at the cutoff itself, rounding may have left one direction of an edge out."""
-    return (
-        len(forward) == len(backward)
-        and np.array_equal(centers[forward], neighbors[backward])
-        and np.array_equal(neighbors[forward], centers[backward])
-        and np.allclose(distances[forward], distances[backward], rtol=1e-9, atol=0.0)
-    )
+    pair_of_edge, representatives = np.full(len(neighbors), -1), np.empty(len(neighbors), dtype=np.int64)
+    n_pairs = join_directions(offsets, neighbors, vectors, pair_of_edge, representatives)
+    return representatives[:n_pairs], pair_of_edge
 
 
 def _rows(tape, x, rows):
