@@ -25,6 +25,7 @@ import numpy as np
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels._environment_loops import add_to_structures
 from eqkernels.kernels.algebra import TensorKernel
+from eqkernels.kernels.slopes import polynomial_slopes
 
 # Rows of one matrix product: large enough for BLAS, small enough that its result (32 MB) is bounded.
 _ROWS_PER_PRODUCT = 2048
@@ -96,6 +97,25 @@ class CovariantKernel(TensorKernel):
         for pair in _Pairs(left, right):
             pair.add(self._weights(pair), out, moduli)
         return self._aggregated(out, moduli, left, right)
+
+    def slopes(self, X, Y):
+        """Differentiate scalar kernels with single environments by the features (:mod:`eqkernels.kernels.slopes`).
+
+        Parameters
+        ----------
+        X : EquivariantFeatures
+            Structures.
+        Y : EquivariantFeatures
+            Structures of one environment at most, such as sparse points.
+
+        Returns
+        -------
+        list of KernelSlopes
+        """
+        self._check(X, Y, "0e")
+        normal = self.normalize is not False
+        scales = tuple(environment_scale(one, "0e", self.normalize) for one in (X, Y)) if normal else None
+        return [polynomial_slopes(X, Y, self.zeta, scales, self.aggregate == "mean")]
 
     def _gradient(self, X, irrep, cache):
         """Matrix and derivative by log(zeta), in which every environment pair contributes zeta k log(k_0)."""

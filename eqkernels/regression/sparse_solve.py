@@ -20,6 +20,7 @@ from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import dpstrf
 from scipy.optimize import minimize_scalar
 
+from eqkernels.regression.sparse_evidence import StackedProblem
 from eqkernels.regression.triangular import TriangularFactor
 
 # Decades of noise, relative to the mean variance of a label, that are tried before the best is refined.
@@ -158,7 +159,7 @@ class SparseProblem:
     def best_noise(self):
         """Noise of the largest marginal likelihood, in units of the signal variance."""
         scale = np.log10(self.signal()) if self.rank else 0.0
-        if not self.rank or self._is_fitted_by_the_baseline():
+        if not self.rank or self.is_fitted_by_the_baseline():
             return 10.0 ** (scale + _DECADES[len(_DECADES) // 2])
         values = [-self.likelihood(10.0 ** (scale + decade))[0] for decade in _DECADES]
         best = _DECADES[int(np.argmin(values))]
@@ -168,7 +169,8 @@ class SparseProblem:
         )
         return 10.0 ** float(found.x)
 
-    def _is_fitted_by_the_baseline(self):
+    def is_fitted_by_the_baseline(self):
+        """Whether nothing is left to learn."""
         total = _right(self.white, self.rank)[:, -self.combination.shape[1] :]
         return np.linalg.norm(self.targets()) <= _NOTHING_LEFT * np.linalg.norm(total)
 
@@ -176,10 +178,13 @@ class SparseProblem:
         """Weights of the components of the sparse environments that are pivots: (rank, multiplicity)."""
         if not self.rank:
             return np.zeros((0, self.combination.shape[1]))
-        right = _right(factor, self.rank)[: self.rank] @ self.combination
-        upper = factor.rows(0, self.rank)[:, : self.rank]
-        weights = solve_triangular(upper, right, check_finite=False)
+        weights = self.weights(factor)
         return solve_triangular(lower, weights, lower=True, trans=1, check_finite=False)
+
+    def weights(self, factor):
+        """Weights of the columns of Phi: (rank, multiplicity)."""
+        right = _right(factor, self.rank)[: self.rank] @ self.combination
+        return solve_triangular(factor.rows(0, self.rank)[:, : self.rank], right, check_finite=False)
 
 
 @dataclass
@@ -193,9 +198,29 @@ class SparseSolution:
     baseline: np.ndarray | None
     damped: np.ndarray
     unexplained: float
+    other_noises: list[float]
 
 
-def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise):
+@dataclass
+class OtherRows:
+    """Labels that are other linear functionals of the same irrep, such as forces: with a noise of their own.
+
+    Attributes
+    ----------
+    factor : TriangularFactor
+        With the columns of that of the irrep, of which those of prior and baseline are zero.
+    n_labels, total_weight : float
+        As for :func:`solve_irrep`.
+    noise : float or "auto"
+    """
+
+    factor: TriangularFactor
+    n_labels: float
+    total_weight: float
+    noise: float | str
+
+
+def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, others=()):
     """Fit one irrep.
 
     Parameters
@@ -209,6 +234,8 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise):
     multiplicity : int
         Number of label columns.
     noise : float or "auto"
+    others : sequence of OtherRows, default=()
+        For an irrep that occurs once.
 
     Returns
     -------
@@ -222,11 +249,18 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise):
         baseline = np.linalg.lstsq(design, values, rcond=_BASELINE_RANK)[0]
         combination = np.vstack([combination[:1], -baseline, combination[1:]])
     problem = SparseProblem(white, rank, combination, n_labels, total_weight)
-    noise = problem.best_noise() if isinstance(noise, str) else float(noise)
-    damped = problem.damped(noise)
-    value, variance = problem.likelihood(noise, damped)
-    coef = problem.coefficients(damped, lower)
-    return SparseSolution(coef, noise, variance, value, baseline, damped.data, problem.unexplained())
+    every, jacobian, other_noises = problem, 0.0, []
+    if others:
+        problems = [SparseProblem(whiten(one.factor, lower), rank, combination, one.n_labels, one.total_weight)
+                    for one in others]  # fmt: skip
+        stacked = StackedProblem([problem, *problems])
+        noise, *other_noises = stacked.best_noises([noise, *(one.noise for one in others)])
+        every, jacobian = stacked.merged([noise, *other_noises])
+    noise = every.best_noise() if isinstance(noise, str) else float(noise)
+    damped = every.damped(noise)
+    value, variance = every.likelihood(noise, damped)
+    coef, unexplained = every.coefficients(damped, lower), problem.unexplained()
+    return SparseSolution(coef, noise, variance, value + jacobian, baseline, damped.data, unexplained, other_noises)
 
 
 def _right(factor, rank):
