@@ -56,7 +56,7 @@ def scalars_only(descriptor):
     reduced = copy.copy(descriptor)
     if isinstance(descriptor, EquivariantUnion):
         reduced.transformers_ = [(name, scalars_only(one)) for name, one in descriptor.transformers_]
-    elif isinstance(descriptor, LambdaSOAP):
+    elif isinstance(descriptor, LambdaSOAP) and _has_gradients(descriptor):
         reduced.irreps_ = "0e"
     return reduced
 
@@ -73,12 +73,17 @@ def check_differentiable(descriptor, forward):
     if isinstance(descriptor, EquivariantUnion):
         for _, one in descriptor.transformers_:
             check_differentiable(one, forward)
-    elif not (isinstance(descriptor, DensityTransformer) if forward else hasattr(descriptor, "vjp")):
+    elif not (_has_gradients(descriptor) if forward else hasattr(descriptor, "vjp")):
         what = "be fitted to forces or stress" if forward else "predict derivatives"
         raise TypeError(
-            f"{type(descriptor).__name__} has no derivatives by positions, so that a model cannot {what} with it: use "
-            "LambdaSOAP, or an EquivariantUnion of them"
+            f"{type(descriptor).__name__} has no derivatives of single features by positions, so that a model cannot "
+            f"{what} with it: use LambdaSOAP, or an EquivariantUnion of them"
         )
+
+
+def _has_gradients(descriptor):
+    """Whether its features are differentiated one by one: subclasses may offer the contraction alone."""
+    return getattr(type(descriptor), "gradients", None) is DensityTransformer.gradients
 
 
 def iter_scalar_gradients(descriptor, frames, memory, width=0, strain=False):

@@ -3,7 +3,8 @@ r"""Labels of several kinds with one model, each with a noise of its own: energi
 With the features :math:`\Phi_t` of the kinds t, of noise :math:`\gamma_t` in units of the signal variance s^2, rows
 that are scaled by :math:`\sqrt{\gamma_1 / \gamma_t}` all have the noise of the first kind, so that the model is that of
 :mod:`eqkernels.regression.sparse_solve` with the triangular factors of all kinds under each other: no noise needs the
-labels again. The log marginal likelihood is largest where
+labels again. The baseline is that of the largest likelihood, too: were it fitted to the energies alone, forces, which
+tell nothing of it, would have to bend to what it leaves. The log marginal likelihood is largest where
 
 .. math:: s^2 \gamma_t\, (n_t - \nu_t) = | y_t - \Phi_t w |^2 , \quad
           \nu_t = \operatorname{tr}\, \gamma_t^{-1} \Phi_t^T \Phi_t\, (1 + \textstyle\sum_u \gamma_u^{-1}
@@ -20,8 +21,15 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.optimize import minimize
 
-# Noises, in decades relative to the mean variance of a label of their kind, that are tried before they are refined.
-_DECADES = np.arange(-12.0, 3.0, 2.0)
+# Logarithms of the noises, relative to the mean variance of a label of their kind, that are tried before the best is
+# refined.
+_DECADES = np.log(10.0) * np.arange(-12.0, 3.0, 2.0)
+# How far each of them may move before the search begins anew from there: a line search that jumps further may end where
+# labels of some kind are declared noise.
+_STEP = np.log(10.0)
+_MAX_SEARCHES = 10
+# A gain of the log likelihood that is not worth another search.
+_GAIN = 0.1
 # Change of the log likelihood, for each label, that ends the search: noises are then known to some percent.
 _TOLERANCE = 1e-8
 _MAX_ITERATIONS = 40
@@ -40,8 +48,8 @@ class StackedProblem:
         self.problems = problems
         self.counts = np.array([one.n_labels for one in problems], dtype=float)
 
-    def merged(self, noises):
-        """Problem of all labels at the noise of the first kind.
+    def damped(self, noises):
+        """Problem of all labels at the noise of the first kind, with the best baseline.
 
         Parameters
         ----------
@@ -50,7 +58,9 @@ class StackedProblem:
 
         Returns
         -------
-        SparseProblem
+        problem : SparseProblem
+        factor : TriangularFactor
+            Its ``damped(noises[0])``.
         jacobian : float
             What the scale of the rows adds to its log likelihood.
         """
@@ -60,7 +70,9 @@ class StackedProblem:
             for start, stop in problem.white.tiles():
                 factor.fold(ratio * problem.white.rows(start, stop), start)
             jacobian += problem.n_labels * np.log(ratio)
-        return replace(first, white=factor, n_labels=int(self.counts.sum())), jacobian
+        problem = replace(first, white=factor, n_labels=int(self.counts.sum()))
+        damped = problem.damped(noises[0])
+        return problem.with_best_baseline(damped), damped, jacobian
 
     def likelihood(self, noises):
         """Log marginal likelihood at the best signal variance.
@@ -73,8 +85,8 @@ class StackedProblem:
         -------
         float
         """
-        problem, jacobian = self.merged(noises)
-        return problem.likelihood(noises[0])[0] + jacobian
+        problem, factor, jacobian = self.damped(noises)
+        return problem.likelihood(noises[0], factor)[0] + jacobian
 
     def gradient(self, noises):
         """Log marginal likelihood and its derivatives by the logarithms of the noises.
@@ -87,18 +99,21 @@ class StackedProblem:
         -------
         float, ndarray of shape (n_kinds,)
         """
-        problem, jacobian = self.merged(noises)
-        factor = problem.damped(noises[0])
+        problem, factor, jacobian = self.damped(noises)
         value, variance = problem.likelihood(noises[0], factor)
         upper, weights = factor.rows(0, problem.rank)[:, : problem.rank], problem.weights(factor)
         misfits, freedom = np.empty(len(noises)), np.empty(len(noises))
         for t, one in enumerate(self.problems):
-            misfits[t] = _misfit(one, weights) / noises[t]
+            misfits[t] = _misfit(one, weights, problem.combination) / noises[t]
             freedom[t] = noises[0] / noises[t] * _squared_ratio(one, upper)
         return value + jacobian, 0.5 * (misfits / variance - self.counts + freedom)
 
     def best_noises(self, given):
-        """Noises of the largest marginal likelihood.
+        """Noises at that maximum of the marginal likelihood where all kinds are described about equally well.
+
+        There may be others, even larger ones: with too few sparse points, a few energies among many forces are cheaper
+        to declare noise than to describe. The search begins where all noises are the same part of the variances that
+        the model gives to labels of their kind, and goes up from there in small steps.
 
         Parameters
         ----------
@@ -110,39 +125,43 @@ class StackedProblem:
         list of float
         """
         free = np.array([isinstance(noise, str) for noise in given])
-        fixed = np.log([1.0 if isinstance(noise, str) else noise for noise in given])
         if not free.any():
-            return np.exp(fixed).tolist()
-        scales = np.log([one.signal() or 1.0 for one in self.problems])
+            return [float(noise) for noise in given]
+        fixed = np.array([1.0 if isinstance(noise, str) else noise for noise in given])
+        scales = np.log([one.spread() or 1.0 for one in self.problems])
 
         def noises(logarithms):
-            return np.exp(np.where(free, logarithms, fixed))
+            return np.where(free, np.exp(logarithms), fixed)
 
-        decades = _DECADES * np.log(10.0)
         if not self.problems[0].rank or all(one.is_fitted_by_the_baseline() for one in self.problems):
-            return noises(scales + decades[len(decades) // 2]).tolist()
-        values = [self.likelihood(noises(scales + shift)) for shift in decades]
-        start = decades[int(np.argmax(values))]
+            return noises(scales + _DECADES[len(_DECADES) // 2]).tolist()
+        start = scales + _DECADES[int(np.argmax([self.likelihood(noises(scales + shift)) for shift in _DECADES]))]
         # labels of one kind may be thousands of times as many as those of another: equal curvatures
         unit = np.sqrt(self.counts.sum() / self.counts)[free]
 
-        def objective(x):
-            logarithms = scales.copy()
+        def shifted(x):
+            logarithms = start.copy()
             logarithms[free] += unit * x
-            value, gradient = self.gradient(noises(logarithms))
+            return logarithms
+
+        def objective(x):
+            value, gradient = self.gradient(noises(shifted(x)))
             return -value / self.counts.sum(), -unit * gradient[free] / self.counts.sum()
 
-        bounds = np.stack([decades[0] / unit, decades[-1] / unit], axis=1)
-        options = {"ftol": _TOLERANCE, "maxiter": _MAX_ITERATIONS}
-        found = minimize(objective, start / unit, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-        logarithms = scales.copy()
-        logarithms[free] += unit * found.x
-        return noises(logarithms).tolist()
+        options, room = {"ftol": _TOLERANCE, "maxiter": _MAX_ITERATIONS}, _STEP / unit
+        x, value = np.zeros(free.sum()), np.inf
+        for _ in range(_MAX_SEARCHES):
+            center, before, bounds = x, value, np.stack([x - room, x + room], axis=1)
+            found = minimize(objective, center, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+            x, value = found.x, found.fun * self.counts.sum()
+            if np.all(np.abs(x - center) < 0.99 * room) or before - value < _GAIN:
+                break
+        return noises(shifted(x)).tolist()
 
 
-def _misfit(problem, weights):
-    """Sum of the squares of what the weights leave of the labels."""
-    vector, squares = np.concatenate([-weights, problem.combination]), 0.0
+def _misfit(problem, weights, combination):
+    """Sum of the squares of what the weights leave of the targets."""
+    vector, squares = np.concatenate([-weights, combination]), 0.0
     for start, stop in problem.white.tiles():
         squares += np.sum((problem.white.rows(start, stop) @ vector[start:]) ** 2)
     return squares

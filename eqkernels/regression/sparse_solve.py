@@ -13,7 +13,7 @@ environments that are linear combinations of others, to rounding, are left out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -114,6 +114,15 @@ class SparseProblem:
                 factor.fold(np.sqrt(noise) * np.eye(stop - start, factor.size - start), start)
         return factor
 
+    def with_best_baseline(self, factor):
+        """Problem with the baseline of the largest likelihood, given ``factor = damped(noise)``."""
+        multiplicity = self.combination.shape[1]
+        if len(self.combination) == 1 + multiplicity:
+            return self
+        left = _right(factor, self.rank)[self.rank :]
+        baseline = np.linalg.lstsq(left[:, 1:-multiplicity], left[:, -multiplicity:], rcond=_BASELINE_RANK)[0]
+        return replace(self, combination=_combination(baseline, multiplicity))
+
     def targets(self):
         """Targets of all rows, turned by the orthogonal factor: (n_columns, multiplicity)."""
         return _right(self.white, self.rank) @ self.combination
@@ -125,6 +134,16 @@ class SparseProblem:
             for start, stop in self.white.tiles()
         )
         return squares / self.total_weight
+
+    def spread(self):
+        """Mean over the labels of that part of ``signal()`` that no baseline has."""
+        columns = _right(self.white, self.rank)
+        basis = np.linalg.qr(columns[:, 1 : -self.combination.shape[1]])[0]
+        along = sum(
+            basis[start:stop].T @ np.pad(self.white.rows(start, stop), ((0, 0), (start, 0)))[:, : self.rank]
+            for start, stop in self.white.tiles()
+        )
+        return max(self.signal() - np.sum(along**2) / self.total_weight, 0.0)
 
     def unexplained(self):
         """Mean over the labels of the variance of the full kernel that the sparse environments leave out."""
@@ -244,23 +263,31 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, othe
     white, rank = whiten(factor, lower), len(lower)
     columns = _right(white, rank)
     design, values = columns[:, 1:-multiplicity], columns[:, -multiplicity:]
-    combination, baseline = np.vstack([np.zeros((1, multiplicity)), np.eye(multiplicity)]), None
-    if design.shape[1]:
-        baseline = np.linalg.lstsq(design, values, rcond=_BASELINE_RANK)[0]
-        combination = np.vstack([combination[:1], -baseline, combination[1:]])
+    baseline = np.linalg.lstsq(design, values, rcond=_BASELINE_RANK)[0] if design.shape[1] else None
+    combination = _combination(baseline, multiplicity)
     problem = SparseProblem(white, rank, combination, n_labels, total_weight)
-    every, jacobian, other_noises = problem, 0.0, []
     if others:
         problems = [SparseProblem(whiten(one.factor, lower), rank, combination, one.n_labels, one.total_weight)
                     for one in others]  # fmt: skip
         stacked = StackedProblem([problem, *problems])
-        noise, *other_noises = stacked.best_noises([noise, *(one.noise for one in others)])
-        every, jacobian = stacked.merged([noise, *other_noises])
-    noise = every.best_noise() if isinstance(noise, str) else float(noise)
-    damped = every.damped(noise)
-    value, variance = every.likelihood(noise, damped)
-    coef, unexplained = every.coefficients(damped, lower), problem.unexplained()
-    return SparseSolution(coef, noise, variance, value + jacobian, baseline, damped.data, unexplained, other_noises)
+        noises = stacked.best_noises([noise, *(one.noise for one in others)])
+        every, damped, jacobian = stacked.damped(noises)
+        if baseline is not None:
+            baseline = -every.combination[1:-multiplicity]
+    else:
+        noises = [problem.best_noise() if isinstance(noise, str) else float(noise)]
+        every, damped, jacobian = problem, problem.damped(noises[0]), 0.0
+    value, variance = every.likelihood(noises[0], damped)
+    return SparseSolution(
+        every.coefficients(damped, lower), noises[0], variance, value + jacobian, baseline, damped.data,
+        problem.unexplained(), noises[1:],
+    )  # fmt: skip
+
+
+def _combination(baseline, multiplicity):
+    """How prior, baseline columns and labels combine into targets."""
+    rows = [np.zeros((1, multiplicity)), np.eye(multiplicity)]
+    return np.vstack(rows if baseline is None else [rows[0], -baseline, rows[1]])
 
 
 def _right(factor, rank):
