@@ -57,9 +57,8 @@ class SparseTensorGPR(SparsePredictor):
         Variance of the noise of the labels in units of the signal variance, as ``alpha`` of
         :class:`TensorKernelRidge`; down to 1e-12. ``"auto"`` takes the largest marginal likelihood of each irrep.
     force_noise, stress_noise : "auto" or float, default="auto"
-        The same of forces and stress, in the same units divided by the square of a length, or the sixth power of one:
-        the square of an error of forces over the signal variance. ``"auto"``: with ``noise``, by the largest
-        marginal likelihood of all.
+        The same of components of forces and of stress: squares of their errors over the signal variance, so that the
+        units are those of positions to the power -2 and -6. ``"auto"``: by the marginal likelihood, with ``noise``.
     kernel : TensorKernel, default=None
         Covariant kernel; None: ``CovariantKernel()``. Its ``aggregate`` makes the target extensive or intensive.
     features : transformer, default=None
@@ -113,7 +112,8 @@ class SparseTensorGPR(SparsePredictor):
               + \frac{|\sigma - K_\sigma c|^2}{\gamma_\sigma} + c^T K_{MM}\, c
 
     with their variances of noise (Bartok 2015). They need a descriptor with derivatives, e.g. :class:`LambdaSOAP`.
-    The kernel has a unit for each environment, so that the energy should be one of a sum over atoms.
+    The baseline is then that of the largest likelihood of all labels, and ``noise="auto"`` is at that maximum of it
+    where all kinds of labels are described about equally well.
 
     References
     ----------
@@ -292,6 +292,10 @@ class SparseTensorGPR(SparsePredictor):
         self._check_blocks(points)
         needed = {"0e", *(str(irrep) for _, irrep in self._tensor().irreps)}
         points.blocks = {irrep: block for irrep, block in points.blocks.items() if irrep in needed}
+        points.parts = {
+            name: {irrep: pair for irrep, pair in ranges.items() if irrep in needed}
+            for name, ranges in points.parts.items()
+        }
         self.points_ = points.to_dict()
         self.species_ = np.unique(points.species)
         self._factor_points(points)
@@ -336,30 +340,27 @@ class SparseTensorGPR(SparsePredictor):
             rank, d, multiplicity = job.n_kernel(irrep), 2 * int(irrep[:-1]) + 1, job.multiplicities[irrep]
             lower = TriangularFactor(rank, self.cholesky_[irrep]).dense().T
             factor = TriangularFactor(job.size(irrep), self.factors_[irrep])
-            others = self._other_rows(job) if irrep == "0e" else {}
-            solution = solve_irrep(lower, factor, n_labels * d, total_weight * d, multiplicity, given,
-                                   list(others.values()))  # fmt: skip
+            others = self._other_rows(job) if irrep == "0e" else None
+            solution = solve_irrep(lower, factor, n_labels * d, total_weight * d, multiplicity, given, others)
             for name in _LEARNED:
                 getattr(self, f"{name}_")[irrep] = getattr(solution, name)
-            self.noise_ |= dict(zip(others, solution.other_noises, strict=True))
+            self.noise_ |= solution.other_noises
             self.baseline_ = self.baseline_ if solution.baseline is None else solution.baseline
             self.log_marginal_likelihood_value_ += solution.log_likelihood + 0.5 * d * multiplicity * log_weight
-            if others:
-                self.log_marginal_likelihood_value_ += 0.5 * sum(one[2] for one in self.derivative_totals_.values())
             coef = np.zeros((len(self.points_["species"]) * d, multiplicity))
             coef[self.pivots_[irrep]] = solution.coef
             self.coef_[irrep] = coef
             if self.verbose:
-                noises = "".join(f", {key} noise {self.noise_[key]:.2g}" for key in others)
+                noises = "".join(f", {key} noise {self.noise_[key]:.2g}" for key in solution.other_noises)
                 self._say(f"{irrep}: noise {solution.noise:.2g}, signal variance {solution.signal_variance:.3g}, "
                           f"{rank} of {len(coef)} directions{noises}")  # fmt: skip
 
     def _other_rows(self, job):
         """Rows of forces and stress, by the names of their factors."""
         noises, rows = {"forces": self.force_noise, "stress": self.stress_noise}, {}
-        for kind, (n_labels, total_weight, _) in self.derivative_totals_.items():
+        for kind, totals in self.derivative_totals_.items():
             factor = TriangularFactor(job.size("0e"), self.factors_[factor_key(kind)])
-            rows[factor_key(kind)] = OtherRows(factor, n_labels, total_weight, noises[kind])
+            rows[factor_key(kind)] = OtherRows(factor, *totals, noises[kind])
         return rows
 
     # -- parameters -------------------------------------------------------------------------------------------------

@@ -52,11 +52,8 @@ class SparsePredictor(UncertainTensorRegressor):
         ValueError
             If the target is a tensor, or cotangents have another shape than the predictions.
         """
-        check_is_fitted(self)
-        X = self._checked_input(X)
+        X = self._checked_frames(X)
         self._check_scalar("predicted")
-        if isinstance(X, EquivariantFeatures) or self.features_ is None:
-            raise TypeError("derivatives by positions need frames, both at fit and here, not features")
         check_differentiable(self.features_, forward=False)
         given = cotangents
         if self.per_atom_:
@@ -87,8 +84,9 @@ class SparsePredictor(UncertainTensorRegressor):
         list of ndarray of shape (n_atoms, 3)
             In the units of y over those of the positions.
         """
+        X = self._checked_frames(X)
         positions, _ = self.vjp(X, self._ones(X))
-        return np.split(-positions, np.cumsum([len(atoms) for atoms in self._checked_input(X)])[:-1])
+        return np.split(-positions, np.cumsum([len(atoms) for atoms in X])[:-1])
 
     def predict_stress(self, X):
         """Predict stress with a model of energies: derivatives by strain over the volume, as in ASE.
@@ -103,16 +101,23 @@ class SparsePredictor(UncertainTensorRegressor):
         ndarray of shape (n_structures, 3, 3)
             In the units of y over the cube of those of the positions; positive where the cell wants to shrink.
         """
-        volumes = np.array([abs(np.linalg.det(atoms.cell.array)) for atoms in self._checked_input(X)])
+        X = self._checked_frames(X)
+        volumes = np.array([abs(np.linalg.det(atoms.cell.array)) for atoms in X])
         check_volumes(volumes, np.arange(len(volumes)))
         strain = self.vjp(X, self._ones(X)).strain
         return 0.5 * (strain + strain.transpose(0, 2, 1)) / volumes[:, None, None]
 
-    def _ones(self, X):
+    def _checked_frames(self, X):
         check_is_fitted(self)
+        X = self._checked_input(X)
+        if isinstance(X, EquivariantFeatures) or self.features_ is None:
+            raise TypeError("derivatives by positions need frames, both at fit and here, not features")
+        return X
+
+    def _ones(self, X):
         if self.per_atom_:
             raise ValueError("the model was fitted to labels of atoms: forces and stress are those of an energy")
-        return np.ones(len(self._checked_input(X)))
+        return np.ones(len(X))
 
     def _check_scalar(self, what):
         if [str(irrep) for _, irrep in self._tensor().irreps] != ["0e"]:

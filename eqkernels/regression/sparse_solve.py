@@ -29,6 +29,9 @@ _DECADES = np.arange(-12.0, 3.0, 2.0)
 _NOISE_TOLERANCE = 0.02
 # Labels that are fitted by the baseline up to this part have nothing left to learn.
 _NOTHING_LEFT = 1e-14
+# Labels of another kind whose variance by the model is this part of that of the first are not described by it at all:
+# forces vanish in cells of one atom, to rounding.
+_NO_SIGNAL = 1e-24
 # Compositions that depend on each other are told by singular values below this part of the largest.
 _BASELINE_RANK = 1e-11
 
@@ -217,7 +220,7 @@ class SparseSolution:
     baseline: np.ndarray | None
     damped: np.ndarray
     unexplained: float
-    other_noises: list[float]
+    other_noises: dict[str, float]
 
 
 @dataclass
@@ -228,18 +231,19 @@ class OtherRows:
     ----------
     factor : TriangularFactor
         With the columns of that of the irrep, of which those of prior and baseline are zero.
-    n_labels, total_weight : float
-        As for :func:`solve_irrep`.
+    n_labels, total_weight, log_weight : float
+        Number of rows, the sum of their weights and that of the logarithms of these.
     noise : float or "auto"
     """
 
     factor: TriangularFactor
     n_labels: float
     total_weight: float
+    log_weight: float
     noise: float | str
 
 
-def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, others=()):
+def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, others=None):
     """Fit one irrep.
 
     Parameters
@@ -253,8 +257,8 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, othe
     multiplicity : int
         Number of label columns.
     noise : float or "auto"
-    others : sequence of OtherRows, default=()
-        For an irrep that occurs once.
+    others : dict of str to OtherRows, default=None
+        For an irrep that occurs once. Those that the model does not describe at all are left out.
 
     Returns
     -------
@@ -266,21 +270,25 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, othe
     baseline = np.linalg.lstsq(design, values, rcond=_BASELINE_RANK)[0] if design.shape[1] else None
     combination = _combination(baseline, multiplicity)
     problem = SparseProblem(white, rank, combination, n_labels, total_weight)
-    if others:
-        problems = [SparseProblem(whiten(one.factor, lower), rank, combination, one.n_labels, one.total_weight)
-                    for one in others]  # fmt: skip
-        stacked = StackedProblem([problem, *problems])
-        noises = stacked.best_noises([noise, *(one.noise for one in others)])
-        every, damped, jacobian = stacked.damped(noises)
+    stacked = {}
+    for name, one in (others or {}).items():
+        other = SparseProblem(whiten(one.factor, lower), rank, combination, one.n_labels, one.total_weight)
+        if one.n_labels and other.signal() > _NO_SIGNAL * problem.signal():
+            stacked[name] = other
+    if stacked:
+        stack = StackedProblem([problem, *stacked.values()])
+        noises = stack.best_noises([noise, *(others[name].noise for name in stacked)])
+        every, damped, shift = stack.damped(noises)
+        shift += 0.5 * sum(others[name].log_weight for name in stacked)
         if baseline is not None:
             baseline = -every.combination[1:-multiplicity]
     else:
         noises = [problem.best_noise() if isinstance(noise, str) else float(noise)]
-        every, damped, jacobian = problem, problem.damped(noises[0]), 0.0
+        every, damped, shift = problem, problem.damped(noises[0]), 0.0
     value, variance = every.likelihood(noises[0], damped)
     return SparseSolution(
-        every.coefficients(damped, lower), noises[0], variance, value + jacobian, baseline, damped.data,
-        problem.unexplained(), noises[1:],
+        every.coefficients(damped, lower), noises[0], variance, value + shift, baseline, damped.data,
+        problem.unexplained(), dict(zip(stacked, noises[1:], strict=True)),
     )  # fmt: skip
 
 

@@ -316,6 +316,20 @@ def test_few_points_do_not_give_energies_away():
     assert np.std(model.predict(frames) - energies) < 0.2 * np.std(energies)
 
 
+def test_labels_that_tell_nothing_are_left_out(crystals):
+    frames, energies, forces, stresses = labelled([bulk("Cu", a=a) for a in np.linspace(3.5, 3.75, 12)], EMT)
+    model = sparse().fit(frames[::2], energies[::2], forces=forces[::2])  # all zero by symmetry
+    alone = sparse().fit(frames[::2], energies[::2])
+    np.testing.assert_array_equal(model.coef_["0e"], alone.coef_["0e"])
+    assert set(model.noise_) == {"0e"}
+    model.fit(frames[::2], energies[::2], forces=forces[::2], stress=stresses[::2])
+    assert np.abs(model.predict(frames) - energies).max() < 0.02 * np.ptp(energies)
+    frames, energies, forces, _ = crystals
+    weight = np.r_[np.zeros(4), np.ones(12)]
+    model = sparse().fit(frames, energies, weight, forces=[*forces[:4], *[None] * 12])
+    close(model.coef_["0e"], sparse().fit(frames, energies, weight).coef_["0e"], 1e-10)
+
+
 # -- data in parts ------------------------------------------------------------------------------------------------------
 
 
