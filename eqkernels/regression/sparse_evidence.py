@@ -24,6 +24,10 @@ from scipy.optimize import minimize
 # Logarithms of the noises, relative to the mean variance of a label of their kind, that are tried before the best is
 # refined.
 _DECADES = np.log(10.0) * np.arange(-12.0, 3.0, 2.0)
+# Where that of the first kind begins, below that of the others: see best_noises.
+_FIRST = np.log(1e-2)
+# Largest noise of that kind, as part of the variance that the baseline leaves of its labels.
+_LARGEST = 1e-2
 # How far each of them may move before the search begins anew from there: a line search that jumps further may end where
 # labels of some kind are declared noise.
 _STEP = np.log(10.0)
@@ -89,7 +93,7 @@ class StackedProblem:
         return problem.likelihood(noises[0], factor)[0] + jacobian
 
     def gradient(self, noises):
-        """Log marginal likelihood and its derivatives by the logarithms of the noises.
+        """Log marginal likelihood, its derivatives by the logarithms of the noises, and the signal variance.
 
         Parameters
         ----------
@@ -97,7 +101,7 @@ class StackedProblem:
 
         Returns
         -------
-        float, ndarray of shape (n_kinds,)
+        float, ndarray of shape (n_kinds,), float
         """
         problem, factor, jacobian = self.damped(noises)
         value, variance = problem.likelihood(noises[0], factor)
@@ -106,14 +110,15 @@ class StackedProblem:
         for t, one in enumerate(self.problems):
             misfits[t] = _misfit(one, weights, problem.combination) / noises[t]
             freedom[t] = noises[0] / noises[t] * _squared_ratio(one, upper)
-        return value + jacobian, 0.5 * (misfits / variance - self.counts + freedom)
+        return value + jacobian, 0.5 * (misfits / variance - self.counts + freedom), variance
 
     def best_noises(self, given):
-        """Noises at that maximum of the marginal likelihood where all kinds are described about equally well.
+        """Noises at that maximum of the marginal likelihood where labels of the first kind are described well.
 
-        There may be others, even larger ones: with too few sparse points, a few energies among many forces are cheaper
-        to declare noise than to describe. The search begins where all noises are the same part of the variances that
-        the model gives to labels of their kind, and goes up from there in small steps.
+        There may be others, even larger ones: where sparse points or features do not suffice, a few energies among many
+        forces are cheaper to declare noise than to describe, with errors beyond their spread. The search begins where
+        noises are the same part of the variances that the model gives to labels of their kind, a hundredth of it for
+        the first, and goes up from there in small steps, up to errors of the first of a tenth of their spread.
 
         Parameters
         ----------
@@ -129,6 +134,7 @@ class StackedProblem:
             return [float(noise) for noise in given]
         fixed = np.array([1.0 if isinstance(noise, str) else noise for noise in given])
         scales = np.log([one.spread() or 1.0 for one in self.problems])
+        scales[0] += _FIRST
 
         def noises(logarithms):
             return np.where(free, np.exp(logarithms), fixed)
@@ -145,18 +151,31 @@ class StackedProblem:
             return logarithms
 
         def objective(x):
-            value, gradient = self.gradient(noises(shifted(x)))
+            value, gradient, _ = self.gradient(noises(shifted(x)))
             return -value / self.counts.sum(), -unit * gradient[free] / self.counts.sum()
 
         options, room = {"ftol": _TOLERANCE, "maxiter": _MAX_ITERATIONS}, _STEP / unit
-        x, value = np.zeros(free.sum()), np.inf
+        x, largest = np.zeros(free.sum()), np.log(self._largest_noise())
         for _ in range(_MAX_SEARCHES):
-            center, before, bounds = x, value, np.stack([x - room, x + room], axis=1)
+            value, _, variance = self.gradient(noises(shifted(x)))
+            low, high = x - room, x + room
+            if free[0]:
+                high[0] = min(high[0], (largest - np.log(variance) - start[0]) / unit[0])
+                low[0] = min(low[0], high[0])
+            center, bounds = np.clip(x, low, high), np.stack([low, high], axis=1)
             found = minimize(objective, center, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-            x, value = found.x, found.fun * self.counts.sum()
-            if np.all(np.abs(x - center) < 0.99 * room) or before - value < _GAIN:
+            inside = np.all(np.abs(found.x - x) < 0.99 * room)
+            x = found.x
+            if inside or -found.fun * self.counts.sum() - value < _GAIN:
                 break
         return noises(shifted(x)).tolist()
+
+    def _largest_noise(self):
+        """Noise of the first kind beyond which the model is of no use, in units of its labels squared."""
+        first = self.problems[0]
+        if first.is_fitted_by_the_baseline():
+            return np.inf
+        return _LARGEST * _misfit(first, np.zeros((first.rank, 1)), first.combination) / first.n_labels
 
 
 def _misfit(problem, weights, combination):

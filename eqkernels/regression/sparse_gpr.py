@@ -112,8 +112,8 @@ class SparseTensorGPR(SparsePredictor):
               + \frac{|\sigma - K_\sigma c|^2}{\gamma_\sigma} + c^T K_{MM}\, c
 
     with their variances of noise (Bartok 2015). They need a descriptor with derivatives, e.g. :class:`LambdaSOAP`.
-    The baseline is then that of the largest likelihood of all labels, and ``noise="auto"`` is at that maximum of it
-    where all kinds of labels are described about equally well.
+    The baseline is then that of the largest likelihood of all labels, and ``noise="auto"`` is sought where energies are
+    described: up to a tenth of their spread, for they are few, and cheaper to declare noise where points are too few.
 
     References
     ----------
