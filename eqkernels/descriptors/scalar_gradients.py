@@ -150,24 +150,29 @@ def _stops(sizes, memory):
     return stops
 
 
-def scalar_vjp(descriptor, frames, cotangents):
-    """Vector-Jacobian product of the invariant features.
+def features_vjp(descriptor, frames, cotangents):
+    """Vector-Jacobian product of a descriptor or of a union of them.
 
     Parameters
     ----------
     descriptor : transformer with ``vjp``, or EquivariantUnion of them
     frames : list of ase.Atoms
-    cotangents : ndarray of shape (n_centers, 1, n_features)
+    cotangents : dict of str to ndarray of shape (n_centers, 2 lambda + 1, n_features)
 
     Returns
     -------
     Derivatives
     """
     if not isinstance(descriptor, EquivariantUnion):
-        return scalars_only(descriptor).vjp(frames, {"0e": cotangents})
-    first, sums = 0, []
-    for _, one in scalars_only(descriptor).transformers_:
-        width = one.transform(frames[:1]).blocks["0e"].shape[2]
-        sums.append(scalar_vjp(one, frames, np.ascontiguousarray(cotangents[:, :, first : first + width])))
-        first += width
+        return descriptor.vjp(frames, cotangents)
+    sums, first = [], dict.fromkeys(cotangents, 0)
+    for _, one in descriptor.transformers_:
+        part = {}
+        for key, block in one.transform(frames[:1]).blocks.items():
+            if key in cotangents:
+                columns = slice(first[key], first[key] + block.shape[2])
+                part[key] = np.ascontiguousarray(cotangents[key][:, :, columns])
+                first[key] = columns.stop
+        if part:
+            sums.append(features_vjp(one, frames, part))
     return Derivatives(sum(one.positions for one in sums), sum(one.strain for one in sums))

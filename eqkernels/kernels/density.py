@@ -88,6 +88,10 @@ class DensityKernel(CovariantKernel):
         """Not available: without the features there are no derivatives by them."""
         return TensorKernel.slopes(self, X, Y)
 
+    def vjp(self, X, Y, irrep, weights):
+        """Not available, as slopes."""
+        return TensorKernel.vjp(self, X, Y, irrep, weights)
+
 
 class _Densities:
     """Density coefficients with the norms of their environments."""

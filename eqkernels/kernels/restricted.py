@@ -52,6 +52,15 @@ class Restricted(TensorKernel):
         columns = None if self.part is None else tuple(int(one) for one in X.parts[self.part]["0e"])
         return [one.spread(self._chosen(X), len(X.species), columns) for one in inner]
 
+    def vjp(self, X, Y, irrep, weights):
+        """Product by the part of the features, zero for other centers."""
+        rows, out = self._chosen(X), {}
+        for key, array in self.kernel.vjp(self._restrict(X), self._restrict(Y), irrep, weights).items():
+            out[key] = np.zeros(X.blocks[key].shape)
+            columns = slice(None) if self.part is None else slice(*X.parts[self.part][key])
+            out[key][rows, :, columns] = array
+        return out
+
     def _gradient(self, X, irrep, cache):
         key = ("restricted", self.part, repr(self.center_species))
         if key not in cache:

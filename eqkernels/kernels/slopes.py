@@ -5,9 +5,8 @@ scalar products, with each other and with themselves, so that
 
 .. math:: \frac{\partial k(A, m)}{\partial \mathbf p_i} = a_{im}\, \mathbf p_m + b_{im}\, \mathbf p_i .
 
-From these two matrices follow the derivatives by positions, whichever way they are wanted: those of each k(A, m) with
-the derivatives of the features (forward), or that of :math:`\sum_m k(A, m)\, c_m` with a vector-Jacobian product (A. P.
-Bartok, G. Csanyi, Int. J. Quantum Chem. 115, 1051 (2015)).
+With these two matrices and the derivatives of the features follow those of each k(A, m) by positions, from which
+models are fitted to forces (A. P. Bartok, G. Csanyi, Int. J. Quantum Chem. 115, 1051 (2015)).
 """
 
 from __future__ import annotations

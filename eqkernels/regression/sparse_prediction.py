@@ -1,8 +1,7 @@
-r"""What a sparse model predicts: tensors with error bars, and the derivatives of scalars.
+"""What a sparse model predicts: tensors with error bars, and their derivatives by positions and strain.
 
-A scalar :math:`y(A) = \sum_m k(A, m)\, c_m` has the derivatives :math:`\partial y / \partial \mathbf p_i = \sum_m c_m
-(a_{im} \mathbf p_m + b_{im} \mathbf p_i)` by the features of its environments (:mod:`eqkernels.kernels.slopes`), and by
-those, through the vector-Jacobian product of the descriptor, its derivatives by positions and strain.
+Predictions are sums of kernels, so that their derivatives are a vector-Jacobian product of the kernel
+(:mod:`eqkernels.kernels.cotangents`) followed by one of the descriptor (:mod:`eqkernels.descriptors.gradients`).
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.density import structure_blocks
 from eqkernels.descriptors.gradients import Derivatives
-from eqkernels.descriptors.scalar_gradients import check_differentiable, scalar_vjp, scalars_only
+from eqkernels.descriptors.scalar_gradients import check_differentiable, features_vjp, scalars_only
 from eqkernels.kernels import CovariantKernel
 from eqkernels.regression.covariance import copies
 from eqkernels.regression.sparse_covariance import SparseCovariance
@@ -32,7 +31,9 @@ class SparsePredictor(UncertainTensorRegressor):
         return hasattr(self, "coef_")
 
     def vjp(self, X, cotangents):
-        """Vector-Jacobian product: derivatives of sum(cotangents * predict(X)), for scalar targets.
+        """Vector-Jacobian product: derivatives of sum(cotangents * predict(X)) by positions and strain.
+
+        The derivatives of a dipole along x, for instance, are those for cotangents (1, 0, 0).
 
         Parameters
         ----------
@@ -50,27 +51,35 @@ class SparsePredictor(UncertainTensorRegressor):
         TypeError
             If X are features, or the descriptor has no derivatives.
         ValueError
-            If the target is a tensor, or cotangents have another shape than the predictions.
+            If cotangents have another shape than the predictions.
         """
         X = self._checked_frames(X)
-        self._check_scalar("predicted")
         check_differentiable(self.features_, forward=False)
-        given = cotangents
-        if self.per_atom_:
-            given = np.concatenate([np.asarray(one, dtype=float).reshape(-1) for one in cotangents])
-        given, parts, start = np.asarray(given, dtype=float), [], 0
-        if not self.per_atom_ and given.shape != (len(X),):
-            raise ValueError(f"cotangents have shape {given.shape}, the predictions ({len(X)},)")
+        n_atoms = np.array([len(atoms) for atoms in X])
+        given = self._checked_cotangents(cotangents, n_atoms)
+        descriptor = scalars_only(self.features_) if set(self.coef_) == {"0e"} else self.features_
+        parts, ends = [], np.concatenate([[0], np.cumsum(n_atoms if self.per_atom_ else np.ones(len(X), dtype=int))])
+        done = 0
         for frames in self._blocks_of_frames(X):
-            features = scalars_only(self.features_).transform(frames)
-            stop = start + (int(features.n_atoms.sum()) if self.per_atom_ else len(frames))
-            if stop > len(given):
-                break
-            parts.append(scalar_vjp(self.features_, frames, self._by_features(features, given[start:stop])))
-            start = stop
-        if start != len(given) or not parts:
-            raise ValueError(f"cotangents have {len(given)} values, X has not as many atoms: give one for each")
+            rows = slice(ends[done], ends[done + len(frames)])
+            features, done = descriptor.transform(frames), done + len(frames)
+            blocks = self._by_features(features, self._tensor().to_irreps(given[rows]))
+            parts.append(features_vjp(descriptor, frames, blocks))
         return Derivatives(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+    def _checked_cotangents(self, cotangents, n_atoms):
+        shape = self._tensor().shape
+        if self.per_atom_:
+            given = [np.asarray(one, dtype=float) for one in cotangents]
+            bad = [k for k, (one, n) in enumerate(zip(given, n_atoms, strict=False)) if one.shape != (n, *shape)]
+            if bad or len(given) != len(n_atoms):
+                where = f"cotangents[{bad[0]}] of shape {given[bad[0]].shape}" if bad else f"{len(given)} cotangents"
+                raise ValueError(f"cotangents must have the shapes of the predictions: got {where}")
+            return np.concatenate(given)
+        given = np.asarray(cotangents, dtype=float)
+        if given.shape != (len(n_atoms), *shape):
+            raise ValueError(f"cotangents have shape {given.shape}, the predictions {(len(n_atoms), *shape)}")
+        return given
 
     def predict_forces(self, X):
         """Predict forces with a model of energies: minus the derivatives by positions.
@@ -85,6 +94,7 @@ class SparsePredictor(UncertainTensorRegressor):
             In the units of y over those of the positions.
         """
         X = self._checked_frames(X)
+        self._check_scalar("predicted")
         positions, _ = self.vjp(X, self._ones(X))
         return np.split(-positions, np.cumsum([len(atoms) for atoms in X])[:-1])
 
@@ -103,6 +113,7 @@ class SparsePredictor(UncertainTensorRegressor):
         """
         X = self._checked_frames(X)
         volumes = np.array([abs(np.linalg.det(atoms.cell.array)) for atoms in X])
+        self._check_scalar("predicted")
         check_volumes(volumes, np.arange(len(volumes)))
         strain = self.vjp(X, self._ones(X)).strain
         return 0.5 * (strain + strain.transpose(0, 2, 1)) / volumes[:, None, None]
@@ -121,24 +132,25 @@ class SparsePredictor(UncertainTensorRegressor):
 
     def _check_scalar(self, what):
         if [str(irrep) for _, irrep in self._tensor().irreps] != ["0e"]:
-            raise ValueError(f"derivatives are {what} for scalar targets only, this one is {self.target_!r}")
+            raise ValueError(f"forces and stress are {what} for scalar targets only, this one is {self.target_!r}")
 
     def _by_features(self, features, cotangents):
-        """Differentiate the sum of cotangents times predictions by the invariant features, (n_centers, 1, n)."""
+        """Differentiate the sum of cotangents (by irrep) times predictions by the features."""
         rows, known = self._rows_to_predict(features)
-        weight = cotangents[rows.structures]
+        points = EquivariantFeatures(**self.points_)
         if self.per_atom_:
             first_atom = np.cumsum(features.n_atoms) - features.n_atoms
-            weight = cotangents[(first_atom[features.structures] + features.atoms)[known]]
-        points, coef = EquivariantFeatures(**self.points_), self.coef_["0e"][:, 0]
-        own, theirs = (one.blocks["0e"][:, 0].astype(float, copy=False) for one in (rows, points))
-        out, width = np.zeros((len(known), 1, own.shape[1])), own.shape[1]
-        inner = np.zeros(own.shape)
-        for one in self._kernel().slopes(rows, points):
-            columns = slice(*(one.columns or (0, width)))
-            inner[:, columns] += (one.points * coef) @ theirs[:, columns]
-            inner[:, columns] += (one.own @ coef)[:, None] * own[:, columns]
-        out[known, 0] = weight[:, None] * inner
+            atoms = (first_atom[features.structures] + features.atoms)[known]
+            cotangents = {irrep: block[atoms] for irrep, block in cotangents.items()}
+        out = {key: np.zeros(block.shape) for key, block in features.blocks.items() if key in points.blocks}
+        for irrep, coef in self.coef_.items():
+            coef = coef.reshape(len(points), -1, coef.shape[1])
+            for one in self._slices(rows):
+                weights = np.einsum("nak,mbk->nmab", cotangents[irrep][one], coef, optimize=True)
+                start, stop = rows.offsets[[one.start, min(one.stop, len(rows))]]
+                place = np.flatnonzero(known)[start:stop]
+                for key, array in self._kernel().vjp(rows[one], points, irrep, weights).items():
+                    out[key][place] += array
         return out
 
     # -- tensors ----------------------------------------------------------------------------------------------------

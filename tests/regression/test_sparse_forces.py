@@ -12,7 +12,7 @@ from sklearn.model_selection import cross_val_score
 from eqkernels import CovariantKernel, EquivariantUnion, LambdaSOAP, NBodyFeatures, SparseTensorGPR, SphericalExpansion
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.scalar_gradients import iter_scalar_gradients
-from eqkernels.kernels import DensityKernel, Restricted
+from eqkernels.kernels import Restricted
 from eqkernels.regression.sparse_derivatives import kernel_derivatives
 from eqkernels.regression.sparse_evidence import StackedProblem
 from eqkernels.structures import DerivativeLabels, StructureBatch, read_forces, read_stress
@@ -152,6 +152,40 @@ def test_predicted_forces_and_stress_are_differences_of_energies(periodic):
         volumes = np.array([atoms.get_volume() for atoms in some])
         close(model.predict_stress(some)[:, 0, 1] * volumes, numeric, 1e-7)
         np.testing.assert_array_equal(model.predict_stress(some), model.predict_stress(some).transpose(0, 2, 1))
+
+
+@pytest.mark.parametrize("k", range(len(KERNELS)))
+def test_vjp_of_tensors_is_a_difference(k):
+    frames = smooth_frames(5, n_frames=3, n_species=2, periodic=True)
+    frames += random_frames(5, n_frames=6, n_species=2, periodic=True)
+    random = np.random.default_rng(k)
+    tensors = random.normal(size=(9, 3, 3))
+    y = (tensors[:, 0], tensors + tensors.transpose(0, 2, 1), tensors)[k % 3]
+    model = sparse(kernel=KERNELS[k], noise=1e-2).fit(frames, y)
+    some, cotangents = frames[:3], random.normal(size=y[:3].shape)
+
+    def total(changed):
+        return np.sum(cotangents * model.predict(changed))
+
+    positions, strain = model.vjp(some, cotangents)
+    close(positions[len(some[0]) + 1, 2], difference(total, lambda h: moved(some, 1, 1, 2, h)), 1e-7)
+    numeric = difference(lambda changed: np.sum(cotangents[2] * model.predict(changed)[2]),
+                         lambda h: strained(some, 0, 1, h))  # fmt: skip
+    close(strain[2, 0, 1], numeric, 1e-7)
+    assert np.abs(positions[: len(some[0])].sum(axis=0)).max() < 1e-10 * np.abs(positions).max()
+
+
+def test_vjp_does_not_depend_on_blocks():
+    frames, random = random_frames(5, n_frames=9, n_species=2), np.random.default_rng(0)
+    labels = [random.normal(size=(len(atoms), 3)) for atoms in frames]
+    model = sparse(noise=1e-2, kernel=CovariantKernel(normalize=True)).fit(frames, labels)
+    whole = model.vjp(frames, labels)
+    close(model.set_params(memory=1e-6).vjp(frames, labels).positions, whole.positions, 1e-12)
+    numeric = difference(
+        lambda changed: sum(np.sum(g * y) for g, y in zip(labels, model.predict(changed), strict=True)),
+        lambda h: moved(frames, 0, 1, 0, h),
+    )
+    close(whole.positions[1, 0], numeric, 1e-7)
 
 
 def test_descriptors_with_contracted_derivatives_alone_predict():
@@ -397,6 +431,20 @@ def test_neither_blocks_nor_jobs_nor_the_container_matter(monkeypatch, crystals)
     close(predictions(fits[3], frames), first, 1e-8)
 
 
+def test_cluster_gives_the_same_bits(monkeypatch, crystals):
+    distributed = pytest.importorskip("distributed")
+    from eqkernels.regression import sparse_fold
+
+    frames, energies, forces, stresses = crystals
+    monkeypatch.setattr(sparse_fold, "_LABELS_PER_PART", 20)
+    monkeypatch.setattr(sparse_fold, "_LABELS_PER_POINT", 2)
+    options = {"noise": 1e-5, "force_noise": 1e-4, "stress_noise": 1e-6}
+    model = sparse(**options).fit(frames, energies, forces=forces, stress=stresses)
+    with distributed.Client(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as client:
+        other = sparse(**options).fit(frames, energies, forces=forces, stress=stresses, client=client)
+    np.testing.assert_array_equal(other.coef_["0e"], model.coef_["0e"])
+
+
 def test_without_derivatives_nothing_changes(crystals):
     frames, energies, *_ = crystals
     plain = sparse().fit(frames, energies)
@@ -451,8 +499,6 @@ def test_errors_say_what_to_do(crystals):
     features = LambdaSOAP(**SMALL, irreps="0e").fit_transform(frames)
     with pytest.raises(TypeError, match="frames"):
         model.fit(features, energies, forces=forces)
-    with pytest.raises(TypeError, match="DensityKernel has no derivatives"):
-        DensityKernel().slopes(features, features)
     with pytest.raises(TypeError, match="NBodyFeatures has no derivatives of single features"):
         sparse(features=NBodyFeatures(2.7, 2, 2)).fit(frames, energies, forces=forces)
     with pytest.raises(ValueError, match="force_noise=0 must be"):
