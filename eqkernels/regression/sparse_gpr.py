@@ -50,7 +50,7 @@ class SparseTensorGPR(SparsePredictor):
     n_points : int or dict, default=500
         Number of sparse environments, in all or by species, see :func:`select_sparse_points`. More are more
         accurate; a fit takes a time proportional to the number of labels times their square, and memory for two to
-        four triangular matrices of n_points (2 lambda + 1) rows.
+        four triangular matrices of n_points (2 lambda + 1) rows, and two more each for forces and for stress.
     selection : {"fps", "cur", "random"}, default="fps"
         How they are chosen.
     noise : "auto", float, array-like of shape (n_irreps,) or dict of str to float, default="auto"
