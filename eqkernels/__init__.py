@@ -20,6 +20,7 @@ from eqkernels.kernels import CovariantKernel, DensityKernel, select_sparse_poin
 from eqkernels.learned import EquivariantNetwork, LearnedTensorRegressor
 from eqkernels.regression import (
     SparseTensorGPR,
+    TensorCalculator,
     TensorCommittee,
     TensorGPR,
     TensorKernelRidge,
@@ -48,6 +49,7 @@ __all__ = [
     "NBodyFeatures",
     "SparseTensorGPR",
     "SphericalExpansion",
+    "TensorCalculator",
     "TensorCommittee",
     "TensorGPR",
     "TensorKernelRidge",

@@ -13,6 +13,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 
 from eqkernels.kernels.blocks import KernelBlocks
+from eqkernels.kernels.cotangents import sum_cotangents
+from eqkernels.kernels.slopes import sum_slopes
 
 
 class TensorKernel(BaseEstimator):
@@ -108,6 +110,38 @@ class TensorKernel(BaseEstimator):
     def _gradient(self, X, irrep, cache):
         raise NotImplementedError(f"{type(self).__name__} has free parameters {self.hyperparameters} but no derivative")
 
+    def slopes(self, X, Y):
+        """Differentiate scalar kernels with single environments by the features (:mod:`eqkernels.kernels.slopes`).
+
+        Parameters
+        ----------
+        X : EquivariantFeatures
+            Structures.
+        Y : EquivariantFeatures
+            Structures of one environment at most, such as sparse points.
+
+        Returns
+        -------
+        list of KernelSlopes
+            By different ranges of the features.
+        """
+        raise TypeError(f"{type(self).__name__} has no derivatives for forces or stress: use CovariantKernel")
+
+    def vjp(self, X, Y, irrep, weights):
+        """Vector-Jacobian product: derivatives of sum(weights * kernel) by the features of X.
+
+        Parameters
+        ----------
+        X, Y : EquivariantFeatures
+        irrep : str
+        weights : ndarray of shape (n_structures_X, n_structures_Y, 2 lambda + 1, 2 lambda + 1)
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_centers, 2 lambda + 1, n_features)
+        """
+        raise TypeError(f"{type(self).__name__} has no derivatives by features: use CovariantKernel")
+
     def blocks(self, X, Y=None, irreps=None):
         """Kernel matrices of several irreps, to be used as ``X`` of ``TensorKernelRidge(kernel="precomputed")``.
 
@@ -154,6 +188,14 @@ class Sum(TensorKernel):
         """Sum of the two matrices."""
         return self.k1(X, Y, irrep=irrep) + self.k2(X, Y, irrep=irrep)
 
+    def slopes(self, X, Y):
+        """Slopes of both."""
+        return sum_slopes(self.k1.slopes(X, Y) + self.k2.slopes(X, Y))
+
+    def vjp(self, X, Y, irrep, weights):
+        """Sum of both."""
+        return sum_cotangents(*(kernel.vjp(X, Y, irrep, weights) for kernel in (self.k1, self.k2)))
+
     def _gradient(self, X, irrep, cache):
         first, of_first = self.k1.gradient(X, irrep, cache)
         second, of_second = self.k2.gradient(X, irrep, cache)
@@ -175,6 +217,18 @@ class Product(TensorKernel):
     def __call__(self, X, Y=None, irrep="0e"):
         """Matrices of the first kernel times the scalar kernel of the second."""
         return self.k1(X, Y, irrep=irrep) * self.k2(X, Y, irrep="0e")
+
+    def slopes(self, X, Y):
+        """Slopes of each times the kernel of the other."""
+        first, second = (kernel(X, Y, irrep="0e")[X.structures, :, 0, 0] for kernel in (self.k1, self.k2))
+        of_first = [one.times(second) for one in self.k1.slopes(X, Y)]
+        return sum_slopes(of_first + [one.times(first) for one in self.k2.slopes(X, Y)])
+
+    def vjp(self, X, Y, irrep, weights):
+        """Each with weights that the other one multiplies."""
+        first, second = self.k1(X, Y, irrep=irrep), self.k2(X, Y, irrep="0e")
+        along = np.sum(weights * first, axis=(2, 3), keepdims=True)
+        return sum_cotangents(self.k1.vjp(X, Y, irrep, weights * second), self.k2.vjp(X, Y, "0e", along))
 
     def _gradient(self, X, irrep, cache):
         first, of_first = self.k1.gradient(X, irrep, cache)
@@ -208,6 +262,14 @@ class Scaled(TensorKernel):
     def __call__(self, X, Y=None, irrep="0e"):
         """Scaled matrix."""
         return _positive(self.factor, "factor") * self.kernel(X, Y, irrep=irrep)
+
+    def slopes(self, X, Y):
+        """Scaled slopes."""
+        return [one.times(_positive(self.factor, "factor")) for one in self.kernel.slopes(X, Y)]
+
+    def vjp(self, X, Y, irrep, weights):
+        """Scaled product."""
+        return self.kernel.vjp(X, Y, irrep, _positive(self.factor, "factor") * weights)
 
     def _gradient(self, X, irrep, cache):
         factor = _positive(self.factor, "factor")

@@ -25,6 +25,8 @@ import numpy as np
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels._environment_loops import add_to_structures
 from eqkernels.kernels.algebra import TensorKernel
+from eqkernels.kernels.cotangents import covariant_vjp
+from eqkernels.kernels.slopes import polynomial_slopes
 
 # Rows of one matrix product: large enough for BLAS, small enough that its result (32 MB) is bounded.
 _ROWS_PER_PRODUCT = 2048
@@ -96,6 +98,47 @@ class CovariantKernel(TensorKernel):
         for pair in _Pairs(left, right):
             pair.add(self._weights(pair), out, moduli)
         return self._aggregated(out, moduli, left, right)
+
+    def slopes(self, X, Y):
+        """Differentiate scalar kernels with single environments by the features (:mod:`eqkernels.kernels.slopes`).
+
+        Parameters
+        ----------
+        X : EquivariantFeatures
+            Structures.
+        Y : EquivariantFeatures
+            Structures of one environment at most, such as sparse points.
+
+        Returns
+        -------
+        list of KernelSlopes
+        """
+        self._check(X, Y, "0e")
+        normal = self.normalize is not False
+        scales = tuple(environment_scale(one, "0e", self.normalize) for one in (X, Y)) if normal else None
+        return [polynomial_slopes(X, Y, self.zeta, scales, self.aggregate == "mean")]
+
+    def vjp(self, X, Y, irrep, weights):
+        """Vector-Jacobian product: derivatives of sum(weights * kernel) by the features of X.
+
+        Parameters
+        ----------
+        X, Y : EquivariantFeatures
+        irrep : str
+        weights : ndarray of shape (n_structures_X, n_structures_Y, 2 lambda + 1, 2 lambda + 1)
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_centers, 2 lambda + 1, n_features)
+        """
+        self._check(X, Y, irrep)
+        keys = (irrep, "0e") if self._needs_scalars else (irrep, irrep)
+        scales = tuple(environment_scale(one, key, self.normalize) for key in keys for one in (X, Y))
+        if self.aggregate == "mean":
+            counts = [np.maximum(np.diff(one.offsets), 1) for one in (X, Y)]
+            weights = weights / (counts[0][:, None, None, None] * counts[1][:, None, None])
+        own_norm = None if self.normalize is False else self.normalize is True and irrep != "0e"
+        return covariant_vjp(X, Y, irrep, weights, self.zeta, scales, own_norm)
 
     def _gradient(self, X, irrep, cache):
         """Matrix and derivative by log(zeta), in which every environment pair contributes zeta k log(k_0)."""

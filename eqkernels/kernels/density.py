@@ -18,6 +18,7 @@ import numpy as np
 from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP, SphericalExpansion
 from eqkernels.descriptors.products import pair_couplings
 from eqkernels.kernels._overlap_loops import contract_overlaps
+from eqkernels.kernels.algebra import TensorKernel
 from eqkernels.kernels.covariant import _VANISHING, CovariantKernel, _Pair, _Pairs, _zeros
 from eqkernels.so3 import Irrep
 
@@ -89,6 +90,14 @@ class DensityKernel(CovariantKernel):
         for pair in _DensityPairs(left, right):
             pair.add(self._weights(pair), out, moduli)
         return self._aggregated(out, moduli, left, right)
+
+    def slopes(self, X, Y):
+        """Not available: without the features there are no derivatives by them."""
+        return TensorKernel.slopes(self, X, Y)
+
+    def vjp(self, X, Y, irrep, weights):
+        """Not available, as slopes."""
+        return TensorKernel.vjp(self, X, Y, irrep, weights)
 
 
 class _Densities:

@@ -46,6 +46,21 @@ class Restricted(TensorKernel):
         """Matrix of the kernel, zero for structures without such centers."""
         return self.kernel(self._restrict(X), None if Y is None else self._restrict(Y), irrep=irrep)
 
+    def slopes(self, X, Y):
+        """Slopes by the part of the features, zero for other centers."""
+        inner = self.kernel.slopes(self._restrict(X), self._restrict(Y))
+        columns = None if self.part is None else tuple(int(one) for one in X.parts[self.part]["0e"])
+        return [one.spread(self._chosen(X), len(X.species), columns) for one in inner]
+
+    def vjp(self, X, Y, irrep, weights):
+        """Product by the part of the features, zero for other centers."""
+        rows, out = self._chosen(X), {}
+        for key, array in self.kernel.vjp(self._restrict(X), self._restrict(Y), irrep, weights).items():
+            out[key] = np.zeros(X.blocks[key].shape)
+            columns = slice(None) if self.part is None else slice(*X.parts[self.part][key])
+            out[key][rows, :, columns] = array
+        return out
+
     def _gradient(self, X, irrep, cache):
         key = ("restricted", self.part, repr(self.center_species))
         if key not in cache:
@@ -54,11 +69,15 @@ class Restricted(TensorKernel):
         return matrix, {f"kernel__{name}": one for name, one in derivatives.items()}
 
     def _restrict(self, features):
-        if self.part is not None:
-            features = features.part(self.part)
+        chosen = self._chosen(features)
+        features = features if self.part is None else features.part(self.part)
+        return features if self.center_species is None else features.centers(chosen)
+
+    def _chosen(self, features):
+        """Rows of the centers that the kernel sees."""
         if self.center_species is None:
-            return features
+            return np.arange(len(features.species))
         given = self.center_species
         given = [given] if isinstance(given, str | int | np.integer) else given
         numbers = [species_number(one, "center_species") for one in given]
-        return features.centers(np.flatnonzero(np.isin(features.species, numbers)))
+        return np.flatnonzero(np.isin(features.species, numbers))

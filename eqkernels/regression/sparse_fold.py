@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -12,7 +12,9 @@ from eqkernels.descriptors.density import structure_blocks
 from eqkernels.kernels import TensorKernel
 from eqkernels.regression.base import _labelled_centers
 from eqkernels.regression.baseline import composition_design
+from eqkernels.regression.sparse_derivatives import COMPONENTS, derivative_rows, derivative_work, factor_key
 from eqkernels.regression.triangular import TriangularFactor
+from eqkernels.structures import DerivativeLabels
 
 # Bytes of one kernel element: the kernel, its modulus, a copy in the order of the factor, an update.
 _BYTES_OF_KERNEL = 4 * 8
@@ -36,6 +38,8 @@ class Part:
     atoms : ndarray of int, shape (n_labels,), or None
         For labels of atoms: the atom, counted from the first atom of the part.
     weight : ndarray of shape (n_labels,), or None
+    derivatives : dict of str to DerivativeLabels
+        ``"forces"`` and ``"stress"``, their owners counted from the first atom and structure of the part.
     """
 
     X: list | EquivariantFeatures
@@ -43,6 +47,7 @@ class Part:
     blocks: dict[str, np.ndarray]
     atoms: np.ndarray | None
     weight: np.ndarray | None
+    derivatives: dict[str, DerivativeLabels] = field(default_factory=dict)
 
     def block(self, start, stop, n_atoms):
         """Take structures start .. stop - 1 of this part, in which structure k has n_atoms[k] atoms."""
@@ -52,11 +57,19 @@ class Part:
             ends = np.concatenate([[0], np.cumsum(n_atoms)])
             labels = slice(*np.searchsorted(self.atoms, ends[[start, stop]]))
             atoms = self.atoms[labels] - ends[start]
-        return Part(self.X[start:stop], self.start + start, *self._labels(labels, atoms))
+        derivatives = _between(self.derivatives, start, stop, n_atoms)
+        return Part(self.X[start:stop], self.start + start, *self._labels(labels, atoms), derivatives)
 
     def _labels(self, rows, atoms):
         blocks = {irrep: block[rows] for irrep, block in self.blocks.items()}
         return blocks, atoms, None if self.weight is None else self.weight[rows]
+
+
+def _between(derivatives, start, stop, n_atoms):
+    """Take the derivatives of structures start .. stop - 1, in which structure k has n_atoms[k] atoms."""
+    first, n = int(np.sum(n_atoms[:start])), int(np.sum(n_atoms[start:stop]))
+    bounds = {"forces": (first, first + n), "stress": (start, stop)}
+    return {kind: labels.between(*bounds[kind]) for kind, labels in derivatives.items()}
 
 
 class Parts:
@@ -69,24 +82,33 @@ class Parts:
     blocks : dict of str to ndarray of shape (n_labels, 2 lambda + 1, multiplicity)
     weight : ndarray of shape (n_structures,), or None
     job : FoldJob
+    derivatives : dict of str to DerivativeLabels
+        ``"forces"`` and ``"stress"``, as far as there are any.
 
     Attributes
     ----------
     totals : ndarray of shape (3,)
         Of labels whose weight is not zero: how many, the sums of their weights and of the logarithms of these.
+    derivative_totals : dict of str to ndarray of shape (3,)
+        The same for each component of the derivatives.
     """
 
-    def __init__(self, source, labels, blocks, weight, job):
-        self.source, self.labels, self.blocks = source, labels, blocks
+    def __init__(self, source, labels, blocks, weight, job, derivatives):
+        self.source, self.labels, self.blocks, self.derivatives = source, labels, blocks, derivatives
         ends = np.concatenate([[0], source.ends])
         per_atom = labels.atoms is not None
         self.label_ends = np.searchsorted(labels.atoms, ends) if per_atom else np.arange(len(ends))
         counts = np.diff(self.label_ends)
         self.weight = None if weight is None else np.repeat(weight, counts)
-        used = np.ones(counts.sum()) if weight is None else self.weight[self.weight > 0]
-        self.totals = np.array([len(used), used.sum(), np.log(used).sum()])
-        work = np.cumsum(counts + job.work_per_center() * source.n_atoms)
-        size = max(_LABELS_PER_POINT * len(job.points["species"]), _LABELS_PER_PART)
+        self.totals = _totals(np.ones(counts.sum()) if weight is None else self.weight)
+        self.derivative_totals = {}
+        for kind, given in derivatives.items():
+            structures = np.searchsorted(ends, given.owners, side="right") - 1 if kind == "forces" else given.owners
+            weights = np.ones(len(given)) if weight is None else weight[structures]
+            self.derivative_totals[kind] = COMPONENTS[kind] * _totals(weights)
+        work = counts + job.work_per_center() * source.n_atoms
+        work = np.cumsum(work + derivative_work(job, source.n_atoms, derivatives) if derivatives else work)
+        size = max(_LABELS_PER_POINT * len(job.points["species"]), _LABELS_PER_PART) * (1 + len(derivatives))
         n_parts = max(1, round(work[-1] / size))
         inner = np.searchsorted(work, work[-1] * np.arange(1, n_parts) / n_parts) + 1
         self.edges = np.unique(np.concatenate([[0], inner, [len(source)]]))
@@ -102,7 +124,13 @@ class Parts:
             atoms = atoms[labels] - (self.source.ends[start] - self.source.n_atoms[start])
         blocks = {irrep: block[labels] for irrep, block in self.blocks.items()}
         weight = None if self.weight is None else self.weight[labels]
-        return Part(self.source[int(start) : int(stop)], int(start), blocks, atoms, weight)
+        derivatives = _between(self.derivatives, int(start), int(stop), self.source.n_atoms)
+        return Part(self.source[int(start) : int(stop)], int(start), blocks, atoms, weight, derivatives)
+
+
+def _totals(weight):
+    used = weight[weight > 0]
+    return np.array([len(used), used.sum(), np.log(used).sum()])
 
 
 @dataclass
@@ -110,7 +138,9 @@ class FoldJob:
     """What turns a part into triangular factors of the rows of its labels.
 
     The columns of the rows are: kernels with the sparse points; the standard deviation of the label by the prior, whose
-    sum of squares is the trace of the full kernel matrix; baseline; labels.
+    sum of squares is the trace of the full kernel matrix; baseline; labels. Forces and stress, derivatives of scalars,
+    have factors of their own with the same columns, of which those of prior and baseline are zero: the composition does
+    not change, and what sparse environments leave out is told from energies alone.
 
     Attributes
     ----------
@@ -177,7 +207,7 @@ class FoldJob:
         return max(1, int(0.5 * self.memory / (_BYTES_OF_KERNEL * width)))
 
     def __call__(self, part):
-        """Fold a part: data of the factor of each irrep."""
+        """Fold a part: data of the factor of each irrep, and of forces and stress as far as there are any."""
         factors = {irrep: TriangularFactor(self.size(irrep)) for irrep in self.multiplicities}
         points = EquivariantFeatures(**self.points)
         for block in self._blocks(part):
@@ -185,16 +215,20 @@ class FoldJob:
             size = self.labels_per_block()
             for start in range(0, len(features), size):
                 rows = slice(start, start + size)
-                for irrep, factor in factors.items():
-                    factor.fold(self.rows(features[rows], points, irrep, *block._labels(rows, None)))
+                for irrep in self.multiplicities:
+                    factors[irrep].fold(self.rows(features[rows], points, irrep, *block._labels(rows, None)))
+            if block.derivatives:
+                for kind, rows in derivative_rows(self, block, features, points):
+                    key = factor_key(kind)
+                    factors[key] = factors.get(key, TriangularFactor(self.size("0e"))).fold(rows)
         return {irrep: factor.data for irrep, factor in factors.items()}
 
     def merge(self, left, right):
         """Factors of two sets of structures together."""
-        merged = {}
-        for irrep in self.multiplicities:
-            size = self.size(irrep)
-            merged[irrep] = TriangularFactor(size, left[irrep]).copy().merge(TriangularFactor(size, right[irrep])).data
+        merged = left | right  # forces and stress may be in one only
+        for key in left.keys() & right.keys():
+            size = self.size(key.split()[0])
+            merged[key] = TriangularFactor(size, left[key]).copy().merge(TriangularFactor(size, right[key])).data
         return merged
 
     def rows(self, features, points, irrep, blocks, _, weight):

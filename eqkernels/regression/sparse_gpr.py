@@ -18,29 +18,27 @@ from sklearn.utils import check_random_state
 from threadpoolctl import threadpool_limits
 
 from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
-from eqkernels.descriptors.density import structure_blocks
 from eqkernels.descriptors.output import check_memory
-from eqkernels.kernels import CovariantKernel, TensorKernel, select_sparse_points
+from eqkernels.descriptors.scalar_gradients import check_differentiable
+from eqkernels.kernels import TensorKernel, select_sparse_points
 from eqkernels.kernels.sparse_points import METHODS, check_n_points
 from eqkernels.regression.base import _check_weight
-from eqkernels.regression.covariance import copies
 from eqkernels.regression.map_reduce import map_reduce, map_reduce_on_cluster
-from eqkernels.regression.sparse_covariance import SparseCovariance
-from eqkernels.regression.sparse_fold import FoldJob, Parts
-from eqkernels.regression.sparse_solve import pivoted_cholesky, solve_irrep
-from eqkernels.regression.sparse_source import Source, candidate_features, choose_candidates, lazy_sequence
+from eqkernels.regression.sparse_derivatives import factor_key, read_derivatives
+from eqkernels.regression.sparse_fold import Parts
+from eqkernels.regression.sparse_prediction import SparsePredictor
+from eqkernels.regression.sparse_solve import OtherRows, pivoted_cholesky, solve_irrep
+from eqkernels.regression.sparse_source import Source, candidate_features, choose_candidates
 from eqkernels.regression.triangular import TriangularFactor
-from eqkernels.regression.uncertainty import UncertainTensorRegressor
 from eqkernels.so3 import Irreps
 from eqkernels.structures import read_labels
 
 # Environments, for each sparse point, among which the points are chosen.
 _CANDIDATES_PER_POINT = 20
-_STRUCTURES_PER_BLOCK = 256
 _LEARNED = ("coef", "noise", "signal_variance", "damped", "unexplained")
 
 
-class SparseTensorGPR(UncertainTensorRegressor):
+class SparseTensorGPR(SparsePredictor):
     r"""Sparse Gaussian process for Cartesian tensors, exactly equivariant, with error bars.
 
     Its mean is that of the subset of regressors; its error bars see how unlike the sparse environments a structure is,
@@ -52,12 +50,15 @@ class SparseTensorGPR(UncertainTensorRegressor):
     n_points : int or dict, default=500
         Number of sparse environments, in all or by species, see :func:`select_sparse_points`. More are more
         accurate; a fit takes a time proportional to the number of labels times their square, and memory for two to
-        four triangular matrices of n_points (2 lambda + 1) rows.
+        four triangular matrices of n_points (2 lambda + 1) rows, and two more each for forces and for stress.
     selection : {"fps", "cur", "random"}, default="fps"
         How they are chosen.
     noise : "auto", float, array-like of shape (n_irreps,) or dict of str to float, default="auto"
         Variance of the noise of the labels in units of the signal variance, as ``alpha`` of
         :class:`TensorKernelRidge`; down to 1e-12. ``"auto"`` takes the largest marginal likelihood of each irrep.
+    force_noise, stress_noise : "auto" or float, default="auto"
+        The same of components of forces and of stress: squares of their errors over the signal variance, so that the
+        units are those of positions to the power -2 and -6. ``"auto"``: by the marginal likelihood, with ``noise``.
     kernel : TensorKernel, default=None
         Covariant kernel; None: ``CovariantKernel()``. Its ``aggregate`` makes the target extensive or intensive.
     features : transformer, default=None
@@ -84,25 +85,39 @@ class SparseTensorGPR(UncertainTensorRegressor):
     pivots_, cholesky_, damped_, unexplained_ : dict of str to ndarray or float
         What covariances are made of, see :mod:`eqkernels.regression.sparse_covariance`.
     noise_, signal_variance_ : dict of str to float
-        Noise in units of the signal variance, and the signal variance in units of y squared, of each irrep.
+        Noise in units of the signal variance, and the signal variance in units of y squared, of each irrep; noise also
+        of ``"0e forces"`` and ``"0e stress"`` where these are fitted.
     log_marginal_likelihood_value_ : float
         Of the labels minus the baseline, summed over irreps.
     label_totals_ : ndarray of shape (3,)
         Number of labels so far, the sum of their weights and that of the logarithms of the weights.
+    derivative_totals_ : dict of str to ndarray of shape (3,)
+        The same for all components of ``"forces"`` and ``"stress"``.
     recalibration_ : dict of str to float
         Factors of the standard deviations, 1 until ``recalibrate``.
     factors_ : dict of str to ndarray
-        Triangular factor of each irrep, which ``partial_fit`` goes on with.
+        Triangular factor of each irrep, of ``"0e forces"`` and ``"0e stress"``, which ``partial_fit`` goes on with.
     species_, target_, axial_, per_atom_, baseline_, features_
         As in :class:`TensorKernelRidge`.
 
     Notes
     -----
-    Signal variances are those of the largest marginal likelihood, in closed form. Derivatives of scalars (forces,
-    stress) are not fitted.
+    Signal variances are those of the largest marginal likelihood, in closed form.
+
+    Forces and stress of a scalar, the energy, are labels of the same coefficients,
+    :math:`\mathbf f_j = -\sum_m \partial k(A, m) / \partial \mathbf r_j\, c_m` and
+    :math:`\sigma = V^{-1} \sum_m \partial k(A, m) / \partial \epsilon\, c_m`, which minimize
+
+    .. math:: \frac{|y - K c|^2}{\gamma} + \frac{|f - K_f c|^2}{\gamma_f}
+              + \frac{|\sigma - K_\sigma c|^2}{\gamma_\sigma} + c^T K_{MM}\, c
+
+    with their variances of noise (Bartok 2015). They need a descriptor with derivatives, e.g. :class:`LambdaSOAP`.
+    The baseline is then that of the largest likelihood of all labels, and ``noise="auto"`` is sought where energies are
+    described: up to a tenth of their spread, for they are few, and cheaper to declare noise where points are too few.
 
     References
     ----------
+    A. P. Bartok, G. Csanyi, Int. J. Quantum Chem. 115, 1051 (2015).
     L. Foster et al., J. Mach. Learn. Res. 10, 857 (2009).
     J. Quinonero-Candela, C. E. Rasmussen, J. Mach. Learn. Res. 6, 1939 (2005).
 
@@ -114,6 +129,19 @@ class SparseTensorGPR(UncertainTensorRegressor):
     >>> mean, std = model.fit(frames[:200], dipoles[:200]).predict(frames[200:], return_std=True)
     >>> mean.shape, std.shape
     ((300, 3), (300, 3))
+
+    Energies with forces:
+
+    >>> from ase.build import bulk
+    >>> from ase.calculators.emt import EMT
+    >>> frames = [bulk("Cu", cubic=True) for _ in range(6)]
+    >>> for k, atoms in enumerate(frames):
+    ...     atoms.calc = EMT()
+    ...     atoms.rattle(0.1, seed=k)
+    >>> energies, forces = [a.get_potential_energy() for a in frames], [a.get_forces() for a in frames]
+    >>> model = SparseTensorGPR(n_points=20, features=LambdaSOAP(n_max=4, l_max=2), random_state=0)
+    >>> model.fit(frames, energies, forces=forces).predict_forces(frames)[0].shape
+    (4, 3)
     """
 
     def __init__(
@@ -121,6 +149,8 @@ class SparseTensorGPR(UncertainTensorRegressor):
         n_points=500,
         selection="fps",
         noise="auto",
+        force_noise="auto",
+        stress_noise="auto",
         kernel=None,
         features=None,
         target=None,
@@ -133,6 +163,8 @@ class SparseTensorGPR(UncertainTensorRegressor):
         self.n_points = n_points
         self.selection = selection
         self.noise = noise
+        self.force_noise = force_noise
+        self.stress_noise = stress_noise
         self.kernel = kernel
         self.features = features
         self.target = target
@@ -144,7 +176,7 @@ class SparseTensorGPR(UncertainTensorRegressor):
 
     # -- fit --------------------------------------------------------------------------------------------------------
 
-    def fit(self, X, y, sample_weight=None, *, client=None):
+    def fit(self, X, y, sample_weight=None, *, forces=None, stress=None, client=None):
         """Choose the sparse environments and fit.
 
         Parameters
@@ -156,6 +188,11 @@ class SparseTensorGPR(UncertainTensorRegressor):
             Cartesian tensors of the structures or of their atoms, as for :class:`TensorKernelRidge`.
         sample_weight : array-like of shape (n_structures,), default=None
             Weights of the structures: the noise of a label is divided by it.
+        forces : sequence of array-like of shape (n_atoms, 3), default=None
+            Minus the derivatives of a scalar y by the positions, for each structure; None, or rows of NaN, where
+            they are not known.
+        stress : array-like of shape (n_structures, 3, 3) or (n_structures, 6), default=None
+            Derivatives of y by the strain over the volume, as ``Atoms.get_stress()`` gives them; NaN where not known.
         client : distributed.Client, default=None
             Cluster that does the work, part by part; lost workers are made up for.
 
@@ -170,14 +207,14 @@ class SparseTensorGPR(UncertainTensorRegressor):
         MemoryError
             If n_points asks for more than the machine has.
         """
-        return self._fit(X, y, sample_weight, client, solve=True, first=True)
+        return self._fit(X, y, sample_weight, forces, stress, client, solve=True, first=True)
 
-    def partial_fit(self, X, y, sample_weight=None, *, client=None, solve=True):
+    def partial_fit(self, X, y, sample_weight=None, *, forces=None, stress=None, client=None, solve=True):
         """Add structures; the first call chooses the sparse environments from them.
 
         Parameters
         ----------
-        X, y, sample_weight, client
+        X, y, sample_weight, forces, stress, client
             As for :meth:`fit`. Later calls may have no other species than the first.
         solve : bool, default=True
             Whether to update the coefficients now; a call with True, at last, is needed to predict.
@@ -186,9 +223,10 @@ class SparseTensorGPR(UncertainTensorRegressor):
         -------
         self
         """
-        return self._fit(X, y, sample_weight, client, solve, first=not hasattr(self, "factors_"))
+        first = not hasattr(self, "factors_")
+        return self._fit(X, y, sample_weight, forces, stress, client, solve, first)
 
-    def _fit(self, X, y, sample_weight, client, solve, first):
+    def _fit(self, X, y, sample_weight, forces, stress, client, solve, first):
         self._check_parameters()
         X = self._checked_input(X)
         if not first and isinstance(X, EquivariantFeatures) != (self.features_ is None):
@@ -205,15 +243,25 @@ class SparseTensorGPR(UncertainTensorRegressor):
         weight = _check_weight(sample_weight, len(source))
         blocks = self._tensor().to_irreps(self._project(labels.values))
         noise = self._noise()
+        derivatives = {}
+        if forces is not None or stress is not None:
+            self._check_scalar("fitted")
+            derivatives = read_derivatives(source, forces, stress, self.per_atom_)
         if first:
             self._start(source, y, labels)
+        if derivatives:
+            check_differentiable(self.features_, forward=True)
         job = self._job()
-        parts = Parts(source, labels, blocks, weight, job)
+        parts = Parts(source, labels, blocks, weight, job, derivatives)
         factors = self._map_reduce(job, parts, client)
         if not first:
             factors = job.merge(self.factors_, factors)
         self.factors_ = factors
         self.label_totals_ = parts.totals + (0.0 if first else self.label_totals_)
+        before = {} if first else self.derivative_totals_
+        self.derivative_totals_ = before | {
+            kind: totals + before.get(kind, 0.0) for kind, totals in parts.derivative_totals.items()
+        }
         vars(self).pop("coef_", None)  # it does not know of the new labels
         if solve:
             # thin matrix products, which threads of BLAS slow down; and always the same bits
@@ -244,6 +292,10 @@ class SparseTensorGPR(UncertainTensorRegressor):
         self._check_blocks(points)
         needed = {"0e", *(str(irrep) for _, irrep in self._tensor().irreps)}
         points.blocks = {irrep: block for irrep, block in points.blocks.items() if irrep in needed}
+        points.parts = {
+            name: {irrep: pair for irrep, pair in ranges.items() if irrep in needed}
+            for name, ranges in points.parts.items()
+        }
         self.points_ = points.to_dict()
         self.species_ = np.unique(points.species)
         self._factor_points(points)
@@ -272,11 +324,6 @@ class SparseTensorGPR(UncertainTensorRegressor):
         labels = [y[k] for k in candidates] if isinstance(y, list | tuple) else np.asarray(y)[candidates]
         return descriptor.fit(source[candidates], labels)
 
-    def _job(self):
-        blocks = {str(irrep): multiplicity for multiplicity, irrep in self._tensor().irreps}
-        return FoldJob(self.features_, self._kernel(), self.points_, self.species_, self.baseline,
-                       self.pivots_, blocks, self.memory * 2**30)  # fmt: skip
-
     def _map_reduce(self, job, parts, client):
         progress = (lambda done: self._say(f"{done} of {len(parts)} parts")) if self.verbose else None
         if client is None:
@@ -293,76 +340,30 @@ class SparseTensorGPR(UncertainTensorRegressor):
             rank, d, multiplicity = job.n_kernel(irrep), 2 * int(irrep[:-1]) + 1, job.multiplicities[irrep]
             lower = TriangularFactor(rank, self.cholesky_[irrep]).dense().T
             factor = TriangularFactor(job.size(irrep), self.factors_[irrep])
-            solution = solve_irrep(lower, factor, n_labels * d, total_weight * d, multiplicity, given)
+            others = self._other_rows(job) if irrep == "0e" else None
+            solution = solve_irrep(lower, factor, n_labels * d, total_weight * d, multiplicity, given, others)
             for name in _LEARNED:
                 getattr(self, f"{name}_")[irrep] = getattr(solution, name)
+            self.noise_ |= solution.other_noises
             self.baseline_ = self.baseline_ if solution.baseline is None else solution.baseline
             self.log_marginal_likelihood_value_ += solution.log_likelihood + 0.5 * d * multiplicity * log_weight
             coef = np.zeros((len(self.points_["species"]) * d, multiplicity))
             coef[self.pivots_[irrep]] = solution.coef
             self.coef_[irrep] = coef
             if self.verbose:
+                noises = "".join(f", {key} noise {self.noise_[key]:.2g}" for key in solution.other_noises)
                 self._say(f"{irrep}: noise {solution.noise:.2g}, signal variance {solution.signal_variance:.3g}, "
-                          f"{rank} of {len(coef)} directions")  # fmt: skip
+                          f"{rank} of {len(coef)} directions{noises}")  # fmt: skip
 
-    # -- prediction -------------------------------------------------------------------------------------------------
-
-    def __sklearn_is_fitted__(self):
-        return hasattr(self, "coef_")
-
-    def _posterior(self, rows, joint, include_noise):
-        means, covariances = self._predict_irreps(rows), {}
-        for irrep, mean in means.items():
-            spread = self._covariance(irrep)
-            slices = [slice(None)] if joint else [slice(0), *self._slices(rows)]
-            blocks = np.concatenate([spread(rows[one], joint, include_noise) for one in slices])
-            covariances[irrep] = copies(blocks, np.eye(mean.shape[2]))
-        return means, covariances
-
-    def _covariance(self, irrep):
-        names = ("pivots", "cholesky", "damped", "noise", "signal_variance", "unexplained")
-        learned = {name: getattr(self, f"{name}_")[irrep] for name in names}
-        points = EquivariantFeatures(**self.points_)
-        return SparseCovariance(self._kernel(), points, irrep, self._job().size(irrep), **learned)
-
-    def _predict_irreps(self, features):
-        points = EquivariantFeatures(**self.points_)
-        n_points, predictions = len(points), {}
-        for irrep, coef in self.coef_.items():
-            d = 2 * int(irrep[:-1]) + 1
-            coef = coef.reshape(n_points, d, -1)
-            parts = [np.zeros((0, d, coef.shape[2]))]
-            for rows in self._slices(features):
-                kernel = self._kernel()(features[rows], points, irrep=irrep)
-                parts.append(np.einsum("nmab,mbk->nak", kernel, coef, optimize=True))
-            predictions[irrep] = np.concatenate(parts)
-        return predictions
-
-    def _slices(self, features):
-        size = self._job().labels_per_block()
-        return [slice(start, start + size) for start in range(0, len(features), size)]
-
-    def _blocks_of_features(self, X):
-        limit = self._job().centers_per_block()
-        for start in range(0, len(X), _STRUCTURES_PER_BLOCK):
-            part = X[start : start + _STRUCTURES_PER_BLOCK]
-            if isinstance(X, EquivariantFeatures):
-                yield part
-                continue
-            part = list(part)
-            for first, stop in structure_blocks(np.cumsum([0, *(len(atoms) for atoms in part)]), limit):
-                yield from super()._blocks_of_features(part[first:stop])
+    def _other_rows(self, job):
+        """Rows of forces and stress, by the names of their factors."""
+        noises, rows = {"forces": self.force_noise, "stress": self.stress_noise}, {}
+        for kind, totals in self.derivative_totals_.items():
+            factor = TriangularFactor(job.size("0e"), self.factors_[factor_key(kind)])
+            rows[factor_key(kind)] = OtherRows(factor, *totals, noises[kind])
+        return rows
 
     # -- parameters -------------------------------------------------------------------------------------------------
-
-    def _kernel(self):
-        return CovariantKernel() if self.kernel is None else self.kernel
-
-    def _aggregate(self):
-        return getattr(self._kernel(), "aggregate", "sum")
-
-    def _checked_input(self, X):
-        return X if lazy_sequence(X) else super()._checked_input(X)
 
     def _noise(self):
         if isinstance(self.noise, str):
@@ -379,6 +380,10 @@ class SparseTensorGPR(UncertainTensorRegressor):
             raise ValueError(f"memory={self.memory!r} must be a positive number of GiB")
         if isinstance(self.noise, str) and self.noise != "auto":
             raise ValueError(f"noise={self.noise!r} must be 'auto' or positive numbers")
+        for name in ("force_noise", "stress_noise"):
+            value = getattr(self, name)
+            if not (value == "auto" if isinstance(value, str) else isinstance(value, Real) and 0 < value < np.inf):
+                raise ValueError(f"{name}={value!r} must be 'auto' or a positive number")
         check_n_points(self.n_points)
 
     def _say(self, text):

@@ -13,13 +13,14 @@ environments that are linear combinations of others, to rounding, are left out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import dpstrf
 from scipy.optimize import minimize_scalar
 
+from eqkernels.regression.sparse_evidence import StackedProblem
 from eqkernels.regression.triangular import TriangularFactor
 
 # Decades of noise, relative to the mean variance of a label, that are tried before the best is refined.
@@ -28,6 +29,9 @@ _DECADES = np.arange(-12.0, 3.0, 2.0)
 _NOISE_TOLERANCE = 0.02
 # Labels that are fitted by the baseline up to this part have nothing left to learn.
 _NOTHING_LEFT = 1e-14
+# Labels of another kind whose variance by the model is this part of that of the first are not described by it at all:
+# forces vanish in cells of one atom, to rounding.
+_NO_SIGNAL = 1e-24
 # Compositions that depend on each other are told by singular values below this part of the largest.
 _BASELINE_RANK = 1e-11
 
@@ -113,6 +117,15 @@ class SparseProblem:
                 factor.fold(np.sqrt(noise) * np.eye(stop - start, factor.size - start), start)
         return factor
 
+    def with_best_baseline(self, factor):
+        """Problem with the baseline of the largest likelihood, given ``factor = damped(noise)``."""
+        multiplicity = self.combination.shape[1]
+        if len(self.combination) == 1 + multiplicity:
+            return self
+        left = _right(factor, self.rank)[self.rank :]
+        baseline = np.linalg.lstsq(left[:, 1:-multiplicity], left[:, -multiplicity:], rcond=_BASELINE_RANK)[0]
+        return replace(self, combination=_combination(baseline, multiplicity))
+
     def targets(self):
         """Targets of all rows, turned by the orthogonal factor: (n_columns, multiplicity)."""
         return _right(self.white, self.rank) @ self.combination
@@ -124,6 +137,16 @@ class SparseProblem:
             for start, stop in self.white.tiles()
         )
         return squares / self.total_weight
+
+    def spread(self):
+        """Mean over the labels of that part of ``signal()`` that no baseline has."""
+        columns = _right(self.white, self.rank)
+        basis = np.linalg.qr(columns[:, 1 : -self.combination.shape[1]])[0]
+        along = sum(
+            basis[start:stop].T @ np.pad(self.white.rows(start, stop), ((0, 0), (start, 0)))[:, : self.rank]
+            for start, stop in self.white.tiles()
+        )
+        return max(self.signal() - np.sum(along**2) / self.total_weight, 0.0)
 
     def unexplained(self):
         """Mean over the labels of the variance of the full kernel that the sparse environments leave out."""
@@ -158,7 +181,7 @@ class SparseProblem:
     def best_noise(self):
         """Noise of the largest marginal likelihood, in units of the signal variance."""
         scale = np.log10(self.signal()) if self.rank else 0.0
-        if not self.rank or self._is_fitted_by_the_baseline():
+        if not self.rank or self.is_fitted_by_the_baseline():
             return 10.0 ** (scale + _DECADES[len(_DECADES) // 2])
         values = [-self.likelihood(10.0 ** (scale + decade))[0] for decade in _DECADES]
         best = _DECADES[int(np.argmin(values))]
@@ -168,7 +191,8 @@ class SparseProblem:
         )
         return 10.0 ** float(found.x)
 
-    def _is_fitted_by_the_baseline(self):
+    def is_fitted_by_the_baseline(self):
+        """Whether nothing is left to learn."""
         total = _right(self.white, self.rank)[:, -self.combination.shape[1] :]
         return np.linalg.norm(self.targets()) <= _NOTHING_LEFT * np.linalg.norm(total)
 
@@ -176,10 +200,13 @@ class SparseProblem:
         """Weights of the components of the sparse environments that are pivots: (rank, multiplicity)."""
         if not self.rank:
             return np.zeros((0, self.combination.shape[1]))
-        right = _right(factor, self.rank)[: self.rank] @ self.combination
-        upper = factor.rows(0, self.rank)[:, : self.rank]
-        weights = solve_triangular(upper, right, check_finite=False)
+        weights = self.weights(factor)
         return solve_triangular(lower, weights, lower=True, trans=1, check_finite=False)
+
+    def weights(self, factor):
+        """Weights of the columns of Phi: (rank, multiplicity)."""
+        right = _right(factor, self.rank)[: self.rank] @ self.combination
+        return solve_triangular(factor.rows(0, self.rank)[:, : self.rank], right, check_finite=False)
 
 
 @dataclass
@@ -193,9 +220,30 @@ class SparseSolution:
     baseline: np.ndarray | None
     damped: np.ndarray
     unexplained: float
+    other_noises: dict[str, float]
 
 
-def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise):
+@dataclass
+class OtherRows:
+    """Labels that are other linear functionals of the same irrep, such as forces: with a noise of their own.
+
+    Attributes
+    ----------
+    factor : TriangularFactor
+        With the columns of that of the irrep, of which those of prior and baseline are zero.
+    n_labels, total_weight, log_weight : float
+        Number of rows, the sum of their weights and that of the logarithms of these.
+    noise : float or "auto"
+    """
+
+    factor: TriangularFactor
+    n_labels: float
+    total_weight: float
+    log_weight: float
+    noise: float | str
+
+
+def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, others=None):
     """Fit one irrep.
 
     Parameters
@@ -209,6 +257,8 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise):
     multiplicity : int
         Number of label columns.
     noise : float or "auto"
+    others : dict of str to OtherRows, default=None
+        For an irrep that occurs once. Those that the model does not describe at all are left out.
 
     Returns
     -------
@@ -217,16 +267,35 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise):
     white, rank = whiten(factor, lower), len(lower)
     columns = _right(white, rank)
     design, values = columns[:, 1:-multiplicity], columns[:, -multiplicity:]
-    combination, baseline = np.vstack([np.zeros((1, multiplicity)), np.eye(multiplicity)]), None
-    if design.shape[1]:
-        baseline = np.linalg.lstsq(design, values, rcond=_BASELINE_RANK)[0]
-        combination = np.vstack([combination[:1], -baseline, combination[1:]])
+    baseline = np.linalg.lstsq(design, values, rcond=_BASELINE_RANK)[0] if design.shape[1] else None
+    combination = _combination(baseline, multiplicity)
     problem = SparseProblem(white, rank, combination, n_labels, total_weight)
-    noise = problem.best_noise() if isinstance(noise, str) else float(noise)
-    damped = problem.damped(noise)
-    value, variance = problem.likelihood(noise, damped)
-    coef = problem.coefficients(damped, lower)
-    return SparseSolution(coef, noise, variance, value, baseline, damped.data, problem.unexplained())
+    stacked = {}
+    for name, one in (others or {}).items():
+        other = SparseProblem(whiten(one.factor, lower), rank, combination, one.n_labels, one.total_weight)
+        if one.n_labels and other.signal() > _NO_SIGNAL * problem.signal():
+            stacked[name] = other
+    if stacked:
+        stack = StackedProblem([problem, *stacked.values()])
+        noises = stack.best_noises([noise, *(others[name].noise for name in stacked)])
+        every, damped, shift = stack.damped(noises)
+        shift += 0.5 * sum(others[name].log_weight for name in stacked)
+        if baseline is not None:
+            baseline = -every.combination[1:-multiplicity]
+    else:
+        noises = [problem.best_noise() if isinstance(noise, str) else float(noise)]
+        every, damped, shift = problem, problem.damped(noises[0]), 0.0
+    value, variance = every.likelihood(noises[0], damped)
+    return SparseSolution(
+        every.coefficients(damped, lower), noises[0], variance, value + shift, baseline, damped.data,
+        problem.unexplained(), dict(zip(stacked, noises[1:], strict=True)),
+    )  # fmt: skip
+
+
+def _combination(baseline, multiplicity):
+    """How prior, baseline columns and labels combine into targets."""
+    rows = [np.zeros((1, multiplicity)), np.eye(multiplicity)]
+    return np.vstack(rows if baseline is None else [rows[0], -baseline, rows[1]])
 
 
 def _right(factor, rank):

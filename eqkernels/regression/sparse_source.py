@@ -28,18 +28,20 @@ class Source:
     n_atoms : ndarray of int, shape (n_structures,)
     numbers : ndarray of int, shape (n_atoms_in_all,)
         Atomic number of each atom; 0 for atoms that have no features.
+    volumes : ndarray of shape (n_structures,), or None
+        Of the cells of frames, 0 for those without.
     """
 
     def __init__(self, X):
         self.X = X
         if isinstance(X, EquivariantFeatures):
-            self.n_atoms = X.n_atoms
+            self.n_atoms, self.volumes = X.n_atoms, None
             self.numbers = np.zeros(X.n_atoms.sum(), dtype=np.int64)
             self.numbers[(np.cumsum(X.n_atoms) - X.n_atoms)[X.structures] + X.atoms] = X.species
         else:
             size = max(len(X), 1) if isinstance(X, list) else _STRUCTURES_PER_SCAN
             parts = [self._scan(start, size) for start in range(0, max(len(X), 1), size)]
-            self.n_atoms, self.numbers = (np.concatenate(part) for part in zip(*parts, strict=True))
+            self.n_atoms, self.numbers, self.volumes = (np.concatenate(part) for part in zip(*parts, strict=True))
         self.ends = np.cumsum(self.n_atoms)
 
     def __len__(self):
@@ -52,7 +54,7 @@ class Source:
             if start == 0:
                 raise
             raise type(error)(f"{error} (counted from structure {start})") from error
-        return np.diff(batch.offsets), batch.numbers
+        return np.diff(batch.offsets), batch.numbers, np.abs(np.linalg.det(batch.cells))
 
     def __getitem__(self, key):
         """Part of X for a slice or an array of indices."""

@@ -1,0 +1,100 @@
+r"""Derivatives of kernels by the invariant features of environments.
+
+The scalar kernel of a structure A with one environment m depends on the features of its environments through their
+scalar products, with each other and with themselves, so that
+
+.. math:: \frac{\partial k(A, m)}{\partial \mathbf p_i} = a_{im}\, \mathbf p_m + b_{im}\, \mathbf p_i .
+
+With these two matrices and the derivatives of the features follow those of each k(A, m) by positions, from which
+models are fitted to forces (A. P. Bartok, G. Csanyi, Int. J. Quantum Chem. 115, 1051 (2015)).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class KernelSlopes:
+    """Derivatives by a range of the features.
+
+    Attributes
+    ----------
+    points : ndarray of shape (n_centers, n_points)
+        Factors a of the features of the points.
+    own : ndarray of shape (n_centers, n_points)
+        Factors b of the features of the environment itself.
+    columns : (int, int) or None
+        First of the features and the one after the last; None: all.
+    """
+
+    points: np.ndarray
+    own: np.ndarray
+    columns: tuple[int, int] | None = None
+
+    def times(self, factor):
+        """Slopes of the kernel times a number, or times an array (n_centers, n_points)."""
+        return KernelSlopes(factor * self.points, factor * self.own, self.columns)
+
+    def spread(self, rows, n_centers, columns):
+        """Slopes for all centers, when these are those of some rows and of a range of the features."""
+        points, own = np.zeros((2, n_centers, self.points.shape[1]))
+        points[rows], own[rows] = self.points, self.own
+        return KernelSlopes(points, own, self.columns if columns is None else columns)
+
+
+def sum_slopes(slopes):
+    """Sum those by the same features.
+
+    Parameters
+    ----------
+    slopes : list of KernelSlopes
+
+    Returns
+    -------
+    list of KernelSlopes
+    """
+    sums: dict[tuple | None, KernelSlopes] = {}
+    for one in slopes:
+        other = sums.get(one.columns)
+        if other is not None:
+            one = KernelSlopes(one.points + other.points, one.own + other.own, one.columns)
+        sums[one.columns] = one
+    return list(sums.values())
+
+
+def polynomial_slopes(X, Y, zeta, scales, mean):
+    r"""Slopes of the sum over environments of :math:`u^\zeta`, u a scaled scalar product.
+
+    Parameters
+    ----------
+    X, Y : EquivariantFeatures
+        Structures, and structures of one environment at most.
+    zeta : float
+    scales : pair of ndarray of shape (n_centers,), or None
+        Inverse norms of the features of X and Y; None: they are not normalized.
+    mean : bool
+        Whether the kernel is the mean over environments.
+
+    Returns
+    -------
+    KernelSlopes
+    """
+    if np.diff(Y.offsets).max(initial=0) > 1:
+        raise ValueError("slopes are those of kernels with single environments: make Y by split_centers()")
+    ones = np.ones(len(X.species)), np.ones(len(Y.species))
+    left, right = ones if scales is None else scales
+    counts = np.diff(X.offsets)[X.structures] if mean else ones[0]
+    points, own = np.zeros((2, len(X.species), len(Y)))
+    for species in np.intersect1d(X.species, Y.species):
+        i, m = np.flatnonzero(X.species == species), np.flatnonzero(Y.species == species)
+        scale = left[i, None] * right[m]
+        product = scale * (X.blocks["0e"][i, 0] @ Y.blocks["0e"][m, 0].T)
+        slope = zeta * np.maximum(product, 0.0) ** (zeta - 1) / counts[i, None]
+        target = np.ix_(i, Y.structures[m])
+        points[target] = scale * slope
+        if scales is not None:  # moving along the features changes nothing
+            own[target] = -slope * product * left[i, None] ** 2
+    return KernelSlopes(points, own)

@@ -1,0 +1,56 @@
+"""A model of energies as an ASE calculator, for relaxations and molecular dynamics."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase.calculators.calculator import Calculator, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+
+class TensorCalculator(Calculator):
+    """Energy, forces and stress of a fitted model.
+
+    Parameters
+    ----------
+    model : estimator
+        Fitted to energies of frames, with ``predict`` and ``vjp``: a :class:`SparseTensorGPR` or a
+        :class:`LearnedTensorRegressor`.
+    **kwargs
+        Passed on to :class:`ase.calculators.calculator.Calculator`.
+
+    Examples
+    --------
+    >>> from ase.build import bulk
+    >>> from ase.calculators.emt import EMT
+    >>> from eqkernels import LambdaSOAP, SparseTensorGPR
+    >>> frames = [bulk("Cu", cubic=True) for _ in range(6)]
+    >>> for k, atoms in enumerate(frames):
+    ...     atoms.rattle(0.1, seed=k)
+    ...     atoms.calc = EMT()
+    >>> energies, forces = [a.get_potential_energy() for a in frames], [a.get_forces() for a in frames]
+    >>> model = SparseTensorGPR(n_points=20, features=LambdaSOAP(n_max=4, l_max=2), random_state=0)
+    >>> atoms = frames[0].copy()
+    >>> atoms.calc = TensorCalculator(model.fit(frames, energies, forces=forces))
+    >>> bool(abs(atoms.get_forces() - forces[0]).max() < 0.05)
+    True
+    """
+
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012
+
+    def __init__(self, model, **kwargs):
+        super().__init__(**kwargs)
+        self.model = model
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        """Fill ``results``, with all derivatives if any is asked for."""
+        super().calculate(atoms, properties, system_changes)
+        energy = np.asarray(self.model.predict([self.atoms]))
+        if energy.shape != (1,):
+            raise ValueError(f"the model predicts arrays of shape {energy.shape[1:]}, not energies of structures")
+        self.results["energy"] = self.results["free_energy"] = float(energy[0])
+        if "forces" in properties or "stress" in properties:
+            derivatives = self.model.vjp([self.atoms], [1.0])
+            self.results["forces"] = -derivatives.positions
+            if self.atoms.cell.rank == 3:
+                stress = 0.5 * (derivatives.strain[0] + derivatives.strain[0].T) / self.atoms.get_volume()
+                self.results["stress"] = full_3x3_to_voigt_6_stress(stress)

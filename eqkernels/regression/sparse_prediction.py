@@ -1,0 +1,221 @@
+"""What a sparse model predicts: tensors with error bars, and their derivatives by positions and strain.
+
+Predictions are sums of kernels, so that their derivatives are a vector-Jacobian product of the kernel
+(:mod:`eqkernels.kernels.cotangents`) followed by one of the descriptor (:mod:`eqkernels.descriptors.gradients`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.descriptors.density import structure_blocks
+from eqkernels.descriptors.gradients import Derivatives
+from eqkernels.descriptors.scalar_gradients import check_differentiable, features_vjp, scalars_only
+from eqkernels.kernels import CovariantKernel
+from eqkernels.regression.covariance import copies
+from eqkernels.regression.sparse_covariance import SparseCovariance
+from eqkernels.regression.sparse_fold import FoldJob
+from eqkernels.regression.sparse_source import lazy_sequence
+from eqkernels.regression.uncertainty import UncertainTensorRegressor
+from eqkernels.structures.derivative_labels import check_volumes
+
+_STRUCTURES_PER_BLOCK = 256
+
+
+class SparsePredictor(UncertainTensorRegressor):
+    """Base class: predictions from what :class:`SparseTensorGPR` has learned, in blocks of bounded memory."""
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "coef_")
+
+    def vjp(self, X, cotangents):
+        """Vector-Jacobian product: derivatives of sum(cotangents * predict(X)) by positions and strain.
+
+        The derivatives of a dipole along x, for instance, are those for cotangents (1, 0, 0).
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+        cotangents : array-like, or list of array-like
+            Of the shape of ``predict(X)``.
+
+        Returns
+        -------
+        Derivatives
+            By the positions of all atoms, and by the strain of each structure.
+
+        Raises
+        ------
+        TypeError
+            If X are features, or the descriptor has no derivatives.
+        ValueError
+            If cotangents have another shape than the predictions.
+        """
+        X = self._checked_frames(X)
+        check_differentiable(self.features_, forward=False)
+        n_atoms = np.array([len(atoms) for atoms in X])
+        given = self._checked_cotangents(cotangents, n_atoms)
+        descriptor = scalars_only(self.features_) if set(self.coef_) == {"0e"} else self.features_
+        parts, ends = [], np.concatenate([[0], np.cumsum(n_atoms if self.per_atom_ else np.ones(len(X), dtype=int))])
+        done = 0
+        for frames in self._blocks_of_frames(X):
+            rows = slice(ends[done], ends[done + len(frames)])
+            features, done = descriptor.transform(frames), done + len(frames)
+            blocks = self._by_features(features, self._tensor().to_irreps(given[rows]))
+            parts.append(features_vjp(descriptor, frames, blocks))
+        return Derivatives(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+    def _checked_cotangents(self, cotangents, n_atoms):
+        shape = self._tensor().shape
+        if self.per_atom_:
+            given = [np.asarray(one, dtype=float) for one in cotangents]
+            bad = [k for k, (one, n) in enumerate(zip(given, n_atoms, strict=False)) if one.shape != (n, *shape)]
+            if bad or len(given) != len(n_atoms):
+                where = f"cotangents[{bad[0]}] of shape {given[bad[0]].shape}" if bad else f"{len(given)} cotangents"
+                raise ValueError(f"cotangents must have the shapes of the predictions: got {where}")
+            return np.concatenate(given)
+        given = np.asarray(cotangents, dtype=float)
+        if given.shape != (len(n_atoms), *shape):
+            raise ValueError(f"cotangents have shape {given.shape}, the predictions {(len(n_atoms), *shape)}")
+        return given
+
+    def predict_forces(self, X):
+        """Predict forces with a model of energies: minus the derivatives by positions.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+
+        Returns
+        -------
+        list of ndarray of shape (n_atoms, 3)
+            In the units of y over those of the positions.
+        """
+        X = self._checked_frames(X)
+        self._check_scalar("predicted")
+        positions, _ = self.vjp(X, self._ones(X))
+        return np.split(-positions, np.cumsum([len(atoms) for atoms in X])[:-1])
+
+    def predict_stress(self, X):
+        """Predict stress with a model of energies: derivatives by strain over the volume, as in ASE.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+            With cells of three vectors.
+
+        Returns
+        -------
+        ndarray of shape (n_structures, 3, 3)
+            In the units of y over the cube of those of the positions; positive where the cell wants to shrink.
+        """
+        X = self._checked_frames(X)
+        volumes = np.array([abs(np.linalg.det(atoms.cell.array)) for atoms in X])
+        self._check_scalar("predicted")
+        check_volumes(volumes, np.arange(len(volumes)))
+        strain = self.vjp(X, self._ones(X)).strain
+        return 0.5 * (strain + strain.transpose(0, 2, 1)) / volumes[:, None, None]
+
+    def _checked_frames(self, X):
+        check_is_fitted(self)
+        X = self._checked_input(X)
+        if isinstance(X, EquivariantFeatures) or self.features_ is None:
+            raise TypeError("derivatives by positions need frames, both at fit and here, not features")
+        return X
+
+    def _ones(self, X):
+        if self.per_atom_:
+            raise ValueError("the model was fitted to labels of atoms: forces and stress are those of an energy")
+        return np.ones(len(X))
+
+    def _check_scalar(self, what):
+        if [str(irrep) for _, irrep in self._tensor().irreps] != ["0e"]:
+            raise ValueError(f"forces and stress are {what} for scalar targets only, this one is {self.target_!r}")
+
+    def _by_features(self, features, cotangents):
+        """Differentiate the sum of cotangents (by irrep) times predictions by the features."""
+        rows, known = self._rows_to_predict(features)
+        points = EquivariantFeatures(**self.points_)
+        if self.per_atom_:
+            first_atom = np.cumsum(features.n_atoms) - features.n_atoms
+            atoms = (first_atom[features.structures] + features.atoms)[known]
+            cotangents = {irrep: block[atoms] for irrep, block in cotangents.items()}
+        out = {key: np.zeros(block.shape) for key, block in features.blocks.items() if key in points.blocks}
+        for irrep, coef in self.coef_.items():
+            coef = coef.reshape(len(points), -1, coef.shape[1])
+            for one in self._slices(rows):
+                weights = np.einsum("nak,mbk->nmab", cotangents[irrep][one], coef, optimize=True)
+                start, stop = rows.offsets[[one.start, min(one.stop, len(rows))]]
+                place = np.flatnonzero(known)[start:stop]
+                for key, array in self._kernel().vjp(rows[one], points, irrep, weights).items():
+                    out[key][place] += array
+        return out
+
+    # -- tensors ----------------------------------------------------------------------------------------------------
+
+    def _posterior(self, rows, joint, include_noise):
+        means, covariances = self._predict_irreps(rows), {}
+        for irrep, mean in means.items():
+            spread = self._covariance(irrep)
+            slices = [slice(None)] if joint else [slice(0), *self._slices(rows)]
+            blocks = np.concatenate([spread(rows[one], joint, include_noise) for one in slices])
+            covariances[irrep] = copies(blocks, np.eye(mean.shape[2]))
+        return means, covariances
+
+    def _covariance(self, irrep):
+        names = ("pivots", "cholesky", "damped", "noise", "signal_variance", "unexplained")
+        learned = {name: getattr(self, f"{name}_")[irrep] for name in names}
+        points = EquivariantFeatures(**self.points_)
+        return SparseCovariance(self._kernel(), points, irrep, self._job().size(irrep), **learned)
+
+    def _predict_irreps(self, features):
+        points = EquivariantFeatures(**self.points_)
+        n_points, predictions = len(points), {}
+        for irrep, coef in self.coef_.items():
+            d = 2 * int(irrep[:-1]) + 1
+            coef = coef.reshape(n_points, d, -1)
+            parts = [np.zeros((0, d, coef.shape[2]))]
+            for rows in self._slices(features):
+                kernel = self._kernel()(features[rows], points, irrep=irrep)
+                parts.append(np.einsum("nmab,mbk->nak", kernel, coef, optimize=True))
+            predictions[irrep] = np.concatenate(parts)
+        return predictions
+
+    # -- what all methods need -----------------------------------------------------------------------------------------
+
+    def _kernel(self):
+        return CovariantKernel() if self.kernel is None else self.kernel
+
+    def _aggregate(self):
+        return getattr(self._kernel(), "aggregate", "sum")
+
+    def _checked_input(self, X):
+        return X if lazy_sequence(X) else super()._checked_input(X)
+
+    def _job(self):
+        blocks = {str(irrep): multiplicity for multiplicity, irrep in self._tensor().irreps}
+        return FoldJob(self.features_, self._kernel(), self.points_, self.species_, self.baseline,
+                       self.pivots_, blocks, self.memory * 2**30)  # fmt: skip
+
+    # -- blocks of bounded memory -----------------------------------------------------------------------------------
+
+    def _slices(self, features):
+        size = self._job().labels_per_block()
+        return [slice(start, start + size) for start in range(0, len(features), size)]
+
+    def _blocks_of_features(self, X):
+        if not isinstance(X, EquivariantFeatures):
+            for part in self._blocks_of_frames(X):
+                yield from super()._blocks_of_features(part)
+            return
+        for start in range(0, len(X), _STRUCTURES_PER_BLOCK):
+            yield X[start : start + _STRUCTURES_PER_BLOCK]
+
+    def _blocks_of_frames(self, X):
+        limit = self._job().centers_per_block()
+        for start in range(0, len(X), _STRUCTURES_PER_BLOCK):
+            part = list(X[start : start + _STRUCTURES_PER_BLOCK])
+            for first, stop in structure_blocks(np.cumsum([0, *(len(atoms) for atoms in part)]), limit):
+                yield part[first:stop]

@@ -1,0 +1,162 @@
+"""The door for derivatives of energies: forces and stress as users of ASE have them become rows of labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase.stress import voigt_6_to_full_3x3_stress
+
+# Stress whose parts across the diagonal differ by less, relative to the largest, is symmetric up to rounding.
+_ROUNDING = 1e-6
+# Columns of a symmetric matrix in ASE's order, xx, yy, zz, yz, xz, xy, and weights that keep its Frobenius norm.
+VOIGT = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))
+VOIGT_WEIGHTS = np.sqrt([1.0, 1.0, 1.0, 2.0, 2.0, 2.0])
+
+
+@dataclass(frozen=True)
+class DerivativeLabels:
+    """Checked labels of one kind.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_labels, n_components)
+        Forces (x, y, z), or stress as the 6 components of a symmetric matrix with its Frobenius norm.
+    owners : ndarray of int, shape (n_labels,)
+        The atom (counted over all atoms of all structures) or structure of each label, ascending.
+    """
+
+    values: np.ndarray
+    owners: np.ndarray
+
+    def __len__(self):
+        return len(self.owners)
+
+    def between(self, first, stop):
+        """Labels of the owners first .. stop - 1, counted from the first."""
+        rows = slice(*np.searchsorted(self.owners, [first, stop]))
+        return DerivativeLabels(self.values[rows], self.owners[rows] - first)
+
+
+def read_forces(forces, n_atoms):
+    """Check forces.
+
+    Parameters
+    ----------
+    forces : sequence of array-like of shape (n_atoms, 3), or None
+        One array for each structure; None or rows of NaN where they are not known.
+    n_atoms : ndarray of int, shape (n_structures,)
+
+    Returns
+    -------
+    DerivativeLabels
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they do not fit the structures; the message says which one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> read_forces([np.zeros((2, 3)), None], n_atoms=np.array([2, 3])).owners
+    array([0, 1])
+    """
+    _check_length(forces, "forces", len(n_atoms))
+    parts = []
+    for k, (one, n) in enumerate(zip(forces, n_atoms, strict=True)):
+        one = np.full((n, 3), np.nan) if one is None else _numeric(one, f"forces[{k}]")
+        if one.shape != (n, 3):
+            raise ValueError(f"forces[{k}] has shape {one.shape}, structure {k} has {n} atoms: expected ({n}, 3)")
+        parts.append(one)
+    values = np.concatenate(parts)
+    ends = np.cumsum(n_atoms)
+
+    def where(atom):
+        k = int(np.searchsorted(ends, atom, side="right"))
+        return f"the force on structure {k}, atom {atom - ends[k] + n_atoms[k]}"
+
+    return _known(values, where)
+
+
+def read_stress(stress, volumes):
+    """Check stress.
+
+    Parameters
+    ----------
+    stress : array-like of shape (n_structures, 3, 3) or (n_structures, 6)
+        The latter as ``Atoms.get_stress()`` gives it; NaN, or None in a list, where it is not known.
+    volumes : ndarray of shape (n_structures,)
+        Of the cells, 0 without.
+
+    Returns
+    -------
+    DerivativeLabels
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it does not fit the structures, is not symmetric, or belongs to a structure without a cell.
+    """
+    _check_length(stress, "stress", len(volumes))
+    full = np.full((len(volumes), 3, 3), np.nan)
+    for k, one in enumerate(stress):
+        if one is None:
+            continue
+        one = _numeric(one, f"stress[{k}]")
+        if one.shape not in ((3, 3), (6,)):
+            raise ValueError(f"stress[{k}] has shape {one.shape}, expected (3, 3), or (6,) as from Atoms.get_stress()")
+        full[k] = one if one.ndim == 2 else voigt_6_to_full_3x3_stress(one)
+    labels = _known(full.reshape(-1, 9), lambda k: f"the stress of structure {k}")
+    skew = np.abs(full - full.transpose(0, 2, 1)).max(axis=(1, 2))[labels.owners]
+    uneven = np.flatnonzero(skew > _ROUNDING * np.abs(labels.values).max(initial=0.0))
+    if len(uneven):
+        raise ValueError(
+            f"the stress of structure {labels.owners[uneven[0]]} is not symmetric, by up to {skew[uneven[0]]:.2g}: an "
+            "energy that does not change with rotations has a symmetric one"
+        )
+    check_volumes(volumes, labels.owners)
+    matrices = labels.values.reshape(-1, 3, 3)
+    return DerivativeLabels(to_voigt(matrices), labels.owners)
+
+
+def check_volumes(volumes, structures):
+    """Refuse structures without a cell in three dimensions."""
+    flat = structures[volumes[structures] == 0]
+    if len(flat):
+        raise ValueError(
+            f"structure {flat[0]} has no cell of three vectors, so that its stress is not defined: set its cell, or "
+            "its stress to NaN"
+        )
+
+
+def to_voigt(matrices):
+    """Symmetric part of matrices (..., 3, 3) as vectors (..., 6) of the same norm."""
+    rows, columns = VOIGT
+    matrices = np.asarray(matrices)
+    return 0.5 * VOIGT_WEIGHTS * (matrices[..., rows, columns] + matrices[..., columns, rows])
+
+
+def _check_length(given, name, n):
+    if isinstance(given, str | bytes | dict) or not hasattr(given, "__len__"):
+        raise TypeError(f"{name} must be a sequence with one array for each structure, got {type(given).__name__}")
+    if len(given) != n:
+        raise ValueError(f"{name} has {len(given)} entries for {n} structures: give one for each, or None or NaN")
+
+
+def _numeric(values, name):
+    try:
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} is not an array of numbers: {error}") from error
+
+
+def _known(values, where):
+    missing = np.isnan(values).all(axis=1)
+    bad = np.flatnonzero(~missing & ~np.isfinite(values).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f"{where(bad[0])} has NaN or infinity in some components: where it is not known, all must be NaN"
+        )
+    owners = np.flatnonzero(~missing)
+    return DerivativeLabels(np.ascontiguousarray(values[owners]), owners)
