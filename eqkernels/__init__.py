@@ -5,6 +5,8 @@ The pieces, in the order in which data flow through them: frames (``ase.Atoms``)
 data with a :class:`SparseTensorGPR`.
 """
 
+from typing import TYPE_CHECKING
+
 from eqkernels.descriptors import (
     SOAP,
     Bispectrum,
@@ -20,7 +22,6 @@ from eqkernels.kernels import CovariantKernel, DensityKernel, select_sparse_poin
 from eqkernels.learned import EquivariantNetwork, LearnedTensorRegressor
 from eqkernels.regression import (
     SparseTensorGPR,
-    TensorCalculator,
     TensorCommittee,
     TensorGPR,
     TensorKernelRidge,
@@ -29,6 +30,9 @@ from eqkernels.regression import (
     rank_candidates,
 )
 from eqkernels.so3 import CartesianTensor, Irreps
+
+if TYPE_CHECKING:
+    from eqkernels.regression.ase_calculator import TensorCalculator
 
 __version__ = "0.1.0"
 
@@ -58,3 +62,11 @@ __all__ = [
     "rank_candidates",
     "select_sparse_points",
 ]
+
+
+def __getattr__(name):
+    if name == "TensorCalculator":  # ase's calculators take a tenth of a second to import: only for those who use them
+        from eqkernels.regression.ase_calculator import TensorCalculator
+
+        return TensorCalculator
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,5 @@
 """Regressors of tensors with scikit-learn's interface."""
 
-from eqkernels.regression.ase_calculator import TensorCalculator
 from eqkernels.regression.committee import TensorCommittee
 from eqkernels.regression.gpr import TensorGPR
 from eqkernels.regression.kernel_ridge import TensorKernelRidge
@@ -11,7 +10,6 @@ from eqkernels.regression.sparse_gpr import SparseTensorGPR
 
 __all__ = [
     "SparseTensorGPR",
-    "TensorCalculator",
     "TensorCommittee",
     "TensorGPR",
     "TensorKernelRidge",

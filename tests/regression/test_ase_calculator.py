@@ -6,8 +6,7 @@ from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 from ase.units import fs
 
-from eqkernels import LambdaSOAP, LearnedTensorRegressor, SparseTensorGPR
-from eqkernels.regression import TensorCalculator
+from eqkernels import LambdaSOAP, LearnedTensorRegressor, SparseTensorGPR, TensorCalculator
 from tests.regression.test_sparse_forces import copper
 
 SOAP = LambdaSOAP(4.0, 4, 3, 0.5)
