@@ -342,6 +342,7 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             runs.append((np.inf if monitor is None else monitor.best_value, vector, model, monitor, packing))
         _, vector, model, monitor, packing = min(runs, key=lambda run: run[0])
         self.weights_ = {name: array.copy() for name, array in packing.unpack(vector[: packing.size]).items()}
+        model.enlarge_constant(self.weights_, graph)
         self.scales_ = model.scales
         self.noise_ = dict(zip(names, np.exp(vector[packing.size :]).tolist(), strict=True))
         history = {"loss": [], "validation": [], "cpu_time": []} if monitor is None else monitor.history

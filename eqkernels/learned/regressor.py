@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from eqkernels.learned.network import EquivariantNetwork
 from eqkernels.learned.objectives import ridge_weights
 from eqkernels.learned.parameters import NETWORK_PARAMETERS
+from eqkernels.metrics import tensor_r2
 from eqkernels.regression.ridge import TensorRidge
 from eqkernels.structures import StructureBatch
 
@@ -18,7 +19,8 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
     __doc__ = f"""Regression of Cartesian tensors on learned equivariant features.
 
     An :class:`EquivariantNetwork` is trained, then its readout, a ridge of each irrep with the noise found in training,
-    is solved on all structures. Predictions are exactly equivariant.
+    is solved on all structures. Predictions are exactly equivariant. Several properties may share a network: labels are
+    then a dict, and so are predictions.
 
     Parameters
     ----------
@@ -34,6 +36,8 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
         Those of the network.
     species_, target_, axial_, per_atom_, baseline_
         As in :class:`TensorRidge`.
+    readouts_ : dict of str to TensorRidge
+        For labels of several properties, the fitted readout of each, in place of the attributes above.
 
     Examples
     --------
@@ -44,6 +48,13 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
     >>> model = LearnedTensorRegressor(channels=4, max_iter=30, random_state=0).fit(frames, dipoles)
     >>> bool(np.abs(model.predict(frames) - dipoles).max() < 0.05)
     True
+
+    Dipole and energy from one network:
+
+    >>> y = {{"dipole": dipoles, "energy": [-76.4, -56.5, -100.4, -115.7]}}
+    >>> model = LearnedTensorRegressor(channels=4, max_iter=30, random_state=0).fit(frames, y)
+    >>> {{name: values.shape for name, values in model.predict(frames).items()}}
+    {{'dipole': (4, 3), 'energy': (4,)}}
     """
 
     # the readout is that of training: features as they are, from the network
@@ -116,7 +127,8 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
         ----------
         X : sequence of ase.Atoms
         y : array-like of shape (n_structures, 3, ..., 3), or list of array-like of shape (n_atoms, 3, ..., 3)
-            Tensors of the structures, or of their atoms (a row of NaN: no label).
+            Tensors of the structures, or of their atoms (a row of NaN: no label); or a dict of several such
+            properties, of which scikit-learn's cross-validation cannot take parts.
         sample_weight : array-like of shape (n_structures,), default=None
 
         Returns
@@ -124,7 +136,7 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
         self
         """
         self._train(X, y, sample_weight, "fit")
-        return super().fit(X, y, sample_weight)
+        return self._solve(X, y, sample_weight)
 
     def partial_fit(self, X, y, sample_weight=None):
         """Go on training with these structures alone, and solve the readout on them.
@@ -139,7 +151,52 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
         self
         """
         self._train(X, y, sample_weight, "partial_fit")
-        return super().fit(X, y, sample_weight)
+        return self._solve(X, y, sample_weight)
+
+    def predict(self, X):
+        """Tensors of structures or of their atoms.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+
+        Returns
+        -------
+        ndarray of shape (n_structures, 3, ..., 3), or list of ndarray of shape (n_atoms, 3, ..., 3), or dict of them
+            Like the labels.
+        """
+        check_is_fitted(self)
+        if not self.readouts_:
+            return super().predict(X)
+        parts = [
+            {name: readout.predict(features) for name, readout in self.readouts_.items()}
+            for features in self._blocks_of_features(self._checked_input(X))
+        ]
+        return {
+            name: [one for part in parts for one in part[name]]
+            if readout.per_atom_
+            else np.concatenate([part[name] for part in parts])
+            for name, readout in self.readouts_.items()
+        }
+
+    def score(self, X, y, sample_weight=None):
+        """R2 as of :class:`TensorRidge`; of several properties, its mean.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+        y : array-like, or dict of them
+        sample_weight : array-like of shape (n_structures,), default=None
+
+        Returns
+        -------
+        float
+        """
+        predicted = self.predict(X)
+        if not self.readouts_:
+            return tensor_r2(y, predicted, sample_weight)
+        self._check_names("y", y)
+        return float(np.mean([tensor_r2(y[name], predicted[name], sample_weight) for name in predicted]))
 
     def vjp(self, X, cotangents):
         """Vector-Jacobian product: derivatives of sum(cotangents * predict(X)) by positions and strain.
@@ -149,7 +206,7 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
         Parameters
         ----------
         X : sequence of ase.Atoms
-        cotangents : array-like, or list of array-like
+        cotangents : array-like, or list of array-like, or dict of them
             Of the shape of ``predict(X)``.
 
         Returns
@@ -169,27 +226,14 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
         """
         check_is_fitted(self)
         batch = StructureBatch.from_frames(X)
-        tensor = self._tensor()
-        if self.per_atom_:
-            cotangents = np.concatenate([np.asarray(one, dtype=float) for one in cotangents])
-        given = np.asarray(cotangents, dtype=float)
-        shape = (batch.n_atoms if self.per_atom_ else batch.n_structures, *tensor.shape)
-        if given.shape != shape:
-            raise ValueError(f"cotangents have shape {given.shape}, the predictions {shape}")
-        row = np.arange(batch.n_atoms) if self.per_atom_ else batch.structure_of_atom
-        weights = self._atom_weights(batch)
-        blocks = {}
-        for irrep, block in tensor.to_irreps(given).items():
-            coefficients = np.zeros((len(weights), *self.coef_[irrep].shape[1:]))
-            known = np.isin(batch.numbers, self.species_)
-            coefficients[known] = self.coef_[irrep][np.searchsorted(self.species_, batch.numbers[known])]
-            blocks[irrep] = weights[:, None, None] * np.einsum("imk,ifk->imf", block[row], coefficients)
-        return self.features_.vjp(X, blocks)
-
-    def _atom_weights(self, batch):
-        if self.aggregate == "mean" and not self.per_atom_:
-            return 1.0 / np.diff(batch.offsets)[batch.structure_of_atom]
-        return np.ones(batch.n_atoms)
+        if not self.readouts_:
+            return self.features_.vjp(X, _feature_cotangents(self, batch, cotangents))
+        self._check_names("cotangents", cotangents)
+        total: dict = {}
+        for name, readout in self.readouts_.items():
+            for irrep, block in _feature_cotangents(readout, batch, cotangents[name]).items():
+                total[irrep] = total[irrep] + block if irrep in total else block
+        return self.features_.vjp(X, total)
 
     @property
     def history_(self):
@@ -208,6 +252,26 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
         network = self.features_.set_params(**parameters) if keep else EquivariantNetwork(**parameters)
         self.features_ = getattr(network, method)(self._checked_input(X), y, sample_weight)
 
+    def _solve(self, X, y, sample_weight):
+        self.readouts_ = {}
+        if not isinstance(y, dict):
+            return super().fit(X, y, sample_weight)
+        features = self.features_.transform(X)
+        for name, labels in y.items():
+            target = self.target.get(name) if isinstance(self.target, dict) else self.target
+            noise = {key.split(":")[-1]: value for key, value in self.features_.noise_.items()
+                     if key.rpartition(":")[0] == name}  # fmt: skip
+            readout = TensorRidge(
+                noise, normalize=False, aggregate=self.aggregate, target=target, baseline=self.baseline
+            )
+            self.readouts_[name] = readout.fit(features, labels, sample_weight)
+        return self
+
+    def _check_names(self, what, given):
+        if not isinstance(given, dict) or set(given) != set(self.readouts_):
+            found = sorted(given) if isinstance(given, dict) else type(given).__name__
+            raise ValueError(f"{what} must be a dict of the properties {sorted(self.readouts_)}, got {found}")
+
     def _check_parameters(self):
         return None  # the network has checked them
 
@@ -223,3 +287,25 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
             rows, values = root * design.reshape(-1, n_columns), root * block.reshape(len(design) * d, -1)
             coefficients = ridge_weights(rows, values, self.features_.noise_[f"y:{irrep}"])
             self.coef_[irrep] = coefficients.reshape(len(self.species_), -1, values.shape[1])
+
+
+def _feature_cotangents(readout, batch, cotangents):
+    """Differentiate sum(cotangents * predictions) of one readout by the features of all atoms."""
+    tensor = readout._tensor()
+    if readout.per_atom_:
+        cotangents = np.concatenate([np.asarray(one, dtype=float) for one in cotangents])
+    given = np.asarray(cotangents, dtype=float)
+    shape = (batch.n_atoms if readout.per_atom_ else batch.n_structures, *tensor.shape)
+    if given.shape != shape:
+        raise ValueError(f"cotangents have shape {given.shape}, the predictions {shape}")
+    row = np.arange(batch.n_atoms) if readout.per_atom_ else batch.structure_of_atom
+    weights = np.ones(batch.n_atoms)
+    if readout.aggregate == "mean" and not readout.per_atom_:
+        weights /= np.diff(batch.offsets)[batch.structure_of_atom]
+    blocks = {}
+    for irrep, block in tensor.to_irreps(given).items():
+        coefficients = np.zeros((len(weights), *readout.coef_[irrep].shape[1:]))
+        known = np.isin(batch.numbers, readout.species_)
+        coefficients[known] = readout.coef_[irrep][np.searchsorted(readout.species_, batch.numbers[known])]
+        blocks[irrep] = weights[:, None, None] * np.einsum("imk,ifk->imf", block[row], coefficients)
+    return blocks

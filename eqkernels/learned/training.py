@@ -16,11 +16,14 @@ import numpy as np
 from eqkernels.learned import operations as op
 from eqkernels.learned.objectives import OBJECTIVES
 from eqkernels.learned.tape import Tape, Variable
+from eqkernels.so3 import Irrep
 from eqkernels.structures import StructureBatch
 
 # Noise variance in units of the variance of the labels: exp(-20) = (4.5e-5)^2 is below what labels are worth.
 LOG_NOISE_BOUNDS = (-20.0, 2.0)
 _LOG_NOISE_START = -6.0
+# The constant feature over the root mean square norm of the other invariants.
+_CONSTANT = 10.0
 # Mean square of features that vanish by symmetry (initial ones are about 1): they are not scaled up, being rounding.
 _VANISHING = 1e-18
 
@@ -93,6 +96,20 @@ class Model:
             level = squares.mean() if squares.mean() > _VANISHING else 1.0
             scale = 1.0 / np.sqrt((squares + 0.1 * level) * len(squares))
             self.scales[str(irrep)] = scale.reshape(n_species, -1)
+
+    def enlarge_constant(self, weights, graph):
+        """Make the constant feature much larger than the invariants beside it, with the given weights.
+
+        A kernel that divides features by their norm then leaves their size, which was learned with the readout.
+        """
+        if "0e" in self.scales:
+            constants = {name: Variable(array, wanted=False) for name, array in weights.items()}
+            invariants = self.features(Tape(recording=False), constants, graph)[Irrep(0, 1)].value[:, 0, :-1]
+            size = np.sqrt(np.mean(np.sum(invariants**2, axis=1)))
+            if size > 0:
+                scalars = self.scales["0e"].copy()
+                scalars[:, -1] = _CONSTANT * size
+                self.scales = {**self.scales, "0e": scalars}
 
 
 class Loss:

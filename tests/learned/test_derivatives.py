@@ -92,6 +92,21 @@ def test_predictions_for_structures(shape, aggregate):
     assert_derivatives(lambda moved: np.sum(weights * model.predict(moved)), derivatives, frames, True)
 
 
+def test_predictions_of_several_properties():
+    frames = random_frames(6, n_frames=4, n_species=3, periodic=True)
+    random = np.random.default_rng(0)
+    y = {"energy": random.normal(size=4), "forces": [random.normal(size=(len(atoms), 3)) for atoms in frames]}
+    model = LearnedTensorRegressor(**SMALL).fit(frames, y)
+
+    def total(moved):
+        predicted = model.predict(moved)
+        return np.sum(predicted["energy"] * y["energy"]) + np.sum(
+            np.concatenate(predicted["forces"]) * np.concatenate(y["forces"])
+        )
+
+    assert_derivatives(total, model.vjp(frames, y), frames, True)
+
+
 def test_predictions_for_atoms():
     frames = random_frames(6, n_frames=4, n_species=3, periodic=False)
     random = np.random.default_rng(0)

@@ -6,10 +6,12 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
 
-from eqkernels import CartesianTensor
+from eqkernels import CartesianTensor, CovariantKernel, TensorKernelRidgeCV
 from eqkernels.learned import EquivariantNetwork, LearnedTensorRegressor
 from eqkernels.learned.objectives import leave_one_out
+from eqkernels.metrics import tensor_r2
 from eqkernels.testing import assert_equivariant
 from tests.conftest import random_frames
 
@@ -113,6 +115,45 @@ def test_works_in_searches_and_survives_pickling(waters):
     assert np.isfinite(cross_val_score(model, frames, y, cv=2)).all()
     restored = pickle.loads(pickle.dumps(search.best_estimator_))
     assert np.array_equal(restored.predict(frames), search.best_estimator_.predict(frames))
+
+
+def test_several_properties(waters, tmp_path):
+    """Each as the readout of one network; the same after storing without pickle."""
+    frames, dipoles, *others = waters
+    of_atoms = [atoms.get_center_of_mass() - atoms.positions for atoms in frames]
+    y = {"dipole": dipoles, "other": others[0], "to the center": of_atoms}
+    model = LearnedTensorRegressor(**{**SMALL, "max_iter": 40}).fit(frames[:30], {key: v[:30] for key, v in y.items()})
+    test = {key: v[30:] for key, v in y.items()}
+    predicted = model.predict(frames[30:])
+    assert list(predicted) == list(y)
+    assert predicted["dipole"].shape == dipoles[30:].shape
+    assert [one.shape for one in predicted["to the center"]] == [one.shape for one in of_atoms[30:]]
+    scores = [tensor_r2(test[name], predicted[name]) for name in y]
+    assert model.score(frames[30:], test) == pytest.approx(np.mean(scores))
+    assert min(scores[:2]) > 0.9
+    with pytest.raises(ValueError, match="must be a dict of the properties"):
+        model.score(frames[30:], dipoles[30:])
+    skops = pytest.importorskip("skops.io")
+    skops.dump(model, tmp_path / "model.skops")
+    types = skops.get_untrusted_types(file=tmp_path / "model.skops")
+    assert all(name.startswith("eqkernels.") for name in types)
+    stored = skops.load(tmp_path / "model.skops", trusted=types).predict(frames[30:])
+    assert all(np.array_equal(np.concatenate(stored[name]), np.concatenate(predicted[name])) for name in y)
+
+
+def test_kernels_with_any_normalization(waters):
+    """The constant feature outweighs the others, so that dividing by the norm leaves what the network learned."""
+    frames, y, *_ = waters
+    network = EquivariantNetwork(**{**SMALL, "max_iter": 30}).fit(frames[:30], y[:30])
+    scalars = network.transform(frames).blocks["0e"][:, 0]
+    assert np.allclose(scalars[:, -1], scalars[0, -1])
+    norms = np.linalg.norm(scalars, axis=1)
+    assert norms.std() < 0.02 * norms.mean()
+    errors = []
+    for normalize in (False, "invariant"):
+        model = make_pipeline(network, TensorKernelRidgeCV(kernel=CovariantKernel(normalize=normalize)))
+        errors.append(1 - model.fit(frames[:30], y[:30]).score(frames[30:], y[30:]))
+    assert max(errors) < 1e-7
 
 
 def test_state_is_made_of_arrays(waters):
