@@ -227,7 +227,12 @@ def _check_density(features):
     if not isinstance(features, EquivariantFeatures):
         raise TypeError(f"expected EquivariantFeatures of a SphericalExpansion, got {type(features).__name__}")
     expected = [f"{l}{'eo'[l % 2]}" for l in range(len(features.blocks))]
-    if list(features.blocks) != expected or len({block.shape[2] for block in features.blocks.values()}) != 1:
+    of_pairs = any("l_1" in labels.dtype.names for labels in features.labels.values())
+    if (
+        of_pairs
+        or list(features.blocks) != expected
+        or len({block.shape[2] for block in features.blocks.values()}) != 1
+    ):
         raise ValueError(
             f"the blocks {', '.join(features.blocks)} are not those of density coefficients, 0e, 1o, 2e, ... with the "
             "same channels: make them with SphericalExpansion, or use CovariantKernel for features of LambdaSOAP; a "

@@ -119,7 +119,7 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
             self.features_ = None
             return X
         self.features_ = self._fit_descriptor(X, y)
-        return self.features_.transform(X)
+        return checked_features(self.features_.transform(X), self.features_)
 
     def _fit_descriptor(self, X, y):
         descriptor = clone(LambdaSOAP() if self.features is None else self.features)
@@ -257,6 +257,16 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
             kind = "a finite number, zero or positive," if zero else "a positive, finite number,"
             raise ValueError(f"{name}={given!r} must be {kind} or one for each irrep")
         return dict(zip(irreps, values, strict=True))
+
+
+def checked_features(features, descriptor):
+    """Refuse what is not made of irreps."""
+    if not isinstance(features, EquivariantFeatures):
+        raise TypeError(
+            f"features={type(descriptor).__name__}(...) makes {type(features).__name__}, not EquivariantFeatures: use "
+            "LambdaSOAP, which for scalars has the same information as SOAP"
+        )
+    return features
 
 
 def _labelled_centers(features, atoms):

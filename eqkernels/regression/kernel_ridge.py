@@ -14,7 +14,7 @@ import warnings
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 
-from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
 from eqkernels.kernels import CovariantKernel, DensityKernel, KernelBlocks, TensorKernel
 from eqkernels.kernels.density import contraction_is_cheaper, density_expansion
 from eqkernels.metrics import cartesian_tensor
@@ -158,9 +158,11 @@ class TensorKernelRidge(TensorRegressor):
     _may_contract = True
 
     def _fit_descriptor(self, X, y):
-        descriptor = super()._fit_descriptor(X, y)
+        descriptor, kernel = super()._fit_descriptor(X, y), self._kernel()
+        if isinstance(kernel, DensityKernel):  # asked for
+            return density_expansion(descriptor) if type(descriptor) is LambdaSOAP else descriptor
         n_atoms = sum(len(atoms) for atoms in X)
-        self.contracted_ = self._may_contract and contraction_is_cheaper(self._kernel(), descriptor, n_atoms)
+        self.contracted_ = self._may_contract and contraction_is_cheaper(kernel, descriptor, n_atoms)
         return density_expansion(descriptor) if self.contracted_ else descriptor
 
     def _check_blocks(self, features):

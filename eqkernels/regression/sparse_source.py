@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.regression.base import checked_features
 from eqkernels.structures import StructureBatch
 
 # Structures whose species are read at once from a sequence that is not in memory.
@@ -112,6 +113,8 @@ def candidate_features(source, candidates, labelled, descriptor):
     """
     for start in range(0, len(candidates), _CANDIDATES_PER_BLOCK):
         picked = candidates[start : start + _CANDIDATES_PER_BLOCK]
-        features = source[picked] if descriptor is None else descriptor.transform(source[picked])
+        features = source[picked]
+        if descriptor is not None:
+            features = checked_features(descriptor.transform(features), descriptor)
         first_atom = (source.ends - source.n_atoms)[picked]
         yield features.split_centers(np.flatnonzero(labelled[first_atom[features.structures] + features.atoms]))

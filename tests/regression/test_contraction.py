@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from eqkernels import LambdaSOAP, SphericalExpansion, TensorCommittee, TensorGPR, TensorKernelRidge, TensorKernelRidgeCV
+from eqkernels import (
+    SOAP,
+    LambdaSOAP,
+    SparseTensorGPR,
+    SphericalExpansion,
+    TensorCommittee,
+    TensorGPR,
+    TensorKernelRidge,
+    TensorKernelRidgeCV,
+)
 from eqkernels.kernels import CovariantKernel, DensityKernel
 from tests.conftest import random_frames
 
@@ -63,6 +72,23 @@ def test_committee_shares_features():
     frames, y = data((3,))
     committee = TensorCommittee(TensorKernelRidge(features=DESCRIPTOR), n_estimators=3, random_state=0).fit(frames, y)
     assert np.isfinite(committee.predict(frames)).all()
+
+
+def test_density_kernel_for_frames():
+    """It takes the densities of the descriptor, never its features, even if there are only scalars."""
+    frames, y = data(())
+    model = TensorKernelRidge(kernel=DensityKernel(), features=DESCRIPTOR).fit(frames, y)
+    expected = TensorKernelRidge(features=DESCRIPTOR).fit(frames, y)
+    np.testing.assert_allclose(model.predict(frames), expected.predict(frames), atol=1e-7)
+    with pytest.raises(ValueError, match="not those of density coefficients"):
+        TensorKernelRidge(kernel=DensityKernel()).fit(LambdaSOAP(irreps="0e").fit_transform(frames), y)
+
+
+@pytest.mark.parametrize("model", [TensorKernelRidge, TensorGPR, SparseTensorGPR])
+def test_plain_arrays_are_refused(model):
+    frames, y = data(())
+    with pytest.raises(TypeError, match="makes ndarray, not EquivariantFeatures"):
+        model(features=SOAP()).fit(frames, y)
 
 
 def test_densities_in_a_pipeline():
