@@ -108,7 +108,7 @@ if config.DISABLE_JIT:  # type: ignore[attr-defined]
 
     def load_first(array, index, count):  # noqa: D103
         vector = np.zeros(_lanes(array), array.dtype)
-        count = min(count, len(vector))
+        count = min(max(count, 0), len(vector))
         vector[:count] = array[index : index + count]
         return vector
 
@@ -116,7 +116,7 @@ if config.DISABLE_JIT:  # type: ignore[attr-defined]
         array[index : index + len(vector)] = vector
 
     def store_first(array, index, vector, count):  # noqa: D103
-        count = min(count, len(vector))
+        count = min(max(count, 0), len(vector))
         array[index : index + count] = vector[:count]
 
     def store_between(array, index, vector, begin, end):  # noqa: D103
@@ -214,7 +214,7 @@ else:
 
     @intrinsic
     def load_first(typingctx, array, index, count):
-        """Vector of the first ``count`` elements at the flat index, and zeros."""
+        """Vector of the first ``count`` elements at the flat index (none if it is negative), and zeros."""
         vector = VectorType(array.dtype)
 
         def generate(context, builder, signature, arguments):

@@ -39,7 +39,7 @@ def test_plain_operations_do_the_same(dtype):
     exec(compile(PROGRAM, "vectors", "exec"), scope)
     compiled, (a, b, out) = njit(scope["everything"]), scope["arrays"](dtype)
     script = PROGRAM + textwrap.dedent(f"""
-        for count in (0, 1, 5, 8, 20):
+        for count in (-3, 0, 1, 5, 8, 20):
             a, b, out = arrays("{dtype}")
             everything(a, b, out, count)
             print(*(repr(float(one)) for one in out))
@@ -48,7 +48,7 @@ def test_plain_operations_do_the_same(dtype):
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
     plain = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split("\n")
     tolerance = 1e-14 if dtype == "float64" else 1e-5
-    for line, count in zip(plain, (0, 1, 5, 8, 20), strict=False):
+    for line, count in zip(plain, (-3, 0, 1, 5, 8, 20), strict=False):
         a, b, out = scope["arrays"](dtype)
         compiled(a, b, out, count)
         np.testing.assert_allclose(out, np.array(line.split(), dtype=float), atol=tolerance)
