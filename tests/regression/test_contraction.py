@@ -38,6 +38,7 @@ MODELS = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:the best alpha")  # of labels that are noise
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
 @pytest.mark.parametrize(
     ("shape", "per_atom", "periodic"), [((3, 3), False, True), ((3,), True, False), ((3, 3), True, False)]
