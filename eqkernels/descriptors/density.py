@@ -29,8 +29,8 @@ RADIAL_BASES = {"gto": GTO, "laplacian": LaplacianEigenstates}
 
 # Neighbor pairs are made for this many atoms at once: some MB for dense crystals.
 _ATOMS_PER_BLOCK = 512
-# Bytes of density coefficients that are made and used up at once: they stay in the second-level cache.
-_DENSITY_PER_RANGE = 2**19
+# Bytes of density coefficients made and used up at once: they stay in the caches, and a range is worth handing out.
+_DENSITY_PER_RANGE = 2**20
 
 
 @lru_cache(maxsize=32)
