@@ -211,7 +211,7 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         Parameters
         ----------
         X : sequence of ase.Atoms
-        out : dict of str to ndarray, default=None
+        out : EquivariantFeatures or dict of str to ndarray, default=None
             Arrays of the right shapes and type to write the blocks into, for repeated calls; None: new ones.
 
         Returns
@@ -226,8 +226,6 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         def store(rows, density):
             density = density.astype(self.dtype, copy=False)
             for key, block in blocks.items():
-                if out is not None:
-                    block[rows] = 0
                 self._fill(key, density, block[rows])
 
         expansion.for_each_range(batch, is_center, store, self.n_jobs, self._progress(batch.n_structures))

@@ -209,7 +209,8 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
         sizes = recursion.n_products_of(order)
         what = f"the covariances of the products of order {order} (n_products={self.n_products})"
         covariances = allocate({irrep: (size, size) for irrep, size in sizes.items()}, float, what)
-
+        for covariance in covariances.values():
+            covariance[...] = 0
         for _, density in self._chunks(recursion, order, batch, is_center, expansion):
             products = {irrep: np.empty((len(density), irrep.dim, size)) for irrep, size in sizes.items()}
             self._in_tasks(recursion.fill_products, density, order, products)
@@ -230,7 +231,7 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
         Parameters
         ----------
         X : sequence of ase.Atoms
-        out : dict of str to ndarray, default=None
+        out : EquivariantFeatures or dict of str to ndarray, default=None
             Arrays of the right shapes and type to write the blocks into, for repeated calls; None: new ones.
 
         Returns
@@ -243,9 +244,6 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
         blocks = allocate(shapes, self.dtype, f"the features {self.irreps_} of {n_rows} centers", out)
         for rows, density in self._chunks(recursion, self.nu, batch, is_center, expansion):
             parts = {irrep: blocks[str(irrep)][rows] for irrep in self._irreps()}
-            if out is not None:
-                for part in parts.values():
-                    part[...] = 0
             self._in_tasks(recursion.fill_features, density, self.nu, parts)
         return row_features(blocks, batch, is_center, {key: self.feature_labels(key) for key in blocks})
 

@@ -10,7 +10,7 @@ from eqkernels.descriptors.features import EquivariantFeatures
 
 
 def allocate(shapes, dtype, what, out=None):
-    """Zeroed new arrays, or those given as ``out`` as they are: to be zeroed range by range, while in the cache."""
+    """Make new arrays, or take those given as ``out``, to be written range by range."""
     if out is not None:
         return _checked_out(shapes, np.dtype(dtype), out)
     needed = sum(np.dtype(dtype).itemsize * np.prod(shape, dtype=float) for shape in shapes.values())
@@ -19,7 +19,7 @@ def allocate(shapes, dtype, what, out=None):
         "dtype='float32'"
     )
     check_memory(needed, what, remedy)
-    return {key: np.zeros(shape, dtype) for key, shape in shapes.items()}
+    return {key: np.empty(shape, dtype) for key, shape in shapes.items()}
 
 
 def check_memory(needed, what, remedy):
@@ -35,6 +35,7 @@ def check_memory(needed, what, remedy):
 
 
 def _checked_out(shapes, dtype, out):
+    out = getattr(out, "blocks", out)
     for key, shape in shapes.items():
         array = out.get(key)
         if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != dtype:

@@ -50,7 +50,9 @@ class ProductBlocks:
         return labels(self.l_max, n_radial, species, irrep)
 
     def _fill(self, key, density, out):
-        """Write one block into ``out``, which is zeroed and of the type of the density."""
+        """Write one block into ``out``, of the type of the density."""
+        if self.compression == "mu1nu1" or key == "0o":
+            out[...] = 0
         if self.compression == "mu1nu1":
             add_traces(density, density, self._n_kept, self.l_max, Irrep.parse(key), out)
             return

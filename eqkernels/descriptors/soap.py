@@ -15,8 +15,8 @@ from eqkernels.descriptors.products import ProductBlocks
 from eqkernels.so3 import Irrep
 
 _SCALAR = Irrep(0, 1)
-# Rows that are summed and dropped take this many bytes at once: they stay in the second-level cache.
-_ROW_BYTES = 2**19
+# Rows that are summed and dropped take this many bytes at once: they stay in the caches.
+_ROW_BYTES = 2**20
 
 
 class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform",)):  # type: ignore[call-arg]  # noqa: D101
@@ -146,14 +146,11 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
         if self.aggregate is None:
 
             def store(rows, density):
-                if given is not None:
-                    out[rows] = 0
                 self._fill("0e", density.astype(self.dtype, copy=False), out[rows, None])
 
             expansion.for_each_range(batch, is_center, store, self.n_jobs, progress)
             return out
-        if given is not None:
-            out[...] = 0
+        out[...] = 0
         structures = batch.structure_of_atom[is_center]
         self._aggregate_into(out, batch, is_center, expansion, structures, progress)
         if self.aggregate == "mean":
@@ -184,7 +181,6 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
         for start in range(0, len(density), size):
             part, owners = density[start : start + size], members[start : start + size]
             rows, first = scratch[: len(part)], owners[0]
-            rows[...] = 0
             self._fill("0e", part.astype(self.dtype, copy=False), rows)
             belongs = np.arange(first, owners[-1] + 1)[:, None] == owners
             sums[first : owners[-1] + 1] += belongs.astype(self.dtype) @ rows[:, 0]
@@ -195,7 +191,7 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
         parts, width = [], self._block_shapes(expansion)["0e"][1]
 
         def store(rows, density):
-            block = np.zeros((len(density), 1, width), self.dtype)
+            block = np.empty((len(density), 1, width), self.dtype)
             self._fill("0e", density.astype(self.dtype, copy=False), block)
             parts.append((rows.start, csr_array(block[:, 0])))
 

@@ -10,14 +10,17 @@ from tests.naive import lambda_soap
 ALL = "0e+" + "+".join(f"{l}{p}" for l in range(1, 7) for p in "eo")
 
 
-def test_blocks_are_the_printed_formula(frames):
-    options = {"cutoff": 3.5, "n_max": 2, "l_max": 4}
-    features = LambdaSOAP(**options, irreps=ALL).fit_transform(frames)
+@pytest.mark.parametrize("n_max", [1, 2, 4, 7, 8, 12])
+def test_blocks_are_the_printed_formula(frames, n_max):
+    """Channels that fill whole vectors and parts of them, of species that occur and that do not."""
+    options = {"cutoff": 3.5, "n_max": n_max, "l_max": 4 if n_max < 5 else 2}
+    irreps = ALL if n_max == 2 else "0e+1o+2o+2e+3o" + ("+1e+3e" if n_max > 1 else "")
+    features = LambdaSOAP(**options, irreps=irreps).fit_transform(frames)
     expansion = SphericalExpansion(**options).fit_transform(frames)
     density = np.concatenate(list(expansion.blocks.values()), axis=1)
     for row in (0, len(density) - 1):
         for key, block in features.blocks.items():
-            expected = lambda_soap(density[row], 4, int(key[0]), 1 if key[1] == "e" else -1)
+            expected = lambda_soap(density[row], options["l_max"], int(key[0]), 1 if key[1] == "e" else -1)
             np.testing.assert_allclose(block[row], expected, atol=1e-13 * np.abs(density[row]).max() ** 2)
 
 

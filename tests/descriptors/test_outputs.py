@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.sparse import issparse
 
-from eqkernels import SOAP, LambdaSOAP, SphericalExpansion
+from eqkernels import SOAP, Bispectrum, LambdaSOAP, NBodyFeatures, SphericalExpansion
 from tests.conftest import random_frames
 
 OPTIONS = {"cutoff": 3.5, "n_max": 5, "l_max": 3}
@@ -25,13 +25,46 @@ def test_single_precision(descriptor, frames):
         np.testing.assert_allclose(block, double[key], atol=3e-6 * np.abs(double[key]).max())
 
 
-@pytest.mark.parametrize("descriptor", DESCRIPTORS, ids=lambda one: type(one).__name__)
-def test_given_arrays_are_filled(descriptor, frames):
+def check_given_arrays_are_filled(descriptor, frames):
     fresh = descriptor.fit(frames).transform(frames)
     blocks = {key: np.full_like(block, np.nan) for key, block in blocks_of(fresh).items()}
-    descriptor.transform(frames, out=blocks["0e"] if isinstance(descriptor, SOAP) else blocks)
+    descriptor.transform(frames, out=blocks["0e"] if isinstance(fresh, np.ndarray) else blocks)
     for key, block in blocks_of(fresh).items():
         np.testing.assert_array_equal(blocks[key], block)
+
+
+@pytest.mark.parametrize("descriptor", DESCRIPTORS, ids=lambda one: type(one).__name__)
+def test_given_arrays_are_filled(descriptor, frames):
+    check_given_arrays_are_filled(descriptor, frames)
+
+
+@pytest.mark.parametrize(
+    "descriptor",
+    [
+        SOAP(**OPTIONS, dtype="float32"),
+        SOAP(**OPTIONS, aggregate="mean"),
+        SOAP(**OPTIONS, compression="mu2"),
+        SOAP(**OPTIONS, compression="mu1nu1"),
+        LambdaSOAP(**OPTIONS, irreps="0e+0o+2e", dtype="float32"),
+        LambdaSOAP(**OPTIONS, irreps="0e+0o+1o", compression="mu2"),
+        LambdaSOAP(**OPTIONS, irreps="0e+1e+2e", compression="mu1nu1"),
+        NBodyFeatures(cutoff=3.5, n_max=2, l_max=2, nu=3, irreps="0e+1o", n_components=20, n_products=50),
+        Bispectrum(cutoff=3.5, n_max=2, l_max=2),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_arrays_are_filled_with_every_option(descriptor):
+    check_given_arrays_are_filled(descriptor, random_frames(5, n_frames=5, n_species=3))
+
+
+def test_features_of_an_earlier_call_are_filled(molecules):
+    descriptor = LambdaSOAP(**OPTIONS).fit(molecules)
+    expected = descriptor.transform(molecules)
+    earlier = descriptor.transform(molecules[::-1])
+    again = descriptor.transform(molecules, out=earlier)
+    for key, block in expected.blocks.items():
+        assert again.blocks[key] is earlier.blocks[key]
+        np.testing.assert_array_equal(again.blocks[key], block)
 
 
 def test_unfit_arrays_are_refused():

@@ -9,8 +9,9 @@ from tests.conftest import random_frames
 from tests.naive import neighbors_of, rotation_quadrature
 
 
-def test_power_spectrum_is_the_printed_formula(frames):
-    options = {"cutoff": 3.5, "n_max": 3, "l_max": 3}
+@pytest.mark.parametrize("n_max", [1, 3, 4, 7, 8, 12])
+def test_power_spectrum_is_the_printed_formula(frames, n_max):
+    options = {"cutoff": 3.5, "n_max": n_max, "l_max": 3}
     spectrum = SOAP(**options).fit_transform(frames)
     expansion = SphericalExpansion(**options).fit_transform(frames)
     columns = []
