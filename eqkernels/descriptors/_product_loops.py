@@ -8,7 +8,7 @@ flat index.
 import numpy as np
 from numba import njit
 
-from eqkernels.descriptors._vectors import (
+from eqkernels._vectors import (
     add_product,
     element,
     keep,

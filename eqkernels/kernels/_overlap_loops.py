@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from eqkernels.descriptors._vectors import (
+from eqkernels._vectors import (
     add_product,
     element,
     fused,

@@ -7,7 +7,7 @@ Features are (rows, components, channels); entries of a coupling are lists of
 import numpy as np
 from numba import njit
 
-from eqkernels.descriptors._vectors import (
+from eqkernels._vectors import (
     add_product,
     element,
     filled,

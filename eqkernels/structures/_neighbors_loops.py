@@ -1,14 +1,38 @@
-"""Loops of the neighbor search: atoms in bins, whose rows along the last axis are scanned without a branch."""
+"""Loops of the neighbor search: all periodic images near a structure, in columns that are scanned without a branch.
+
+Images are laid out explicitly, so that molecules, wires, slabs and crystals are searched alike. They are sorted into
+columns as wide as the cutoff and, along z, into bins. The neighbors of an atom are in few columns, and in each of them
+in one contiguous range, cut to the sphere.
+"""
 
 import numpy as np
 from numba import njit
 
+from eqkernels._vectors import (
+    add_product,
+    filled,
+    fused,
+    keep,
+    lanes,
+    lanes_below,
+    load,
+    lowest,
+    memory,
+    times,
+)
+
 _options: dict = {"cache": True, "nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}}
 
-# Below this size a free molecule is one bin; binning pays beyond it.
-_SINGLE_BIN_ATOMS = 100
+# So few images are scanned as one bin.
+_SINGLE_BIN_IMAGES = 64
 # Bins along one direction, at most.
 _MOST_BINS = 1024
+# Bins along z are shorter than the cutoff by this factor.
+_BINS_PER_CUTOFF = 4.0
+# Columns and bins are chosen with so much more than the cutoff, far beyond the rounding of their edges.
+_MARGIN = 1 + 1e-6
+# Vectors are read beyond the end of the images.
+_PADDING = 8
 # Room made at first for the neighbors of an atom of a molecule; the search is repeated where it is too small.
 _NEIGHBORS_IN_MOLECULE = 48
 
@@ -86,135 +110,184 @@ def find_pairs(
     center. bad (3,): structure and atoms of the first pair closer than ``smallest``. Where there is less room than
     pairs, the rest is only counted.
     """
-    largest = 0
-    for k in range(len(offsets) - 1):
-        largest = max(largest, offsets[k + 1] - offsets[k])
-    wrapped, sorted_positions, squares = np.empty((largest, 3)), np.empty((3, largest)), np.empty(largest)
-    bins, atoms, hits = np.empty((largest, 3), np.int64), np.empty(largest, np.int64), np.empty(largest, np.int64)
-    # bins do not outnumber atoms by more than this, see _choose_bins
-    firsts, n_bins, reach = np.empty(2 * largest + 10, np.int64), np.empty(3, np.int64), np.empty(3, np.int64)
+    reach, low, high = np.empty(3), np.empty(3), np.empty(3)
+    n_bins, widths = np.empty(3, np.int64), np.empty(3)
+    images, owners, room = np.empty((0, 3)), np.empty(0, np.int64), -1
+    ordered, atoms, firsts, bins = np.empty((3, 0)), owners, owners, owners
     count = 0
     for k in range(len(offsets) - 1):
         begin, n_atoms = offsets[k], offsets[k + 1] - offsets[k]
-        for i in range(n_atoms):
-            for axis in range(3):
-                wrapped[i, axis], bins[i, axis] = positions[begin + i, axis], 0
-        if n_atoms <= _SINGLE_BIN_ATOMS and not (pbc[k, 0] or pbc[k, 1] or pbc[k, 2]):
-            for axis in range(3):
-                n_bins[axis], reach[axis] = 1, 0
-        else:
-            _choose_bins(wrapped, n_atoms, cells[k], inverses[k], pbc[k], cutoff, n_bins, reach, bins)
-        _sort(wrapped, n_atoms, bins, n_bins, firsts, atoms, sorted_positions)
-        count = _search(k, begin, wrapped, n_atoms, cells[k], pbc[k], cutoff, smallest, n_bins, reach, bins, firsts,
-                        atoms, sorted_positions, squares, hits, neighbors, vectors, distances, count, ends,
-                        bad)  # fmt: skip
+        most = n_atoms
+        for axis in range(3):
+            # the distance of the planes that bound the cell is the inverse of this norm
+            norm = np.sqrt(inverses[k, 0, axis] ** 2 + inverses[k, 1, axis] ** 2 + inverses[k, 2, axis] ** 2)
+            reach[axis] = cutoff * norm * _MARGIN if pbc[k, axis] else 0.0
+            most *= int(1 + 2 * reach[axis]) + 1 if pbc[k, axis] else 1
+        if most > room:
+            room = most
+            images, owners, bins = np.empty((room, 3)), np.empty(room, np.int64), np.empty(room, np.int64)
+            ordered, atoms = np.empty((3, room + _PADDING)), np.empty(room, np.int64)
+            firsts = np.empty(2 * room + 10, np.int64)  # bins do not outnumber images by more, see _choose_bins
+        _wrap(positions[begin : begin + n_atoms], cells[k], inverses[k], pbc[k], images, owners, low, high)
+        n_images = n_atoms
+        if pbc[k, 0] or pbc[k, 1] or pbc[k, 2]:
+            n_images = _add_images(n_atoms, cells[k], inverses[k], pbc[k], reach, cutoff, images, owners, low, high)
+        _choose_bins(n_images, cutoff, low, high, n_bins, widths)
+        _sort(images, owners, n_images, low, n_bins, widths, bins, firsts, atoms, ordered)
+        count = _search(k, begin, images, n_atoms, cutoff, smallest, low, n_bins, widths, bins, firsts, atoms, ordered,
+                        neighbors, vectors, distances, count, ends, bad)  # fmt: skip
     return count
 
 
 @njit(**_options)
-def _choose_bins(wrapped, n_atoms, cell, inverse, pbc, cutoff, n_bins, reach, bins):
-    """Wrap positions into the cell, divide it into bins about as wide as the cutoff, and find the bin of every atom."""
-    fractional, low, length, widths = np.empty((n_atoms, 3)), np.zeros(3), np.ones(3), np.empty(3)
-    for axis in range(3):
-        first, last = np.inf, -np.inf
-        for i in range(n_atoms):
-            s = wrapped[i, 0] * inverse[0, axis] + wrapped[i, 1] * inverse[1, axis] + wrapped[i, 2] * inverse[2, axis]
-            fractional[i, axis] = s - np.floor(s) if pbc[axis] else s
-            first, last = min(first, s), max(last, s)
-        if not pbc[axis]:
-            low[axis], length[axis] = first, last - first
-        # the distance of the planes that bound the cell is the inverse of this norm
-        norm = np.sqrt(inverse[0, axis] ** 2 + inverse[1, axis] ** 2 + inverse[2, axis] ** 2)
-        widths[axis] = length[axis] / norm
-        n_bins[axis] = int(min(max(1.0, widths[axis] / cutoff), float(_MOST_BINS)))
-    for i in range(n_atoms):
+def _wrap(positions, cell, inverse, pbc, images, owners, low, high):
+    """Write the atoms, moved into the cell, as the first images, and the bounds of their positions."""
+    low[:], high[:] = np.inf, -np.inf
+    for i in range(len(positions)):
+        owners[i] = i
         for x in range(3):
-            wrapped[i, x] = (
-                fractional[i, 0] * cell[0, x] + fractional[i, 1] * cell[1, x] + fractional[i, 2] * cell[2, x]
-            )
-    while n_bins[0] * n_bins[1] * n_bins[2] > 2 * n_atoms + 8:  # vacuum: bins would outnumber atoms
-        axis = 0
-        for other in range(1, 3):
-            if n_bins[other] > n_bins[axis]:
-                axis = other
+            images[i, x] = positions[i, x]
+        for axis in range(3):
+            if pbc[axis]:
+                s = positions[i, 0] * inverse[0, axis] + positions[i, 1] * inverse[1, axis]
+                cells_away = np.floor(s + positions[i, 2] * inverse[2, axis])
+                if cells_away != 0:
+                    for x in range(3):
+                        images[i, x] -= cells_away * cell[axis, x]
+        for x in range(3):
+            low[x], high[x] = min(low[x], images[i, x]), max(high[x], images[i, x])
+
+
+@njit(**_options)
+def _add_images(n_atoms, cell, inverse, pbc, reach, cutoff, images, owners, low, high):
+    """Write the periodic images that may be within the cutoff of an atom; return how many images there are in all.
+
+    reach: cutoff in units of the distance of the planes that bound the cell; low, high: bounds of the atoms on entry,
+    of the images on return.
+    """
+    margin, n_images = cutoff * _MARGIN, n_atoms
+    first, last = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    for i in range(n_atoms):
+        for axis in range(3):
+            if pbc[axis]:
+                s = images[i, 0] * inverse[0, axis] + images[i, 1] * inverse[1, axis] + images[i, 2] * inverse[2, axis]
+                first[axis], last[axis] = int(np.ceil(-reach[axis] - s)), int(np.floor(1 + reach[axis] - s))
+        for a in range(first[0], last[0] + 1):
+            for b in range(first[1], last[1] + 1):
+                for c in range(first[2], last[2] + 1):
+                    inside = a != 0 or b != 0 or c != 0
+                    for x in range(3):
+                        position = images[i, x] + (a * cell[0, x] + b * cell[1, x] + c * cell[2, x])
+                        images[n_images, x] = position
+                        inside = inside and low[x] - margin <= position <= high[x] + margin
+                    if inside:
+                        owners[n_images] = i
+                        n_images += 1
+    for i in range(n_atoms, n_images):
+        for x in range(3):
+            low[x], high[x] = min(low[x], images[i, x]), max(high[x], images[i, x])
+    return n_images
+
+
+@njit(**_options)
+def _choose_bins(n_images, cutoff, low, high, n_bins, widths):
+    """Divide the box around the images into columns about as wide as the cutoff, and these into bins."""
+    for axis in range(3):
+        length = cutoff / _BINS_PER_CUTOFF if axis == 2 else cutoff
+        n_bins[axis] = int(min(max(1.0, (high[axis] - low[axis]) / length), float(_MOST_BINS)))
+        if n_images <= _SINGLE_BIN_IMAGES:
+            n_bins[axis] = 1
+    while n_bins[0] * n_bins[1] * n_bins[2] > 2 * n_images + 8:  # vacuum: bins would outnumber images
+        axis = np.argmax(n_bins)
         n_bins[axis] = (n_bins[axis] + 1) // 2
     for axis in range(3):
-        # one more than enough for an atom whose bin was rounded; without periodicity there is nothing beyond the bins
-        if pbc[axis] or n_bins[axis] > 1:
-            reach[axis] = int(np.ceil(cutoff / (widths[axis] / n_bins[axis]) * (1 + 1e-12)))
-        else:
-            reach[axis] = 0
-        if not pbc[axis]:
-            reach[axis] = min(reach[axis], n_bins[axis] - 1)
-        for i in range(n_atoms):
-            position = (fractional[i, axis] - low[axis]) / length[axis] if length[axis] > 0 else 0.0
-            bins[i, axis] = min(max(int(position * n_bins[axis]), 0), n_bins[axis] - 1)
+        widths[axis] = (high[axis] - low[axis]) / n_bins[axis]
+
+
+@njit(forceinline=True, **_options)
+def _bin_of(position, low, width, n_bins):
+    """Bin of a position, the first or the last one for positions outside."""
+    return int(min(max((position - low) / width, 0.0), n_bins - 1.0)) if width > 0 else 0
 
 
 @njit(**_options)
-def _sort(wrapped, n_atoms, bins, n_bins, firsts, atoms, positions):
-    """Sort atoms by bin: where each bin begins, the atoms in this order, and their positions (3, n_atoms)."""
+def _sort(images, owners, n_images, low, n_bins, widths, bins, firsts, atoms, ordered):
+    """Sort images by bin: where each bin begins, their atoms and positions (3, n_images) in this order.
+
+    ``bins`` becomes the place of each image.
+    """
     n = n_bins[0] * n_bins[1] * n_bins[2]
-    for b in range(n + 1):
-        firsts[b] = 0
-    for i in range(n_atoms):
-        firsts[(bins[i, 0] * n_bins[1] + bins[i, 1]) * n_bins[2] + bins[i, 2] + 1] += 1
+    firsts[: n + 1] = 0
+    for i in range(n_images):
+        bins[i] = 0
+        for axis in range(3):
+            bins[i] = bins[i] * n_bins[axis] + _bin_of(images[i, axis], low[axis], widths[axis], n_bins[axis])
+        firsts[bins[i] + 1] += 1
     for b in range(n):
         firsts[b + 1] += firsts[b]
-    for i in range(n_atoms - 1, -1, -1):  # from behind: each bin is filled down to its beginning
-        b = (bins[i, 0] * n_bins[1] + bins[i, 1]) * n_bins[2] + bins[i, 2] + 1
-        firsts[b] -= 1
-        atoms[firsts[b]] = i
+    for i in range(n_images - 1, -1, -1):  # from behind: each bin is filled down to its beginning
+        firsts[bins[i] + 1] -= 1
+        place = firsts[bins[i] + 1]
+        bins[i], atoms[place] = place, owners[i]
         for x in range(3):
-            positions[x, firsts[b]] = wrapped[i, x]
+            ordered[x, place] = images[i, x]
     for b in range(n):  # the beginning of bin b stands at b + 1 now
         firsts[b] = firsts[b + 1]
-    firsts[n] = n_atoms
+    firsts[n] = n_images
 
 
 @njit(**_options)
-def _search(k, begin, wrapped, n_atoms, cell, pbc, cutoff, smallest, n_bins, reach, bins, firsts, atoms, positions,
-            squares, hits, neighbors, vectors, distances, count, ends, bad):  # fmt: skip
-    """Add the pairs of one structure, from the bins around each atom and their periodic images."""
-    na, nb, nc = n_bins[0], n_bins[1], n_bins[2]
-    x, y, z, square_of_cutoff = positions[0], positions[1], positions[2], cutoff * cutoff
+def _search(k, begin, images, n_atoms, cutoff, smallest, low, n_bins, widths, places, firsts, atoms, ordered,
+            neighbors, vectors, distances, count, ends, bad):  # fmt: skip
+    """Add the pairs of one structure, from the columns around each atom, cut to the sphere."""
+    reach, x, y, z = cutoff * _MARGIN, ordered[0], ordered[1], ordered[2]
     for i in range(n_atoms):
-        for a in range(bins[i, 0] - reach[0], bins[i, 0] + reach[0] + 1):
-            sa = a // na
-            if sa != 0 and not pbc[0]:
-                continue
-            for b in range(bins[i, 1] - reach[1], bins[i, 1] + reach[1] + 1):
-                sb = b // nb
-                if sb != 0 and not pbc[1]:
+        px, py, pz = images[i, 0], images[i, 1], images[i, 2]
+        for a in range(_bin_of(px - reach, low[0], widths[0], n_bins[0]),
+                       _bin_of(px + reach, low[0], widths[0], n_bins[0]) + 1):  # fmt: skip
+            left = low[0] + a * widths[0]
+            gap = max(0.0, left - px, px - left - widths[0])
+            rest = reach * reach - gap * gap
+            for b in range(_bin_of(py - reach, low[1], widths[1], n_bins[1]),
+                           _bin_of(py + reach, low[1], widths[1], n_bins[1]) + 1):  # fmt: skip
+                left = low[1] + b * widths[1]
+                gap = max(0.0, left - py, py - left - widths[1])
+                if gap * gap >= rest:
                     continue
-                row = ((a - sa * na) * nb + b - sb * nb) * nc
-                low, high = bins[i, 2] - reach[2], bins[i, 2] + reach[2]
-                for sc in range(low // nc, high // nc + 1):
-                    if sc != 0 and not pbc[2]:
-                        continue
-                    first = firsts[row + max(low - sc * nc, 0)]
-                    n_candidates = firsts[row + min(high - sc * nc, nc - 1) + 1] - first
-                    cx = wrapped[i, 0] - (sa * cell[0, 0] + sb * cell[1, 0] + sc * cell[2, 0])
-                    cy = wrapped[i, 1] - (sa * cell[0, 1] + sb * cell[1, 1] + sc * cell[2, 1])
-                    cz = wrapped[i, 2] - (sa * cell[0, 2] + sb * cell[1, 2] + sc * cell[2, 2])
-                    for j in range(n_candidates):
-                        dx, dy, dz = x[first + j] - cx, y[first + j] - cy, z[first + j] - cz
-                        squares[j] = dx * dx + dy * dy + dz * dz
-                    n_hits = 0
-                    for j in range(n_candidates):
-                        hits[n_hits] = j
-                        n_hits += squares[j] < square_of_cutoff
-                    for h in range(n_hits):
-                        place, square = first + hits[h], squares[hits[h]]
-                        neighbor = atoms[place]
-                        if neighbor == i and sa == 0 and sb == 0 and sc == 0:
-                            continue
-                        if square < smallest * smallest and bad[0] < 0:
-                            bad[0], bad[1], bad[2] = k, begin + i, begin + neighbor
-                        if count < len(neighbors):
-                            neighbors[count], distances[count] = begin + neighbor, np.sqrt(square)
-                            vectors[count, 0], vectors[count, 1] = x[place] - cx, y[place] - cy
-                            vectors[count, 2] = z[place] - cz
-                        count += 1
+                height, column = np.sqrt(rest - gap * gap), (a * n_bins[1] + b) * n_bins[2]
+                first = firsts[column + _bin_of(pz - height, low[2], widths[2], n_bins[2])]
+                last = firsts[column + _bin_of(pz + height, low[2], widths[2], n_bins[2]) + 1]
+                count = _scan(k, begin, i, px, py, pz, cutoff * cutoff, smallest * smallest, first, last, places[i], x,
+                              y, z, atoms, neighbors, vectors, distances, count, bad)  # fmt: skip
         ends[begin + i] = count
+    return count
+
+
+@njit(forceinline=True, **_options)
+def _scan(k, begin, i, px, py, pz, largest, smallest, first, last, place_of_i, x, y, z, atoms, neighbors, vectors,
+          distances, count, bad):  # fmt: skip
+    """Add the pairs of one atom with the images first .. last - 1; largest, smallest: bounds of squared distances."""
+    at_x, at_y, at_z = memory(x), memory(y), memory(z)
+    one = filled(at_x, 1.0)
+    for start in range(first, last, lanes(at_x)):
+        dx = add_product(load(at_x, start), -px, one)
+        dy, dz = add_product(load(at_y, start), -py, one), add_product(load(at_z, start), -pz, one)
+        squares = fused(dx, dx, fused(dy, dy, times(dz, dz)))
+        hits = lanes_below(squares, largest, last - start)
+        while hits != 0:
+            place = start + lowest(hits)
+            hits &= hits - 1
+            if place == place_of_i:
+                continue
+            vx, vy, vz = x[place] - px, y[place] - py, z[place] - pz
+            square = vx * vx + vy * vy + vz * vz
+            if square < smallest and bad[0] < 0:
+                bad[0], bad[1], bad[2] = k, begin + i, begin + atoms[place]
+            if count < len(neighbors):
+                neighbors[count], distances[count] = begin + atoms[place], np.sqrt(square)
+                vectors[count, 0], vectors[count, 1], vectors[count, 2] = vx, vy, vz
+            count += 1
+    keep(x)
+    keep(y)
+    keep(z)
     return count

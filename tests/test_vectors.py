@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from numba import njit
 
-from eqkernels.descriptors import _vectors as vectors
+from eqkernels import _vectors as vectors
 
 # Called from compiled code here, and from Python in a process of its own, where they are numpy operations.
 PROGRAM = """
 import numpy as np
-from eqkernels.descriptors._vectors import *
+from eqkernels._vectors import *
 
 
 def everything(a, b, out, count):
@@ -23,6 +23,9 @@ def everything(a, b, out, count):
     store_first(z, width, fused(u, v, scaled(element(x, 5), u)), count)
     store_between(z, 2 * width, times(u, divided(u, filled(y, 3.0))), -1, count)
     store_between(z, 3 * width, zero(x), 1, 2)
+    bits = lanes_below(u, 0.1, count)
+    if bits != 0:
+        out[-3], out[-2] = bits, lowest(bits)
     keep(a)
     out[-1] = dot(u, v) + width
 

@@ -124,6 +124,12 @@ if config.DISABLE_JIT:  # type: ignore[attr-defined]
         if begin < end:
             array[index + begin : index + end] = vector[begin:end]
 
+    def lanes_below(vector, limit, count):  # noqa: D103
+        return sum(1 << k for k in range(min(max(count, 0), len(vector))) if vector[k] < limit)
+
+    def lowest(bits):  # noqa: D103
+        return (bits & -bits).bit_length() - 1
+
     def add_product(total, scalar, vector):  # noqa: D103
         return total + vector.dtype.type(scalar) * vector
 
@@ -261,6 +267,27 @@ else:
             return context.get_dummy_value()
 
         return types.void(array, types.intp, value, types.intp, types.intp), generate
+
+    @intrinsic
+    def lanes_below(typingctx, value, limit, count):
+        """Bits of the lanes, among the first ``count``, whose element is smaller than the limit."""
+
+        def generate(context, builder, signature, arguments):
+            smaller = builder.fcmp_ordered("<", arguments[0], _splat(builder, arguments[1], value))
+            counted = builder.and_(smaller, _mask(builder, "<", arguments[2], value))
+            bits = builder.bitcast(counted, ir.IntType(value.count))
+            return builder.zext(bits, ir.IntType(64))
+
+        return types.int64(value, value.dtype, types.intp), generate
+
+    @intrinsic
+    def lowest(typingctx, bits):
+        """Place of the lowest bit that is set."""
+
+        def generate(context, builder, signature, arguments):
+            return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+        return types.int64(types.int64), generate
 
     @intrinsic
     def add_product(typingctx, total, scalar, value):
