@@ -8,7 +8,7 @@ its outer products to a few rows of the density that are held in registers.
 import numpy as np
 from numba import njit
 
-from eqkernels.descriptors._vectors import (
+from eqkernels._vectors import (
     add_product,
     divided,
     dot,
@@ -114,6 +114,56 @@ def radial_block(order, start, size, distances, split, cutoff, n_inner, coeffici
         done += 1 if other == k else 2
 
 
+@njit(forceinline=True, **_options)
+def _add_four(harmonics, at, radial, source, stride, k0, k1, density, row, step, count):
+    """Add sum_k harmonics[at + i BLOCK + k] radial[source + k stride] to four rows of ``count`` channels."""
+    a, b = load_first(density, row, count), load_first(density, row + step, count)
+    c, d = load_first(density, row + 2 * step, count), load_first(density, row + 3 * step, count)
+    for k in range(k0, k1):
+        weights = load(radial, k * stride + source)
+        a = add_product(a, element(harmonics, at + k), weights)
+        b = add_product(b, element(harmonics, at + BLOCK + k), weights)
+        c = add_product(c, element(harmonics, at + 2 * BLOCK + k), weights)
+        d = add_product(d, element(harmonics, at + 3 * BLOCK + k), weights)
+    store_first(density, row, a, count)
+    store_first(density, row + step, b, count)
+    store_first(density, row + 2 * step, c, count)
+    store_first(density, row + 3 * step, d, count)
+
+
+@njit(forceinline=True, **_options)
+def _add_last(harmonics, at, radial, source, stride, k0, k1, density, row, step, count, n_rows):
+    """As _add_four for the last one, three or five rows: sums of few rows wait for each other."""
+    a, b, c = load_first(density, row, count), zero(density), zero(density)
+    d, e = zero(density), zero(density)
+    if n_rows == 1:
+        for k in range(k0, k1):
+            a = add_product(a, element(harmonics, at + k), load(radial, k * stride + source))
+        store_first(density, row, a, count)
+        return
+    b, c = load_first(density, row + step, count), load_first(density, row + 2 * step, count)
+    if n_rows == 3:
+        for k in range(k0, k1):
+            weights = load(radial, k * stride + source)
+            a = add_product(a, element(harmonics, at + k), weights)
+            b = add_product(b, element(harmonics, at + BLOCK + k), weights)
+            c = add_product(c, element(harmonics, at + 2 * BLOCK + k), weights)
+    else:
+        d, e = load_first(density, row + 3 * step, count), load_first(density, row + 4 * step, count)
+        for k in range(k0, k1):
+            weights = load(radial, k * stride + source)
+            a = add_product(a, element(harmonics, at + k), weights)
+            b = add_product(b, element(harmonics, at + BLOCK + k), weights)
+            c = add_product(c, element(harmonics, at + 2 * BLOCK + k), weights)
+            d = add_product(d, element(harmonics, at + 3 * BLOCK + k), weights)
+            e = add_product(e, element(harmonics, at + 4 * BLOCK + k), weights)
+        store_first(density, row + 3 * step, d, count)
+        store_first(density, row + 4 * step, e, count)
+    store_first(density, row, a, count)
+    store_first(density, row + step, b, count)
+    store_first(density, row + 2 * step, c, count)
+
+
 @njit(**_options)
 def _add_run(harmonics, radial, start, stride, k0, k1, l_max, n_max, first, n_channels, density):
     """Add the outer products of the pairs k0 .. k1 - 1 of a block to the channels of one species of one center.
@@ -124,30 +174,14 @@ def _add_run(harmonics, radial, start, stride, k0, k1, l_max, n_max, first, n_ch
     width = lanes(density)
     for l in range(l_max + 1):
         for n in range(0, n_max, width):
-            count = min(width, n_max - n)
-            row, source = first + l * l * n_channels + n, start * stride + l * n_max + n
+            count, source = n_max - n, start * stride + l * n_max + n
             lm, end = l * l, (l + 1) * (l + 1)
-            while lm + 3 < end:
-                a, b = load_first(density, row, count), load_first(density, row + n_channels, count)
-                c = load_first(density, row + 2 * n_channels, count)
-                d = load_first(density, row + 3 * n_channels, count)
-                for k in range(k0, k1):
-                    weights = load(radial, k * stride + source)
-                    a = add_product(a, element(harmonics, lm * BLOCK + k), weights)
-                    b = add_product(b, element(harmonics, (lm + 1) * BLOCK + k), weights)
-                    c = add_product(c, element(harmonics, (lm + 2) * BLOCK + k), weights)
-                    d = add_product(d, element(harmonics, (lm + 3) * BLOCK + k), weights)
-                store_first(density, row, a, count)
-                store_first(density, row + n_channels, b, count)
-                store_first(density, row + 2 * n_channels, c, count)
-                store_first(density, row + 3 * n_channels, d, count)
-                lm, row = lm + 4, row + 4 * n_channels
-            while lm < end:
-                a = load_first(density, row, count)
-                for k in range(k0, k1):
-                    a = add_product(a, element(harmonics, lm * BLOCK + k), load(radial, k * stride + source))
-                store_first(density, row, a, count)
-                lm, row = lm + 1, row + n_channels
+            while end - lm > 5:
+                _add_four(harmonics, lm * BLOCK, radial, source, stride, k0, k1, density, first + lm * n_channels + n,
+                          n_channels, count)  # fmt: skip
+                lm += 4
+            _add_last(harmonics, lm * BLOCK, radial, source, stride, k0, k1, density, first + lm * n_channels + n,
+                      n_channels, count, end - lm)  # fmt: skip
 
 
 @njit(**_options)
@@ -204,7 +238,7 @@ def expand_density(
     centers, offsets, neighbors, vectors, distances, channels, n_species, l_max, n_max, prefactors, center_values,
     split, cutoff, n_inner, coefficients, density,
 ):  # fmt: skip
-    """Add to the density of every center c[i, lm, channel + n] += Y_lm W_nl of its neighbors, and that of itself.
+    """Write the density of every center: c[i, lm, channel + n] is the sum of Y_lm W_nl of its neighbors and itself.
 
     centers: atoms; offsets (n_atoms + 1): pairs of each atom; neighbors, vectors, distances (n_pairs); channels
     (n_atoms): first channel of the species of an atom, negative where it does not count; center_values (n_max): what
@@ -218,7 +252,7 @@ def expand_density(
     cosine, sine = np.empty((l_max + 1, BLOCK)), np.empty((l_max + 1, BLOCK))
     harmonics = np.empty((n_lm, BLOCK))
     radial = np.zeros((RADIAL_BLOCK + 1, coefficients.shape[2]))  # one more: vectors are read beyond the last function
-    run, out = 0, memory(density)
+    run, n_cleared, out, size_of_row = 0, 0, memory(density), n_lm * n_channels
     for start in range(0, len(order), BLOCK):
         size = min(BLOCK, len(order) - start)
         _unit_vectors(order, start, size, vectors, distances, x, y, z, r)
@@ -229,16 +263,27 @@ def expand_density(
             radial_block(order, start, ahead, distances, split, cutoff, n_inner, coefficients, radial)
         while run < len(rows) and starts[run] < start + size:
             k0, k1 = max(starts[run], start) - start, min(starts[run + 1], start + size) - start
-            first = rows[run] * n_lm * n_channels + firsts[run]
+            if rows[run] >= n_cleared:  # just before they are added to: they are in the cache then
+                _clear(out, n_cleared * size_of_row, (rows[run] + 1) * size_of_row)
+                n_cleared = rows[run] + 1
+            first = rows[run] * size_of_row + firsts[run]
             _add_run(memory(harmonics), memory(radial), offset, radial.shape[1], k0, k1, l_max, n_max, first,
                      n_channels, out)  # fmt: skip
             if starts[run + 1] > start + size:
                 break  # the run goes on in the next block
             run += 1
+    _clear(out, n_cleared * size_of_row, len(centers) * size_of_row)
     for row, i in enumerate(centers):
         if channels[i] >= 0:
             for n in range(n_max):
                 density[row, 0, channels[i] + n] += center_values[n]
+
+
+@njit(forceinline=True, **_options)
+def _clear(out, begin, end):
+    """Write zeros to out[begin .. end - 1]."""
+    for k in range(begin, end, lanes(out)):
+        store_first(out, k, zero(out), end - k)
 
 
 @njit(**_options)

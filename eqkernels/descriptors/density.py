@@ -118,7 +118,7 @@ class DensityExpansion:
 
     def expand(self, block, a, b):
         """Density coefficients of the centers a .. b - 1 of a block, shape (b - a, (l_max + 1)^2, n_channels)."""
-        density = np.zeros((b - a, (self.l_max + 1) ** 2, len(self.species) * self.n_max))
+        density = np.empty((b - a, (self.l_max + 1) ** 2, len(self.species) * self.n_max))
         expand_density(*self._arguments(block, a, b), self.center_values, *self.table.loop_arguments, density)
         return self.contracted(density, 0)
 

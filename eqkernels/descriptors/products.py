@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from eqkernels.descriptors._cotangent_loops import contract_equivariants
+from eqkernels.descriptors._cotangent_loops import contract_equivariants, contract_invariants
 from eqkernels.descriptors._product_loops import fill_derivatives, fill_equivariants, fill_invariants
 from eqkernels.descriptors._triple_loops import add_pseudoscalars, contract_pseudoscalars
 from eqkernels.descriptors.channels import (
@@ -111,6 +111,9 @@ class ProductBlocks:
             contract_traces(density, self._n_kept, self.l_max, Irrep.parse(key), cotangent, out)
         elif key == "0o":
             contract_pseudoscalars(density, *_triple_couplings(self.l_max), cotangent[:, 0], out)
+        elif key == "0e":
+            bases, _ = _layout(self.l_max, density.shape[2], Irrep.parse(key), 0, density.shape[2])
+            contract_invariants(density, self.n_max, bases, cotangent[:, 0], out)
         else:
             irrep = Irrep.parse(key)
             couplings = pair_couplings(self.l_max, irrep.l, irrep.p)
