@@ -242,16 +242,17 @@ def expand_density(
 
     centers: atoms; offsets (n_atoms + 1): pairs of each atom; neighbors, vectors, distances (n_pairs); channels
     (n_atoms): first channel of the species of an atom, negative where it does not count; center_values (n_max): what
-    a center adds to its own density at l = 0; split .. coefficients: the radial table; density (n_centers,
-    (l_max + 1)^2, n_channels), contiguous.
+    a center adds to its own density at l = 0; split .. coefficients: the radial table, of the type of the density;
+    density (n_centers, (l_max + 1)^2, n_channels), contiguous.
     """
     order, rows, firsts, starts = sort_pairs(centers, offsets, neighbors, channels, n_max, n_species)
-    n_channels, n_lm = n_species * n_max, (l_max + 1) * (l_max + 1)
-    x, y, z, r = np.zeros(BLOCK), np.zeros(BLOCK), np.zeros(BLOCK), np.zeros(BLOCK)
-    legendre = np.empty(((l_max + 1) * (l_max + 2) // 2, BLOCK))
-    cosine, sine = np.empty((l_max + 1, BLOCK)), np.empty((l_max + 1, BLOCK))
-    harmonics = np.empty((n_lm, BLOCK))
-    radial = np.zeros((RADIAL_BLOCK + 1, coefficients.shape[2]))  # one more: vectors are read beyond the last function
+    n_channels, n_lm, dtype = n_species * n_max, (l_max + 1) * (l_max + 1), density.dtype
+    x, y, z = np.zeros(BLOCK, dtype), np.zeros(BLOCK, dtype), np.zeros(BLOCK, dtype)
+    legendre, r = np.empty(((l_max + 1) * (l_max + 2) // 2, BLOCK), dtype), np.zeros(BLOCK)
+    cosine, sine = np.empty((l_max + 1, BLOCK), dtype), np.empty((l_max + 1, BLOCK), dtype)
+    harmonics = np.empty((n_lm, BLOCK), dtype)
+    # one more row: vectors are read beyond the last function
+    radial = np.zeros((RADIAL_BLOCK + 1, coefficients.shape[2]), dtype)
     run, n_cleared, out, size_of_row = 0, 0, memory(density), n_lm * n_channels
     for start in range(0, len(order), BLOCK):
         size = min(BLOCK, len(order) - start)

@@ -224,11 +224,11 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         blocks = allocate(shapes, self.dtype, f"the features of {n_rows} centers", out)
 
         def store(rows, density):
-            density = density.astype(self.dtype, copy=False)
             for key, block in blocks.items():
                 self._fill(key, density, block[rows])
 
-        expansion.for_each_range(batch, is_center, store, self.n_jobs, self._progress(batch.n_structures))
+        progress = self._progress(batch.n_structures)
+        expansion.for_each_range(batch, is_center, store, self.n_jobs, progress, self.dtype)
         labels = {key: self.feature_labels(key) for key in blocks}
         return row_features(blocks, batch, is_center, labels)
 
@@ -368,4 +368,5 @@ def _among(species, numbers):
 
 
 def _is_number(value):
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    # the concrete types first: abstract ones are slow to look up
+    return isinstance(value, (float, int, Real)) and not isinstance(value, bool) and math.isfinite(value)

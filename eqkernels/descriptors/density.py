@@ -66,7 +66,7 @@ class DensityExpansion:
         """Number of channels: (species, radial index), or what they are contracted to."""
         return len(self.species) * self.n_max if self.contraction is None else self.contraction.shape[2]
 
-    def for_each_range(self, batch, is_center, consume, n_jobs=None, progress=None):
+    def for_each_range(self, batch, is_center, consume, n_jobs=None, progress=None, dtype=np.float64):
         """Call ``consume(rows, density)`` for ranges of centers, possibly from several threads.
 
         Parameters
@@ -80,11 +80,14 @@ class DensityExpansion:
             Number of threads, with joblib's meaning.
         progress : callable, optional
             Called with the number of structures done.
+        dtype : dtype, default=float64
+            Type of the coefficients, and of the arithmetic that makes them.
         """
         size = max(1, _DENSITY_PER_RANGE // (8 * (self.l_max + 1) ** 2 * len(self.species) * self.n_max))
         plan = _plan(batch.offsets, is_center)
+        n_jobs = effective_n_jobs(n_jobs)
         # threads share out the blocks, or where these are few, the centers of each
-        by_block = len(plan) >= 4 * effective_n_jobs(n_jobs)
+        by_block = len(plan) >= 4 * n_jobs
         lock, n_done = Lock(), 0
 
         def handle(first, last):
@@ -93,7 +96,7 @@ class DensityExpansion:
                 block = self._block(batch, is_center, start, stop, first_row)
 
                 def work(a, b, block=block):
-                    consume(slice(block.first_row + a, block.first_row + b), self.expand(block, a, b))
+                    consume(slice(block.first_row + a, block.first_row + b), self.expand(block, a, b, dtype))
 
                 over_ranges(len(block.centers), size, work, 1 if by_block else n_jobs)
                 if progress is not None:
@@ -116,18 +119,20 @@ class DensityExpansion:
         pairs = part.neighbor_pairs(self.table.cutoff)
         return DensityBlock(pairs, centers, first_channel[part.numbers], first_row, start, stop)
 
-    def expand(self, block, a, b):
+    def expand(self, block, a, b, dtype=np.float64):
         """Density coefficients of the centers a .. b - 1 of a block, shape (b - a, (l_max + 1)^2, n_channels)."""
-        density = np.empty((b - a, (self.l_max + 1) ** 2, len(self.species) * self.n_max))
-        expand_density(*self._arguments(block, a, b), self.center_values, *self.table.loop_arguments, density)
+        density = np.empty((b - a, (self.l_max + 1) ** 2, len(self.species) * self.n_max), dtype)
+        table = self.table.loop_arguments(density.dtype.char)
+        expand_density(*self._arguments(block, a, b), self.center_values, *table, density)
         return self.contracted(density, 0)
 
     def contracted(self, coefficients, first):
         """Contract the channels of coefficients (..., (l_max + 1)^2, width), which are those from ``first`` on."""
         if self.contraction is None:
             return coefficients
-        out = np.empty((*coefficients.shape[:-1], self.n_channels))
-        for l, matrix in enumerate(self.contraction[:, first : first + coefficients.shape[-1]]):
+        out = np.empty((*coefficients.shape[:-1], self.n_channels), coefficients.dtype)
+        matrices = self.contraction[:, first : first + coefficients.shape[-1]].astype(out.dtype, copy=False)
+        for l, matrix in enumerate(matrices):
             np.matmul(coefficients[..., l * l : (l + 1) ** 2, :], matrix, out=out[..., l * l : (l + 1) ** 2, :])
         return out
 
@@ -136,7 +141,7 @@ class DensityExpansion:
         if self.contraction is not None:
             parts = [cotangent[:, l * l : (l + 1) ** 2] @ matrix.T for l, matrix in enumerate(self.contraction)]
             cotangent = np.concatenate(parts, axis=1)
-        contract_gradients(*self._arguments(block, a, b), *self.table.loop_arguments, cotangent, out)
+        contract_gradients(*self._arguments(block, a, b), *self.table.loop_arguments(), cotangent, out)
 
     def expand_gradients(self, pairs, order, items, n_items):
         """Differentiate the coefficients of one species by the vectors of pairs, summed over the pairs of an item.
@@ -155,7 +160,7 @@ class DensityExpansion:
         gradient = np.zeros((n_items, 3, (self.l_max + 1) ** 2, self.n_max))
         expand_gradients(
             order, items, pairs.vectors, pairs.distances, self.l_max, self.n_max, harmonics_prefactors(self.l_max),
-            *self.table.loop_arguments, gradient,
+            *self.table.loop_arguments(), gradient,
         )  # fmt: skip
         return gradient
 
@@ -200,7 +205,7 @@ class DensityBlock:
 def over_ranges(n, size, work, n_jobs=None):
     """Call ``work(a, b)`` for ranges a .. b - 1 of n things, possibly from several threads."""
     ranges = [(start, min(start + size, n)) for start in range(0, n, size)]
-    n_threads = effective_n_jobs(n_jobs)
+    n_threads = 1 if n_jobs == 1 else effective_n_jobs(n_jobs)
 
     def run(part):
         for a, b in part:

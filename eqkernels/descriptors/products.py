@@ -54,12 +54,12 @@ class ProductBlocks:
         if self.compression == "mu1nu1" or key == "0o":
             out[...] = 0
         if self.compression == "mu1nu1":
-            add_traces(density, density, self._n_kept, self.l_max, Irrep.parse(key), out)
+            add_traces(density, density, self._n_kept, self.l_max, _irrep(key), out)
             return
         if key == "0o":
             add_pseudoscalars(density, density, density, *_triple_couplings(self.l_max), out[:, 0])
             return
-        irrep, n_channels = Irrep.parse(key), density.shape[2]
+        irrep, n_channels = _irrep(key), density.shape[2]
         bases, _ = _layout(self.l_max, n_channels, irrep, 0, n_channels)
         if key == "0e":
             fill_invariants(density, self.n_max, bases, out[:, 0])
@@ -70,12 +70,12 @@ class ProductBlocks:
     def _changing(self, key, n_channels, first, width):
         """Features that change with the channels ``first`` .. ``first + width - 1``."""
         if self.compression == "mu1nu1":
-            return np.arange(self._n_features(Irrep.parse(key)))
+            return np.arange(self._n_features(_irrep(key)))
         if key == "0o":
             factors = [np.stack(triple_channels(n_channels, *degrees)) for degrees in degree_triples(self.l_max)]
             chosen = [((q >= first) & (q < first + width)).any(axis=0) for q in factors]
             return np.flatnonzero(np.concatenate(chosen))
-        return _layout(self.l_max, n_channels, Irrep.parse(key), first, width)[1]
+        return _layout(self.l_max, n_channels, _irrep(key), first, width)[1]
 
     def _fill_derivatives(self, key, density, owners, changes, first, out):
         """Write the derivatives that belong to changes (n_items, n_directions, (l_max + 1)^2, width) of the density.
@@ -88,10 +88,10 @@ class ProductBlocks:
             c = np.repeat(density[owners], changes.shape[1], axis=0)
             change, rows = changes.reshape(c.shape), out.reshape(-1, *out.shape[2:])
             for factors in ((change, c), (c, change)):
-                add_traces(*factors, self._n_kept, self.l_max, Irrep.parse(key), rows)
+                add_traces(*factors, self._n_kept, self.l_max, _irrep(key), rows)
             return
         if key != "0o":
-            irrep = Irrep.parse(key)
+            irrep = _irrep(key)
             bases, _ = _layout(self.l_max, n_channels, irrep, first, width)
             couplings = pair_couplings(self.l_max, irrep.l, irrep.p)
             fill_derivatives(density, self.n_max, owners, changes, first, irrep.l, *couplings, bases, out)
@@ -99,7 +99,7 @@ class ProductBlocks:
         chosen = self._changing(key, n_channels, first, width)
         for e, owner in enumerate(owners):
             c = np.repeat(density[owner, None], changes.shape[1], axis=0)
-            change, total = np.zeros_like(c), np.zeros((len(c), n_features(self.l_max, n_channels, Irrep.parse(key))))
+            change, total = np.zeros_like(c), np.zeros((len(c), n_features(self.l_max, n_channels, _irrep(key))))
             change[:, :, first : first + width] = changes[e]
             for factors in ((change, c, c), (c, change, c), (c, c, change)):
                 add_pseudoscalars(*factors, *_triple_couplings(self.l_max), total)
@@ -108,16 +108,19 @@ class ProductBlocks:
     def _contract(self, key, density, cotangent, out):
         """Add to ``out`` the derivative of sum(cotangent * block) by the density."""
         if self.compression == "mu1nu1":
-            contract_traces(density, self._n_kept, self.l_max, Irrep.parse(key), cotangent, out)
+            contract_traces(density, self._n_kept, self.l_max, _irrep(key), cotangent, out)
         elif key == "0o":
             contract_pseudoscalars(density, *_triple_couplings(self.l_max), cotangent[:, 0], out)
         elif key == "0e":
-            bases, _ = _layout(self.l_max, density.shape[2], Irrep.parse(key), 0, density.shape[2])
+            bases, _ = _layout(self.l_max, density.shape[2], _irrep(key), 0, density.shape[2])
             contract_invariants(density, self.n_max, bases, cotangent[:, 0], out)
         else:
-            irrep = Irrep.parse(key)
+            irrep = _irrep(key)
             couplings = pair_couplings(self.l_max, irrep.l, irrep.p)
             contract_equivariants(density, self.n_max, irrep.l, *couplings, cotangent, out)
+
+
+_irrep = lru_cache(maxsize=256)(Irrep.parse)
 
 
 @lru_cache(maxsize=512)

@@ -146,9 +146,9 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
         if self.aggregate is None:
 
             def store(rows, density):
-                self._fill("0e", density.astype(self.dtype, copy=False), out[rows, None])
+                self._fill("0e", density, out[rows, None])
 
-            expansion.for_each_range(batch, is_center, store, self.n_jobs, progress)
+            expansion.for_each_range(batch, is_center, store, self.n_jobs, progress, self.dtype)
             return out
         out[...] = 0
         structures = batch.structure_of_atom[is_center]
@@ -169,7 +169,7 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
             out[present[whole]] = sums[whole]
             shared.extend((rows.start, present[k], sums[k].copy()) for k in np.flatnonzero(~whole))
 
-        expansion.for_each_range(batch, is_center, add, self.n_jobs, progress)
+        expansion.for_each_range(batch, is_center, add, self.n_jobs, progress, self.dtype)
         # a structure may span several ranges: added in their order, whichever thread was first
         for _, structure, row in sorted(shared, key=lambda one: one[:2]):
             out[structure] += row
@@ -181,7 +181,7 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
         for start in range(0, len(density), size):
             part, owners = density[start : start + size], members[start : start + size]
             rows, first = scratch[: len(part)], owners[0]
-            self._fill("0e", part.astype(self.dtype, copy=False), rows)
+            self._fill("0e", part, rows)
             belongs = np.arange(first, owners[-1] + 1)[:, None] == owners
             sums[first : owners[-1] + 1] += belongs.astype(self.dtype) @ rows[:, 0]
         return sums
@@ -192,10 +192,11 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
 
         def store(rows, density):
             block = np.empty((len(density), 1, width), self.dtype)
-            self._fill("0e", density.astype(self.dtype, copy=False), block)
+            self._fill("0e", density, block)
             parts.append((rows.start, csr_array(block[:, 0])))
 
-        expansion.for_each_range(batch, is_center, store, self.n_jobs, self._progress(batch.n_structures))
+        progress = self._progress(batch.n_structures)
+        expansion.for_each_range(batch, is_center, store, self.n_jobs, progress, self.dtype)
         rows = vstack([part for _, part in sorted(parts, key=lambda part: part[0])], format="csr")
         return rows if self.aggregate is None else self._averages(batch, is_center) @ rows
 

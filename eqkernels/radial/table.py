@@ -17,8 +17,8 @@ import numpy as np
 from eqkernels.radial.integrals import RadialIntegrals
 
 DEGREE = 7
-# Loops take the functions in vectors of this length.
-_COLUMN_MULTIPLE = 8
+# Loops take the functions in vectors of 64 bytes.
+_VECTOR_BYTES = 64
 # Inner points of an interval, which make the largest error (that of (1 - t^2)^2 (t^2 - a^2) (t^2 - b^2)) small.
 _INNER_POINTS = np.array([-0.627, -0.219, 0.219, 0.627])
 # Where the error is looked for inside each interval: where that polynomial is large.
@@ -99,8 +99,8 @@ class RadialTable:
         # with a single part (cutoff width 0 or the whole cutoff) the other one has no intervals
         self.n_inner = len(parts[0][0]) if self.split > 0 else 0
         coefficients = np.concatenate([part[0] for part in parts])
-        n_zeros = -coefficients.shape[2] % _COLUMN_MULTIPLE
-        self.coefficients = np.pad(coefficients, ((0, 0), (0, 0), (0, n_zeros)))
+        self.coefficients = _padded(coefficients)
+        self._typed = {"d": self.coefficients}
         self.error = max(part[1] for part in parts)
 
     def exact(self, distances):
@@ -125,10 +125,11 @@ class RadialTable:
             value = value * position + table[:, power]
         return value
 
-    @property
-    def loop_arguments(self):
-        """What loops need to evaluate the table."""
-        return self.split, self.cutoff, self.n_inner, self.coefficients
+    def loop_arguments(self, dtype="d"):
+        """What loops need to evaluate the table, with coefficients of the type "d" (double) or "f" (single)."""
+        if dtype not in self._typed:
+            self._typed[dtype] = _padded(self.coefficients[:, :, : self._largest.size].astype(dtype))
+        return self.split, self.cutoff, self.n_inner, self._typed[dtype]
 
     def _fit(self, start, end, accuracy):
         to_powers = _interpolation()
@@ -149,6 +150,11 @@ class RadialTable:
             f"(reached {error:.1e}): use a larger accuracy, a wider sigma (now {self.sigma:g}) or a smaller exponent "
             "of the radial scaling"
         )
+
+
+def _padded(coefficients):
+    n_zeros = -coefficients.shape[2] % (_VECTOR_BYTES // coefficients.itemsize)
+    return np.pad(coefficients, ((0, 0), (0, 0), (0, n_zeros)))
 
 
 def _interpolation():

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from ase import Atoms
 
+from eqkernels.structures._door_loops import all_usable
 from eqkernels.structures.neighbors import find_neighbors
 
 # |det| of the cell with its vectors scaled to unit length; below this they are linearly dependent to rounding.
@@ -86,6 +87,8 @@ class StructureBatch:
         numbers = np.concatenate([atoms.arrays["numbers"] for atoms in frames]).astype(np.int64)
         cells = np.array([atoms.cell.array for atoms in frames], dtype=float)
         pbc = np.array([atoms.pbc for atoms in frames], dtype=bool)
+        if all_usable(positions, numbers, cells, pbc, _FLAT_CELL):
+            return cls(positions, numbers, cells, pbc, offsets)
         batch = cls(positions, numbers, cells, _check_cells(cells, pbc), offsets)
         _check_atoms(batch)
         return batch
