@@ -32,59 +32,99 @@ def contract_invariants(density, group, bases, cotangent, out):
     fill_invariants.
     """
     n_centers, n_lm, n_channels = density.shape
-    n_degrees, here, ranges = int(np.sqrt(n_lm)), np.empty(n_channels, np.int64), np.empty((n_channels, 3), np.int64)
+    here, ranges = np.empty(n_channels, np.int64), np.empty((n_channels, 3), np.int64)
     source, given, target, places = memory(density), memory(cotangent), memory(out), memory(bases)
-    stride, step = n_channels + lanes(source), cotangent.shape[1]
-    coefficients = np.zeros((n_lm + 2 * _ROWS) * n_channels + lanes(source))  # rows are read beyond the last one
-    symmetric, derivative = np.zeros(n_channels * stride), np.empty((2 * n_degrees + _ROWS) * stride)
+    stride, step, n_degrees = n_channels + lanes(source), cotangent.shape[1], int(np.sqrt(n_lm))
+    coefficients, derivative = _room(n_lm, n_channels, stride), np.empty((2 * n_degrees + _ROWS) * stride)
+    symmetric = np.zeros(n_channels * stride)
     c, s, d = memory(coefficients), memory(symmetric), memory(derivative)
     for i in range(n_centers):
         n, position = _channels_that_occur(density[i], group, here), i * n_lm * n_channels
         n_ranges = _contiguous(here, n, ranges)
         for lm in range(n_lm):
-            for r in range(n_ranges):
-                first, start, size = position + lm * n_channels + ranges[r, 0], lm * n + ranges[r, 1], ranges[r, 2]
-                for k in range(0, size, lanes(source)):
-                    store(c, start + k, load_first(source, first + k, size - k))
+            _gather(source, position + lm * n_channels, ranges, n_ranges, 0, 1.0, c, lm * n)
         for l in range(n_degrees):
             for a in range(n):
                 base = i * step + element(places, l * n_channels + here[a])
-                _complete(given, base, a, ranges, n_ranges, np.sqrt(2.0 / (2 * l + 1)), stride, s)
+                _gather(given, base, ranges, n_ranges, a, np.sqrt(2.0 / (2 * l + 1)), s, a * stride)
                 for b in range(a + 1, n):
                     symmetric[b * stride + a] = symmetric[a * stride + b]
                 symmetric[a * stride + a] *= np.sqrt(2.0)
-            _multiply(c, l * l * n, n, 2 * l + 1, s, stride, d)
+            _multiply(c, l * l * n, n, 2 * l + 1, n, s, 0, stride, n, d, stride)
             for m in range(2 * l + 1):
-                for r in range(n_ranges):
-                    first, size = position + (l * l + m) * n_channels + ranges[r, 0], ranges[r, 2]
-                    for k in range(0, size, lanes(source)):
-                        change = load(d, m * stride + ranges[r, 1] + k)
-                        before = load_first(target, first + k, size - k)
-                        store_first(target, first + k, add_product(before, 1.0, change), size - k)
+                _scatter_add(d, m * stride, ranges, n_ranges, target, position + (l * l + m) * n_channels)
     keep(coefficients)
     keep(symmetric)
     keep(derivative)
 
 
 @njit(**_options)
-def _contiguous(here, n, ranges):
-    """Write the ranges (first, position, size) of successive numbers among the first n; return how many they are."""
-    n_ranges = 0
-    for a in range(n):
-        if a == 0 or here[a] != here[a - 1] + 1:
-            ranges[n_ranges, 0], ranges[n_ranges, 1], ranges[n_ranges, 2] = here[a], a, 0
-            n_ranges += 1
-        ranges[n_ranges - 1, 2] += 1
-    return n_ranges
+def contract_equivariants(density, group, lam, degrees, rows, sources, values, bases, cotangent, out):
+    """Add to out the derivative of sum(cotangent * features) by the density.
+
+    With p[mu; q, q'] = sum_m1 c[m1, q] K[mu, m1, q'] and K[mu, m1] = sum_m2 C[mu, m1, m2] c[m2], the derivatives by c
+    and K are matrix products with the cotangent g[q, mu, q']. Only channels that occur take part, for no other atom is
+    there to be moved. cotangent (n_centers, 2 lam + 1, n_features); out like the density; all else as in
+    fill_equivariants.
+    """
+    n_centers, n_lm, n_channels = density.shape
+    here, ranges = np.empty(n_channels, np.int64), np.empty((n_channels, 3), np.int64)
+    source, given, target, places = memory(density), memory(cotangent), memory(out), memory(bases)
+    n_mu, first, step, width = 2 * lam + 1, lam % 2, cotangent.shape[2], lanes(source)
+    stride, tall = n_channels + width, 2 * int(np.sqrt(n_lm)) + width  # of rows of channels, and of m
+    coefficients, derivative = _room(n_lm, n_channels, stride), np.empty(n_lm * stride)
+    weights, coupled = _room(n_channels, n_mu * n_channels, stride), np.empty(n_mu * n_channels * tall)
+    by_coupled, by_left = np.empty((n_lm + _ROWS) * stride), np.empty((n_channels + _ROWS) * tall)
+    c, g, k, r, d, left = (
+        memory(coefficients), memory(weights), memory(coupled), memory(by_coupled), memory(derivative), memory(by_left)
+    )  # fmt: skip
+    for i in range(n_centers):
+        n, position = _channels_that_occur(density[i], group, here), i * n_lm * n_channels
+        n_ranges = _contiguous(here, n, ranges)
+        for lm in range(n_lm):
+            _gather(source, position + lm * n_channels, ranges, n_ranges, 0, 1.0, c, lm * n)
+        derivative[:] = 0.0
+        for p in range(degrees.shape[0]):
+            l1, l2 = degrees[p, 0], degrees[p, 1]
+            n_terms, begin1, begin2 = 2 * l1 + 1, l1 * l1, l2 * l2
+            for a in range(n):
+                base = i * n_mu * step + element(places, p * n_channels + here[a])
+                lowest = 0 if l1 < l2 else a + first
+                for mu in range(n_mu):
+                    row = (a * n_mu + mu) * n
+                    _gather(given, base + mu * step, ranges, n_ranges, lowest, 1.0, g, row)
+                    for b in range(min(lowest, n)):
+                        weights[row + b] = 0.0
+                    if l1 == l2 and first == 0:
+                        weights[row + a] *= np.sqrt(0.5)  # the weight of the diagonal
+            for mu in range(n_mu):
+                _multiply(c, begin1 * n, n, n_terms, n, g, mu * n, n_mu * n, n, r, stride)
+                for m in range(n_terms):
+                    at = rows[p] + mu * n_terms + m
+                    for term in range(2):
+                        _add_row(values[at, term], r, m * stride, n, d, (begin2 + sources[at, term]) * stride)
+                    one, other = (begin2 + sources[at, 0]) * n, (begin2 + sources[at, 1]) * n
+                    for a in range(n):
+                        value = values[at, 0] * coefficients[one + a] + values[at, 1] * coefficients[other + a]
+                        coupled[(mu * n + a) * tall + m] = value
+            _multiply(g, 0, n_mu * n, n, n_mu * n, k, 0, tall, n_terms, left, tall)
+            for a in range(n):
+                for m in range(n_terms):
+                    derivative[(begin1 + m) * stride + a] += by_left[a * tall + m]
+        for lm in range(n_lm):
+            _scatter_add(d, lm * stride, ranges, n_ranges, target, position + lm * n_channels)
+    keep(coefficients)
+    keep(weights)
+    keep(coupled)
+    keep(by_coupled)
+    keep(derivative)
+    keep(by_left)
 
 
-@njit(forceinline=True, **_options)
-def _complete(triangle, base, a, ranges, n_ranges, scale, stride, out):
-    """Write ``scale`` times row ``a`` of the triangle, from the diagonal on, without channels that do not occur."""
-    for r in range(n_ranges):
-        start, size = ranges[r, 1], ranges[r, 2]
-        for k in range(max(a - start, 0), size, lanes(out)):
-            store(out, a * stride + start + k, scaled(scale, load_first(triangle, base + ranges[r, 0] + k, size - k)))
+@njit(**_options)
+def _room(n_rows, n_columns, more):
+    """Zeros for a matrix whose rows are read in groups, and in vectors that begin anywhere."""
+    return np.zeros((n_rows + _ROWS) * n_columns + more)
 
 
 @njit(**_options)
@@ -107,88 +147,60 @@ def _channels_that_occur(density, group, here):
 
 
 @njit(**_options)
-def _multiply(left, first, n, n_rows, right, stride, out):
-    """Write out[m, k] = sum_t left[first + m n + t] right[t stride + k]; whole vectors, and rows up to a multiple."""
+def _contiguous(here, n, ranges):
+    """Write the ranges (first, position, size) of successive numbers among the first n; return how many they are."""
+    n_ranges = 0
+    for a in range(n):
+        if a == 0 or here[a] != here[a - 1] + 1:
+            ranges[n_ranges, 0], ranges[n_ranges, 1], ranges[n_ranges, 2] = here[a], a, 0
+            n_ranges += 1
+        ranges[n_ranges - 1, 2] += 1
+    return n_ranges
+
+
+@njit(forceinline=True, **_options)
+def _gather(source, begin, ranges, n_ranges, lowest, scale, out, row):
+    """Write ``scale`` times the channels that occur, from ``lowest`` on, to a row of out, and zeros behind it."""
+    for r in range(n_ranges):
+        first, start, size = begin + ranges[r, 0], row + ranges[r, 1], ranges[r, 2]
+        for k in range(max(lowest - ranges[r, 1], 0), size, lanes(out)):
+            store(out, start + k, scaled(scale, load_first(source, first + k, size - k)))
+
+
+@njit(forceinline=True, **_options)
+def _scatter_add(source, row, ranges, n_ranges, out, begin):
+    """Add a row of channels that occur to those of out."""
+    for r in range(n_ranges):
+        first, start, size = begin + ranges[r, 0], row + ranges[r, 1], ranges[r, 2]
+        for k in range(0, size, lanes(out)):
+            total = add_product(load_first(out, first + k, size - k), 1.0, load(source, start + k))
+            store_first(out, first + k, total, size - k)
+
+
+@njit(forceinline=True, **_options)
+def _add_row(scale, source, begin, n, out, row):
+    """Add ``scale`` times n elements of the source to those of out, whole vectors."""
+    for k in range(0, n, lanes(out)):
+        store(out, row + k, add_product(load(out, row + k), scale, load(source, begin + k)))
+
+
+@njit(**_options)
+def _multiply(left, first, left_stride, n_rows, n_terms, right, begin, right_stride, n_columns, out, stride):
+    """Write out[m, k] = sum_t left[m, t] right[t, k]; whole vectors, and rows up to a multiple of four.
+
+    left and right begin at the flat indices ``first`` and ``begin``.
+    """
     for m in range(0, n_rows, _ROWS):
-        row = first + m * n
-        for k in range(0, n, lanes(right)):
+        row = first + m * left_stride
+        for k in range(0, n_columns, lanes(right)):
             a, b, c, d = zero(right), zero(right), zero(right), zero(right)
-            for t in range(n):
-                terms = load(right, t * stride + k)
+            for t in range(n_terms):
+                terms = load(right, begin + t * right_stride + k)
                 a = add_product(a, element(left, row + t), terms)
-                b = add_product(b, element(left, row + n + t), terms)
-                c = add_product(c, element(left, row + 2 * n + t), terms)
-                d = add_product(d, element(left, row + 3 * n + t), terms)
+                b = add_product(b, element(left, row + left_stride + t), terms)
+                c = add_product(c, element(left, row + 2 * left_stride + t), terms)
+                d = add_product(d, element(left, row + 3 * left_stride + t), terms)
             store(out, m * stride + k, a)
             store(out, (m + 1) * stride + k, b)
             store(out, (m + 2) * stride + k, c)
             store(out, (m + 3) * stride + k, d)
-
-
-@njit(**_options)
-def contract_equivariants(density, group, lam, degrees, rows, sources, values, cotangent, out):
-    """Add to out the derivative of sum(cotangent * features) by the density.
-
-    With p[mu; q, q'] = sum_m1 c[m1, q] K[m1, mu, q'] and K[m1, mu] = sum_m2 C[mu, m1, m2] c[m2], the derivatives by c
-    and K are matrix products with the cotangent g[q, mu, q']. Only channels that occur take part, for no other atom is
-    there to be moved. cotangent (n_centers, 2 lam + 1, n_features); out like the density; all else as in
-    fill_equivariants.
-    """
-    n_centers, n_lm, n_channels = density.shape
-    n_mu, first = 2 * lam + 1, lam % 2
-    here, coefficients = np.empty(n_channels, np.int64), np.empty(n_lm * n_channels)
-    derivative = np.empty((n_lm, n_channels))
-    coupled_room, given_room = np.empty(n_lm * n_mu * n_channels), np.empty(n_channels * n_mu * n_channels)
-    turned_room, result_room = np.empty(n_channels * n_mu * n_channels), np.empty(n_lm * n_mu * n_channels)
-    for i in range(n_centers):
-        n = _channels_that_occur(density[i], group, here)
-        c = coefficients[: n_lm * n].reshape(n_lm, n)
-        for lm in range(n_lm):
-            for a in range(n):
-                c[lm, a] = density[i, lm, here[a]]
-        derivative[:] = 0.0
-        column = 0
-        for p in range(degrees.shape[0]):
-            l1, l2 = degrees[p, 0], degrees[p, 1]
-            n_terms, first1, first2 = 2 * l1 + 1, l1 * l1, l2 * l2
-            coupled = coupled_room[: n_terms * n_mu * n].reshape(n_terms, n_mu, n)
-            given = given_room[: n * n_mu * n].reshape(n, n_mu, n)
-            turned = turned_room[: n_mu * n * n].reshape(n_mu, n, n)
-            for mu in range(n_mu):
-                for m in range(n_terms):
-                    at = rows[p] + mu * n_terms + m
-                    one, other = c[first2 + sources[at, 0]], c[first2 + sources[at, 1]]
-                    for a in range(n):
-                        coupled[m, mu, a] = values[at, 0] * one[a] + values[at, 1] * other[a]
-                source = cotangent[i, mu, column:]
-                for a in range(n):
-                    q = here[a]
-                    if l1 < l2:
-                        start, begin = q * n_channels, 0
-                    else:
-                        start, begin = q * (n_channels - first) - q * (q - 1) // 2 - q - first, min(a + first, n)
-                    for b in range(begin):
-                        given[a, mu, b] = 0.0
-                        turned[mu, b, a] = 0.0
-                    for b in range(begin, n):
-                        value = source[start + here[b]]
-                        given[a, mu, b] = value
-                        turned[mu, b, a] = value
-                    if l1 == l2 and first == 0:  # the weight of the diagonal
-                        given[a, mu, a] *= np.sqrt(0.5)
-                        turned[mu, a, a] *= np.sqrt(0.5)
-            result = result_room[: n_terms * n].reshape(n_terms, n)
-            np.dot(coupled.reshape(n_terms, n_mu * n), turned.reshape(n_mu * n, n), result)
-            derivative[first1 : first1 + n_terms, :n] += result
-            result = result_room[: n_terms * n_mu * n].reshape(n_terms, n_mu * n)
-            np.dot(c[first1 : first1 + n_terms], given.reshape(n, n_mu * n), result)
-            for mu in range(n_mu):
-                for m in range(n_terms):
-                    at = rows[p] + mu * n_terms + m
-                    for a in range(n):
-                        derivative[first2 + sources[at, 0], a] += values[at, 0] * result[m, mu * n + a]
-                        derivative[first2 + sources[at, 1], a] += values[at, 1] * result[m, mu * n + a]
-            column += n_channels * n_channels if l1 < l2 else n_channels * (n_channels + 1 - 2 * first) // 2
-        for lm in range(n_lm):
-            for a in range(n):
-                out[i, lm, here[a]] += derivative[lm, a]

@@ -111,13 +111,14 @@ class ProductBlocks:
             contract_traces(density, self._n_kept, self.l_max, _irrep(key), cotangent, out)
         elif key == "0o":
             contract_pseudoscalars(density, *_triple_couplings(self.l_max), cotangent[:, 0], out)
-        elif key == "0e":
-            bases, _ = _layout(self.l_max, density.shape[2], _irrep(key), 0, density.shape[2])
-            contract_invariants(density, self.n_max, bases, cotangent[:, 0], out)
         else:
-            irrep = _irrep(key)
-            couplings = pair_couplings(self.l_max, irrep.l, irrep.p)
-            contract_equivariants(density, self.n_max, irrep.l, *couplings, cotangent, out)
+            irrep, n_channels = _irrep(key), density.shape[2]
+            bases, _ = _layout(self.l_max, n_channels, irrep, 0, n_channels)
+            if key == "0e":
+                contract_invariants(density, self.n_max, bases, cotangent[:, 0], out)
+            else:
+                couplings = pair_couplings(self.l_max, irrep.l, irrep.p)
+                contract_equivariants(density, self.n_max, irrep.l, *couplings, bases, cotangent, out)
 
 
 _irrep = lru_cache(maxsize=256)(Irrep.parse)

@@ -126,7 +126,7 @@ class RadialTable:
         return value
 
     def loop_arguments(self, dtype="d"):
-        """What loops need to evaluate the table, with coefficients of the type "d" (double) or "f" (single)."""
+        """Return what loops need to evaluate the table, its coefficients as type "d" (double) or "f" (single)."""
         if dtype not in self._typed:
             self._typed[dtype] = _padded(self.coefficients[:, :, : self._largest.size].astype(dtype))
         return self.split, self.cutoff, self.n_inner, self._typed[dtype]
