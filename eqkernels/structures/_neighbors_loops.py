@@ -47,6 +47,14 @@ def _cross(a, b, out):
 
 
 @njit(**_options)
+def _set_normal(cell, axis, a, b):
+    """Set a cell vector to the unit vector orthogonal to two others."""
+    length = _cross(a, b, cell[axis])
+    for x in range(3):
+        cell[axis, x] /= length
+
+
+@njit(**_options)
 def complete_cells(cells, pbc):
     """Cells (n_structures, 3, 3) with unit vectors, orthogonal to all others, along the directions that are not
     periodic; and their inverses.
@@ -55,31 +63,33 @@ def complete_cells(cells, pbc):
     other = np.empty(3)
     for k in range(len(cells)):
         cell, inverse = completed[k], inverses[k]
-        n_periodic, last = 0, 0
+        n_periodic, last, open_axis = 0, 0, 0
         for axis in range(3):
             if pbc[k, axis]:
                 n_periodic, last = n_periodic + 1, axis
-                cell[axis] = cells[k, axis]
+                for x in range(3):
+                    cell[axis, x] = cells[k, axis, x]
+            else:
+                open_axis = axis
         if n_periodic == 0:
             for axis in range(3):
                 cell[axis, axis] = 1.0
         elif n_periodic == 1:
-            a, b = (last + 1) % 3, (last + 2) % 3
-            other[:] = 0.0
-            other[np.argmin(np.abs(cell[last]))] = 1.0  # the direction in which the vector points least
-            length = _cross(cell[last], other, cell[a])
-            cell[a] /= length
-            length = _cross(cell[last], cell[a], cell[b])
-            cell[b] /= length
+            least = 0  # the direction in which the vector points least
+            for x in range(3):
+                other[x] = 0.0
+                if abs(cell[last, x]) < abs(cell[last, least]):
+                    least = x
+            other[least] = 1.0
+            _set_normal(cell, (last + 1) % 3, cell[last], other)
+            _set_normal(cell, (last + 2) % 3, cell[last], cell[(last + 1) % 3])
         elif n_periodic == 2:
-            for axis in range(3):
-                if not pbc[k, axis]:
-                    length = _cross(cell[(axis + 1) % 3], cell[(axis + 2) % 3], cell[axis])
-                    cell[axis] /= length
+            _set_normal(cell, open_axis, cell[(open_axis + 1) % 3], cell[(open_axis + 2) % 3])
         for axis in range(3):
-            _cross(cell[(axis + 1) % 3], cell[(axis + 2) % 3], inverse[:, axis])
-        volume = cell[0, 0] * inverse[0, 0] + cell[0, 1] * inverse[1, 0] + cell[0, 2] * inverse[2, 0]
-        inverse /= volume
+            _cross(cell[(axis + 1) % 3], cell[(axis + 2) % 3], other)
+            volume = cell[axis, 0] * other[0] + cell[axis, 1] * other[1] + cell[axis, 2] * other[2]
+            for x in range(3):
+                inverse[x, axis] = other[x] / volume
     return completed, inverses
 
 
@@ -104,7 +114,7 @@ def expected_pairs(offsets, cells, pbc, cutoff):
 def find_pairs(
     positions, offsets, cells, inverses, pbc, cutoff, smallest, neighbors, vectors, distances, ends, bad
 ):  # fmt: skip
-    """Fill the pairs of all structures, in the order of the centers; return how many there are.
+    """Fill the pairs of all structures, in the order of the centers.
 
     cells, inverses (n_structures, 3, 3): completed cells and their inverses. ends (n_atoms): number of pairs up to each
     center. bad (3,): structure and atoms of the first pair closer than ``smallest``. Where there is less room than
@@ -114,7 +124,6 @@ def find_pairs(
     n_bins, widths = np.empty(3, np.int64), np.empty(3)
     images, owners, room = np.empty((0, 3)), np.empty(0, np.int64), -1
     ordered, atoms, firsts, bins = np.empty((3, 0)), owners, owners, owners
-    count = 0
     for k in range(len(offsets) - 1):
         begin, n_atoms = offsets[k], offsets[k + 1] - offsets[k]
         most = n_atoms
@@ -134,15 +143,15 @@ def find_pairs(
             n_images = _add_images(n_atoms, cells[k], inverses[k], pbc[k], reach, cutoff, images, owners, low, high)
         _choose_bins(n_images, cutoff, low, high, n_bins, widths)
         _sort(images, owners, n_images, low, n_bins, widths, bins, firsts, atoms, ordered)
-        count = _search(k, begin, images, n_atoms, cutoff, smallest, low, n_bins, widths, bins, firsts, atoms, ordered,
-                        neighbors, vectors, distances, count, ends, bad)  # fmt: skip
-    return count
+        _search(k, begin, images, n_atoms, cutoff, smallest, low, n_bins, widths, bins, firsts, atoms, ordered,
+                neighbors, vectors, distances, ends, bad)  # fmt: skip
 
 
 @njit(**_options)
 def _wrap(positions, cell, inverse, pbc, images, owners, low, high):
     """Write the atoms, moved into the cell, as the first images, and the bounds of their positions."""
-    low[:], high[:] = np.inf, -np.inf
+    for x in range(3):
+        low[x], high[x] = np.inf, -np.inf
     for i in range(len(positions)):
         owners[i] = i
         for x in range(3):
@@ -198,7 +207,10 @@ def _choose_bins(n_images, cutoff, low, high, n_bins, widths):
         if n_images <= _SINGLE_BIN_IMAGES:
             n_bins[axis] = 1
     while n_bins[0] * n_bins[1] * n_bins[2] > 2 * n_images + 8:  # vacuum: bins would outnumber images
-        axis = np.argmax(n_bins)
+        axis = 0
+        for other in range(1, 3):
+            if n_bins[other] > n_bins[axis]:
+                axis = other
         n_bins[axis] = (n_bins[axis] + 1) // 2
     for axis in range(3):
         widths[axis] = (high[axis] - low[axis]) / n_bins[axis]
@@ -217,7 +229,8 @@ def _sort(images, owners, n_images, low, n_bins, widths, bins, firsts, atoms, or
     ``bins`` becomes the place of each image.
     """
     n = n_bins[0] * n_bins[1] * n_bins[2]
-    firsts[: n + 1] = 0
+    for b in range(n + 1):
+        firsts[b] = 0
     for i in range(n_images):
         bins[i] = 0
         for axis in range(3):
@@ -238,8 +251,9 @@ def _sort(images, owners, n_images, low, n_bins, widths, bins, firsts, atoms, or
 
 @njit(**_options)
 def _search(k, begin, images, n_atoms, cutoff, smallest, low, n_bins, widths, places, firsts, atoms, ordered,
-            neighbors, vectors, distances, count, ends, bad):  # fmt: skip
+            neighbors, vectors, distances, ends, bad):  # fmt: skip
     """Add the pairs of one structure, from the columns around each atom, cut to the sphere."""
+    count = ends[begin - 1] if begin > 0 else 0
     reach, x, y, z = cutoff * _MARGIN, ordered[0], ordered[1], ordered[2]
     for i in range(n_atoms):
         px, py, pz = images[i, 0], images[i, 1], images[i, 2]
@@ -260,7 +274,6 @@ def _search(k, begin, images, n_atoms, cutoff, smallest, low, n_bins, widths, pl
                 count = _scan(k, begin, i, px, py, pz, cutoff * cutoff, smallest * smallest, first, last, places[i], x,
                               y, z, atoms, neighbors, vectors, distances, count, bad)  # fmt: skip
         ends[begin + i] = count
-    return count
 
 
 @njit(forceinline=True, **_options)

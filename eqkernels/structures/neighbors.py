@@ -75,9 +75,10 @@ def find_neighbors(batch, cutoff):
     while True:
         pairs = np.empty(capacity, dtype=np.int64), np.empty((capacity, 3)), np.empty(capacity)
         arguments = (batch.positions, batch.offsets, cells, inverses, batch.pbc, float(cutoff), MIN_DISTANCE)
-        found = find_pairs(*arguments, *pairs, ends, bad)
+        find_pairs(*arguments, *pairs, ends, bad)
         if bad[0] >= 0:
             raise ValueError(_coincidence(batch, bad))
+        found = int(ends[-1])
         if found <= capacity:
             return NeighborPairs(batch, *(array[:found] for array in pairs), np.concatenate([[0], ends]))
         capacity = found
