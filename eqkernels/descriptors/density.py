@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from threading import Lock
 
 import numpy as np
@@ -171,7 +171,7 @@ class DensityExpansion:
             len(self.species), self.l_max, self.n_max, harmonics_prefactors(self.l_max),
         )  # fmt: skip
 
-    @property
+    @cached_property
     def center_values(self):
         """What the central atom adds to its own coefficients at l = 0, shape (n_max,)."""
         return self.center_weight / np.sqrt(4 * np.pi) * self.table.center
