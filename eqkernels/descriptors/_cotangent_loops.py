@@ -88,25 +88,21 @@ def contract_equivariants(density, group, lam, degrees, rows, sources, values, b
             l1, l2 = degrees[p, 0], degrees[p, 1]
             n_terms, begin1, begin2 = 2 * l1 + 1, l1 * l1, l2 * l2
             for a in range(n):
-                base = i * n_mu * step + element(places, p * n_channels + here[a])
-                lowest = 0 if l1 < l2 else a + first
+                place, row = i * n_mu * step + element(places, p * n_channels + here[a]), a * n_mu * n
                 for mu in range(n_mu):
-                    row = (a * n_mu + mu) * n
-                    _gather(given, base + mu * step, ranges, n_ranges, lowest, 1.0, g, row)
-                    for b in range(min(lowest, n)):
-                        weights[row + b] = 0.0
-                    if l1 == l2 and first == 0:
-                        weights[row + a] *= np.sqrt(0.5)  # the weight of the diagonal
+                    _gather(
+                        given, place + mu * step, ranges, n_ranges, 0 if l1 < l2 else a + first, 1.0, g, row + mu * n
+                    )
+                if l1 == l2:
+                    _complete_triangle(n_mu, n, a, first, row, weights)
             for mu in range(n_mu):
                 _multiply(c, begin1 * n, n, n_terms, n, g, mu * n, n_mu * n, n, r, stride)
+                at = rows[p] + mu * n_terms
                 for m in range(n_terms):
-                    at = rows[p] + mu * n_terms + m
                     for term in range(2):
-                        _add_row(values[at, term], r, m * stride, n, d, (begin2 + sources[at, term]) * stride)
-                    one, other = (begin2 + sources[at, 0]) * n, (begin2 + sources[at, 1]) * n
-                    for a in range(n):
-                        value = values[at, 0] * coefficients[one + a] + values[at, 1] * coefficients[other + a]
-                        coupled[(mu * n + a) * tall + m] = value
+                        target_row = (begin2 + sources[at + m, term]) * stride
+                        _add_row(values[at + m, term], r, m * stride, n, d, target_row)
+                _couple_columns(coefficients, begin2, n, n_terms, at, sources, values, mu * n * tall, tall, coupled)
             _multiply(g, 0, n_mu * n, n, n_mu * n, k, 0, tall, n_terms, left, tall)
             for a in range(n):
                 for m in range(n_terms):
@@ -119,6 +115,27 @@ def contract_equivariants(density, group, lam, degrees, rows, sources, values, b
     keep(by_coupled)
     keep(derivative)
     keep(by_left)
+
+
+@njit(forceinline=True, **_options)
+def _complete_triangle(n_mu, n, a, first, row, out):
+    """Write the zeros before the triangle in row ``a`` of every component, and weight its diagonal (first = 0)."""
+    for mu in range(n_mu):
+        begin = row + mu * n
+        for b in range(min(a + first, n)):
+            out[begin + b] = 0.0
+        if first == 0:
+            out[begin + a] *= np.sqrt(0.5)
+
+
+@njit(forceinline=True, **_options)
+def _couple_columns(coefficients, begin, n, n_terms, at, sources, values, place, step, out):
+    """Write out[q, m1] = sum_m2 C[m1, m2] c[m2, q] for one component, a column for each m1."""
+    for m in range(n_terms):
+        one, other = (begin + sources[at + m, 0]) * n, (begin + sources[at + m, 1]) * n
+        for a in range(n):
+            value = values[at + m, 0] * coefficients[one + a] + values[at + m, 1] * coefficients[other + a]
+            out[place + a * step + m] = value
 
 
 @njit(**_options)

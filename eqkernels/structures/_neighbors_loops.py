@@ -135,7 +135,7 @@ def find_pairs(
         if most > room:
             room = most
             images, owners, bins = np.empty((room, 3)), np.empty(room, np.int64), np.empty(room, np.int64)
-            ordered, atoms = np.empty((3, room + _PADDING)), np.empty(room, np.int64)
+            ordered, atoms = np.zeros((3, room + _PADDING)), np.empty(room, np.int64)
             firsts = np.empty(2 * room + 10, np.int64)  # bins do not outnumber images by more, see _choose_bins
         _wrap(positions[begin : begin + n_atoms], cells[k], inverses[k], pbc[k], images, owners, low, high)
         n_images = n_atoms
