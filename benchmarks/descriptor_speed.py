@@ -104,12 +104,12 @@ def codes_of(frames, cutoff, n_max, l_max, sigma, few):
 
 
 def measure(codes, repeats):
-    """Median CPU seconds of each function, run in turn."""
-    times = {name: [] for name in codes}
+    """Median CPU seconds of each function, run in turn, each turn begun by another: the first touch of memory varies."""
+    times, names = {name: [] for name in codes}, list(codes)
     for turn in range(repeats + 1):
-        for name, function in codes.items():
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
             start = time.process_time()
-            result = function()
+            result = codes[name]()
             if turn:  # the first turn compiles and fills caches
                 times[name].append(time.process_time() - start)
             del result
