@@ -104,7 +104,7 @@ def codes_of(frames, cutoff, n_max, l_max, sigma, few):
 
 
 def measure(codes, repeats):
-    """Median CPU seconds of each function, run in turn, each turn begun by another: the first touch of memory varies."""
+    """Median CPU seconds of each function, run in turn; each turn is begun by another."""
     times, names = {name: [] for name in codes}, list(codes)
     for turn in range(repeats + 1):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:

@@ -2,18 +2,110 @@
 
 The C library of Linux returns large freed arrays to the system. How large, it learns from the program: an array of up
 to 32 MiB that is freed raises the limit to its size, and twice as much free memory is kept (M_MMAP_THRESHOLD and
-M_TRIM_THRESHOLD in mallopt(3)).
+M_TRIM_THRESHOLD in mallopt(3)). Larger arrays are mapped here. While none of them uses it, such memory is declared
+free to the system, which takes it when it needs it (MADV_FREE in madvise(2)), and else finds it in place.
 """
 
+import contextlib
+import math
+import mmap
+import os
 from functools import lru_cache
 
 import numpy as np
 
-# A little less than the largest array that it learns from.
+# A little less than the largest array that the C library learns from.
 _LEARNED_FROM = 2**25 - 2**16
+# Idle memory is at most this part of the machine's.
+_IDLE_PART = 1 / 8
+# Memory is used for an array that fills at least this part of it.
+_LEAST_FILLED = 0.5
+# Sizes are rounded up to steps of a power of two over this: arrays of nearly the same size use the same memory.
+_STEPS = 8
+
+_idle: list[mmap.mmap] = []
 
 
 @lru_cache(maxsize=1)
 def keep_freed_memory():
     """Free an array of 32 MiB, which is never touched; once in a process."""
     np.empty(_LEARNED_FROM, dtype=np.uint8)
+
+
+def machine_memory():
+    """Bytes of memory of the machine, infinity where it does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return np.inf
+
+
+def empty(shape, dtype):
+    """Make an array as numpy.empty does, where it is large in memory that an earlier one left."""
+    return _array(shape, np.dtype(dtype))[0]
+
+
+def zeros(shape, dtype=np.float64):
+    """Make an array as numpy.zeros does, where it is large in memory that an earlier one left."""
+    array, is_zero = _array(shape, np.dtype(dtype))
+    if not is_zero:
+        array[...] = 0
+    return array
+
+
+def _array(shape, dtype):
+    """Make a new array, and say whether it is known to be zero."""
+    size = dtype.itemsize * math.prod(map(int, shape))
+    if size <= _LEARNED_FROM or not hasattr(mmap, "MADV_FREE") or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return np.empty(shape, dtype), False
+    region = _idle_region(size)
+    if region is not None:
+        return np.asarray(_Lease(region, shape, dtype)), False
+    try:
+        return np.asarray(_Lease(_new_region(size), shape, dtype)), True
+    except OSError:
+        return np.empty(shape, dtype), False  # says how much memory it could not get
+
+
+class _Lease:
+    """What an array stands on; when the array and its views are gone, the memory is idle."""
+
+    def __init__(self, region, shape, dtype):
+        self._region = region
+        address = np.frombuffer(region, dtype=np.uint8).__array_interface__["data"][0]
+        self.__array_interface__ = {
+            "version": 3, "shape": tuple(map(int, shape)), "typestr": dtype.str, "data": (address, False)
+        }  # fmt: skip
+
+    def __del__(self):
+        self._region.madvise(mmap.MADV_FREE)
+        _idle.append(self._region)
+        _return_idle(0)
+
+
+def _idle_region(size):
+    """Take the smallest idle memory that fits, or None."""
+    fitting = [region for region in list(_idle) if _LEAST_FILLED * len(region) <= size <= len(region)]
+    for region in sorted(fitting, key=len):
+        try:
+            _idle.remove(region)
+        except ValueError:  # another thread was faster
+            continue
+        return region
+    return None
+
+
+def _new_region(size):
+    """Map new memory."""
+    step = 2 ** (size.bit_length() - 1) // _STEPS
+    region = mmap.mmap(-1, -(-size // step) * step, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    region.madvise(mmap.MADV_HUGEPAGE)
+    _return_idle(len(region))
+    return region
+
+
+def _return_idle(more):
+    """Return idle memory to the system, the oldest first, until with ``more`` bytes it is within its part."""
+    while _idle and sum(map(len, list(_idle))) + more > _IDLE_PART * machine_memory():
+        with contextlib.suppress(IndexError):  # another thread was faster
+            _idle.pop(0)

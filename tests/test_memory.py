@@ -1,11 +1,15 @@
 """Memory that is used again costs no page faults."""
 
+import mmap
 import os
 import platform
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+from eqkernels import _memory
 
 CODE = """
 import resource
@@ -33,3 +37,49 @@ def test_repeated_calls_touch_no_new_memory():
     n_bytes, faults = map(int, run.stdout.split())
     assert n_bytes > 1_500_000
     assert faults < 0.1 * n_bytes / 4096
+
+
+def large(value, rows=5000):
+    array = _memory.empty((rows, 1000), "float64")
+    array[...] = value
+    return array
+
+
+needs_idle_memory = pytest.mark.skipif(not hasattr(mmap, "MADV_FREE"), reason="memory cannot be declared free here")
+
+
+@needs_idle_memory
+def test_large_arrays_take_the_place_of_earlier_ones():
+    first = large(1.0)
+    address, view = first.ctypes.data, first[3:, ::2]
+    del first
+    second = large(2.0)
+    assert second.ctypes.data != address  # the view needs the memory yet
+    np.testing.assert_array_equal(view, 1.0)
+    del view
+    third = _memory.zeros((4900, 1000))  # smaller, and used before
+    assert third.ctypes.data == address
+    np.testing.assert_array_equal(third, 0.0)
+    np.testing.assert_array_equal(second, 2.0)
+    assert third.flags.c_contiguous
+    assert third.flags.writeable
+
+
+@needs_idle_memory
+def test_idle_memory_is_bounded(monkeypatch):
+    monkeypatch.setattr(_memory, "machine_memory", lambda: 8 * 100e6)
+    arrays = [large(k, rows) for k, rows in enumerate((5000, 8000, 12000, 6000))]
+    del arrays
+    assert 0 < sum(map(len, _memory._idle)) <= 100e6
+    kept = large(1.0, rows=12200)  # fits none: what is idle makes way
+    assert sum(map(len, _memory._idle)) + kept.nbytes <= 100e6
+
+
+def test_arrays_that_no_machine_has():
+    with pytest.raises(MemoryError, match="Unable to allocate"):
+        _memory.empty((10**7, 10**7), "float64")
+
+
+def test_small_arrays_are_those_of_numpy():
+    assert _memory.empty((10, 3), "float32").base is None
+    np.testing.assert_array_equal(_memory.zeros((10, 3)), np.zeros((10, 3)))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
+from eqkernels._memory import empty, machine_memory
 from eqkernels.descriptors.features import EquivariantFeatures
 
 
@@ -19,18 +18,14 @@ def allocate(shapes, dtype, what, out=None):
         "dtype='float32'"
     )
     check_memory(needed, what, remedy)
-    return {key: np.empty(shape, dtype) for key, shape in shapes.items()}
+    return {key: empty(shape, dtype) for key, shape in shapes.items()}
 
 
 def check_memory(needed, what, remedy):
     """Raise a MemoryError if some bytes are more than the machine has, before it starts to swap."""
-    try:
-        present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        present = np.inf
-    if needed > 0.9 * present:
+    if needed > 0.9 * machine_memory():
         raise MemoryError(
-            f"{what} would take {needed / 2**30:.1f} GiB, this machine has {present / 2**30:.1f} GiB: {remedy}"
+            f"{what} would take {needed / 2**30:.1f} GiB, this machine has {machine_memory() / 2**30:.1f} GiB: {remedy}"
         )
 
 
