@@ -240,7 +240,9 @@ class FoldJob:
         kernel = self.kernel(features, points, irrep=irrep)
         point, component = np.divmod(self.pivots[irrep], d)
         rows[:, :, :n_kernel] = kernel[:, point, :, component].transpose(1, 2, 0)
-        rows[:, :, n_kernel] = np.sqrt(np.einsum("naa->na", self.kernel.diag(features, irrep=irrep)))
+        # what symmetry makes zero, such as the variance of a dipole across the plane of a molecule, may be -1e-19
+        prior = np.maximum(np.einsum("naa->na", self.kernel.diag(features, irrep=irrep)), 0.0)
+        rows[:, :, n_kernel] = np.sqrt(prior)
         if self.n_baseline(irrep):
             design = composition_design(features.composition(self.species), self.baseline, self.kernel.aggregate)
             rows[:, 0, n_kernel + 1 : -multiplicity] = design

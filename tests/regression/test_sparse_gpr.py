@@ -6,6 +6,7 @@ import warnings
 import joblib
 import numpy as np
 import pytest
+from ase import Atoms
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -285,6 +286,18 @@ def test_degenerate_data_give_a_sensible_model(waters, noise):
         if name != "isolated atoms":  # whose vector is zero by symmetry
             np.testing.assert_allclose(mean, y, atol=1e-4, err_msg=name)
     assert np.abs(mean).max() == 0.0
+
+
+def test_components_that_vanish_by_symmetry_are_finite():
+    """In molecules with a mirror plane along the axes the hydrogens cancel, in their variance too, to rounding."""
+    random = np.random.default_rng(0)
+    halves, heights = random.uniform(0.7, 0.85, size=40), random.uniform(0.5, 0.65, size=40)
+    frames = [Atoms("OH2", [[0, 0, 0], [x, 0, z], [-x, 0, z]]) for x, z in zip(halves, heights, strict=True)]
+    vectors = np.array([[0.0, 0.0, z] for z in heights])
+    for y in (vectors, np.einsum("na,nb->nab", vectors, vectors)):
+        mean, std = sparse().fit(frames[:30], y[:30]).predict(frames[30:], return_std=True)
+        assert np.isfinite(std).all()
+        np.testing.assert_allclose(mean, y[30:], atol=0.01)
 
 
 def test_tiny_noise_is_solved_as_well_as_it_can_be():
