@@ -192,7 +192,7 @@ class SparsePredictor(UncertainTensorRegressor):
         return getattr(self._kernel(), "aggregate", "sum")
 
     def _checked_input(self, X):
-        return X if lazy_sequence(X) else super()._checked_input(X)
+        return X if lazy_sequence(X) and len(X) else super()._checked_input(X)
 
     def _job(self):
         blocks = {str(irrep): multiplicity for multiplicity, irrep in self._tensor().irreps}
