@@ -298,34 +298,6 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
     def _matrix(self, features, irrep):
         return self.kernel_[irrep](features, EquivariantFeatures(**self.X_fit_), irrep=irrep)
 
-    def sample_y(self, X, n_samples=1, random_state=0):
-        """Draw labels of all structures of X from the posterior, with the correlations between them.
-
-        Parameters
-        ----------
-        X : sequence of ase.Atoms, or EquivariantFeatures
-        n_samples : int, default=1
-        random_state : int, RandomState or None, default=0
-
-        Returns
-        -------
-        ndarray of shape (n_structures, 3, ..., 3, n_samples), or list of ndarray (n_atoms, 3, ..., 3, n_samples)
-        """
-        check_is_fitted(self)
-        random = check_random_state(random_state)
-        features, rows, known = self._joint_rows(self._checked_input(X))
-        blocks, covariances = self._posterior(rows, True, True)
-        samples = {}
-        for irrep, mean in blocks.items():
-            n, d, multiplicity = mean.shape
-            size = n * d * multiplicity
-            covariance = covariances[irrep].transpose(0, 2, 1, 3).reshape(size, size)
-            values, vectors = np.linalg.eigh(covariance)
-            root = self.recalibration_[irrep] * vectors * np.sqrt(np.maximum(values, 0.0))
-            drawn = (random.normal(size=(n_samples, size)) @ root.T).reshape(n_samples, n, multiplicity, d)
-            samples[irrep] = mean + drawn.swapaxes(2, 3)
-        return self._by_structure(features, known, np.moveaxis(self._tensors_of(rows, samples), 0, -1))
-
     def _posterior(self, rows, joint, include_noise, irreps=None):
         means, covariances = {}, {}
         for irrep in self.dual_coef_ if irreps is None else irreps:

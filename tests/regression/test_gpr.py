@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
-from eqkernels import CovariantKernel, EquivariantUnion, LambdaSOAP, TensorGPR, TensorKernelRidge
+from eqkernels import (
+    CovariantKernel,
+    EquivariantUnion,
+    LambdaSOAP,
+    SparseTensorGPR,
+    TensorCommittee,
+    TensorGPR,
+    TensorKernelRidge,
+)
 from eqkernels.datasets import load_water_clusters
 from eqkernels.kernels import Restricted
 from eqkernels.metrics import frobenius_rmse
@@ -413,6 +421,19 @@ def test_units_of_the_labels_do_not_matter(data):
         scaled_mean, scaled_std = second.predict(features[10:], return_std=True)
         np.testing.assert_allclose(scaled_mean / unit, mean, rtol=1e-5, atol=1e-7)
         np.testing.assert_allclose(scaled_std / unit, std, rtol=1e-4)
+
+
+@pytest.mark.parametrize("model", [TensorGPR(), SparseTensorGPR(10), TensorCommittee(n_estimators=4, random_state=0)])
+def test_a_recalibration_that_fails_changes_nothing(data, model):
+    _, features, targets = data
+    with pytest.raises(NotFittedError):
+        clone(model).recalibrate(features, targets["matrix"])
+    model.fit(features[:10], targets["matrix"][:10]).recalibrate(features[10:], targets["matrix"][10:])
+    before = dict(model.recalibration_)
+    for y in (targets["vector"][10:], targets["matrix"][:2]):
+        with pytest.raises(ValueError, match=r"trailing shape|inconsistent numbers"):
+            model.recalibrate(features[10:], y)
+        assert model.recalibration_ == before
 
 
 def test_recalibration_of_an_irrep_without_labels(data):
