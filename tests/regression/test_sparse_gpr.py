@@ -146,6 +146,16 @@ def test_error_bars_are_calibrated_and_turn_with_the_structure(n_points):
     assert (without <= std[:5]).all()
 
 
+def test_samples_have_the_joint_distribution(waters):
+    frames, vector, *_ = waters
+    model = sparse(n_points=10).fit(frames[:30], vector[:30])
+    mean, cov = model.predict(frames[30:33], return_cov="joint")
+    samples = model.sample_y(frames[30:33], n_samples=20000, random_state=1)
+    assert samples.shape == (3, 3, 20000)
+    np.testing.assert_allclose(samples.mean(axis=-1), mean, atol=0.05 * np.sqrt(cov.max()))
+    np.testing.assert_allclose(np.cov(samples.reshape(9, -1)), cov.reshape(9, 9), atol=0.05 * np.abs(cov).max())
+
+
 def test_structures_unlike_the_data_have_wide_error_bars(waters):
     frames, vector, *_ = waters
     model = sparse().fit(frames, vector)
