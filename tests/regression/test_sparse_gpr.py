@@ -12,7 +12,14 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
-from eqkernels import CovariantKernel, LambdaSOAP, SparseTensorGPR, TensorKernelRidge
+from eqkernels import (
+    CartesianTensor,
+    CovariantKernel,
+    EquivariantFeatures,
+    LambdaSOAP,
+    SparseTensorGPR,
+    TensorKernelRidge,
+)
 from eqkernels.kernels import Scaled
 from eqkernels.testing import assert_equivariant
 from tests.conftest import random_frames, water_set
@@ -116,6 +123,33 @@ def test_automatic_noise_is_the_best_of_the_likelihood(waters):
     assert values[1] > max(values[0], values[2])
     assert np.sqrt(best.noise_["1o"] * best.signal_variance_["1o"]) == pytest.approx(0.03, rel=0.3)
     assert best.log_marginal_likelihood_value_ == pytest.approx(values[1], rel=1e-10)
+
+
+@pytest.mark.parametrize("selection", ["fps", "random"])
+@pytest.mark.parametrize("n_points", [{"0e": 30, "2e": 8}, {"0e": {"O": 5, "H": 6}, "2e": {"O": 9, "H": 4}}])
+def test_points_of_each_irrep(waters, n_points, selection):
+    """Each irrep is the subset of regressors of its own points, the first of those that all share."""
+    frames, _, matrix, _ = waters
+    model = sparse(n_points=n_points, noise=1e-2, selection=selection, baseline=None).fit(frames[:30], matrix[:30])
+    features = LambdaSOAP(**SMALL, irreps="0e+2e").fit_transform(frames)
+    shared, tensor = EquivariantFeatures(**model.points_), CartesianTensor("ij=ji")
+    prediction, labels = tensor.to_irreps(model.predict(frames)), tensor.to_irreps(matrix[:30])
+    for irrep, d in (("0e", 1), ("2e", 5)):
+        given = n_points[irrep]
+        of_species = {8: given["O"], 1: given["H"]} if isinstance(given, dict) else {8: given // 2, 1: given // 2}
+        rows = [np.flatnonzero(shared.species == species)[:count] for species, count in of_species.items()]
+        points = shared[np.sort(np.concatenate(rows))]
+        k_mm, k_nm, k_tm = (
+            CovariantKernel()(one, points, irrep=irrep).transpose(0, 2, 1, 3).reshape(-1, d * len(points))
+            for one in (points, features[:30], features)
+        )
+        values, vectors = np.linalg.eigh(k_mm)
+        root = 0.1 * np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
+        stacked = np.concatenate([labels[irrep].ravel(), np.zeros(len(root))])
+        expected = k_tm @ np.linalg.lstsq(np.vstack([k_nm, root]), stacked, rcond=1e-13)[0]
+        np.testing.assert_allclose(prediction[irrep].ravel(), expected, atol=1e-6)
+    assert np.isfinite(model.predict(frames, return_cov=True)[1]).all()
+    assert_equivariant(model, frames[:4])
 
 
 # -- error bars ----------------------------------------------------------------------------------------------------------
@@ -364,6 +398,8 @@ def test_errors_say_what_to_do(waters):
         ({"selection": "best"}, "selection='best' must be one of"),
         ({"n_points": 0}, "n_points=0 must be a positive integer"),
         ({"n_points": 1}, "n_points=1 is less than the number of species, 2"),
+        ({"n_points": {"0e": 9, "2e": 9}}, r"n_points has the irreps \['0e', '2e'\], the target has \['1o'\]"),
+        ({"n_points": {"1o": 0}}, "n_points=0 must be a positive integer"),
         ({"memory": -1}, "memory=-1 must be a positive number of GiB"),
     ):
         with pytest.raises(ValueError, match=message):
