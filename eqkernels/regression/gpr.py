@@ -49,7 +49,8 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
     signal_variance : float, array-like of shape (n_irreps,) or dict of str to float, default=1.0
         Factor of the kernel, in units of the mean square of the labels. Without optimizer it is used as it is.
     noise_level : float, array-like of shape (n_irreps,) or dict of str to float, default=1e-6
-        Variance of the white noise of every component, in the same units.
+        Variance of the white noise of every component, in the same units. It takes the place of scikit-learn's
+        ``alpha`` and ``WhiteKernel``.
     signal_variance_bounds, noise_level_bounds : pair of floats or "fixed", default=(1e-12, 1e12), (1e-14, 1e2)
         Where the optimizer may look.
     optimizer : "fmin_l_bfgs_b", callable or None, default="fmin_l_bfgs_b"

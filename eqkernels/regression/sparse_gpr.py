@@ -9,6 +9,7 @@ not depend on N (:mod:`eqkernels.regression.sparse_solve`).
 from __future__ import annotations
 
 import sys
+import warnings
 from numbers import Real
 
 import numpy as np
@@ -40,6 +41,8 @@ from eqkernels.structures import read_labels
 
 # Environments, for each sparse point, among which the points are chosen.
 _CANDIDATES_PER_POINT = 20
+# Labels of an irrep below this part of those of the others are their rounding.
+_ROUNDING = 1e-10
 _LEARNED = ("coef", "noise", "signal_variance", "damped", "unexplained")
 
 
@@ -345,6 +348,7 @@ class SparseTensorGPR(SparsePredictor):
         self.log_marginal_likelihood_value_, self.baseline_ = 0.0, None
         self._reset_recalibration()
         n_labels, total_weight, log_weight = self.label_totals_
+        sizes, only_noise = {}, []
         for irrep, given in noise.items():
             rank, d, multiplicity = job.n_kernel(irrep), 2 * int(irrep[:-1]) + 1, job.multiplicities[irrep]
             lower = TriangularFactor(rank, self.cholesky_[irrep]).dense().T
@@ -359,10 +363,20 @@ class SparseTensorGPR(SparsePredictor):
             coef = np.zeros((len(self.points_["species"]) * d, multiplicity))
             coef[self.pivots_[irrep]] = solution.coef
             self.coef_[irrep] = coef
+            sizes[irrep] = solution.label_norm
+            if solution.only_noise:
+                only_noise.append(irrep)
             if self.verbose:
                 noises = "".join(f", {key} noise {self.noise_[key]:.2g}" for key in solution.other_noises)
                 self._say(f"{irrep}: noise {solution.noise:.2g}, signal variance {solution.signal_variance:.3g}, "
                           f"{rank} of {len(coef)} directions{noises}")  # fmt: skip
+        for irrep in only_noise:
+            if sizes[irrep] > _ROUNDING * max(sizes.values()):
+                warnings.warn(
+                    f"the likelihood takes the labels of {irrep} for noise, so that little or nothing is learned: give "
+                    "more structures or another kernel, or state the noise",
+                    stacklevel=4,
+                )
 
     def _other_rows(self, job):
         """Rows of forces and stress, by the names of their factors."""

@@ -152,6 +152,18 @@ def test_points_of_each_irrep(waters, n_points, selection):
     assert_equivariant(model, frames[:4])
 
 
+def test_labels_that_are_taken_for_noise_are_told(waters):
+    frames, vector, *_ = waters
+    noise = np.random.default_rng(2).normal(size=(40, 3))
+    with pytest.warns(UserWarning, match="takes the labels of 1o for noise"):
+        sparse().fit(frames, noise)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sparse().fit(frames, vector)
+        sparse().fit(frames, np.full(40, 3.7))
+        sparse(noise=100.0).fit(frames, noise)
+
+
 # -- error bars ----------------------------------------------------------------------------------------------------------
 
 
