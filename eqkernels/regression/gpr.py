@@ -61,8 +61,9 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         Further starts, at random within the bounds.
     criterion : {"loo_error", "lml", "loo_density"}, default="loo_error"
         What is maximized: minus the squared error on structures left out (which leaves the overall scale of the
-        variances free: 75 % of these structures shall lie in their 75 % region), the marginal likelihood, or the
-        predictive density of structures left out. The last two believe the model: structures that it fits exactly,
+        variances free: 75 % of these structures shall lie in their 75 % region; with a fixed noise the signal
+        variance is that of the predictive density), the marginal likelihood, or the predictive density of structures
+        left out. The last two believe the model: structures that it fits exactly,
         such as the monomers among water clusters, drive the noise to zero for all, which can double the error.
     normalize_y : bool, default=True
         Divide the labels of each irrep by their root mean square before the fit (there is no mean to subtract: the

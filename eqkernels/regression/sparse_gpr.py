@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
 from eqkernels.descriptors.output import check_memory
 from eqkernels.descriptors.scalar_gradients import check_differentiable
-from eqkernels.kernels import TensorKernel, select_sparse_points
+from eqkernels.kernels import DensityKernel, TensorKernel, select_sparse_points
 from eqkernels.kernels.sparse_points import (
     METHODS,
     check_n_points_of_model,
@@ -399,6 +399,11 @@ class SparseTensorGPR(SparsePredictor):
             raise ValueError(f"selection={self.selection!r} must be one of {METHODS}")
         if not isinstance(self._kernel(), TensorKernel):
             raise TypeError(f"kernel={self.kernel!r} must be a kernel such as CovariantKernel(zeta=2)")
+        if isinstance(self.kernel, DensityKernel):
+            raise TypeError(
+                "kernel=DensityKernel(...) has no features of sparse environments to compare: use CovariantKernel with "
+                "features=LambdaSOAP(n_species_channels=2) where there are many species"
+            )
         if not isinstance(self.memory, Real) or not 0 < self.memory < np.inf:
             raise ValueError(f"memory={self.memory!r} must be a positive number of GiB")
         if isinstance(self.noise, str) and self.noise != "auto":

@@ -240,6 +240,26 @@ def test_scale_of_the_default_covers_structures_left_out(data):
     assert abs(inside.mean() - 0.75) < 1.5 / len(y)
 
 
+@pytest.mark.parametrize("noise", [1e-12, 1e-4])
+def test_a_given_noise_leaves_error_bars_that_fit(data, noise):
+    """Labels that have nothing to do with the structures, declared free of noise: the error bars must tell."""
+    _, features, _ = data
+    y = np.random.default_rng(7).normal(size=14)
+    fitted = TensorGPR(noise_level=noise, noise_level_bounds="fixed").fit(features, y)
+    mean, std = fitted.predict_left_out(return_std=True)
+    ratio = np.sqrt(np.mean((mean - y) ** 2 / std**2))
+    assert 0.5 < ratio < 2.0
+
+
+def test_copies_of_one_structure_do_not_make_others_certain(waters):
+    frames, vector, *_ = waters
+    fitted = TensorGPR(features=LambdaSOAP(**SMALL)).fit(frames[:1] * 6, np.tile(vector[0], (6, 1)))
+    mean, std = fitted.predict(frames, return_std=True)
+    np.testing.assert_allclose(mean[0], vector[0], atol=1e-6)
+    assert std[1:].max() > 1e-3
+    assert std[0].max() < 1e-3 * std[1:].max()
+
+
 def test_two_length_scales_in_a_union():
     frames, vector, *_ = water_set(25, seed=1)
     union = EquivariantUnion([("near", LambdaSOAP(2.0, 3, 2)), ("far", LambdaSOAP(4.0, 3, 2))])
