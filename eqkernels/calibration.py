@@ -109,8 +109,7 @@ def sharpness(std):
     >>> round(sharpness([[3.0, 4.0, 0.0], [5.0, 0.0, 0.0]]), 4)
     2.8868
     """
-    of_atoms = isinstance(std, list) and all(isinstance(one, np.ndarray) and one.ndim > 0 for one in std)
-    return float(np.sqrt(np.nanmean(_rows(std, of_atoms) ** 2)))
+    return float(np.sqrt(np.nanmean(_rows(std, _of_atoms(std)) ** 2)))
 
 
 def propagate(function, y_pred, covariance, n_samples=2000, random_state=0):
@@ -194,6 +193,11 @@ def _anisotropy(y):
     return np.sqrt(1.5) * _norm(symmetric - _trace(y)[:, None, None] / 3 * np.eye(3))
 
 
+def _of_atoms(values):
+    """Whether these are lists of one array of the tensors of the atoms of each structure."""
+    return isinstance(values, list) and bool(values) and all(isinstance(v, np.ndarray) and v.ndim > 0 for v in values)
+
+
 def _rows(values, of_atoms):
     """Array of all rows: structures, or the atoms of all of them."""
     return np.concatenate(values) if of_atoms else np.asarray(values, dtype=float)
@@ -201,7 +205,7 @@ def _rows(values, of_atoms):
 
 def _standardized(y_true, y_pred, uncertainty):
     """Squared residuals in units of their variance, log determinants and numbers of components."""
-    of_atoms = isinstance(y_pred, list) and all(isinstance(one, np.ndarray) and one.ndim > 0 for one in y_pred)
+    of_atoms = _of_atoms(y_pred)
     true, pred, spread = (_rows(values, of_atoms) for values in (y_true, y_pred, uncertainty))
     if true.shape != pred.shape:
         raise ValueError(f"y_true has shape {true.shape}, y_pred {pred.shape}: they must be equal")
@@ -210,6 +214,8 @@ def _standardized(y_true, y_pred, uncertainty):
             f"uncertainty has shape {spread.shape}, expected {true.shape} for standard deviations or "
             f"{(*true.shape, *true.shape[1:])} for covariances"
         )
+    if len(true) == 0:
+        raise ValueError("there are no tensors in y_true: give at least one")
     residual = (true - pred).reshape(len(true), -1)
     known = np.isfinite(residual).all(axis=1)
     if spread.shape == true.shape:

@@ -7,7 +7,17 @@ from ase.build import molecule
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
-from eqkernels import SOAP, CartesianTensor, CovariantKernel, LambdaSOAP, TensorKernelRidge, TensorRidge
+from eqkernels import (
+    SOAP,
+    CartesianTensor,
+    CovariantKernel,
+    LambdaSOAP,
+    SparseTensorGPR,
+    TensorGPR,
+    TensorKernelRidge,
+    TensorRidge,
+)
+from eqkernels.calibration import calibration_curve
 
 FRAMES = [molecule(name) for name in ("H2O", "NH3", "CH4", "CH3OH")]
 DIPOLES = np.random.default_rng(0).normal(size=(4, 3))
@@ -118,8 +128,21 @@ CASES = {
     ),
     "negative weights": (
         lambda: TensorRidge().fit(FRAMES, DIPOLES, sample_weight=[1, -1, 1, 1]), ValueError,
-        "sample_weight must be 4 finite, non-negative numbers",
+        "sample_weight must be 4 finite, non-negative numbers.*, got -1.0 for structure 1",
     ),
+    "too few weights": (
+        lambda: TensorGPR(features=LambdaSOAP(**SMALL)).fit(FRAMES, DIPOLES, sample_weight=[1, 1, 1]), ValueError,
+        r"sample_weight must be 4 .*, got an array of shape \(3,\)",
+    ),
+    "weights by name": (
+        lambda: TensorRidge().fit(FRAMES, DIPOLES, sample_weight="balanced"), TypeError, "sample_weight.*, got 'balanced'"
+    ),
+    "no structures to predict": (lambda: fit(FRAMES).predict([]), ValueError, "give at least one"),
+    "nothing to predict, from frames": (
+        lambda: SparseTensorGPR(8, features=LambdaSOAP(**SMALL)).fit(FRAMES, DIPOLES).predict([]), ValueError,
+        "X has no structures",
+    ),
+    "calibration of nothing": (lambda: calibration_curve([], [], []), ValueError, "no tensors in y_true"),
     "unknown baseline": (lambda: fit(FRAMES, baseline="atoms"), ValueError, "baseline='atoms' must be one of"),
 }  # fmt: skip
 

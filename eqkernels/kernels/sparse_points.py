@@ -156,6 +156,68 @@ def check_n_points(n_points):
     return {species_number(key, "n_points"): check(value) for key, value in n_points.items()}
 
 
+def points_by_irrep(n_points, irreps):
+    """Numbers of points of each irrep of a target, and those that serve them all.
+
+    Parameters
+    ----------
+    n_points : int or dict
+        As in :func:`select_sparse_points`, or such a value for each irrep, e.g. ``{"0e": 1000, "2e": 200}``.
+    irreps : list of str
+
+    Returns
+    -------
+    dict of str to int or dict
+        For each irrep.
+    int or dict
+        The largest of them.
+    """
+    if not _has_irreps(n_points):
+        return dict.fromkeys(irreps, check_n_points(n_points)), check_n_points(n_points)
+    if set(n_points) != set(irreps):
+        raise ValueError(f"n_points has the irreps {sorted(n_points)}, the target has {sorted(irreps)}")
+    wanted = {irrep: check_n_points(n_points[irrep]) for irrep in irreps}
+    if all(isinstance(one, int) for one in wanted.values()):
+        return wanted, max(wanted.values())
+    if any(isinstance(one, int) for one in wanted.values()) or len({frozenset(one) for one in wanted.values()}) > 1:
+        raise ValueError(
+            f"n_points={n_points!r} must be numbers for all irreps, or for the same species in all of them"
+        )
+    first = next(iter(wanted.values()))
+    return wanted, {species: max(one[species] for one in wanted.values()) for species in first}
+
+
+def first_points(points, n_points):
+    """Rows of the points that fewer points would have been: each species is in the order of choice.
+
+    Parameters
+    ----------
+    points : EquivariantFeatures
+        From :func:`select_sparse_points`.
+    n_points : int or dict
+        By atomic numbers.
+
+    Returns
+    -------
+    ndarray of int
+    """
+    rows = {int(species): np.flatnonzero(points.species == species) for species in np.unique(points.species)}
+    counts = n_points
+    if isinstance(n_points, int):
+        counts = _shares(n_points, {species: len(own) for species, own in rows.items()})
+    return np.concatenate([own[: counts[species]] for species, own in rows.items()])
+
+
+def _has_irreps(n_points):
+    return isinstance(n_points, dict) and any(isinstance(key, str) and key[:1].isdigit() for key in n_points)
+
+
+def check_n_points_of_model(n_points):
+    """Check numbers of points, which a model may have for each irrep."""
+    for one in n_points.values() if _has_irreps(n_points) else [n_points]:
+        check_n_points(one)
+
+
 def _of_species(wanted, species):
     if species not in wanted:
         raise ValueError(

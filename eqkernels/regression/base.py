@@ -111,7 +111,10 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
     def _checked_input(self, X):
         if isinstance(X, Atoms):
             raise TypeError("X is a single ase.Atoms: wrap it in a list, [atoms]")
-        return X if isinstance(X, EquivariantFeatures) else list(X)
+        X = X if isinstance(X, EquivariantFeatures) else list(X)
+        if len(X) == 0:
+            raise ValueError("X has no structures (0 samples): give at least one (a minimum of 1 is required)")
+        return X
 
     def _features_to_fit(self, X, y):
         X = self._checked_input(X)
@@ -288,11 +291,16 @@ def _labelled_centers(features, atoms):
 def _check_weight(sample_weight, n):
     if sample_weight is None:
         return None
-    weight = np.asarray(sample_weight, dtype=float)
+    wanted = f"sample_weight must be {n} finite, non-negative numbers, not all zero, one for each structure"
+    try:
+        weight = np.asarray(sample_weight, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{wanted}, got {sample_weight!r:.60}") from error
     if weight.ndim == 0:
         weight = np.full(n, float(weight))
-    if weight.shape != (n,) or not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
-        raise ValueError(
-            f"sample_weight must be {n} finite, non-negative numbers, not all zero, one for each structure"
-        )
+    if weight.shape != (n,):
+        raise ValueError(f"{wanted}, got an array of shape {weight.shape}")
+    bad = np.flatnonzero(~np.isfinite(weight) | (weight < 0))
+    if len(bad) or not weight.any():
+        raise ValueError(f"{wanted}, got {f'{weight[bad[0]]} for structure {bad[0]}' if len(bad) else 'only zeros'}")
     return weight

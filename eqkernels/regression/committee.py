@@ -138,9 +138,14 @@ class TensorCommittee(RegressorMixin, BaseEstimator):
     def recalibrate(self, X, y):
         """Scale the error bars of each irrep to the errors on held-out structures, see ``TensorGPR.recalibrate``."""
         check_is_fitted(self)
+        before = self.recalibration_
         self.recalibration_ = {str(irrep): 1.0 for _, irrep in self._tensor().irreps}
-        mean, cov = self.predict(X, return_cov=True)
-        self.recalibration_ = scale_of_irreps(self._tensor(), *held_out(y, mean, cov, self._tensor().rank))
+        try:
+            mean, cov = self.predict(X, return_cov=True)
+            self.recalibration_ = scale_of_irreps(self._tensor(), *held_out(y, mean, cov, self._tensor().rank))
+        except (TypeError, ValueError):  # what cannot be used changes nothing
+            self.recalibration_ = before
+            raise
         return self
 
     def score(self, X, y, sample_weight=None):

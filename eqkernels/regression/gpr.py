@@ -49,7 +49,8 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
     signal_variance : float, array-like of shape (n_irreps,) or dict of str to float, default=1.0
         Factor of the kernel, in units of the mean square of the labels. Without optimizer it is used as it is.
     noise_level : float, array-like of shape (n_irreps,) or dict of str to float, default=1e-6
-        Variance of the white noise of every component, in the same units.
+        Variance of the white noise of every component, in the same units. It takes the place of scikit-learn's
+        ``alpha`` and ``WhiteKernel``.
     signal_variance_bounds, noise_level_bounds : pair of floats or "fixed", default=(1e-12, 1e12), (1e-14, 1e2)
         Where the optimizer may look.
     optimizer : "fmin_l_bfgs_b", callable or None, default="fmin_l_bfgs_b"
@@ -60,8 +61,9 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         Further starts, at random within the bounds.
     criterion : {"loo_error", "lml", "loo_density"}, default="loo_error"
         What is maximized: minus the squared error on structures left out (which leaves the overall scale of the
-        variances free: 75 % of these structures shall lie in their 75 % region), the marginal likelihood, or the
-        predictive density of structures left out. The last two believe the model: structures that it fits exactly,
+        variances free: 75 % of these structures shall lie in their 75 % region; with a fixed noise the signal
+        variance is that of the predictive density), the marginal likelihood, or the predictive density of structures
+        left out. The last two believe the model: structures that it fits exactly,
         such as the monomers among water clusters, drive the noise to zero for all, which can double the error.
     normalize_y : bool, default=True
         Divide the labels of each irrep by their root mean square before the fit (there is no mean to subtract: the
@@ -297,34 +299,6 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
 
     def _matrix(self, features, irrep):
         return self.kernel_[irrep](features, EquivariantFeatures(**self.X_fit_), irrep=irrep)
-
-    def sample_y(self, X, n_samples=1, random_state=0):
-        """Draw labels of all structures of X from the posterior, with the correlations between them.
-
-        Parameters
-        ----------
-        X : sequence of ase.Atoms, or EquivariantFeatures
-        n_samples : int, default=1
-        random_state : int, RandomState or None, default=0
-
-        Returns
-        -------
-        ndarray of shape (n_structures, 3, ..., 3, n_samples), or list of ndarray (n_atoms, 3, ..., 3, n_samples)
-        """
-        check_is_fitted(self)
-        random = check_random_state(random_state)
-        features, rows, known = self._joint_rows(self._checked_input(X))
-        blocks, covariances = self._posterior(rows, True, True)
-        samples = {}
-        for irrep, mean in blocks.items():
-            n, d, multiplicity = mean.shape
-            size = n * d * multiplicity
-            covariance = covariances[irrep].transpose(0, 2, 1, 3).reshape(size, size)
-            values, vectors = np.linalg.eigh(covariance)
-            root = self.recalibration_[irrep] * vectors * np.sqrt(np.maximum(values, 0.0))
-            drawn = (random.normal(size=(n_samples, size)) @ root.T).reshape(n_samples, n, multiplicity, d)
-            samples[irrep] = mean + drawn.swapaxes(2, 3)
-        return self._by_structure(features, known, np.moveaxis(self._tensors_of(rows, samples), 0, -1))
 
     def _posterior(self, rows, joint, include_noise, irreps=None):
         means, covariances = {}, {}

@@ -17,6 +17,8 @@ _NEAR_BOUND = 1e-6
 # Share of the structures left out that the scale of the variances puts within their region of this probability: less
 # would leave out the tails, more would let them decide.
 _COVERED = 0.75
+# Errors of structures left out below this part of the labels are rounding.
+_EXACT = 1e-10
 # A kernel whose eigenvalues are smaller vanishes by symmetry: the labels can only be noise.
 _ZERO = 1e-100
 
@@ -49,14 +51,15 @@ def maximize(model, problem, initial, random):
     free, names = free_parameters(model)
     if model.optimizer is None or len(free) == 0:
         return initial, problem(model.criterion, initial)[0]
+    criterion = _criterion_of_search(model, free)
     bounds = _bounds(model, initial)
 
     def objective(theta, eval_gradient=True):
-        value, gradient = problem(model.criterion, _filled(initial, free, theta), eval_gradient)
+        value, gradient = problem(criterion, _filled(initial, free, theta), eval_gradient)
         return (-value, -gradient[free]) if eval_gradient else -value
 
     candidates = []
-    for start in _starts(model, problem, np.clip(initial, *bounds.T), bounds, random):
+    for start in _starts(model, criterion, problem, np.clip(initial, *bounds.T), bounds, random):
         if callable(model.optimizer):
             theta, value = model.optimizer(objective, start[free], bounds[free])
         else:
@@ -65,10 +68,15 @@ def maximize(model, problem, initial, random):
         candidates.append((float(value), len(candidates), np.clip(theta, *bounds[free].T)))
     theta = min(candidates)[2]
     parameters = _filled(initial, free, theta)
-    if model.criterion == "loo_error" and {0, 1} <= set(free.tolist()):
+    if criterion == "loo_error" and {0, 1} <= set(free.tolist()):
         parameters[:2] = np.clip(parameters[:2] + _left_out_scale(problem, parameters), *bounds[:2].T)
     _warn_at_bounds(problem.irrep, parameters, bounds, free, names)
     return parameters, problem(model.criterion, parameters)[0]
+
+
+def _criterion_of_search(model, free):
+    """Criterion that is maximized: with a given noise, the error would choose the size of the error bars by the way."""
+    return "loo_density" if model.criterion == "loo_error" and 0 in free and 1 not in free else model.criterion
 
 
 def _filled(initial, free, theta):
@@ -85,15 +93,15 @@ def _bounds(model, initial):
     return np.vstack([np.transpose(rows), model._kernel().bounds])
 
 
-def _starts(model, problem, initial, bounds, random):
+def _starts(model, criterion, problem, initial, bounds, random):
     """Points to start from: the best decade of noise at the given kernel, then random ones."""
-    yield _best_decade(model, problem, initial, bounds)
+    yield _best_decade(criterion, problem, initial, bounds)
     for _ in range(model.n_restarts_optimizer):
         point = random.uniform(*bounds.T)
-        yield _best_decade(model, problem, point, bounds) if len(point) > 2 else point
+        yield _best_decade(criterion, problem, point, bounds) if len(point) > 2 else point
 
 
-def _best_decade(model, problem, point, bounds):
+def _best_decade(criterion, problem, point, bounds):
     spectrum, _ = problem.spectrum(point[2:])
     best, best_value = point, -np.inf
     # relative to the kernel itself, so that its scale does not matter
@@ -104,7 +112,7 @@ def _best_decade(model, problem, point, bounds):
         if bounds[1, 0] == bounds[1, 1] and bounds[0, 0] < bounds[0, 1]:
             trial[0] = bounds[1, 0] - np.log(ratio)
         trial = np.clip(trial, *bounds.T)
-        value, _ = problem(model.criterion, trial)
+        value, _ = problem(criterion, trial)
         if value > best_value:
             best, best_value = trial, value
     return best
@@ -113,16 +121,20 @@ def _best_decade(model, problem, point, bounds):
 def _left_out_scale(problem, parameters):
     """Logarithm of the factor of all variances at which a share of the structures left out is in its own region.
 
-    Errors have heavier tails than the model: their mean square would make the bulk of the error bars too large.
+    Errors have heavier tails than the model: their mean square would make the bulk of the error bars too large. Where
+    all are predicted exactly, such as copies of one structure, they tell nothing of others: the likelihood decides.
     """
     spectrum, _ = problem.spectrum(parameters[2:])
     signal, noise = np.exp(parameters[:2])
     solution = spectrum.solve(signal, noise)
-    ratios = []
+    ratios, total = [], 0.0
     for rows in problem.rows:
         residual = np.linalg.solve(spectrum.precision(rows, signal, noise), solution[rows])
+        total += np.sum(residual**2)
         squares = np.sum(residual * solution[rows], axis=(1, 2))
         ratios.append(squares / chi2.ppf(_COVERED, residual[0].size))
+    if total <= _EXACT**2 * np.sum(spectrum.values**2):
+        return np.log(spectrum.best_signal(noise / signal) / signal)
     return np.log(max(np.quantile(np.concatenate(ratios), _COVERED), np.finfo(float).tiny))
 
 
@@ -132,9 +144,12 @@ def _warn_at_bounds(irrep, parameters, bounds, free, names):
         if k == 1 or high - low < _NEAR_BOUND:  # no noise at all is a good answer
             continue
         if min(parameters[k] - low, high - parameters[k]) < _NEAR_BOUND:
+            given = (
+                f"; noise_level is fixed to {np.exp(parameters[1]):.3g}: do the labels agree?" if 1 not in free else ""
+            )
             warnings.warn(
                 f"{name} of {irrep} ended at {np.exp(parameters[k]):.3g}, a bound of its range [{np.exp(low):.3g}, "
-                f"{np.exp(high):.3g}]: widen {name}_bounds, or fix it",
+                f"{np.exp(high):.3g}]: widen {name}_bounds, or fix it{given}",
                 ConvergenceWarning,
                 stacklevel=2,
             )

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from eqkernels.regression.committee import TensorCommittee
 from eqkernels.regression.gpr import TensorGPR
+from eqkernels.regression.sparse_gpr import SparseTensorGPR
 
 
 def rank_candidates(model, X, n_candidates=None, return_gain=False):
@@ -22,7 +23,7 @@ def rank_candidates(model, X, n_candidates=None, return_gain=False):
 
     Parameters
     ----------
-    model : TensorGPR or TensorCommittee, or a pipeline that ends in one
+    model : TensorGPR, SparseTensorGPR or TensorCommittee, or a pipeline that ends in one
         Fitted. The members of a committee span few directions: when they are exhausted, the rest gains nothing and is
         in the order of X.
     X : sequence of ase.Atoms, or EquivariantFeatures
@@ -42,7 +43,8 @@ def rank_candidates(model, X, n_candidates=None, return_gain=False):
 
     Notes
     -----
-    Memory grows with (n + N) N (2 lambda + 1)^2 for N training structures and candidates, time with each one ordered.
+    Memory grows with (n + N) n (2 lambda + 1)^2 for n candidates and N training structures (or sparse environments, of
+    which two such matrices are held), time with each one ordered.
 
     Examples
     --------
@@ -59,17 +61,22 @@ def rank_candidates(model, X, n_candidates=None, return_gain=False):
     if hasattr(model, "steps"):
         X, model = (model[:-1].transform(X) if len(model) > 1 else X), model[-1]
     check_is_fitted(model)
-    if isinstance(model, TensorGPR):
+    if isinstance(model, TensorGPR | SparseTensorGPR):
         features, rows, known = model._joint_rows(model._checked_input(X))
         groups = features.structures[known] if model.per_atom_ else np.arange(len(features))
         n, n_rows = len(features), len(rows)
-        posteriors = [_Posterior(model, rows, irrep) for irrep in model.dual_coef_ if model.y_scale_[irrep]]
+        if isinstance(model, TensorGPR):
+            posteriors = [_Posterior(model, rows, irrep) for irrep in model.dual_coef_ if model.y_scale_[irrep]]
+        else:
+            posteriors = [_SparsePosterior(model, rows, irrep) for irrep in model.coef_]
     elif isinstance(model, TensorCommittee):
         deviations, groups = model._deviations(X)
         n, n_rows = len(X), len(groups)
         posteriors = [_Members(deviations)]
     else:
-        raise TypeError(f"model must be a TensorGPR or TensorCommittee or end in one, got {type(model).__name__}")
+        raise TypeError(
+            f"model must be a TensorGPR, SparseTensorGPR or TensorCommittee or end in one, got {type(model).__name__}"
+        )
     if n_candidates is not None and not 1 <= n_candidates <= n:
         raise ValueError(f"n_candidates={n_candidates!r} must be between 1 and the number of candidates, {n}")
     order, gains, left = [], [], np.ones(n, dtype=bool)
@@ -129,6 +136,28 @@ class _Posterior(_Conditioned):
     def _prior(self, taken, columns):
         kernel = self.kernel(self.rows, self.rows[taken], irrep=self.irrep)
         return self.signal * kernel.transpose(0, 2, 1, 3).reshape(len(self.diagonal), len(columns))
+
+
+class _SparsePosterior(_Conditioned):
+    """One irrep of a sparse process: gamma psi psi^T + w (K - phi phi^T), in units of the signal variance."""
+
+    def __init__(self, model, rows, irrep):
+        self.rows, self.spread = rows, model._covariance(irrep)
+        copies = {str(one): multiplicity for multiplicity, one in model._tensor().irreps}[irrep]
+        scale = copies * self.spread.signal_variance * model.recalibration_[irrep] ** 2
+        parts = [self.spread.projections(rows[part]) for part in model._slices(rows)]
+        self.phi, self.psi = (np.concatenate(part) for part in zip(*parts, strict=True))
+        prior = self.spread.kernel.diag(rows, irrep)
+        told, remaining = (np.einsum("xk,xk->x", one, one) for one in (self.phi, self.psi))
+        unlike = np.maximum(np.einsum("naa->na", prior).ravel() - told, 0.0)
+        diagonal = self.spread.noise * remaining + self.spread.weight * unlike
+        super().__init__(prior.shape[1], diagonal, [], scale, self.spread.label_noise, 1.0)
+
+    def _prior(self, taken, columns):
+        kernel = self.spread.kernel(self.rows, self.rows[taken], irrep=self.spread.irrep)
+        prior = kernel.transpose(0, 2, 1, 3).reshape(len(self.diagonal), len(columns))
+        unlike = prior - self.phi @ self.phi[columns].T
+        return self.spread.noise * (self.psi @ self.psi[columns].T) + self.spread.weight * unlike
 
 
 class _Members(_Conditioned):

@@ -70,15 +70,21 @@ class SparseCovariance:
         full = self._conditional(prior[None], cross[None], include_noise)
         return full.reshape(n, d, n, d).transpose(0, 2, 1, 3)
 
+    def projections(self, features):
+        """Make phi and psi of all components, each (n d, rank), of which covariances are products."""
+        return self._projected(_flat(self.kernel(features, self.points, irrep=self.irrep)))
+
+    def _projected(self, cross):
+        if not len(self.pivots) or not len(cross):
+            return np.zeros((2, len(cross), len(self.pivots)))
+        phi = solve_triangular(self.cholesky, cross[:, self.pivots].T, trans=1, check_finite=False)
+        psi = solve_triangular(self.damped, phi, trans=1, check_finite=False)
+        return np.ascontiguousarray(phi.T), np.ascontiguousarray(psi.T)
+
     def _conditional(self, prior, cross, include_noise):
-        n, d, _ = cross.shape
-        told = remaining = np.zeros_like(prior)
-        if len(self.pivots) and n:
-            right = cross.reshape(n * d, -1)[:, self.pivots].T
-            phi = solve_triangular(self.cholesky, right, trans=1, check_finite=False)
-            psi = solve_triangular(self.damped, phi, trans=1, check_finite=False)
-            phi, psi = (np.ascontiguousarray(x.T).reshape(n, d, -1) for x in (phi, psi))
-            told, remaining = phi @ phi.transpose(0, 2, 1), self.noise * (psi @ psi.transpose(0, 2, 1))
+        n, d, width = cross.shape
+        phi, psi = (one.reshape(n, d, len(self.pivots)) for one in self._projected(cross.reshape(n * d, width)))
+        told, remaining = phi @ phi.transpose(0, 2, 1), self.noise * (psi @ psi.transpose(0, 2, 1))
         function = remaining + self.weight * clip_covariances(prior - told)
         return self.signal_variance * (function + include_noise * self.label_noise * np.eye(d))
 

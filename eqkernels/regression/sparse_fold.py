@@ -237,10 +237,13 @@ class FoldJob:
         n, d, multiplicity = values.shape
         n_kernel = self.n_kernel(irrep)
         rows = np.empty((n, d, self.size(irrep)))
-        kernel = self.kernel(features, points, irrep=irrep)
-        point, component = np.divmod(self.pivots[irrep], d)
+        used, pivots = points_in_use(points, self.pivots[irrep], d)
+        kernel = self.kernel(features, used, irrep=irrep)
+        point, component = np.divmod(pivots, d)
         rows[:, :, :n_kernel] = kernel[:, point, :, component].transpose(1, 2, 0)
-        rows[:, :, n_kernel] = np.sqrt(np.einsum("naa->na", self.kernel.diag(features, irrep=irrep)))
+        # what symmetry makes zero, such as the variance of a dipole across the plane of a molecule, may be -1e-19
+        prior = np.maximum(np.einsum("naa->na", self.kernel.diag(features, irrep=irrep)), 0.0)
+        rows[:, :, n_kernel] = np.sqrt(prior)
         if self.n_baseline(irrep):
             design = composition_design(features.composition(self.species), self.baseline, self.kernel.aggregate)
             rows[:, 0, n_kernel + 1 : -multiplicity] = design
@@ -273,3 +276,21 @@ class FoldJob:
                 "species"
             )
         return features
+
+
+def points_in_use(points, pivots, d):
+    """Sparse points of which an irrep has components, and the pivots counted in these points.
+
+    Parameters
+    ----------
+    points : EquivariantFeatures
+    pivots : ndarray of int
+        Components that are used, d for each point.
+    d : int
+
+    Returns
+    -------
+    EquivariantFeatures, ndarray of int
+    """
+    used, place = np.unique(pivots // d, return_inverse=True)
+    return (points, pivots) if len(used) in (0, len(points)) else (points[used], d * place + pivots % d)

@@ -9,6 +9,7 @@ not depend on N (:mod:`eqkernels.regression.sparse_solve`).
 from __future__ import annotations
 
 import sys
+import warnings
 from numbers import Real
 
 import numpy as np
@@ -20,8 +21,13 @@ from threadpoolctl import threadpool_limits
 from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
 from eqkernels.descriptors.output import check_memory
 from eqkernels.descriptors.scalar_gradients import check_differentiable
-from eqkernels.kernels import TensorKernel, select_sparse_points
-from eqkernels.kernels.sparse_points import METHODS, check_n_points
+from eqkernels.kernels import DensityKernel, TensorKernel, select_sparse_points
+from eqkernels.kernels.sparse_points import (
+    METHODS,
+    check_n_points_of_model,
+    first_points,
+    points_by_irrep,
+)
 from eqkernels.regression.base import _check_weight
 from eqkernels.regression.map_reduce import map_reduce, map_reduce_on_cluster
 from eqkernels.regression.sparse_derivatives import factor_key, read_derivatives
@@ -35,6 +41,8 @@ from eqkernels.structures import read_labels
 
 # Environments, for each sparse point, among which the points are chosen.
 _CANDIDATES_PER_POINT = 20
+# Labels of an irrep below this part of those of the others are their rounding.
+_ROUNDING = 1e-10
 _LEARNED = ("coef", "noise", "signal_variance", "damped", "unexplained")
 
 
@@ -48,7 +56,8 @@ class SparseTensorGPR(SparsePredictor):
     Parameters
     ----------
     n_points : int or dict, default=500
-        Number of sparse environments, in all or by species, see :func:`select_sparse_points`. More are more
+        Number of sparse environments, in all or by species, see :func:`select_sparse_points`, for all irreps or for
+        each, e.g. ``{"0e": 1000, "2e": 200}``; irreps share them, those with fewer have the first ones. More are more
         accurate; a fit takes a time proportional to the number of labels times their square, and memory for two to
         four triangular matrices of n_points (2 lambda + 1) rows, and two more each for forces and for stress.
     selection : {"fps", "cur", "random"}, default="fps"
@@ -283,12 +292,13 @@ class SparseTensorGPR(SparsePredictor):
             labelled[:] = False
             labelled[labels.atoms] = True
         random = check_random_state(self.random_state)
-        total = sum(self.n_points.values()) if isinstance(self.n_points, dict) else self.n_points
+        wanted, largest = points_by_irrep(self.n_points, [str(irrep) for _, irrep in self._tensor().irreps])
+        total = sum(largest.values()) if isinstance(largest, dict) else largest
         candidates = choose_candidates(source, labelled, _CANDIDATES_PER_POINT * total, random)
         self.features_ = self._fitted_descriptor(source, candidates, y)
         normalize = getattr(self._kernel(), "normalize", "invariant")
         blocks = candidate_features(source, candidates, labelled, self.features_)
-        points = select_sparse_points(blocks, self.n_points, self.selection, normalize=normalize, random_state=random)
+        points = select_sparse_points(blocks, largest, self.selection, normalize=normalize, random_state=random)
         self._check_blocks(points)
         needed = {"0e", *(str(irrep) for _, irrep in self._tensor().irreps)}
         points.blocks = {irrep: block for irrep, block in points.blocks.items() if irrep in needed}
@@ -298,21 +308,23 @@ class SparseTensorGPR(SparsePredictor):
         }
         self.points_ = points.to_dict()
         self.species_ = np.unique(points.species)
-        self._factor_points(points)
+        self._factor_points(points, {irrep: first_points(points, one) for irrep, one in wanted.items()})
         if self.verbose:
             counts = ", ".join(f"{chemical_symbols[z]} {np.sum(points.species == z)}" for z in self.species_)
             self._say(f"{len(points)} sparse environments ({counts}); {self._job().summary()}")
 
-    def _factor_points(self, points):
+    def _factor_points(self, points, chosen):
         """Cholesky factors of the kernels among the sparse environments; components that depend on others drop out."""
-        widths = {str(irrep): len(points) * irrep.dim for _, irrep in self._tensor().irreps}
+        widths = {irrep: len(rows) * (2 * int(irrep[:-1]) + 1) for irrep, rows in chosen.items()}
         needed = 3 * 8 * max(widths.values()) ** 2 + 2 * 8 * sum(width**2 for width in widths.values())
         check_memory(needed, f"A sparse model of {len(points)} points", "choose fewer with n_points")
         self.pivots_, self.cholesky_ = {}, {}
         with threadpool_limits(1):  # the same bits whatever the number of threads
-            for irrep, n in widths.items():
-                kernel = self._kernel()(points, irrep=irrep).transpose(0, 2, 1, 3).reshape(n, n)
-                self.pivots_[irrep], lower = pivoted_cholesky(kernel)
+            for irrep, rows in chosen.items():
+                n, d = widths[irrep], 2 * int(irrep[:-1]) + 1
+                kernel = self._kernel()(points[rows], irrep=irrep).transpose(0, 2, 1, 3).reshape(n, n)
+                pivots, lower = pivoted_cholesky(kernel)
+                self.pivots_[irrep] = (d * rows[:, None] + np.arange(d)).ravel()[pivots]
                 self.cholesky_[irrep] = TriangularFactor.of_upper(lower.T).data
 
     def _fitted_descriptor(self, source, candidates, y):
@@ -336,6 +348,7 @@ class SparseTensorGPR(SparsePredictor):
         self.log_marginal_likelihood_value_, self.baseline_ = 0.0, None
         self._reset_recalibration()
         n_labels, total_weight, log_weight = self.label_totals_
+        sizes, only_noise = {}, []
         for irrep, given in noise.items():
             rank, d, multiplicity = job.n_kernel(irrep), 2 * int(irrep[:-1]) + 1, job.multiplicities[irrep]
             lower = TriangularFactor(rank, self.cholesky_[irrep]).dense().T
@@ -350,10 +363,20 @@ class SparseTensorGPR(SparsePredictor):
             coef = np.zeros((len(self.points_["species"]) * d, multiplicity))
             coef[self.pivots_[irrep]] = solution.coef
             self.coef_[irrep] = coef
+            sizes[irrep] = solution.label_norm
+            if solution.only_noise:
+                only_noise.append(irrep)
             if self.verbose:
                 noises = "".join(f", {key} noise {self.noise_[key]:.2g}" for key in solution.other_noises)
                 self._say(f"{irrep}: noise {solution.noise:.2g}, signal variance {solution.signal_variance:.3g}, "
                           f"{rank} of {len(coef)} directions{noises}")  # fmt: skip
+        for irrep in only_noise:
+            if sizes[irrep] > _ROUNDING * max(sizes.values()):
+                warnings.warn(
+                    f"the likelihood takes the labels of {irrep} for noise, so that little or nothing is learned: give "
+                    "more structures or another kernel, or state the noise",
+                    stacklevel=4,
+                )
 
     def _other_rows(self, job):
         """Rows of forces and stress, by the names of their factors."""
@@ -376,6 +399,11 @@ class SparseTensorGPR(SparsePredictor):
             raise ValueError(f"selection={self.selection!r} must be one of {METHODS}")
         if not isinstance(self._kernel(), TensorKernel):
             raise TypeError(f"kernel={self.kernel!r} must be a kernel such as CovariantKernel(zeta=2)")
+        if isinstance(self.kernel, DensityKernel):
+            raise TypeError(
+                "kernel=DensityKernel(...) has no features of sparse environments to compare: use CovariantKernel with "
+                "features=LambdaSOAP(n_species_channels=2) where there are many species"
+            )
         if not isinstance(self.memory, Real) or not 0 < self.memory < np.inf:
             raise ValueError(f"memory={self.memory!r} must be a positive number of GiB")
         if isinstance(self.noise, str) and self.noise != "auto":
@@ -384,7 +412,7 @@ class SparseTensorGPR(SparsePredictor):
             value = getattr(self, name)
             if not (value == "auto" if isinstance(value, str) else isinstance(value, Real) and 0 < value < np.inf):
                 raise ValueError(f"{name}={value!r} must be 'auto' or a positive number")
-        check_n_points(self.n_points)
+        check_n_points_of_model(self.n_points)
 
     def _say(self, text):
         print(f"{type(self).__name__}: {text}", file=sys.stderr)

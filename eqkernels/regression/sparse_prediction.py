@@ -16,7 +16,7 @@ from eqkernels.descriptors.scalar_gradients import check_differentiable, feature
 from eqkernels.kernels import CovariantKernel
 from eqkernels.regression.covariance import copies
 from eqkernels.regression.sparse_covariance import SparseCovariance
-from eqkernels.regression.sparse_fold import FoldJob
+from eqkernels.regression.sparse_fold import FoldJob, points_in_use
 from eqkernels.regression.sparse_source import lazy_sequence
 from eqkernels.regression.uncertainty import UncertainTensorRegressor
 from eqkernels.structures.derivative_labels import check_volumes
@@ -167,15 +167,20 @@ class SparsePredictor(UncertainTensorRegressor):
     def _covariance(self, irrep):
         names = ("pivots", "cholesky", "damped", "noise", "signal_variance", "unexplained")
         learned = {name: getattr(self, f"{name}_")[irrep] for name in names}
-        points = EquivariantFeatures(**self.points_)
+        points, learned["pivots"] = self._points_in_use(irrep)
         return SparseCovariance(self._kernel(), points, irrep, self._job().size(irrep), **learned)
 
+    def _points_in_use(self, irrep):
+        return points_in_use(EquivariantFeatures(**self.points_), self.pivots_[irrep], 2 * int(irrep[:-1]) + 1)
+
     def _predict_irreps(self, features):
-        points = EquivariantFeatures(**self.points_)
-        n_points, predictions = len(points), {}
+        predictions = {}
         for irrep, coef in self.coef_.items():
             d = 2 * int(irrep[:-1]) + 1
-            coef = coef.reshape(n_points, d, -1)
+            points, pivots = self._points_in_use(irrep)
+            of_points = np.zeros((len(points) * d, coef.shape[1]))
+            of_points[pivots] = coef[self.pivots_[irrep]]
+            coef = of_points.reshape(len(points), d, -1)
             parts = [np.zeros((0, d, coef.shape[2]))]
             for rows in self._slices(features):
                 kernel = self._kernel()(features[rows], points, irrep=irrep)
@@ -192,7 +197,7 @@ class SparsePredictor(UncertainTensorRegressor):
         return getattr(self._kernel(), "aggregate", "sum")
 
     def _checked_input(self, X):
-        return X if lazy_sequence(X) else super()._checked_input(X)
+        return X if lazy_sequence(X) and len(X) else super()._checked_input(X)
 
     def _job(self):
         blocks = {str(irrep): multiplicity for multiplicity, irrep in self._tensor().irreps}

@@ -27,6 +27,8 @@ from eqkernels.regression.triangular import TriangularFactor
 _DECADES = np.arange(-12.0, 3.0, 2.0)
 # How closely the logarithm (base 10) of the noise is found: the likelihood is flat around its maximum.
 _NOISE_TOLERANCE = 0.02
+# Automatic noise above this multiple of the variance of a label by the model: nothing is learned, and users are told.
+_ONLY_NOISE = 10.0
 # Labels that are fitted by the baseline up to this part have nothing left to learn.
 _NOTHING_LEFT = 1e-14
 # Labels of another kind whose variance by the model is this part of that of the first are not described by it at all:
@@ -221,6 +223,8 @@ class SparseSolution:
     damped: np.ndarray
     unexplained: float
     other_noises: dict[str, float]
+    only_noise: bool
+    label_norm: float
 
 
 @dataclass
@@ -289,6 +293,8 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, othe
     return SparseSolution(
         every.coefficients(damped, lower), noises[0], variance, value + shift, baseline, damped.data,
         problem.unexplained(), dict(zip(stacked, noises[1:], strict=True)),
+        noise == "auto" and noises[0] > _ONLY_NOISE * problem.signal() > 0 and not problem.is_fitted_by_the_baseline(),
+        np.linalg.norm(values),
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from eqkernels.regression.base import TensorRegressor
@@ -88,6 +89,34 @@ class UncertainTensorRegressor(TensorRegressor):
         return tuple({irrep: np.concatenate([part[irrep] for part in parts]) for irrep in parts[0]}
                      for parts in (means, covariances))  # fmt: skip
 
+    def sample_y(self, X, n_samples=1, random_state=0):
+        """Draw labels of all structures of X from the posterior, with the correlations between them.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms, or EquivariantFeatures
+        n_samples : int, default=1
+        random_state : int, RandomState or None, default=0
+
+        Returns
+        -------
+        ndarray of shape (n_structures, 3, ..., 3, n_samples), or list of ndarray (n_atoms, 3, ..., 3, n_samples)
+        """
+        check_is_fitted(self)
+        random = check_random_state(random_state)
+        features, rows, known = self._joint_rows(self._checked_input(X))
+        blocks, covariances = self._posterior(rows, True, True)
+        samples = {}
+        for irrep, mean in blocks.items():
+            n, d, multiplicity = mean.shape
+            size = n * d * multiplicity
+            covariance = covariances[irrep].transpose(0, 2, 1, 3).reshape(size, size)
+            values, vectors = np.linalg.eigh(covariance)
+            root = self.recalibration_[irrep] * vectors * np.sqrt(np.maximum(values, 0.0))
+            drawn = (random.normal(size=(n_samples, size)) @ root.T).reshape(n_samples, n, multiplicity, d)
+            samples[irrep] = mean + drawn.swapaxes(2, 3)
+        return self._by_structure(features, known, np.moveaxis(self._tensors_of(rows, samples), 0, -1))
+
     def recalibrate(self, X, y):
         """Scale the error bars of each irrep so that they fit the errors on held-out structures.
 
@@ -103,9 +132,15 @@ class UncertainTensorRegressor(TensorRegressor):
         self
             With the factors of the standard deviations in ``recalibration_``; predictions do not change.
         """
+        check_is_fitted(self)
+        before = self.recalibration_
         self._reset_recalibration()
-        mean, cov = self.predict(X, return_cov=True)
-        self.recalibration_ = scale_of_irreps(self._tensor(), *held_out(y, mean, cov, self._tensor().rank))
+        try:
+            mean, cov = self.predict(X, return_cov=True)
+            self.recalibration_ = scale_of_irreps(self._tensor(), *held_out(y, mean, cov, self._tensor().rank))
+        except (TypeError, ValueError):  # what cannot be used changes nothing
+            self.recalibration_ = before
+            raise
         return self
 
     def _reset_recalibration(self):

@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
-from eqkernels import CovariantKernel, EquivariantUnion, LambdaSOAP, TensorGPR, TensorKernelRidge
+from eqkernels import (
+    CovariantKernel,
+    EquivariantUnion,
+    LambdaSOAP,
+    SparseTensorGPR,
+    TensorCommittee,
+    TensorGPR,
+    TensorKernelRidge,
+)
 from eqkernels.datasets import load_water_clusters
 from eqkernels.kernels import Restricted
 from eqkernels.metrics import frobenius_rmse
@@ -232,6 +240,26 @@ def test_scale_of_the_default_covers_structures_left_out(data):
     assert abs(inside.mean() - 0.75) < 1.5 / len(y)
 
 
+@pytest.mark.parametrize("noise", [1e-12, 1e-4])
+def test_a_given_noise_leaves_error_bars_that_fit(data, noise):
+    """Labels that have nothing to do with the structures, declared free of noise: the error bars must tell."""
+    _, features, _ = data
+    y = np.random.default_rng(7).normal(size=14)
+    fitted = TensorGPR(noise_level=noise, noise_level_bounds="fixed").fit(features, y)
+    mean, std = fitted.predict_left_out(return_std=True)
+    ratio = np.sqrt(np.mean((mean - y) ** 2 / std**2))
+    assert 0.5 < ratio < 2.0
+
+
+def test_copies_of_one_structure_do_not_make_others_certain(waters):
+    frames, vector, *_ = waters
+    fitted = TensorGPR(features=LambdaSOAP(**SMALL)).fit(frames[:1] * 6, np.tile(vector[0], (6, 1)))
+    mean, std = fitted.predict(frames, return_std=True)
+    np.testing.assert_allclose(mean[0], vector[0], atol=1e-6)
+    assert std[1:].max() > 1e-3
+    assert std[0].max() < 1e-3 * std[1:].max()
+
+
 def test_two_length_scales_in_a_union():
     frames, vector, *_ = water_set(25, seed=1)
     union = EquivariantUnion([("near", LambdaSOAP(2.0, 3, 2)), ("far", LambdaSOAP(4.0, 3, 2))])
@@ -413,6 +441,19 @@ def test_units_of_the_labels_do_not_matter(data):
         scaled_mean, scaled_std = second.predict(features[10:], return_std=True)
         np.testing.assert_allclose(scaled_mean / unit, mean, rtol=1e-5, atol=1e-7)
         np.testing.assert_allclose(scaled_std / unit, std, rtol=1e-4)
+
+
+@pytest.mark.parametrize("model", [TensorGPR(), SparseTensorGPR(10), TensorCommittee(n_estimators=4, random_state=0)])
+def test_a_recalibration_that_fails_changes_nothing(data, model):
+    _, features, targets = data
+    with pytest.raises(NotFittedError):
+        clone(model).recalibrate(features, targets["matrix"])
+    model.fit(features[:10], targets["matrix"][:10]).recalibrate(features[10:], targets["matrix"][10:])
+    before = dict(model.recalibration_)
+    for y in (targets["vector"][10:], targets["matrix"][:2]):
+        with pytest.raises(ValueError, match=r"trailing shape|inconsistent numbers"):
+            model.recalibrate(features[10:], y)
+        assert model.recalibration_ == before
 
 
 def test_recalibration_of_an_irrep_without_labels(data):

@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from sklearn.pipeline import make_pipeline
 
-from eqkernels import LambdaSOAP, TensorCommittee, TensorGPR, TensorKernelRidge, TensorRidge, rank_candidates
+from eqkernels import (
+    LambdaSOAP,
+    SparseTensorGPR,
+    TensorCommittee,
+    TensorGPR,
+    TensorKernelRidge,
+    TensorRidge,
+    rank_candidates,
+)
 from eqkernels.descriptors import EquivariantFeatures
 
 SMALL = {"cutoff": 3.0, "n_max": 3, "l_max": 2, "sigma": 0.4}
@@ -47,6 +55,44 @@ def test_duplicates_come_last_and_pipelines_are_taken_apart(waters):
     np.testing.assert_array_equal(order, rank_candidates(model[-1], model[0].transform(frames[10:18] + frames[10:18])))
 
 
+def test_sparse_models_with_all_environments_rank_as_the_exact_one(waters):
+    frames, _, matrix, _ = waters
+    features = LambdaSOAP(**SMALL).fit_transform(frames, matrix)
+    sparse = SparseTensorGPR(1000, noise=0.01, baseline=None, random_state=0).fit(features[:6], matrix[:6])
+    pool = features[range(6, 20)]
+    options = {**FIXED, "signal_variance": sparse.signal_variance_}
+    options["noise_level"] = {irrep: 0.01 * variance for irrep, variance in sparse.signal_variance_.items()}
+    exact = TensorGPR(**options).fit(features[:6], matrix[:6])
+    order, gain = rank_candidates(sparse, pool, return_gain=True)
+    expected, of_exact = rank_candidates(exact, pool, return_gain=True)
+    np.testing.assert_array_equal(order, expected)
+    np.testing.assert_allclose(gain, of_exact, rtol=1e-5)
+
+
+@pytest.mark.parametrize("of_atoms", [False, True])
+def test_sparse_ranking_conditions_the_covariance(waters, of_atoms):
+    """The gains are those of conditioning the joint covariance of all candidates, written out."""
+    frames, _, matrix, _ = waters
+    features = LambdaSOAP(**SMALL).fit_transform(frames, matrix)
+    y = [np.array([one, 2 * one, -one]) for one in matrix] if of_atoms else matrix
+    model = SparseTensorGPR(12, random_state=0, target="ij=ji").fit(features[:20], y[:20])
+    pool = features[range(20, 32)]
+    order, gain = rank_candidates(model, pool, n_candidates=4, return_gain=True)
+    _, full = model.predict(pool, return_cov="joint", include_noise=False)
+    _, noisy = model.predict(pool, return_cov="joint")
+    size = 9 * (3 if of_atoms else 1)
+    full, noisy = (one.reshape(12 * size, -1) for one in (full, noisy))
+    noise = noisy - full
+    for best, expected in zip(order, gain, strict=True):
+        variance = np.diag(full).reshape(12, size).sum(axis=1)
+        np.testing.assert_allclose(variance[best], expected, rtol=1e-6)
+        left = np.setdiff1d(np.arange(12), order[: np.flatnonzero(order == best)[0]])
+        assert variance[best] >= variance[left].max() * (1 - 1e-9)
+        rows = np.arange(best * size, (best + 1) * size)
+        block = full[np.ix_(rows, rows)] + noise[np.ix_(rows, rows)]
+        full = full - full[:, rows] @ np.linalg.pinv(block, rcond=1e-10) @ full[rows]
+
+
 @pytest.mark.parametrize("of_atoms", [False, True])
 def test_committees(waters, of_atoms):
     frames, _, matrix, _ = waters
@@ -68,7 +114,8 @@ def test_committees(waters, of_atoms):
 def test_messages(waters):
     frames, vector, *_ = waters
     features = LambdaSOAP(**SMALL).fit_transform(frames, vector)
-    with pytest.raises(TypeError, match="must be a TensorGPR or TensorCommittee or end in one, got TensorRidge"):
+    message = "must be a TensorGPR, SparseTensorGPR or TensorCommittee or end in one, got TensorRidge"
+    with pytest.raises(TypeError, match=message):
         rank_candidates(TensorRidge().fit(features, vector), features)
     with pytest.raises(ValueError, match="n_candidates=99 must be between 1 and the number of candidates, 40"):
         rank_candidates(TensorGPR().fit(features, vector), features, 99)

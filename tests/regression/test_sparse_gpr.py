@@ -6,12 +6,22 @@ import warnings
 import joblib
 import numpy as np
 import pytest
+from ase import Atoms
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
-from eqkernels import CovariantKernel, LambdaSOAP, SparseTensorGPR, TensorKernelRidge
+from eqkernels import (
+    CartesianTensor,
+    CovariantKernel,
+    DensityKernel,
+    EquivariantFeatures,
+    LambdaSOAP,
+    SparseTensorGPR,
+    SphericalExpansion,
+    TensorKernelRidge,
+)
 from eqkernels.kernels import Scaled
 from eqkernels.testing import assert_equivariant
 from tests.conftest import random_frames, water_set
@@ -117,6 +127,45 @@ def test_automatic_noise_is_the_best_of_the_likelihood(waters):
     assert best.log_marginal_likelihood_value_ == pytest.approx(values[1], rel=1e-10)
 
 
+@pytest.mark.parametrize("selection", ["fps", "random"])
+@pytest.mark.parametrize("n_points", [{"0e": 30, "2e": 8}, {"0e": {"O": 5, "H": 6}, "2e": {"O": 9, "H": 4}}])
+def test_points_of_each_irrep(waters, n_points, selection):
+    """Each irrep is the subset of regressors of its own points, the first of those that all share."""
+    frames, _, matrix, _ = waters
+    model = sparse(n_points=n_points, noise=1e-2, selection=selection, baseline=None).fit(frames[:30], matrix[:30])
+    features = LambdaSOAP(**SMALL, irreps="0e+2e").fit_transform(frames)
+    shared, tensor = EquivariantFeatures(**model.points_), CartesianTensor("ij=ji")
+    prediction, labels = tensor.to_irreps(model.predict(frames)), tensor.to_irreps(matrix[:30])
+    for irrep, d in (("0e", 1), ("2e", 5)):
+        given = n_points[irrep]
+        of_species = {8: given["O"], 1: given["H"]} if isinstance(given, dict) else {8: given // 2, 1: given // 2}
+        rows = [np.flatnonzero(shared.species == species)[:count] for species, count in of_species.items()]
+        points = shared[np.sort(np.concatenate(rows))]
+        k_mm, k_nm, k_tm = (
+            CovariantKernel()(one, points, irrep=irrep).transpose(0, 2, 1, 3).reshape(-1, d * len(points))
+            for one in (points, features[:30], features)
+        )
+        values, vectors = np.linalg.eigh(k_mm)
+        root = 0.1 * np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T
+        stacked = np.concatenate([labels[irrep].ravel(), np.zeros(len(root))])
+        expected = k_tm @ np.linalg.lstsq(np.vstack([k_nm, root]), stacked, rcond=1e-13)[0]
+        np.testing.assert_allclose(prediction[irrep].ravel(), expected, atol=1e-6)
+    assert np.isfinite(model.predict(frames, return_cov=True)[1]).all()
+    assert_equivariant(model, frames[:4])
+
+
+def test_labels_that_are_taken_for_noise_are_told(waters):
+    frames, vector, *_ = waters
+    noise = np.random.default_rng(2).normal(size=(40, 3))
+    with pytest.warns(UserWarning, match="takes the labels of 1o for noise"):
+        sparse().fit(frames, noise)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sparse().fit(frames, vector)
+        sparse().fit(frames, np.full(40, 3.7))
+        sparse(noise=100.0).fit(frames, noise)
+
+
 # -- error bars ----------------------------------------------------------------------------------------------------------
 
 
@@ -143,6 +192,16 @@ def test_error_bars_are_calibrated_and_turn_with_the_structure(n_points):
                                np.einsum("nabab->nab", cov), rtol=1e-9)  # fmt: skip
     without = model.predict(frames[100:105], return_std=True, include_noise=False)[1]
     assert (without <= std[:5]).all()
+
+
+def test_samples_have_the_joint_distribution(waters):
+    frames, vector, *_ = waters
+    model = sparse(n_points=10).fit(frames[:30], vector[:30])
+    mean, cov = model.predict(frames[30:33], return_cov="joint")
+    samples = model.sample_y(frames[30:33], n_samples=20000, random_state=1)
+    assert samples.shape == (3, 3, 20000)
+    np.testing.assert_allclose(samples.mean(axis=-1), mean, atol=0.05 * np.sqrt(cov.max()))
+    np.testing.assert_allclose(np.cov(samples.reshape(9, -1)), cov.reshape(9, 9), atol=0.05 * np.abs(cov).max())
 
 
 def test_structures_unlike_the_data_have_wide_error_bars(waters):
@@ -287,6 +346,18 @@ def test_degenerate_data_give_a_sensible_model(waters, noise):
     assert np.abs(mean).max() == 0.0
 
 
+def test_components_that_vanish_by_symmetry_are_finite():
+    """In molecules with a mirror plane along the axes the hydrogens cancel, in their variance too, to rounding."""
+    random = np.random.default_rng(0)
+    halves, heights = random.uniform(0.7, 0.85, size=40), random.uniform(0.5, 0.65, size=40)
+    frames = [Atoms("OH2", [[0, 0, 0], [x, 0, z], [-x, 0, z]]) for x, z in zip(halves, heights, strict=True)]
+    vectors = np.array([[0.0, 0.0, z] for z in heights])
+    for y in (vectors, np.einsum("na,nb->nab", vectors, vectors)):
+        mean, std = sparse().fit(frames[:30], y[:30]).predict(frames[30:], return_std=True)
+        assert np.isfinite(std).all()
+        np.testing.assert_allclose(mean, y[30:], atol=0.01)
+
+
 def test_tiny_noise_is_solved_as_well_as_it_can_be():
     """A model that is linear in five functions: labels of it come back, whatever the noise; normal equations fail."""
     frames, _, matrix, _ = water_set(60, seed=5)
@@ -341,10 +412,14 @@ def test_errors_say_what_to_do(waters):
         ({"selection": "best"}, "selection='best' must be one of"),
         ({"n_points": 0}, "n_points=0 must be a positive integer"),
         ({"n_points": 1}, "n_points=1 is less than the number of species, 2"),
+        ({"n_points": {"0e": 9, "2e": 9}}, r"n_points has the irreps \['0e', '2e'\], the target has \['1o'\]"),
+        ({"n_points": {"1o": 0}}, "n_points=0 must be a positive integer"),
         ({"memory": -1}, "memory=-1 must be a positive number of GiB"),
     ):
         with pytest.raises(ValueError, match=message):
             sparse(**options).fit(frames, vector)
+    with pytest.raises(TypeError, match="kernel=DensityKernel.* use CovariantKernel"):
+        sparse(kernel=DensityKernel(), features=SphericalExpansion(**SMALL)).fit(frames, vector)
     broken = [one.copy() for one in frames]
     broken[33].positions[0] = np.nan
     with pytest.raises(ValueError, match="structure 33, atom 0 has a position that is NaN"):
