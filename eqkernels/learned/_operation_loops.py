@@ -20,61 +20,41 @@ from eqkernels.descriptors._vectors import (
 )
 
 _FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
-# Square of the length of the sum of opposite edges: more than rounding, less than between any two atoms.
-_OPPOSITE = 1e-12
 # Rows whose features stay in the first-level cache.
 _ROWS = 32
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def join_directions(offsets, neighbors, vectors, pair_of_edge, representatives):
-    """Give an edge i -> j and the opposite one j -> i the same number; return how many pairs there are.
-
-    pair_of_edge comes filled with -1. An edge whose other direction is missing, which rounding may have left beyond
-    the cutoff, is a pair of its own.
-    """
-    n_pairs = 0
-    for i in range(len(offsets) - 1):
-        for e in range(offsets[i], offsets[i + 1]):
-            if pair_of_edge[e] >= 0:
-                continue
-            pair_of_edge[e], representatives[n_pairs], j = n_pairs, e, neighbors[e]
-            for f in range(offsets[j], offsets[j + 1]):
-                if neighbors[f] == i and pair_of_edge[f] < 0:
-                    x, y, z = (
-                        vectors[e, 0] + vectors[f, 0],
-                        vectors[e, 1] + vectors[f, 1],
-                        vectors[e, 2] + vectors[f, 2],
-                    )
-                    if x * x + y * y + z * z < _OPPOSITE:
-                        pair_of_edge[f] = n_pairs
-                        break
-            n_pairs += 1
-    return n_pairs
-
-
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def mix_rows(x, weights, ends, irrep_of_component, out):
-    """Write x[n, m] @ weights[species of n, irrep of m] to out[n, m], four rows and two vectors at a time.
+def mix_rows(x, weights, ends, places, targets, irreps, adds, out):
+    """Write x[n, place] @ weights[species of n, irrep] to out[n, target], four rows and two vectors at a time.
 
     x (n, components, channels); weights (n_species, n_irreps, channels, new channels); ends (n_species + 1): the rows
-    of each species. The last group of rows repeats the last row.
+    of each species; places, targets, irreps: of each component that is mixed. With ``adds``, it is added to what is in
+    ``out``. The last group of rows repeats the last row.
     """
-    n_components, n_channels = x.shape[1:]
+    n_channels = x.shape[2]
     n_irreps, n_new = weights.shape[1], weights.shape[3]
     source, matrix, target = memory(x), memory(weights), memory(out)
-    width, stride, step = lanes(source), n_components * n_channels, n_components * n_new
+    width, stride, step = lanes(source), x.shape[1] * n_channels, out.shape[1] * n_new
     for s in range(len(ends) - 1):
         for n in range(ends[s], ends[s + 1], 4):
             last = ends[s + 1] - 1 - n
             n1, n2, n3 = min(1, last), min(2, last), min(3, last)
-            for m in range(n_components):
-                at, to = n * stride + m * n_channels, n * step + m * n_new
-                row = (s * n_irreps + irrep_of_component[m]) * n_channels * n_new
+            for q in range(len(places)):
+                at, to = n * stride + places[q] * n_channels, n * step + targets[q] * n_new
+                row = (s * n_irreps + irreps[q]) * n_channels * n_new
                 for d in range(0, n_new, 2 * width):
                     count, rest = n_new - d, n_new - d - width
                     a0, a1, b0, b1 = zero(source), zero(source), zero(source), zero(source)
                     c0, c1, d0, d1 = zero(source), zero(source), zero(source), zero(source)
+                    if adds:
+                        a0, a1 = load_first(target, to + d, count), load_first(target, to + d + width, rest)
+                        b0 = load_first(target, to + n1 * step + d, count)
+                        b1 = load_first(target, to + n1 * step + d + width, rest)
+                        c0 = load_first(target, to + n2 * step + d, count)
+                        c1 = load_first(target, to + n2 * step + d + width, rest)
+                        d0 = load_first(target, to + n3 * step + d, count)
+                        d1 = load_first(target, to + n3 * step + d + width, rest)
                     for k in range(n_channels):
                         one = load_first(matrix, row + k * n_new + d, count)
                         two = load_first(matrix, row + k * n_new + d + width, rest)
@@ -97,20 +77,20 @@ def mix_rows(x, weights, ends, irrep_of_component, out):
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def add_mixing_gradients(x, gradient, ends, irrep_of_component, out):
-    """Add x[n, m]^T gradient[n, m] to out[species of n, irrep of m]: the gradient of :func:`mix_rows` by the weights.
+def add_mixing_gradients(x, gradient, ends, places, targets, irreps, out):
+    """Add x[n, place]^T gradient[n, target] to out[species of n, irrep]: gradient of :func:`mix_rows` by the weights.
 
     Four rows and two vectors of a matrix at a time, over so many rows that these stay in the cache.
     """
-    n_components, n_channels = x.shape[1:]
+    n_channels = x.shape[2]
     n_irreps, n_new = out.shape[1], out.shape[3]
     source, slopes, target = memory(x), memory(gradient), memory(out)
-    width, stride, step = lanes(source), n_components * n_channels, n_components * n_new
+    width, stride, step = lanes(source), x.shape[1] * n_channels, gradient.shape[1] * n_new
     for s in range(len(ends) - 1):
         for begin in range(ends[s], ends[s + 1], _ROWS):
             end = min(begin + _ROWS, ends[s + 1])
-            for m in range(n_components):
-                row = (s * n_irreps + irrep_of_component[m]) * n_channels * n_new
+            for q in range(len(places)):
+                row = (s * n_irreps + irreps[q]) * n_channels * n_new
                 for k in range(0, n_channels, 4):
                     last = n_channels - 1 - k
                     k1, k2, k3 = min(1, last), min(2, last), min(3, last)
@@ -124,9 +104,9 @@ def add_mixing_gradients(x, gradient, ends, irrep_of_component, out):
                         d0 = load_first(target, to + k3 * n_new, count)
                         d1 = load_first(target, to + k3 * n_new + width, rest)
                         for n in range(begin, end):
-                            at = n * stride + m * n_channels + k
-                            one = load_first(slopes, n * step + m * n_new + d, count)
-                            two = load_first(slopes, n * step + m * n_new + d + width, rest)
+                            at = n * stride + places[q] * n_channels + k
+                            one = load_first(slopes, n * step + targets[q] * n_new + d, count)
+                            two = load_first(slopes, n * step + targets[q] * n_new + d + width, rest)
                             value = element(source, at)
                             a0, a1 = add_product(a0, value, one), add_product(a1, value, two)
                             value = element(source, at + k1)

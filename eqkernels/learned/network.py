@@ -293,6 +293,8 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         """Results of function(part of the batch, its atoms) for parts of bounded size."""
         blocks = split_by_size(np.arange(batch.n_structures), np.diff(batch.offsets), self._atoms(_EDGES_PER_BLOCK))
         ranges = [(block[0], block[-1] + 1) for block in blocks]
+        if len(ranges) == 1:
+            return [function(batch, slice(None))]
         return Parallel(n_jobs=self.n_jobs, require="sharedmem")(
             delayed(function)(batch.select(start, stop), slice(batch.offsets[start], batch.offsets[stop]))
             for start, stop in ranges
@@ -311,7 +313,8 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
     def _read(self, X):
         keep_freed_memory()
         batch = StructureBatch.from_frames(X)
-        unknown = np.flatnonzero(~np.isin(batch.numbers, self.species_))
+        places = np.searchsorted(self.species_, batch.numbers)
+        unknown = np.flatnonzero(self.species_.take(places, mode="clip") != batch.numbers)
         if len(unknown):
             names = ", ".join(chemical_symbols[number] for number in np.unique(batch.numbers[unknown]))
             known = ", ".join(chemical_symbols[number] for number in self.species_)

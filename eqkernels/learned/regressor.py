@@ -7,9 +7,11 @@ import inspect
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.learned.network import EquivariantNetwork
 from eqkernels.learned.objectives import ridge_weights
 from eqkernels.learned.parameters import NETWORK_PARAMETERS
+from eqkernels.learned.readout import feature_cotangents, predict_tensors
 from eqkernels.metrics import tensor_r2
 from eqkernels.regression.ridge import TensorRidge
 from eqkernels.structures import StructureBatch
@@ -166,18 +168,16 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
             Like the labels.
         """
         check_is_fitted(self)
+        X = self._checked_input(X)
+        if isinstance(X, EquivariantFeatures):
+            return self._predict_learned(X)
+        predicted = predict_tensors(self.features_, self.readouts_ or {"y": self}, self.features_._read(X))
+        return predicted if self.readouts_ else predicted["y"]
+
+    def _predict_learned(self, features):
         if not self.readouts_:
-            return super().predict(X)
-        parts = [
-            {name: readout.predict(features) for name, readout in self.readouts_.items()}
-            for features in self._blocks_of_features(self._checked_input(X))
-        ]
-        return {
-            name: [one for part in parts for one in part[name]]
-            if readout.per_atom_
-            else np.concatenate([part[name] for part in parts])
-            for name, readout in self.readouts_.items()
-        }
+            return self._predict_features(features)
+        return {name: readout.predict(features) for name, readout in self.readouts_.items()}
 
     def score(self, X, y, sample_weight=None):
         """R2 as of :class:`TensorRidge`; of several properties, its mean.
@@ -227,11 +227,11 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
         check_is_fitted(self)
         batch = StructureBatch.from_frames(X)
         if not self.readouts_:
-            return self.features_.vjp(X, _feature_cotangents(self, batch, cotangents))
+            return self.features_.vjp(X, feature_cotangents(self, batch, cotangents))
         self._check_names("cotangents", cotangents)
         total: dict = {}
         for name, readout in self.readouts_.items():
-            for irrep, block in _feature_cotangents(readout, batch, cotangents[name]).items():
+            for irrep, block in feature_cotangents(readout, batch, cotangents[name]).items():
                 total[irrep] = total[irrep] + block if irrep in total else block
         return self.features_.vjp(X, total)
 
@@ -287,25 +287,3 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
             rows, values = root * design.reshape(-1, n_columns), root * block.reshape(len(design) * d, -1)
             coefficients = ridge_weights(rows, values, self.features_.noise_[f"y:{irrep}"])
             self.coef_[irrep] = coefficients.reshape(len(self.species_), -1, values.shape[1])
-
-
-def _feature_cotangents(readout, batch, cotangents):
-    """Differentiate sum(cotangents * predictions) of one readout by the features of all atoms."""
-    tensor = readout._tensor()
-    if readout.per_atom_:
-        cotangents = np.concatenate([np.asarray(one, dtype=float) for one in cotangents])
-    given = np.asarray(cotangents, dtype=float)
-    shape = (batch.n_atoms if readout.per_atom_ else batch.n_structures, *tensor.shape)
-    if given.shape != shape:
-        raise ValueError(f"cotangents have shape {given.shape}, the predictions {shape}")
-    row = np.arange(batch.n_atoms) if readout.per_atom_ else batch.structure_of_atom
-    weights = np.ones(batch.n_atoms)
-    if readout.aggregate == "mean" and not readout.per_atom_:
-        weights /= np.diff(batch.offsets)[batch.structure_of_atom]
-    blocks = {}
-    for irrep, block in tensor.to_irreps(given).items():
-        coefficients = np.zeros((len(weights), *readout.coef_[irrep].shape[1:]))
-        known = np.isin(batch.numbers, readout.species_)
-        coefficients[known] = readout.coef_[irrep][np.searchsorted(readout.species_, batch.numbers[known])]
-        blocks[irrep] = weights[:, None, None] * np.einsum("imk,ifk->imf", block[row], coefficients)
-    return blocks
