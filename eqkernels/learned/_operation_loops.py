@@ -10,11 +10,13 @@ from numba import njit
 from eqkernels.descriptors._vectors import (
     add_product,
     element,
-    filled,
     fused,
+    keep,
     lanes,
+    load,
     load_first,
     memory,
+    store,
     store_first,
     zero,
 )
@@ -163,24 +165,45 @@ def add_messages(features, harmonics, radial, centers, neighbors, pairs, groups,
     """
     n_in, n_channels = features.shape[1:]
     n_paths, n_out = radial.shape[1], out.shape[1]
-    coefficients = np.empty(values.shape[0])
+    coefficients, starts, jumps = np.empty(values.shape[0]), first * n_channels, groups.copy()
+    jumps[:, 2:] *= n_channels
     x, r, y, factors = memory(features), memory(radial), memory(out), memory(coefficients)
+    width = lanes(x)
     for e in range(centers.shape[0]):
         for k in range(values.shape[0]):
             coefficients[k] = values[k] * harmonics[e, second[k]]
-        for c in range(0, n_channels, lanes(x)):
-            count = n_channels - c
-            source, weight = neighbors[e] * n_in * n_channels + c, pairs[e] * n_paths * n_channels + c
-            target = centers[e] * n_out * n_channels + c
-            for g in range(groups.shape[0]):
-                total = zero(x)
-                for k in range(groups[g, 0], groups[g, 1]):
-                    total = add_product(
-                        total, element(factors, k), load_first(x, source + first[k] * n_channels, count)
-                    )
-                at = target + groups[g, 3] * n_channels
-                radius = load_first(r, weight + groups[g, 2] * n_channels, count)
-                store_first(y, at, fused(total, radius, load_first(y, at, count)), count)
+        c, source, weight = 0, neighbors[e] * n_in * n_channels, pairs[e] * n_paths * n_channels
+        target = centers[e] * n_out * n_channels
+        while c + 2 * width <= n_channels:
+            _add_two_vectors(x, r, y, factors, jumps, starts, source + c, weight + c, target + c)
+            c += 2 * width
+        while c < n_channels:
+            _add_one_vector(x, r, y, factors, jumps, starts, source + c, weight + c, target + c, n_channels - c)
+            c += width
+    keep(coefficients)
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _add_two_vectors(x, r, y, factors, jumps, starts, source, weight, target):
+    width = lanes(x)
+    for g in range(jumps.shape[0]):
+        one, two = zero(x), zero(x)
+        for k in range(jumps[g, 0], jumps[g, 1]):
+            at, factor = source + starts[k], element(factors, k)
+            one, two = add_product(one, factor, load(x, at)), add_product(two, factor, load(x, at + width))
+        at, radius = target + jumps[g, 3], weight + jumps[g, 2]
+        store(y, at, fused(one, load(r, radius), load(y, at)))
+        store(y, at + width, fused(two, load(r, radius + width), load(y, at + width)))
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _add_one_vector(x, r, y, factors, jumps, starts, source, weight, target, count):
+    for g in range(jumps.shape[0]):
+        total = zero(x)
+        for k in range(jumps[g, 0], jumps[g, 1]):
+            total = add_product(total, element(factors, k), load_first(x, source + starts[k], count))
+        at, radius = target + jumps[g, 3], load_first(r, weight + jumps[g, 2], count)
+        store_first(y, at, fused(total, radius, load_first(y, at, count)), count)
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
@@ -205,34 +228,57 @@ def add_message_gradients(
     """
     n_in, n_channels = features.shape[1:]
     n_paths, n_out = radial.shape[1], gradient.shape[1]
-    coefficients = np.empty(values.shape[0])
+    coefficients, ends, jumps = np.empty(values.shape[0]), third * n_channels, groups.copy()
+    jumps[:, 2:] *= n_channels
     x, r, factors, y = memory(features), memory(radial), memory(coefficients), memory(gradient)
     to_x, to_r = memory(to_features), memory(to_radial)
-    one = filled(x, 1.0)
+    width = lanes(x)
     for e in range(centers.shape[0]):
         for k in range(values.shape[0]):
             coefficients[k] = values[k] * harmonics[e, second[k]]
-        for c in range(0, n_channels, lanes(x)):
-            count = n_channels - c
-            source, weight = neighbors[e] * n_in * n_channels + c, pairs[e] * n_paths * n_channels + c
-            target = centers[e] * n_out * n_channels + c
-            slope, path = zero(x), 0
-            for g in range(groups.shape[0]):
-                if groups[g, 2] != path:
-                    at = weight + path * n_channels
-                    store_first(to_r, at, fused(slope, one, load_first(to_r, at, count)), count)
-                    slope, path = zero(x), groups[g, 2]
-                total = zero(x)
-                for k in range(groups[g, 0], groups[g, 1]):
-                    total = add_product(
-                        total, element(factors, k), load_first(y, target + third[k] * n_channels, count)
-                    )
-                at = source + groups[g, 3] * n_channels
-                radius = load_first(r, weight + path * n_channels, count)
-                slope = fused(total, load_first(x, at, count), slope)
-                store_first(to_x, at, fused(total, radius, load_first(to_x, at, count)), count)
-            at = weight + path * n_channels
-            store_first(to_r, at, fused(slope, one, load_first(to_r, at, count)), count)
+        c, source, weight = 0, neighbors[e] * n_in * n_channels, pairs[e] * n_paths * n_channels
+        target = centers[e] * n_out * n_channels
+        while c + 2 * width <= n_channels:
+            _back_two_vectors(x, r, y, factors, jumps, ends, source + c, weight + c, target + c, to_x, to_r)
+            c += 2 * width
+        while c < n_channels:
+            places = source + c, weight + c, target + c
+            _back_one_vector(x, r, y, factors, jumps, ends, *places, to_x, to_r, n_channels - c)
+            c += width
+    keep(coefficients)
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _back_two_vectors(x, r, y, factors, jumps, ends, source, weight, target, to_x, to_r):
+    width, slope, other = lanes(x), zero(x), zero(x)
+    for g in range(jumps.shape[0]):
+        one, two = zero(x), zero(x)
+        for k in range(jumps[g, 0], jumps[g, 1]):
+            at, factor = target + ends[k], element(factors, k)
+            one, two = add_product(one, factor, load(y, at)), add_product(two, factor, load(y, at + width))
+        at, radius = source + jumps[g, 3], weight + jumps[g, 2]
+        slope, other = fused(one, load(x, at), slope), fused(two, load(x, at + width), other)
+        store(to_x, at, fused(one, load(r, radius), load(to_x, at)))
+        store(to_x, at + width, fused(two, load(r, radius + width), load(to_x, at + width)))
+        if g + 1 == jumps.shape[0] or jumps[g + 1, 2] != jumps[g, 2]:
+            store(to_r, radius, add_product(load(to_r, radius), 1.0, slope))
+            store(to_r, radius + width, add_product(load(to_r, radius + width), 1.0, other))
+            slope, other = zero(x), zero(x)
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _back_one_vector(x, r, y, factors, jumps, ends, source, weight, target, to_x, to_r, count):
+    slope = zero(x)
+    for g in range(jumps.shape[0]):
+        total = zero(x)
+        for k in range(jumps[g, 0], jumps[g, 1]):
+            total = add_product(total, element(factors, k), load_first(y, target + ends[k], count))
+        at, radius = source + jumps[g, 3], weight + jumps[g, 2]
+        slope = fused(total, load_first(x, at, count), slope)
+        store_first(to_x, at, fused(total, load_first(r, radius, count), load_first(to_x, at, count)), count)
+        if g + 1 == jumps.shape[0] or jumps[g + 1, 2] != jumps[g, 2]:
+            store_first(to_r, radius, add_product(load_first(to_r, radius, count), 1.0, slope), count)
+            slope = zero(x)
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)

@@ -291,10 +291,11 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
 
     def _over_blocks(self, batch, function):
         """Results of function(part of the batch, its atoms) for parts of bounded size."""
-        blocks = split_by_size(np.arange(batch.n_structures), np.diff(batch.offsets), self._atoms(_EDGES_PER_BLOCK))
-        ranges = [(block[0], block[-1] + 1) for block in blocks]
-        if len(ranges) == 1:
+        limit = self._atoms(_EDGES_PER_BLOCK)
+        if batch.n_atoms < limit:
             return [function(batch, slice(None))]
+        blocks = split_by_size(np.arange(batch.n_structures), np.diff(batch.offsets), limit)
+        ranges = [(block[0], block[-1] + 1) for block in blocks]
         return Parallel(n_jobs=self.n_jobs, require="sharedmem")(
             delayed(function)(batch.select(start, stop), slice(batch.offsets[start], batch.offsets[stop]))
             for start, stop in ranges
