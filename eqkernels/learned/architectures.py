@@ -88,25 +88,34 @@ class MessagePassing:
             for incoming, message, outgoing in self.layers
         ]
 
-    def initial_weights(self, random, graph):
-        """Random weights with which features have about unit variance."""
+    @cached_property
+    def shapes(self):
+        """Shapes of the weights, by name."""
         s, c = self.n_species, self.channels
-
-        def matrices(*shape):
-            return random.normal(size=shape) / np.sqrt(shape[-2])
-
-        weights = {"species": random.normal(size=(s, c))}
+        shapes = {"species": (s, c)}
         for k, (incoming, message, outgoing) in enumerate(self.layers):
             convolution, product = self.tables[k]
-            weights[f"radial_first_{k}"] = matrices(self.n_radial, self.n_hidden)
-            weights[f"radial_second_{k}"] = matrices(self.n_hidden, convolution.n_paths * c)
-            weights[f"message_{k}"] = matrices(s, len(message), c, c)
-            weights[f"self_{k}"] = matrices(s, len(incoming), c, c)
+            shapes[f"radial_first_{k}"] = (self.n_radial, self.n_hidden)
+            shapes[f"radial_second_{k}"] = (self.n_hidden, convolution.n_paths * c)
+            shapes[f"message_{k}"] = (s, len(message), c, c)
+            shapes[f"self_{k}"] = (s, len(incoming), c, c)
             if product is not None:
-                weights[f"paths_{k}"] = np.ones((product.n_paths, c))
-                weights[f"factor_{k}"] = matrices(s, len(message), c, c)
-                weights[f"product_{k}"] = _PRODUCT_START * matrices(s, len(outgoing), c, c)
-            weights[f"gates_{k}"] = _GATE_START * matrices(s, 1, c, len(outgoing) * c)
+                shapes[f"paths_{k}"] = (product.n_paths, c)
+                shapes[f"factor_{k}"] = (s, len(message), c, c)
+                shapes[f"product_{k}"] = (s, len(outgoing), c, c)
+            shapes[f"gates_{k}"] = (s, 1, c, len(outgoing) * c)
+        return shapes
+
+    def initial_weights(self, random, graph):
+        """Random weights with which features have about unit variance."""
+        weights, starts = {}, {"product": _PRODUCT_START, "gates": _GATE_START}
+        for name, shape in self.shapes.items():
+            kind = name.rpartition("_")[0]
+            if kind == "paths":
+                weights[name] = np.ones(shape)
+            else:
+                size = 1.0 if name == "species" else starts.get(kind, 1.0) / np.sqrt(shape[-2])
+                weights[name] = size * random.normal(size=shape)
         return weights
 
     def __call__(self, tape, weights, graph, scale, irreps):
@@ -181,14 +190,23 @@ class ClusterExpansion:
         """Couplings that make each order, beyond the first, of the one below."""
         return [coupling(below, self.orders[0], made) for below, made in pairwise(self.orders)]
 
+    @cached_property
+    def shapes(self):
+        """Shapes of the weights, by name."""
+        s, c = self.n_species, self.channels
+        shapes = {"contraction": (s, self.l_max + 1, s * self.n_radial, c)}
+        for k, table in enumerate(self.tables):
+            shapes[f"mixing_{k}"] = (s, len(self.orders[k]), c, c)
+            shapes[f"paths_{k}"] = (table.n_paths, c)
+        return shapes
+
     def initial_weights(self, random, graph):
         """Contraction to the principal components of the density, random matrices elsewhere."""
-        s, c = self.n_species, self.channels
         weights = {"contraction": self._principal_components(random, graph)}
         for k in range(self.body_order - 1):
-            weights[f"mixing_{k}"] = random.normal(size=(s, len(self.orders[k]), c, c)) / np.sqrt(c)
-            n_paths = self.tables[k].n_paths
-            weights[f"paths_{k}"] = 1.0 + 0.1 * random.normal(size=(n_paths, c))
+            mixing, paths = (self.shapes[f"{name}_{k}"] for name in ("mixing", "paths"))
+            weights[f"mixing_{k}"] = random.normal(size=mixing) / np.sqrt(self.channels)
+            weights[f"paths_{k}"] = 1.0 + 0.1 * random.normal(size=paths)
         return weights
 
     def _principal_components(self, random, graph):

@@ -8,8 +8,24 @@ from __future__ import annotations
 import numpy as np
 
 from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.learned.objectives import ridge_weights
 from eqkernels.learned.tape import Tape, Variable
+from eqkernels.regression.ridge import TensorRidge
 from eqkernels.so3 import Irrep
+
+
+class Readout(TensorRidge):
+    """Ridge on learned features, solved as in training: without the normal equations, for small noise."""
+
+    def _fit_irreps(self, features, blocks, weight):
+        alphas, self.coef_ = self._alphas(), {}
+        for irrep, block in blocks.items():
+            design = self._design(features, irrep)
+            d, n_columns = design.shape[1:]
+            root = 1.0 if weight is None else np.sqrt(np.repeat(weight, d))[:, None]
+            rows, values = root * design.reshape(-1, n_columns), root * block.reshape(len(design) * d, -1)
+            coefficients = ridge_weights(rows, values, alphas[irrep])
+            self.coef_[irrep] = coefficients.reshape(len(self.species_), -1, values.shape[1])
 
 
 def predict_tensors(network, readouts, batch):

@@ -9,15 +9,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.learned.network import EquivariantNetwork
-from eqkernels.learned.objectives import ridge_weights
 from eqkernels.learned.parameters import NETWORK_PARAMETERS
-from eqkernels.learned.readout import feature_cotangents, predict_tensors
+from eqkernels.learned.readout import Readout, feature_cotangents, predict_tensors
 from eqkernels.metrics import tensor_r2
-from eqkernels.regression.ridge import TensorRidge
 from eqkernels.structures import StructureBatch
 
 
-class LearnedTensorRegressor(TensorRidge):  # noqa: D101
+class LearnedTensorRegressor(Readout):  # noqa: D101
     __doc__ = f"""Regression of Cartesian tensors on learned equivariant features.
 
     An :class:`EquivariantNetwork` is trained, then its readout, a ridge of each irrep with the noise found in training,
@@ -137,6 +135,7 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
         -------
         self
         """
+        X = self._checked_input(X)
         self._train(X, y, sample_weight, "fit")
         return self._solve(X, y, sample_weight)
 
@@ -152,6 +151,7 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
         -------
         self
         """
+        X = self._checked_input(X)
         self._train(X, y, sample_weight, "partial_fit")
         return self._solve(X, y, sample_weight)
 
@@ -250,7 +250,7 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
         parameters = {name: value for name, value in self.get_params(deep=False).items() if name in names}
         keep = hasattr(self, "features_") and (self.warm_start or method == "partial_fit")
         network = self.features_.set_params(**parameters) if keep else EquivariantNetwork(**parameters)
-        self.features_ = getattr(network, method)(self._checked_input(X), y, sample_weight)
+        self.features_ = getattr(network, method)(X, y, sample_weight)
 
     def _solve(self, X, y, sample_weight):
         self.readouts_ = {}
@@ -258,14 +258,17 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
             return super().fit(X, y, sample_weight)
         features = self.features_.transform(X)
         for name, labels in y.items():
-            target = self.target.get(name) if isinstance(self.target, dict) else self.target
+            target = self._declared_target(name)
             noise = {key.split(":")[-1]: value for key, value in self.features_.noise_.items()
                      if key.rpartition(":")[0] == name}  # fmt: skip
-            readout = TensorRidge(
-                noise, normalize=False, aggregate=self.aggregate, target=target, baseline=self.baseline
-            )
+            readout = Readout(noise, normalize=False, aggregate=self.aggregate, target=target, baseline=self.baseline)
             self.readouts_[name] = readout.fit(features, labels, sample_weight)
         return self
+
+    def _declared_target(self, name="y"):
+        """Symmetry that the network found, for a part of the labels may have more of it by chance."""
+        declared = self.target.get(name) if isinstance(self.target, dict) else self.target
+        return self.features_.formulas_.get(name) if declared is None else declared
 
     def _check_names(self, what, given):
         if not isinstance(given, dict) or set(given) != set(self.readouts_):
@@ -278,12 +281,5 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
     def _features_to_fit(self, X, y):
         return self.features_.transform(X)
 
-    def _fit_irreps(self, features, blocks, weight):
-        self.coef_ = {}
-        for irrep, block in blocks.items():
-            design = self._design(features, irrep)
-            d, n_columns = design.shape[1:]
-            root = 1.0 if weight is None else np.sqrt(np.repeat(weight, d))[:, None]
-            rows, values = root * design.reshape(-1, n_columns), root * block.reshape(len(design) * d, -1)
-            coefficients = ridge_weights(rows, values, self.features_.noise_[f"y:{irrep}"])
-            self.coef_[irrep] = coefficients.reshape(len(self.species_), -1, values.shape[1])
+    def _alphas(self):
+        return {str(irrep): self.features_.noise_[f"y:{irrep}"] for _, irrep in self._tensor().irreps}

@@ -71,6 +71,12 @@ def read_targets(y, batch, target, baseline, aggregate, sample_weight=None):
     properties = y if isinstance(y, dict) else {"y": y}
     if not properties:
         raise ValueError("y is an empty dict: give at least one property, {'name': labels}")
+    if not all(isinstance(name, str) for name in properties):
+        raise TypeError(f"the names of the properties in y must be strings, got {list(properties)}")
+    unknown = sorted(set(target) - set(properties)) if isinstance(target, dict) else []
+    if unknown:
+        given = f"y has the properties {sorted(properties)}" if isinstance(y, dict) else "y is not a dict"
+        raise ValueError(f"target declares the symmetry of {', '.join(map(repr, unknown))}, but {given}")
     targets, formulas = [], {}
     for name, labels in properties.items():
         declared = target.get(name) if isinstance(target, dict) else target
@@ -81,6 +87,30 @@ def read_targets(y, batch, target, baseline, aggregate, sample_weight=None):
         formulas[name] = tensor.formula
         targets += found
     return targets, formulas
+
+
+def known_symmetries(y, declared, found):
+    """Declare the symmetries of labels that are like earlier ones.
+
+    Parameters
+    ----------
+    y : array-like, or dict of them
+    declared : str, CartesianTensor, dict of str to one of them, or None
+        By the user.
+    found : dict of str to str
+        Of the earlier labels.
+
+    Returns
+    -------
+    str, CartesianTensor or dict of str to one of them
+    """
+    if declared is not None and not isinstance(declared, dict):
+        return declared
+    names = y if isinstance(y, dict) else {"y"}
+    unknown = [name for name in names if name not in found]
+    if found and unknown:
+        raise ValueError(f"y has the properties {sorted(names)}, earlier labels {sorted(found)}: use fit for others")
+    return {name: symmetry for name, symmetry in {**found, **(declared or {})}.items() if name in names}
 
 
 def _read_property(name, labels, batch, declared, baseline, aggregate, sample_weight):

@@ -197,7 +197,6 @@ class Loss:
 class TrainingSet:
     """Structures and labels, handed out as graphs of bounded size."""
 
-    frames: list
     batch: StructureBatch
     targets: list
     make_graph: Callable
@@ -209,10 +208,11 @@ class TrainingSet:
         return [self._part(some) for some in split_by_size(picked, sizes, self.atoms_per_part)]
 
     def _part(self, picked):
-        offsets = self.batch.offsets
-        atoms = np.concatenate([np.arange(offsets[k], offsets[k + 1]) for k in picked])
-        graph = self.make_graph(StructureBatch.from_frames([self.frames[k] for k in picked]))
-        return graph, [target.pick(atoms) for target in self.targets]
+        whole = self.batch
+        atoms = np.concatenate([np.arange(whole.offsets[k], whole.offsets[k + 1]) for k in picked])
+        offsets = np.concatenate([[0], np.cumsum(np.diff(whole.offsets)[picked])])
+        arrays = whole.positions[atoms], whole.numbers[atoms], whole.cells[picked], whole.pbc[picked]
+        return self.make_graph(StructureBatch(*arrays, offsets)), [target.pick(atoms) for target in self.targets]
 
 
 def count_held(n_structures, fraction):

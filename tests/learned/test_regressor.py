@@ -1,4 +1,5 @@
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -139,6 +140,36 @@ def test_several_properties(waters, tmp_path):
     assert all(name.startswith("eqkernels.") for name in types)
     stored = skops.load(tmp_path / "model.skops", trusted=types).predict(frames[30:])
     assert all(np.array_equal(np.concatenate(stored[name]), np.concatenate(predicted[name])) for name in y)
+
+
+def test_a_property_has_the_same_readout_alone_and_among_several(waters):
+    """And no warning of matrices that are nearly singular, which the normal equations of small noise have."""
+    frames, y, *_ = waters
+    options = {**SMALL, "max_iter": 30}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        several = LearnedTensorRegressor(**options).fit(frames, {"dipole": y})
+    alone = LearnedTensorRegressor(**options).fit(frames, y)
+    assert np.array_equal(several.readouts_["dipole"].coef_["1o"], alone.coef_["1o"])
+    assert np.array_equal(several.predict(frames)["dipole"], alone.predict(frames))
+
+
+def test_predictions_are_the_readout_of_the_features(waters):
+    """Summed atom by atom without scaled features, for labels of structures (sum, mean) and of atoms."""
+    frames = random_frames(7, n_frames=9, n_species=3, periodic=True)
+    random = np.random.default_rng(0)
+    energies, of_atoms = random.normal(size=9), [random.normal(size=(len(atoms), 3)) for atoms in frames]
+    of_atoms[0][:] = np.nan
+    y = {"energy": energies, "tensor": random.normal(size=(9, 3, 3)), "of atoms": of_atoms}
+    for aggregate in ("sum", "mean"):
+        for baseline in ("composition", "mean", None):
+            options = {**SMALL, "aggregate": aggregate, "baseline": baseline, "target": {"of atoms": "i"}}
+            model = LearnedTensorRegressor(**options).fit(frames, y)
+            got, features = model.predict(frames), model.features_.transform(frames)
+            for name, readout in model.readouts_.items():
+                expected = readout.predict(features)
+                pairs = zip(got[name], expected, strict=True)
+                assert all(np.allclose(one, other, atol=1e-12, equal_nan=True) for one, other in pairs)
 
 
 def test_kernels_with_any_normalization(waters):
