@@ -81,7 +81,7 @@ class LearnedTensorRegressor(Readout):  # noqa: D101
         max_iter=200,
         time_budget=None,
         learning_rate=0.01,
-        batch_size=128,
+        batch_size=32,
         weight_decay=1e-4,
         early_stopping=False,
         validation_fraction=0.1,

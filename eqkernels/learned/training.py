@@ -8,8 +8,10 @@ would be a pull to features that vanish).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -33,7 +35,9 @@ class Packing:
 
     def __init__(self, arrays):
         self.shapes = {name: np.shape(array) for name, array in arrays.items()}
-        self.size = sum(int(np.prod(shape)) for shape in self.shapes.values())
+        ends = np.cumsum([0, *(math.prod(shape) for shape in self.shapes.values())]).tolist()
+        self.slices = [slice(start, end) for start, end in pairwise(ends)]
+        self.size = ends[-1]
 
     def pack(self, arrays):
         """Vector of a dict of arrays."""
@@ -41,11 +45,8 @@ class Packing:
 
     def unpack(self, vector):
         """Make a dict of arrays, views of a vector."""
-        arrays, start = {}, 0
-        for name, shape in self.shapes.items():
-            end = start + int(np.prod(shape))
-            arrays[name], start = vector[start:end].reshape(shape), end
-        return arrays
+        parts = zip(self.shapes.items(), self.slices, strict=True)
+        return {name: vector[part].reshape(shape) for (name, shape), part in parts}
 
 
 @dataclass

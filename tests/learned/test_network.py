@@ -12,6 +12,7 @@ from sklearn.utils.validation import validate_data
 
 from eqkernels import CovariantKernel, EquivariantUnion, LambdaSOAP, TensorKernelRidge, TensorRidge
 from eqkernels.learned import EquivariantNetwork, LearnedTensorRegressor, optimizers
+from eqkernels.learned import network as network_module
 from eqkernels.learned.geometry import make_graph
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.structures import StructureBatch
@@ -140,6 +141,17 @@ def test_adam_on_batches(waters):
     assert models[0].score(frames[30:], y[30:]) > 0.99
     assert np.array_equal(models[0].predict(frames), models[1].predict(frames))
     assert len(models[0].history_["loss"]) == 40
+
+
+@pytest.mark.parametrize(("n", "expected"), [(200, "lbfgs"), (201, "adam")])
+def test_many_structures_are_learned_in_batches(monkeypatch, n, expected):
+    used = []
+    for name in ("lbfgs", "adam"):
+        train = getattr(network_module, f"train_{name}")
+        monkeypatch.setattr(network_module, f"train_{name}", lambda *a, t=train, s=name: (used.append(s), t(*a))[1])
+    frames, y, *_ = water_set(n, seed=1)
+    EquivariantNetwork(**{**SMALL, "max_iter": 1}).fit(frames, y)
+    assert used == [expected]
 
 
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
