@@ -1,7 +1,7 @@
 """Loops of the operations.
 
 Features are (rows, components, channels); entries of a coupling are lists of
-``out[third] += value * weight[path] * left[first] * right[second]``, sorted by path, then by third.
+``out[third] += value * weight[path] * left[first] * right[second]``.
 """
 
 import numpy as np
@@ -16,6 +16,7 @@ from eqkernels.descriptors._vectors import (
     load,
     load_first,
     memory,
+    scaled,
     store,
     store_first,
     zero,
@@ -128,32 +129,57 @@ def add_mixing_gradients(x, gradient, ends, places, targets, irreps, out):
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def add_products(left, right, weights, first, second, third, path, values, out):
-    """Weighted Clebsch-Gordan product of two sets of features, row by row, channel by channel."""
-    n_channels = left.shape[2]
+def add_products(left, right, weights, groups, first, second, values, out):
+    """Weighted Clebsch-Gordan product of two sets of features, row by row, channel by channel.
+
+    Rows of ``groups`` are (first entry, end, path, third): entries of one path that end in one component.
+    """
+    n_left, n_channels = left.shape[1:]
+    n_right, n_out = right.shape[1], out.shape[1]
+    ones, twos, jumps = first * n_channels, second * n_channels, groups.copy()
+    jumps[:, 2:] *= n_channels
+    x, y, w, v, z = memory(left), memory(right), memory(weights), memory(values), memory(out)
     for n in range(left.shape[0]):
-        for k in range(values.shape[0]):
-            a, b, o, p, value = first[k], second[k], third[k], path[k], values[k]
-            for c in range(n_channels):
-                out[n, o, c] += value * weights[p, c] * left[n, a, c] * right[n, b, c]
+        for c in range(0, n_channels, lanes(x)):
+            a, b, count = n * n_left * n_channels + c, n * n_right * n_channels + c, n_channels - c
+            for g in range(jumps.shape[0]):
+                total = zero(x)
+                for k in range(jumps[g, 0], jumps[g, 1]):
+                    weighted = scaled(element(v, k), load_first(x, a + ones[k], count))
+                    total = fused(weighted, load_first(y, b + twos[k], count), total)
+                at, weight = n * n_out * n_channels + jumps[g, 3] + c, load_first(w, jumps[g, 2] + c, count)
+                store_first(z, at, fused(total, weight, load_first(z, at, count)), count)
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def add_product_gradients(
-    left, right, weights, first, second, third, path, values, gradient, to_left, to_right, to_weights
-):
-    """Gradients of :func:`add_products`: the same contraction, seen from each of the three factors."""
-    n_channels = left.shape[2]
+def add_product_gradients(left, right, weights, groups, third, second, values, gradient, weighs, to_left, to_weights):
+    """Gradients of :func:`add_products` by the left factor and, if it ``weighs``, by the weights.
+
+    The same contraction, seen from another factor: rows of ``groups`` are (first entry, end, path, first). For the
+    gradient by the right factor, left and right change places.
+    """
+    n_left, n_channels = left.shape[1:]
+    n_right, n_out = right.shape[1], gradient.shape[1]
+    twos, threes, jumps = second * n_channels, third * n_channels, groups.copy()
+    jumps[:, 2:] *= n_channels
+    x, y, w, v, z = memory(left), memory(right), memory(weights), memory(values), memory(gradient)
+    to_x, to_w = memory(to_left), memory(to_weights)
     for n in range(left.shape[0]):
-        for k in range(values.shape[0]):
-            a, b, o, p, value = first[k], second[k], third[k], path[k], values[k]
-            for c in range(n_channels):
-                scaled = value * gradient[n, o, c]
-                x, y = left[n, a, c], right[n, b, c]
-                weighted = scaled * weights[p, c]
-                to_left[n, a, c] += weighted * y
-                to_right[n, b, c] += weighted * x
-                to_weights[p, c] += scaled * x * y
+        for c in range(0, n_channels, lanes(x)):
+            b, o, count = n * n_right * n_channels + c, n * n_out * n_channels + c, n_channels - c
+            slope = zero(x)
+            for g in range(jumps.shape[0]):
+                total = zero(x)
+                for k in range(jumps[g, 0], jumps[g, 1]):
+                    weighted = scaled(element(v, k), load_first(z, o + threes[k], count))
+                    total = fused(weighted, load_first(y, b + twos[k], count), total)
+                at, path = n * n_left * n_channels + jumps[g, 3] + c, jumps[g, 2] + c
+                store_first(to_x, at, fused(total, load_first(w, path, count), load_first(to_x, at, count)), count)
+                slope = fused(total, load_first(x, at, count), slope)
+                if g + 1 == jumps.shape[0] or jumps[g + 1, 2] != jumps[g, 2]:
+                    if weighs:
+                        store_first(to_w, path, add_product(load_first(to_w, path, count), 1.0, slope), count)
+                    slope = zero(x)
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)

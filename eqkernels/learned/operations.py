@@ -205,12 +205,14 @@ def product(tape: Tape, x: Variable, y: Variable, weights: Variable, table: Coup
     """
     factors = [np.ascontiguousarray(one.value) for one in (x, y, weights)]
     value = np.zeros((len(x.value), table.dim, x.value.shape[2]))
-    loops.add_products(*factors, *table.entries, value)  # type: ignore[call-arg]
+    loops.add_products(*factors, *table.by_third, value)  # type: ignore[call-arg]
 
     def pullback(gradient):
-        gradients = [np.zeros(one.shape) for one in factors]
-        loops.add_product_gradients(*factors, *table.entries, np.ascontiguousarray(gradient), *gradients)
-        return gradients
+        gradient, (left, right, paths) = np.ascontiguousarray(gradient), factors
+        to_left, to_right, to_paths = (np.zeros(one.shape) for one in factors)
+        loops.add_product_gradients(left, right, paths, *table.by_first, gradient, True, to_left, to_paths)
+        loops.add_product_gradients(right, left, paths, *table.by_second, gradient, False, to_right, to_paths)
+        return to_left, to_right, to_paths
 
     return tape.record(value, [x, y, weights], pullback)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import nullcontext
 
 import numpy as np
 from scipy.optimize import minimize
@@ -13,6 +14,8 @@ from eqkernels.learned.training import LOG_NOISE_BOUNDS
 _LBFGS_MEMORY = 20
 _ADAM_DECAYS = (0.9, 0.999)
 _ADAM_EPSILON = 1e-8
+# Stands for a loss that is not finite, in units of the first one.
+_OVERFLOW = 1e6
 
 
 class Monitor:
@@ -76,10 +79,16 @@ def train_lbfgs(loss, start, n_noises, monitor):
     -------
     ndarray
     """
+    values = []
 
     def function(vector):
-        value, gradient = loss(vector)
-        check_finite(value, gradient, f"after {len(monitor.history['loss'])} iterations")
+        with np.errstate(over="ignore", invalid="ignore") if values else nullcontext():
+            value, gradient = loss(vector)
+        if values and not (np.isfinite(value) and np.isfinite(gradient).all()):
+            # where the loss is flat, the search along a line may try weights that overflow: it then steps back
+            return _OVERFLOW * max(1.0, abs(values[0])), np.zeros_like(gradient)
+        check_finite(value, gradient, "at the start")
+        values.append(value)
         return value, gradient
 
     def callback(intermediate_result):

@@ -12,6 +12,9 @@ from eqkernels.so3 import CartesianTensor, Irrep
 from eqkernels.so3.inference import SYMMETRY_TOLERANCE, infer_formula
 from eqkernels.structures import read_labels
 
+# Labels that are smaller than this part of the largest are rounding: an irrep that vanishes is not learned.
+_ROUNDING = 1e-12
+
 
 @dataclass(frozen=True)
 class Target:
@@ -134,12 +137,12 @@ def _read_property(name, labels, batch, declared, baseline, aggregate, sample_we
     weights = np.ones(len(labels.values))
     if sample_weight is not None:
         weights = np.sqrt(sample_weight)[structures[labels.atoms] if per_atom else slice(None)]
-    found = []
+    size, found = np.abs(labels.values).max(initial=0.0), []
     for key, block in tensor.to_irreps(labels.values).items():
         if key == "0e" and baseline is not None:
             block = _without_baseline(block, batch, segments, baseline, aggregate, weights)
         scale = np.sqrt(np.mean(block**2))
-        values = block / scale if scale > 0 else block
+        values = block / scale if scale > _ROUNDING * size else np.zeros_like(block)
         found.append(Target(f"{name}:{key}", Irrep.parse(key), values, segments, row_weights, weights))
     return tensor, found
 
@@ -152,5 +155,5 @@ def _without_baseline(block, batch, segments, baseline, aggregate, weights):
     design = composition_design(counts, baseline, aggregate)
     rest = block[:, 0] - design @ fit_baseline(design, block[:, 0], weights**2)
     # what is left of labels that the baseline explains is rounding, not a target
-    rest[np.abs(rest) < 1e-12 * np.abs(block).max(initial=0.0)] = 0.0
+    rest[np.abs(rest) < _ROUNDING * np.abs(block).max(initial=0.0)] = 0.0
     return rest[:, None]

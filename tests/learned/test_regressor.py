@@ -10,9 +10,11 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from eqkernels import CartesianTensor, CovariantKernel, TensorKernelRidgeCV
-from eqkernels.learned import EquivariantNetwork, LearnedTensorRegressor
+from eqkernels.learned import EquivariantNetwork, LearnedTensorRegressor, training
 from eqkernels.learned.objectives import leave_one_out
+from eqkernels.learned.targets import read_targets
 from eqkernels.metrics import tensor_r2
+from eqkernels.structures import StructureBatch
 from eqkernels.testing import assert_equivariant
 from tests.conftest import random_frames
 
@@ -240,6 +242,36 @@ def test_more_weights_than_data(waters):
     frames, y, *_ = waters
     model = LearnedTensorRegressor(**{**SMALL, "channels": 32}).fit(frames[:3], y[:3])
     assert np.abs(model.predict(frames)).max() < 10 * np.abs(y).max()
+
+
+def test_labels_of_noise_do_not_send_the_weights_to_infinity(waters, monkeypatch):
+    """The loss is nearly flat, and the search along a line tries weights for which it overflows."""
+    frames, *_ = waters
+    loss, sizes = training.Loss.__call__, []
+
+    def fragile(self, vector):
+        sizes.append(np.abs(vector - self.start).max())
+        value, gradient = loss(self, vector)
+        return (np.nan, gradient) if len(sizes) == 3 else (value, gradient)
+
+    monkeypatch.setattr(training.Loss, "__call__", fragile)
+    y = np.random.default_rng(0).normal(size=(40, 3))
+    model = LearnedTensorRegressor(**{**SMALL, "max_iter": 10}).fit(frames, y)
+    assert sizes[3] < sizes[2]
+    assert len(model.history_["loss"]) > 3
+    assert (np.diff(model.history_["loss"]) <= 1e-12).all()
+
+
+def test_an_irrep_of_rounding_is_not_learned(waters):
+    """An antisymmetric part of 1e-17 is not scaled up to labels of unit size."""
+    frames, *_ = waters
+    general = np.random.default_rng(0).normal(size=(40, 3, 3))
+    symmetric = general + general.swapaxes(1, 2) + 1e-15 * general
+    targets, _ = read_targets(symmetric, StructureBatch.from_frames(frames), "ij", None, "sum", None)
+    assert {target.name: bool(target.values.any()) for target in targets} == {"y:0e": True, "y:1e": False, "y:2e": True}
+    model = LearnedTensorRegressor(**SMALL, target="ij").fit(frames, symmetric)
+    predicted = model.predict(frames)
+    assert np.abs(predicted - predicted.swapaxes(1, 2)).max() < 1e-12
 
 
 def test_a_loss_that_is_not_finite_says_what_to_change(waters):
