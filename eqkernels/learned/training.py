@@ -133,8 +133,10 @@ class Loss:
         self.model, self.packing, self.parts = model, packing, parts
         self.objective, self.weight_decay, self.start = OBJECTIVES[objective], weight_decay, start
         of_targets = list(zip(*(targets for _, targets in parts), strict=True))
-        # a target whose labels are all zero (or the same) has nothing to teach
-        self.active = [k for k, pieces in enumerate(of_targets) if any(one.values.any() for one in pieces)]
+        # a target whose labels are all zero (or the same), or of no weight, has nothing to teach
+        self.active = [
+            k for k, pieces in enumerate(of_targets) if any(one.values[one.sample_weights > 0].any() for one in pieces)
+        ]
         self.irreps = tuple(dict.fromkeys(of_targets[k][0].irrep for k in self.active))
         self.roots, self.values, self.ends = {}, {}, {}
         for k in self.active:

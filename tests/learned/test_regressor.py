@@ -102,6 +102,14 @@ def test_sample_weights_count_as_repetitions():
     assert np.allclose(weighted, model.coef_["1o"], atol=1e-7)
 
 
+def test_held_structures_without_weight_leave_the_validation_finite(waters):
+    frames, y, *_ = waters
+    weight = np.zeros(40)
+    weight[0] = 1.0
+    model = LearnedTensorRegressor(**SMALL, early_stopping=True).fit(frames, y, sample_weight=weight)
+    assert np.isfinite(model.history_["validation"]).all()
+
+
 def test_without_iterations_the_weights_are_those_of_the_start(waters):
     frames, y, *_ = waters
     fitted = EquivariantNetwork(**{**SMALL, "max_iter": 0}).fit(frames, y)
