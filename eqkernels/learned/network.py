@@ -24,8 +24,8 @@ from eqkernels.so3 import Irrep, Irreps
 from eqkernels.structures import StructureBatch
 
 # With more training structures than this, solver="auto" takes mini-batches: the errors of dipoles and polarizabilities
-# after the same seconds are then up to a third smaller; with fewer structures they are about equal.
-_LBFGS_STRUCTURES = 200
+# after the same seconds are then a tenth to a third smaller; with fewer structures they are about equal.
+_LBFGS_STRUCTURES = 100
 # Atoms that the scales of features, and the start of a contraction, are computed from (at least one structure).
 _ATOMS_TO_SCALE = 3000
 # Edges that go through the network together, in training and in transform: the radial functions of all paths take some

@@ -37,7 +37,7 @@ NETWORK_PARAMETERS = """cutoff : float, default=6.0
     objective : {"lml", "loo"}, default="lml"
         Loss: negative log marginal likelihood of the readout, or its leave-one-out error.
     solver : {"auto", "lbfgs", "adam"}, default="auto"
-        L-BFGS on all structures at once, or Adam on batches; "auto": Adam above 200 structures.
+        L-BFGS on all structures at once, or Adam on batches; "auto": Adam above 100 structures.
     max_iter : int, default=200
         Iterations of L-BFGS, or epochs of Adam.
     time_budget : float, default=None

@@ -208,12 +208,14 @@ class TrainingSet:
     def parts(self, picked):
         """Graphs and targets of some structures, in their order."""
         sizes = np.diff(self.batch.offsets)[picked]
-        return [self._part(some) for some in split_by_size(picked, sizes, self.atoms_per_part)]
+        some = split_by_size(picked, sizes, self.atoms_per_part) if sizes.sum() > self.atoms_per_part else [picked]
+        return [self._part(structures) for structures in some]
 
     def _part(self, picked):
-        whole = self.batch
-        atoms = np.concatenate([np.arange(whole.offsets[k], whole.offsets[k + 1]) for k in picked])
-        offsets = np.concatenate([[0], np.cumsum(np.diff(whole.offsets)[picked])])
+        whole, starts = self.batch, self.batch.offsets[picked]
+        sizes = self.batch.offsets[picked + 1] - starts
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        atoms = np.repeat(starts - offsets[:-1], sizes) + np.arange(offsets[-1])
         arrays = whole.positions[atoms], whole.numbers[atoms], whole.cells[picked], whole.pbc[picked]
         return self.make_graph(StructureBatch(*arrays, offsets)), [target.pick(atoms) for target in self.targets]
 

@@ -143,7 +143,7 @@ def test_adam_on_batches(waters):
     assert len(models[0].history_["loss"]) == 40
 
 
-@pytest.mark.parametrize(("n", "expected"), [(200, "lbfgs"), (201, "adam")])
+@pytest.mark.parametrize(("n", "expected"), [(100, "lbfgs"), (101, "adam")])
 def test_many_structures_are_learned_in_batches(monkeypatch, n, expected):
     used = []
     for name in ("lbfgs", "adam"):
