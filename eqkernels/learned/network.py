@@ -26,6 +26,8 @@ from eqkernels.structures import StructureBatch
 # With more training structures than this, solver="auto" takes mini-batches: the errors of dipoles and polarizabilities
 # after the same seconds are then a tenth to a third smaller; with fewer structures they are about equal.
 _LBFGS_STRUCTURES = 100
+# So many of them settle the noises after mini-batches.
+_STRUCTURES_FOR_NOISE = 3000
 # Atoms that the scales of features, and the start of a contraction, are computed from (at least one structure).
 _ATOMS_TO_SCALE = 3000
 # Edges that go through the network together, in training and in transform: the radial functions of all paths take some
@@ -405,4 +407,4 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
                 yield loss_of(np.sort(picked))
 
         vector = train_adam(batches, start, len(targets), monitor, float(self.learning_rate))
-        return vector, monitor
+        return loss_of(np.sort(order[n_held:][:_STRUCTURES_FOR_NOISE])).with_best_noises(vector), monitor

@@ -10,10 +10,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import validate_data
 
-from eqkernels import CovariantKernel, EquivariantUnion, LambdaSOAP, TensorKernelRidge, TensorRidge
+from eqkernels import CartesianTensor, CovariantKernel, EquivariantUnion, LambdaSOAP, TensorKernelRidge, TensorRidge
 from eqkernels.learned import EquivariantNetwork, LearnedTensorRegressor, optimizers
 from eqkernels.learned import network as network_module
 from eqkernels.learned.geometry import make_graph
+from eqkernels.learned.objectives import log_marginal_likelihood
+from eqkernels.learned.readout import Readout
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.structures import StructureBatch
 from eqkernels.testing import assert_equivariant
@@ -141,6 +143,22 @@ def test_adam_on_batches(waters):
     assert models[0].score(frames[30:], y[30:]) > 0.99
     assert np.array_equal(models[0].predict(frames), models[1].predict(frames))
     assert len(models[0].history_["loss"]) == 40
+
+
+def test_noise_after_batches_is_that_of_all_structures(waters):
+    """A batch of few labels is explained by the features alone: only all of them show the noise."""
+    frames, y, *_ = waters
+    random = np.random.default_rng(0)
+    noisy = y + 0.3 * np.sqrt(np.mean(y**2)) * random.normal(size=y.shape)
+    options = {**SMALL, "solver": "adam", "batch_size": 4, "max_iter": 20}
+    network = EquivariantNetwork(**options).fit(frames, noisy)
+    features = network.transform(frames)
+    design = Readout(normalize=False).fit(features, noisy)._design(features, "1o")
+    values = CartesianTensor("i").to_irreps(noisy)["1o"]
+    values = values / np.sqrt(np.mean(values**2))
+    found = np.log(network.noise_["y:1o"])
+    losses = [log_marginal_likelihood(design, values, found + step)[0] for step in (0.0, -0.5, 0.5)]
+    assert losses[0] < min(losses[1:])
 
 
 @pytest.mark.parametrize(("n", "expected"), [(100, "lbfgs"), (101, "adam")])
@@ -313,7 +331,7 @@ class LearnedOfRows(RegressorOfRows, LearnedTensorRegressor):
         return super().partial_fit(molecules_of_rows(validate_data(self, X, dtype=float, reset=first)), y, **arguments)
 
 
-TINY = {"cutoff": 5.0, "channels": 8, "n_radial": 6, "max_iter": 10, "random_state": 0}
+TINY = {"cutoff": 5.0, "channels": 8, "n_radial": 6, "solver": "lbfgs", "max_iter": 10, "random_state": 0}
 
 
 @parametrize_with_checks([LearnedOfRows(**TINY)])
