@@ -55,7 +55,7 @@ def ours(frames, y, train, test, seconds):
     for mark in [mark for mark in MARKS if mark < seconds] + [seconds]:
         model = LearnedTensorRegressor(**options, max_iter=10**6, time_budget=mark).fit(some, y[train])
         curve.append((mark, rmse(model.predict(rest), y[test])))
-    # scipy calls the loss a little more often than it counts iterations: a lower bound of the speed
+    # an epoch of Adam, or an iteration of L-BFGS, which calls the loss a little more often: a lower bound of the speed
     network = model.features_
     epoch = 1e3 * network.history_["cpu_time"][-1] / network.n_iter_ / len(train)
     return {"curve": curve, "epoch": epoch, "predict": 1e3 * seconds_of(lambda: model.predict(rest)) / len(rest)}

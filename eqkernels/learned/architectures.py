@@ -13,7 +13,8 @@ an atom, :math:`B_1 = W \rho,\ B_{\nu + 1} = (A B_\nu) \otimes B_1`. Mixing matr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -76,33 +77,45 @@ class MessagePassing:
             incoming = outgoing
         return layers
 
-    def tables(self, layer):
-        """Couplings of the convolution and of the product of a layer."""
-        incoming, message, outgoing = self.layers[layer]
-        return (
-            coupling(incoming, natural(self.l_max), message),
-            coupling(message, message, outgoing) if self.products else None,
-        )
+    @cached_property
+    def tables(self):
+        """Couplings of the convolution and of the product of each layer."""
+        return [
+            (
+                coupling(incoming, natural(self.l_max), message),
+                coupling(message, message, outgoing) if self.products else None,
+            )
+            for incoming, message, outgoing in self.layers
+        ]
+
+    @cached_property
+    def shapes(self):
+        """Shapes of the weights, by name."""
+        s, c = self.n_species, self.channels
+        shapes = {"species": (s, c)}
+        for k, (incoming, message, outgoing) in enumerate(self.layers):
+            convolution, product = self.tables[k]
+            shapes[f"radial_first_{k}"] = (self.n_radial, self.n_hidden)
+            shapes[f"radial_second_{k}"] = (self.n_hidden, convolution.n_paths * c)
+            shapes[f"message_{k}"] = (s, len(message), c, c)
+            shapes[f"self_{k}"] = (s, len(incoming), c, c)
+            if product is not None:
+                shapes[f"paths_{k}"] = (product.n_paths, c)
+                shapes[f"factor_{k}"] = (s, len(message), c, c)
+                shapes[f"product_{k}"] = (s, len(outgoing), c, c)
+            shapes[f"gates_{k}"] = (s, 1, c, len(outgoing) * c)
+        return shapes
 
     def initial_weights(self, random, graph):
         """Random weights with which features have about unit variance."""
-        s, c = self.n_species, self.channels
-
-        def matrices(*shape):
-            return random.normal(size=shape) / np.sqrt(shape[-2])
-
-        weights = {"species": random.normal(size=(s, c))}
-        for k, (incoming, message, outgoing) in enumerate(self.layers):
-            convolution, product = self.tables(k)
-            weights[f"radial_first_{k}"] = matrices(self.n_radial, self.n_hidden)
-            weights[f"radial_second_{k}"] = matrices(self.n_hidden, convolution.n_paths * c)
-            weights[f"message_{k}"] = matrices(s, len(message), c, c)
-            weights[f"self_{k}"] = matrices(s, len(incoming), c, c)
-            if product is not None:
-                weights[f"paths_{k}"] = np.ones((product.n_paths, c))
-                weights[f"factor_{k}"] = matrices(s, len(message), c, c)
-                weights[f"product_{k}"] = _PRODUCT_START * matrices(s, len(outgoing), c, c)
-            weights[f"gates_{k}"] = _GATE_START * matrices(s, 1, c, len(outgoing) * c)
+        weights, starts = {}, {"product": _PRODUCT_START, "gates": _GATE_START}
+        for name, shape in self.shapes.items():
+            kind = name.rpartition("_")[0]
+            if kind == "paths":
+                weights[name] = np.ones(shape)
+            else:
+                size = 1.0 if name == "species" else starts.get(kind, 1.0) / np.sqrt(shape[-2])
+                weights[name] = size * random.normal(size=shape)
         return weights
 
     def __call__(self, tape, weights, graph, scale, irreps):
@@ -134,14 +147,13 @@ class MessagePassing:
 
     def _layer(self, tape, weights, graph, scale, x, k):
         incoming, message, outgoing = self.layers[k]
-        convolution, product = self.tables(k)
+        convolution, product = self.tables[k]
         hidden = op.silu(tape, op.dense(tape, graph.radial, weights[f"radial_first_{k}"]))
         radial = op.dense(tape, hidden, weights[f"radial_second_{k}"], scale)
         radial = op.reshape(tape, radial, (len(radial.value), convolution.n_paths, self.channels))
         y = op.convolve(tape, x, graph.harmonics, radial, graph.edges, convolution)
         y = op.mix(tape, y, weights[f"message_{k}"], message, graph.species)
-        own = op.mix(tape, x, weights[f"self_{k}"], incoming, graph.species)
-        y = op.add_irreps(tape, y, own, message, incoming)
+        y = op.mix_onto(tape, y, message, x, weights[f"self_{k}"], incoming, graph.species)
         if product is not None:
             other = op.mix(tape, y, weights[f"factor_{k}"], message, graph.species)
             squared = op.product(tape, y, other, weights[f"paths_{k}"], product)
@@ -173,18 +185,28 @@ class ClusterExpansion:
             orders.append(reachable(orders[-1], orders[0], wanted))
         return orders
 
-    def table(self, k):
-        """Coupling that makes order k + 1 (counted from 0) of order k."""
-        return coupling(self.orders[k], self.orders[0], self.orders[k + 1])
+    @cached_property
+    def tables(self):
+        """Couplings that make each order, beyond the first, of the one below."""
+        return [coupling(below, self.orders[0], made) for below, made in pairwise(self.orders)]
+
+    @cached_property
+    def shapes(self):
+        """Shapes of the weights, by name."""
+        s, c = self.n_species, self.channels
+        shapes = {"contraction": (s, self.l_max + 1, s * self.n_radial, c)}
+        for k, table in enumerate(self.tables):
+            shapes[f"mixing_{k}"] = (s, len(self.orders[k]), c, c)
+            shapes[f"paths_{k}"] = (table.n_paths, c)
+        return shapes
 
     def initial_weights(self, random, graph):
         """Contraction to the principal components of the density, random matrices elsewhere."""
-        s, c = self.n_species, self.channels
         weights = {"contraction": self._principal_components(random, graph)}
         for k in range(self.body_order - 1):
-            weights[f"mixing_{k}"] = random.normal(size=(s, len(self.orders[k]), c, c)) / np.sqrt(c)
-            n_paths = self.table(k).n_paths
-            weights[f"paths_{k}"] = 1.0 + 0.1 * random.normal(size=(n_paths, c))
+            mixing, paths = (self.shapes[f"{name}_{k}"] for name in ("mixing", "paths"))
+            weights[f"mixing_{k}"] = random.normal(size=mixing) / np.sqrt(self.channels)
+            weights[f"paths_{k}"] = 1.0 + 0.1 * random.normal(size=paths)
         return weights
 
     def _principal_components(self, random, graph):
@@ -212,7 +234,7 @@ class ClusterExpansion:
         for k, made in enumerate(self.orders):
             if k > 0:
                 mixed = op.mix(tape, current, weights[f"mixing_{k - 1}"], self.orders[k - 1], graph.species)
-                current = op.product(tape, mixed, one, weights[f"paths_{k - 1}"], self.table(k - 1))
+                current = op.product(tape, mixed, one, weights[f"paths_{k - 1}"], self.tables[k - 1])
             for irrep in irreps:
                 if irrep in made:
                     found[irrep].append(op.take(tape, current, position(made, irrep)))
@@ -238,19 +260,28 @@ def make_architecture(parameters, n_species, irreps):
     ValueError
         If it cannot make these irreps; the message says what to increase.
     """
-    outputs = tuple(irrep for _, irrep in Irreps(irreps))
-    shared = {"n_species": n_species, "outputs": outputs}
+    shared = {"n_species": n_species, "outputs": _parsed(str(irreps))}
     shared |= {name: int(getattr(parameters, name)) for name in ("channels", "l_max", "n_radial")}
     if parameters.architecture == "ace":
-        architecture = ClusterExpansion(**shared, body_order=int(parameters.body_order))
-        made = {irrep for irreps in architecture.orders for irrep in irreps}
-        remedy = "body_order or l_max"
+        return _checked(ClusterExpansion(**shared, body_order=int(parameters.body_order)))
+    layers = {name: int(getattr(parameters, name)) for name in ("n_layers", "n_hidden")}
+    return _checked(MessagePassing(**shared, **layers, products=bool(parameters.products)))
+
+
+@lru_cache(maxsize=64)
+def _parsed(irreps):
+    return tuple(irrep for _, irrep in Irreps(irreps))
+
+
+@lru_cache(maxsize=64)
+def _checked(architecture):
+    """Architecture that can make its outputs: the same object for equal ones, so that its tables are made once."""
+    if isinstance(architecture, ClusterExpansion):
+        made, remedy = {irrep for irreps in architecture.orders for irrep in irreps}, "body_order or l_max"
     else:
-        layers = {name: int(getattr(parameters, name)) for name in ("n_layers", "n_hidden")}
-        architecture = MessagePassing(**shared, **layers, products=bool(parameters.products))
         made = {irrep for _, _, outgoing in architecture.layers for irrep in outgoing}
         remedy = "n_layers or l_max, or set products=True"
-    missing = [str(irrep) for irrep in outputs if irrep not in made]
+    missing = [str(irrep) for irrep in architecture.outputs if irrep not in made]
     if missing:
         raise ValueError(f"the network cannot make the irreps {', '.join(missing)}: increase {remedy}")
     return architecture

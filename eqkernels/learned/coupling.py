@@ -46,6 +46,12 @@ class Coupling:
         groups, order = self._grouped(self.first)
         return groups, self.third[order], self.second[order], self.values[order]
 
+    @cached_property
+    def by_second(self) -> tuple[Array, Array, Array, Array]:
+        """Entries of one path and second component together."""
+        groups, order = self._grouped(self.second)
+        return groups, self.third[order], self.first[order], self.values[order]
+
     def _grouped(self, component):
         order = np.lexsort((component, self.path))
         keys = np.stack([self.path[order], component[order]], axis=1)

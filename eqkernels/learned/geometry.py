@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from eqkernels.learned import operations
-from eqkernels.learned._operation_loops import join_directions
+from eqkernels.learned._geometry_loops import fill_radial_basis, join_directions
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.so3 import clebsch_gordan, spherical_harmonics
 
@@ -138,7 +138,8 @@ def edge_harmonics(tape, vectors, l_max):
     .. math:: \partial_k (r^l Y_{lm}) = \sqrt{l (2 l + 1)}\, r^{l - 1} \sum_{m'} \langle l{-}1\, m'\, 1 k | l m \rangle
         Y_{l-1, m'} .
     """
-    value = spherical_harmonics(vectors.value, l_max) * np.sqrt(4 * np.pi)
+    value = spherical_harmonics(vectors.value, l_max)
+    value *= np.sqrt(4 * np.pi)
 
     def pullback(gradient):
         r = np.linalg.norm(vectors.value, axis=1, keepdims=True)
@@ -162,15 +163,16 @@ def _solid_slopes(l):
 
 def radial_basis(tape, vectors, cutoff, n_radial):
     """Bessel functions of the lengths of edges, with their cutoff."""
-    r = np.linalg.norm(vectors.value, axis=1)[:, None]
-    x, frequencies = r / cutoff, np.arange(1, n_radial + 1) * np.pi / cutoff
-    scale = _RADIAL_SCALE * np.sqrt(2 / cutoff)
-    weight = scale * (1 - 21 * x**5 + 35 * x**6 - 15 * x**7)
-    waves = np.sin(frequencies * r) / r
+    value, scale = np.empty((len(vectors.value), n_radial)), _RADIAL_SCALE * np.sqrt(2 / cutoff)
+    fill_radial_basis(vectors.value, cutoff, scale, value)
 
     def pullback(gradient):
+        r = np.linalg.norm(vectors.value, axis=1)[:, None]
+        x, frequencies = r / cutoff, np.arange(1, n_radial + 1) * np.pi / cutoff
+        weight = scale * (1 - 21 * x**5 + 35 * x**6 - 15 * x**7)
+        waves = np.sin(frequencies * r) / r
         slopes = weight * (frequencies * np.cos(frequencies * r) - waves) / r
         slopes += waves * scale * (-105 * x**4 + 210 * x**5 - 105 * x**6) / cutoff
         return (np.sum(gradient * slopes, axis=1, keepdims=True) * vectors.value / r,)
 
-    return tape.record(waves * weight, [vectors], pullback)
+    return tape.record(value, [vectors], pullback)

@@ -17,14 +17,17 @@ from eqkernels.learned.geometry import make_graph
 from eqkernels.learned.optimizers import Monitor, train_adam, train_lbfgs
 from eqkernels.learned.parameters import NETWORK_PARAMETERS, check_parameters
 from eqkernels.learned.tape import Tape, Variable
-from eqkernels.learned.targets import read_targets
+from eqkernels.learned.targets import known_symmetries, read_targets
 from eqkernels.learned.training import Loss, Model, Packing, TrainingSet, count_held, initial_vector, split_by_size
 from eqkernels.regression.base import _check_weight as check_weight
 from eqkernels.so3 import Irrep, Irreps
 from eqkernels.structures import StructureBatch
 
-# With more training structures than this, solver="auto" takes mini-batches.
-_LBFGS_STRUCTURES = 3000
+# With more training structures than this, solver="auto" takes mini-batches: the errors of dipoles and polarizabilities
+# after the same seconds are then a tenth to a third smaller; with fewer structures they are about equal.
+_LBFGS_STRUCTURES = 100
+# So many of them settle the noises after mini-batches.
+_STRUCTURES_FOR_NOISE = 3000
 # Atoms that the scales of features, and the start of a contraction, are computed from (at least one structure).
 _ATOMS_TO_SCALE = 3000
 # Edges that go through the network together, in training and in transform: the radial functions of all paths take some
@@ -112,7 +115,7 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         max_iter=200,
         time_budget=None,
         learning_rate=0.01,
-        batch_size=128,
+        batch_size=32,
         weight_decay=1e-4,
         early_stopping=False,
         validation_fraction=0.1,
@@ -176,12 +179,14 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             If the loss overflows; the message says which parameter to change.
         """
         check_parameters(self)
-        batch, frames = StructureBatch.from_frames(X), list(X)
-        targets, self.formulas_ = self._targets(y, batch, sample_weight)
-        previous = self._state() if self.warm_start and hasattr(self, "weights_") else None
-        self.species_ = batch.species
-        self.irreps_ = self._wanted_irreps(targets)
-        self._train(frames, batch, targets, previous)
+        batch = StructureBatch.from_frames(X)
+        targets, formulas = self._targets(y, batch, sample_weight, self.target)
+        irreps, species, previous = self._wanted_irreps(targets), batch.species, None
+        if self.warm_start and hasattr(self, "weights_"):
+            self._check_unchanged(species, irreps)
+            species, previous = self.species_, self._state()
+        self.species_, self.irreps_, self.formulas_ = species, irreps, formulas
+        self._train(batch, targets, previous)
         return self
 
     def partial_fit(self, X, y, sample_weight=None):
@@ -199,10 +204,11 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         if not hasattr(self, "weights_"):
             return self.fit(X, y, sample_weight)
         check_parameters(self)
-        frames = list(X)
-        batch = self._read(frames)
-        targets, _ = self._targets(y, batch, sample_weight)
-        self._train(frames, batch, targets, self._state())
+        batch = self._read(X)
+        self._check_unchanged(self.species_, self.irreps_)
+        targets, _ = self._targets(y, batch, sample_weight, known_symmetries(y, self.target, self.formulas_))
+        self._wanted_irreps(targets, self.irreps_)
+        self._train(batch, targets, self._state())
         return self
 
     def transform(self, X):
@@ -264,22 +270,34 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
-    def _targets(self, y, batch, sample_weight):
+    def _targets(self, y, batch, sample_weight, symmetries):
         if y is None:
             return [], {}
         weight = check_weight(sample_weight, batch.n_structures)
-        return read_targets(y, batch, self.target, self.baseline, self.aggregate, weight)
+        return read_targets(y, batch, symmetries, self.baseline, self.aggregate, weight)
 
-    def _wanted_irreps(self, targets):
-        needed = {target.irrep for target in targets}
-        if isinstance(self.irreps, str) and self.irreps == "auto":
+    def _wanted_irreps(self, targets, irreps=None):
+        needed, irreps = {target.irrep for target in targets}, self.irreps if irreps is None else irreps
+        if isinstance(irreps, str) and irreps == "auto":
             wanted = needed | {irrep for _, irrep in Irreps("0e" if targets else "0e+1o+2e")}
         else:
-            wanted = {irrep for _, irrep in Irreps(self.irreps)}
+            wanted = {irrep for _, irrep in Irreps(irreps)}
             missing = sorted(str(irrep) for irrep in needed - wanted)
-            if missing:
-                raise ValueError(f"irreps={str(self.irreps)!r} lacks {', '.join(missing)}, of which y is made")
+            if missing or not wanted:
+                lacks = f"lacks {', '.join(missing)}, of which y is made" if missing else "is empty: name a block"
+                raise ValueError(f"irreps={str(irreps)!r} {lacks}")
         return "+".join(str(irrep) for irrep in sorted(wanted, key=lambda irrep: (irrep.l, -irrep.p)))
+
+    def _check_unchanged(self, species, irreps):
+        """Refuse to go on with weights that were made for something else, before anything is changed."""
+        new = np.setdiff1d(species, self.species_)
+        shapes = make_architecture(self, len(self.species_), self.irreps_).shapes
+        if len(new) or irreps != self.irreps_ or shapes != {name: a.shape for name, a in self.weights_.items()}:
+            raise ValueError(
+                "the weights of the last fit cannot be trained further, for species (new: "
+                f"{', '.join(chemical_symbols[number] for number in new) or 'none'}), irreps ({irreps}, were "
+                f"{self.irreps_}) or parameters of the architecture differ: set warm_start=False, or use fit"
+            )
 
     def _graph(self, batch, tape=None):
         return make_graph(batch, self.species_, self.cutoff, int(self.n_radial), int(self.l_max), tape)
@@ -291,7 +309,10 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
 
     def _over_blocks(self, batch, function):
         """Results of function(part of the batch, its atoms) for parts of bounded size."""
-        blocks = split_by_size(np.arange(batch.n_structures), np.diff(batch.offsets), self._atoms(_EDGES_PER_BLOCK))
+        limit = self._atoms(_EDGES_PER_BLOCK)
+        if batch.n_atoms < limit:
+            return [function(batch, slice(None))]
+        blocks = split_by_size(np.arange(batch.n_structures), np.diff(batch.offsets), limit)
         ranges = [(block[0], block[-1] + 1) for block in blocks]
         return Parallel(n_jobs=self.n_jobs, require="sharedmem")(
             delayed(function)(batch.select(start, stop), slice(batch.offsets[start], batch.offsets[stop]))
@@ -311,7 +332,8 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
     def _read(self, X):
         keep_freed_memory()
         batch = StructureBatch.from_frames(X)
-        unknown = np.flatnonzero(~np.isin(batch.numbers, self.species_))
+        places = np.searchsorted(self.species_, batch.numbers)
+        unknown = np.flatnonzero(self.species_.take(places, mode="clip") != batch.numbers)
         if len(unknown):
             names = ", ".join(chemical_symbols[number] for number in np.unique(batch.numbers[unknown]))
             known = ", ".join(chemical_symbols[number] for number in self.species_)
@@ -324,7 +346,7 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
 
     # -- training ---------------------------------------------------------------------------------------------------
 
-    def _train(self, frames, batch, targets, previous):
+    def _train(self, batch, targets, previous):
         keep_freed_memory()
         random = check_random_state(self.random_state)
         graph = self._graph(batch.select(0, max(1, np.searchsorted(batch.offsets, _ATOMS_TO_SCALE, side="right") - 1)))
@@ -338,7 +360,7 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
             start = initial_vector(packing, weights, names, {} if previous is None else previous[2])
             vector, monitor = start, None
             if self.max_iter and any(target.values.any() for target in targets):
-                vector, monitor = self._minimize(frames, batch, targets, model, packing, start, random)
+                vector, monitor = self._minimize(batch, targets, model, packing, start, random)
             runs.append((np.inf if monitor is None else monitor.best_value, vector, model, monitor, packing))
         _, vector, model, monitor, packing = min(runs, key=lambda run: run[0])
         self.weights_ = {name: array.copy() for name, array in packing.unpack(vector[: packing.size]).items()}
@@ -355,25 +377,19 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
 
     def _start(self, random, graph, targets, previous):
         model = Model(make_architecture(self, len(self.species_), self.irreps_), float(self.neighbor_scale_), {})
-        weights = model.architecture.initial_weights(random, graph)
         if previous is not None:
-            shapes = [{name: array.shape for name, array in one.items()} for one in (weights, previous[0])]
-            if shapes[0] != shapes[1]:
-                raise ValueError(
-                    "warm_start: species, irreps or architecture differ from the last fit; set it to False"
-                )
             weights, model.scales = previous[:2]
-        else:
-            atoms = np.arange(graph.n_atoms)
-            model.set_scales(weights, graph, [target.pick(atoms) for target in targets])
+            return weights, model
+        weights, atoms = model.architecture.initial_weights(random, graph), np.arange(graph.n_atoms)
+        model.set_scales(weights, graph, [target.pick(atoms) for target in targets])
         return weights, model
 
-    def _minimize(self, frames, batch, targets, model, packing, start, random):
+    def _minimize(self, batch, targets, model, packing, start, random):
         order = random.permutation(batch.n_structures)
         n_held = count_held(batch.n_structures, self.validation_fraction) if self.early_stopping else 0
         held, kept = order[:n_held], np.sort(order[n_held:])
 
-        data = TrainingSet(frames, batch, targets, self._graph, self._atoms(_EDGES_PER_PART))
+        data = TrainingSet(batch, targets, self._graph, self._atoms(_EDGES_PER_PART))
 
         def loss_of(picked, objective=self.objective):
             return Loss(model, packing, data.parts(picked), objective, float(self.weight_decay), start)
@@ -391,4 +407,4 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
                 yield loss_of(np.sort(picked))
 
         vector = train_adam(batches, start, len(targets), monitor, float(self.learning_rate))
-        return vector, monitor
+        return loss_of(np.sort(order[n_held:][:_STRUCTURES_FOR_NOISE])).with_best_noises(vector), monitor

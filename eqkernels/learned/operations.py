@@ -12,6 +12,8 @@ whose pullback to each of its three factors is the same contraction with the oth
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from eqkernels.learned import _operation_loops as loops
@@ -43,20 +45,47 @@ def mix(tape: Tape, x: Variable, weights: Variable, irreps: tuple[Irrep, ...], s
     -------
     Variable of shape (n, components, new_channels)
     """
-    components, ends = irrep_of_component(irreps), np.array([0, *(rows.stop for rows in species)])
+    mixing = _mixing(irreps, irreps)
+    value = np.empty((*x.value.shape[:2], weights.value.shape[3]))
+    return tape.record(*_mixed(x, weights, species, mixing, value, adds=False))
+
+
+def mix_onto(tape, base, outputs, x, weights, irreps, species):
+    """Mixed channels of x, see :func:`mix`, added to the irreps (``outputs`` of the base) that both have.
+
+    The base is changed in place: no other operation may need its value.
+    """
+    value, inputs, pullback = _mixed(x, weights, species, _mixing(irreps, outputs), base.value, adds=True)
+    return tape.record(value, [base, *inputs], lambda gradient: (gradient, *pullback(gradient)))
+
+
+@lru_cache(maxsize=1024)
+def _mixing(irreps, outputs):
+    """Components of the irreps that are in both lists: places in each of them, and the number of the irrep."""
+    shared = [irrep for irrep in irreps if irrep in outputs]
+    places, targets = (
+        [np.arange(part.start, part.stop) for part in (position(one, irrep) for irrep in shared)]
+        for one in (irreps, outputs)
+    )
+    numbers = np.repeat([irreps.index(irrep) for irrep in shared], [irrep.dim for irrep in shared])
+    return np.concatenate(places), np.concatenate(targets), numbers
+
+
+def _mixed(x, weights, species, mixing, out, adds):
+    ends, (places, targets, numbers) = np.array([0, *(rows.stop for rows in species)]), mixing
     features, matrices = np.ascontiguousarray(x.value), np.ascontiguousarray(weights.value)
-    value = np.empty((*features.shape[:2], matrices.shape[3]))
-    loops.mix_rows(features, matrices, ends, components, value)
+    loops.mix_rows(features, matrices, ends, *mixing, adds, out)
 
     def pullback(gradient):
         gradient, to_x, to_weights = np.ascontiguousarray(gradient), None, np.zeros(matrices.shape)
-        loops.add_mixing_gradients(features, gradient, ends, components, to_weights)
+        loops.add_mixing_gradients(features, gradient, ends, *mixing, to_weights)
         if x.wanted:
-            to_x = np.empty(features.shape)
-            loops.mix_rows(gradient, np.ascontiguousarray(matrices.swapaxes(2, 3)), ends, components, to_x)
+            to_x = np.empty(features.shape) if len(places) == features.shape[1] else np.zeros(features.shape)
+            turned = np.ascontiguousarray(matrices.swapaxes(2, 3))
+            loops.mix_rows(gradient, turned, ends, targets, places, numbers, False, to_x)
         return to_x, to_weights
 
-    return tape.record(value, [x, weights], pullback)
+    return out, [x, weights], pullback
 
 
 def dense(tape, x, weights, scale=1.0):
@@ -82,8 +111,8 @@ def embed(tape, weights, species, n_rows):
 
 
 def add_irreps(tape, x, y, irreps, others):
-    """X with y added to the irreps (``others`` of y) that both have."""
-    value, pairs = x.value.copy(), [(position(irreps, one), position(others, one)) for one in others if one in irreps]
+    """X with y added to the irreps (``others`` of y) that both have; x is changed in place."""
+    value, pairs = x.value, [(position(irreps, one), position(others, one)) for one in others if one in irreps]
     for ours, theirs in pairs:
         value[:, ours] += y.value[:, theirs]
 
@@ -176,12 +205,14 @@ def product(tape: Tape, x: Variable, y: Variable, weights: Variable, table: Coup
     """
     factors = [np.ascontiguousarray(one.value) for one in (x, y, weights)]
     value = np.zeros((len(x.value), table.dim, x.value.shape[2]))
-    loops.add_products(*factors, *table.entries, value)  # type: ignore[call-arg]
+    loops.add_products(*factors, *table.by_third, value)  # type: ignore[call-arg]
 
     def pullback(gradient):
-        gradients = [np.zeros(one.shape) for one in factors]
-        loops.add_product_gradients(*factors, *table.entries, np.ascontiguousarray(gradient), *gradients)
-        return gradients
+        gradient, (left, right, paths) = np.ascontiguousarray(gradient), factors
+        to_left, to_right, to_paths = (np.zeros(one.shape) for one in factors)
+        loops.add_product_gradients(left, right, paths, *table.by_first, gradient, True, to_left, to_paths)
+        loops.add_product_gradients(right, left, paths, *table.by_second, gradient, False, to_right, to_paths)
+        return to_left, to_right, to_paths
 
     return tape.record(value, [x, y, weights], pullback)
 
@@ -240,7 +271,11 @@ def density(tape, harmonics, radial, centers, pairs, columns, n_rows, n_channels
 
 def _sigmoid(x):
     # numpy's tanh is vectorized, unlike scipy's expit, and never overflows, unlike exp
-    return 0.5 + 0.5 * np.tanh(0.5 * x)
+    out = 0.5 * x
+    np.tanh(out, out=out)
+    out *= 0.5
+    out += 0.5
+    return out
 
 
 def silu(tape, x):
@@ -250,7 +285,9 @@ def silu(tape, x):
     def pullback(gradient):
         return (gradient * _SILU_SCALE * sigmoid * (1 + x.value * (1 - sigmoid)),)
 
-    return tape.record(_SILU_SCALE * x.value * sigmoid, [x], pullback)
+    value = x.value * sigmoid
+    value *= _SILU_SCALE
+    return tape.record(value, [x], pullback)
 
 
 def gate(tape, x, gates, irreps):

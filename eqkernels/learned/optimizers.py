@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import nullcontext
 
 import numpy as np
 from scipy.optimize import minimize
@@ -13,6 +14,8 @@ from eqkernels.learned.training import LOG_NOISE_BOUNDS
 _LBFGS_MEMORY = 20
 _ADAM_DECAYS = (0.9, 0.999)
 _ADAM_EPSILON = 1e-8
+# Stands for a loss that is not finite, in units of the first one.
+_OVERFLOW = 1e6
 
 
 class Monitor:
@@ -24,9 +27,20 @@ class Monitor:
         self.history = {"loss": [], "validation": [], "cpu_time": []}
         self.best, self.best_value, self.best_iteration = None, np.inf, 0
 
+    @property
+    def elapsed(self):
+        """CPU seconds since the beginning."""
+        return time.process_time() - self.begin
+
+    @property
+    def progress(self):
+        """Part of the iterations, or of the time if that is more, that is over: 0 to 1."""
+        of_time = 0.0 if self.time_budget is None else self.elapsed / self.time_budget
+        return min(1.0, max(len(self.history["loss"]) / self.max_iter, of_time))
+
     def __call__(self, vector, loss):
         """Note one iteration; True: stop."""
-        elapsed = time.process_time() - self.begin
+        elapsed = self.elapsed
         score = loss if self.validate is None else self.validate(vector)
         self.history["loss"].append(loss)
         self.history["validation"].append(np.nan if self.validate is None else score)
@@ -65,10 +79,16 @@ def train_lbfgs(loss, start, n_noises, monitor):
     -------
     ndarray
     """
+    values = []
 
     def function(vector):
-        value, gradient = loss(vector)
-        check_finite(value, gradient, f"after {len(monitor.history['loss'])} iterations")
+        with np.errstate(over="ignore", invalid="ignore") if values else nullcontext():
+            value, gradient = loss(vector)
+        if values and not (np.isfinite(value) and np.isfinite(gradient).all()):
+            # where the loss is flat, the search along a line may try weights that overflow: it then steps back
+            return _OVERFLOW * max(1.0, abs(values[0])), np.zeros_like(gradient)
+        check_finite(value, gradient, "at the start")
+        values.append(value)
         return value, gradient
 
     def callback(intermediate_result):
@@ -93,7 +113,7 @@ def train_adam(batches, start, n_noises, monitor, learning_rate):
     monitor : Monitor
         Told the mean loss of every epoch.
     learning_rate : float
-        Falls to a hundredth by a half cosine over ``monitor.max_iter`` epochs.
+        Falls to a hundredth by a half cosine over the epochs, or the time budget if that ends first.
 
     Returns
     -------
@@ -103,7 +123,7 @@ def train_adam(batches, start, n_noises, monitor, learning_rate):
     noises = slice(len(start) - n_noises, None)
     b1, b2 = _ADAM_DECAYS
     for epoch in range(monitor.max_iter):
-        rate = learning_rate * (0.505 + 0.495 * np.cos(np.pi * epoch / monitor.max_iter))
+        rate = learning_rate * (0.505 + 0.495 * np.cos(np.pi * monitor.progress))
         values = []
         for loss in batches(epoch):
             value, gradient = loss(vector)
@@ -115,7 +135,7 @@ def train_adam(batches, start, n_noises, monitor, learning_rate):
             vector = vector - rate * first / (1 - b1**step) / corrected
             vector[noises] = np.clip(vector[noises], *LOG_NOISE_BOUNDS)
             values.append(value)
-            if monitor.time_budget is not None and time.process_time() - monitor.begin > monitor.time_budget:
+            if monitor.time_budget is not None and monitor.elapsed > monitor.time_budget:
                 break
         if monitor(vector, float(np.mean(values))):
             break

@@ -37,16 +37,16 @@ NETWORK_PARAMETERS = """cutoff : float, default=6.0
     objective : {"lml", "loo"}, default="lml"
         Loss: negative log marginal likelihood of the readout, or its leave-one-out error.
     solver : {"auto", "lbfgs", "adam"}, default="auto"
-        L-BFGS on all structures at once, or Adam on batches; "auto": Adam above 3000 structures.
+        L-BFGS on all structures at once, or Adam on batches; "auto": Adam above 100 structures.
     max_iter : int, default=200
         Iterations of L-BFGS, or epochs of Adam.
     time_budget : float, default=None
         CPU seconds after which training stops, divided among the ``n_init`` runs. The result then depends on the speed
         of the machine; without it, the same ``random_state`` gives the same weights to the last bit.
     learning_rate : float, default=0.01
-        Of Adam.
-    batch_size : int, default=128
-        Structures in a batch of Adam.
+        Of Adam, at the start: it falls to a hundredth over ``max_iter`` epochs, or over the time budget.
+    batch_size : int, default=32
+        Structures in a batch of Adam. Smaller ones make more steps of an epoch.
     weight_decay : float, default=1e-4
         Strength of the pull of the weights to their random start. Larger learns less, which few data may need.
     early_stopping : bool, default=False
@@ -110,6 +110,9 @@ def _number_problems(network):
 
 
 def _choice_problems(network):
+    for name in ("products", "early_stopping", "warm_start"):
+        if not isinstance(getattr(network, name), bool | np.bool_):
+            yield f"{name}={getattr(network, name)!r} must be True or False"
     for name, allowed in _CHOICES.items():
         if getattr(network, name) not in allowed:
             yield f"{name}={getattr(network, name)!r} must be one of {allowed}"

@@ -7,15 +7,15 @@ import inspect
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.learned.network import EquivariantNetwork
-from eqkernels.learned.objectives import ridge_weights
 from eqkernels.learned.parameters import NETWORK_PARAMETERS
+from eqkernels.learned.readout import Readout, feature_cotangents, predict_tensors
 from eqkernels.metrics import tensor_r2
-from eqkernels.regression.ridge import TensorRidge
 from eqkernels.structures import StructureBatch
 
 
-class LearnedTensorRegressor(TensorRidge):  # noqa: D101
+class LearnedTensorRegressor(Readout):  # noqa: D101
     __doc__ = f"""Regression of Cartesian tensors on learned equivariant features.
 
     An :class:`EquivariantNetwork` is trained, then its readout, a ridge of each irrep with the noise found in training,
@@ -81,7 +81,7 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
         max_iter=200,
         time_budget=None,
         learning_rate=0.01,
-        batch_size=128,
+        batch_size=32,
         weight_decay=1e-4,
         early_stopping=False,
         validation_fraction=0.1,
@@ -135,6 +135,7 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
         -------
         self
         """
+        X = self._checked_input(X)
         self._train(X, y, sample_weight, "fit")
         return self._solve(X, y, sample_weight)
 
@@ -150,6 +151,7 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
         -------
         self
         """
+        X = self._checked_input(X)
         self._train(X, y, sample_weight, "partial_fit")
         return self._solve(X, y, sample_weight)
 
@@ -166,18 +168,16 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
             Like the labels.
         """
         check_is_fitted(self)
+        X = self._checked_input(X)
+        if isinstance(X, EquivariantFeatures):
+            return self._predict_learned(X)
+        predicted = predict_tensors(self.features_, self.readouts_ or {"y": self}, self.features_._read(X))
+        return predicted if self.readouts_ else predicted["y"]
+
+    def _predict_learned(self, features):
         if not self.readouts_:
-            return super().predict(X)
-        parts = [
-            {name: readout.predict(features) for name, readout in self.readouts_.items()}
-            for features in self._blocks_of_features(self._checked_input(X))
-        ]
-        return {
-            name: [one for part in parts for one in part[name]]
-            if readout.per_atom_
-            else np.concatenate([part[name] for part in parts])
-            for name, readout in self.readouts_.items()
-        }
+            return self._predict_features(features)
+        return {name: readout.predict(features) for name, readout in self.readouts_.items()}
 
     def score(self, X, y, sample_weight=None):
         """R2 as of :class:`TensorRidge`; of several properties, its mean.
@@ -227,11 +227,11 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
         check_is_fitted(self)
         batch = StructureBatch.from_frames(X)
         if not self.readouts_:
-            return self.features_.vjp(X, _feature_cotangents(self, batch, cotangents))
+            return self.features_.vjp(X, feature_cotangents(self, batch, cotangents))
         self._check_names("cotangents", cotangents)
         total: dict = {}
         for name, readout in self.readouts_.items():
-            for irrep, block in _feature_cotangents(readout, batch, cotangents[name]).items():
+            for irrep, block in feature_cotangents(readout, batch, cotangents[name]).items():
                 total[irrep] = total[irrep] + block if irrep in total else block
         return self.features_.vjp(X, total)
 
@@ -250,7 +250,7 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
         parameters = {name: value for name, value in self.get_params(deep=False).items() if name in names}
         keep = hasattr(self, "features_") and (self.warm_start or method == "partial_fit")
         network = self.features_.set_params(**parameters) if keep else EquivariantNetwork(**parameters)
-        self.features_ = getattr(network, method)(self._checked_input(X), y, sample_weight)
+        self.features_ = getattr(network, method)(X, y, sample_weight)
 
     def _solve(self, X, y, sample_weight):
         self.readouts_ = {}
@@ -258,14 +258,17 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
             return super().fit(X, y, sample_weight)
         features = self.features_.transform(X)
         for name, labels in y.items():
-            target = self.target.get(name) if isinstance(self.target, dict) else self.target
+            target = self._declared_target(name)
             noise = {key.split(":")[-1]: value for key, value in self.features_.noise_.items()
                      if key.rpartition(":")[0] == name}  # fmt: skip
-            readout = TensorRidge(
-                noise, normalize=False, aggregate=self.aggregate, target=target, baseline=self.baseline
-            )
+            readout = Readout(noise, normalize=False, aggregate=self.aggregate, target=target, baseline=self.baseline)
             self.readouts_[name] = readout.fit(features, labels, sample_weight)
         return self
+
+    def _declared_target(self, name="y"):
+        """Symmetry that the network found, for a part of the labels may have more of it by chance."""
+        declared = self.target.get(name) if isinstance(self.target, dict) else self.target
+        return self.features_.formulas_.get(name) if declared is None else declared
 
     def _check_names(self, what, given):
         if not isinstance(given, dict) or set(given) != set(self.readouts_):
@@ -278,34 +281,5 @@ class LearnedTensorRegressor(TensorRidge):  # noqa: D101
     def _features_to_fit(self, X, y):
         return self.features_.transform(X)
 
-    def _fit_irreps(self, features, blocks, weight):
-        self.coef_ = {}
-        for irrep, block in blocks.items():
-            design = self._design(features, irrep)
-            d, n_columns = design.shape[1:]
-            root = 1.0 if weight is None else np.sqrt(np.repeat(weight, d))[:, None]
-            rows, values = root * design.reshape(-1, n_columns), root * block.reshape(len(design) * d, -1)
-            coefficients = ridge_weights(rows, values, self.features_.noise_[f"y:{irrep}"])
-            self.coef_[irrep] = coefficients.reshape(len(self.species_), -1, values.shape[1])
-
-
-def _feature_cotangents(readout, batch, cotangents):
-    """Differentiate sum(cotangents * predictions) of one readout by the features of all atoms."""
-    tensor = readout._tensor()
-    if readout.per_atom_:
-        cotangents = np.concatenate([np.asarray(one, dtype=float) for one in cotangents])
-    given = np.asarray(cotangents, dtype=float)
-    shape = (batch.n_atoms if readout.per_atom_ else batch.n_structures, *tensor.shape)
-    if given.shape != shape:
-        raise ValueError(f"cotangents have shape {given.shape}, the predictions {shape}")
-    row = np.arange(batch.n_atoms) if readout.per_atom_ else batch.structure_of_atom
-    weights = np.ones(batch.n_atoms)
-    if readout.aggregate == "mean" and not readout.per_atom_:
-        weights /= np.diff(batch.offsets)[batch.structure_of_atom]
-    blocks = {}
-    for irrep, block in tensor.to_irreps(given).items():
-        coefficients = np.zeros((len(weights), *readout.coef_[irrep].shape[1:]))
-        known = np.isin(batch.numbers, readout.species_)
-        coefficients[known] = readout.coef_[irrep][np.searchsorted(readout.species_, batch.numbers[known])]
-        blocks[irrep] = weights[:, None, None] * np.einsum("imk,ifk->imf", block[row], coefficients)
-    return blocks
+    def _alphas(self):
+        return {str(irrep): self.features_.noise_[f"y:{irrep}"] for _, irrep in self._tensor().irreps}

@@ -12,6 +12,9 @@ from eqkernels.so3 import CartesianTensor, Irrep
 from eqkernels.so3.inference import SYMMETRY_TOLERANCE, infer_formula
 from eqkernels.structures import read_labels
 
+# Labels that are smaller than this part of the largest are rounding: an irrep that vanishes is not learned.
+_ROUNDING = 1e-12
+
 
 @dataclass(frozen=True)
 class Target:
@@ -71,6 +74,12 @@ def read_targets(y, batch, target, baseline, aggregate, sample_weight=None):
     properties = y if isinstance(y, dict) else {"y": y}
     if not properties:
         raise ValueError("y is an empty dict: give at least one property, {'name': labels}")
+    if not all(isinstance(name, str) for name in properties):
+        raise TypeError(f"the names of the properties in y must be strings, got {list(properties)}")
+    unknown = sorted(set(target) - set(properties)) if isinstance(target, dict) else []
+    if unknown:
+        given = f"y has the properties {sorted(properties)}" if isinstance(y, dict) else "y is not a dict"
+        raise ValueError(f"target declares the symmetry of {', '.join(map(repr, unknown))}, but {given}")
     targets, formulas = [], {}
     for name, labels in properties.items():
         declared = target.get(name) if isinstance(target, dict) else target
@@ -81,6 +90,30 @@ def read_targets(y, batch, target, baseline, aggregate, sample_weight=None):
         formulas[name] = tensor.formula
         targets += found
     return targets, formulas
+
+
+def known_symmetries(y, declared, found):
+    """Declare the symmetries of labels that are like earlier ones.
+
+    Parameters
+    ----------
+    y : array-like, or dict of them
+    declared : str, CartesianTensor, dict of str to one of them, or None
+        By the user.
+    found : dict of str to str
+        Of the earlier labels.
+
+    Returns
+    -------
+    str, CartesianTensor or dict of str to one of them
+    """
+    if declared is not None and not isinstance(declared, dict):
+        return declared
+    names = y if isinstance(y, dict) else {"y"}
+    unknown = [name for name in names if name not in found]
+    if found and unknown:
+        raise ValueError(f"y has the properties {sorted(names)}, earlier labels {sorted(found)}: use fit for others")
+    return {name: symmetry for name, symmetry in {**found, **(declared or {})}.items() if name in names}
 
 
 def _read_property(name, labels, batch, declared, baseline, aggregate, sample_weight):
@@ -104,12 +137,12 @@ def _read_property(name, labels, batch, declared, baseline, aggregate, sample_we
     weights = np.ones(len(labels.values))
     if sample_weight is not None:
         weights = np.sqrt(sample_weight)[structures[labels.atoms] if per_atom else slice(None)]
-    found = []
+    size, found = np.abs(labels.values).max(initial=0.0), []
     for key, block in tensor.to_irreps(labels.values).items():
         if key == "0e" and baseline is not None:
             block = _without_baseline(block, batch, segments, baseline, aggregate, weights)
         scale = np.sqrt(np.mean(block**2))
-        values = block / scale if scale > 0 else block
+        values = block / scale if scale > _ROUNDING * size else np.zeros_like(block)
         found.append(Target(f"{name}:{key}", Irrep.parse(key), values, segments, row_weights, weights))
     return tensor, found
 
@@ -122,5 +155,5 @@ def _without_baseline(block, batch, segments, baseline, aggregate, weights):
     design = composition_design(counts, baseline, aggregate)
     rest = block[:, 0] - design @ fit_baseline(design, block[:, 0], weights**2)
     # what is left of labels that the baseline explains is rounding, not a target
-    rest[np.abs(rest) < 1e-12 * np.abs(block).max(initial=0.0)] = 0.0
+    rest[np.abs(rest) < _ROUNDING * np.abs(block).max(initial=0.0)] = 0.0
     return rest[:, None]

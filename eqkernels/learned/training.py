@@ -8,10 +8,13 @@ would be a pull to features that vanish).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 
 from eqkernels.learned import operations as op
 from eqkernels.learned.objectives import OBJECTIVES
@@ -33,7 +36,9 @@ class Packing:
 
     def __init__(self, arrays):
         self.shapes = {name: np.shape(array) for name, array in arrays.items()}
-        self.size = sum(int(np.prod(shape)) for shape in self.shapes.values())
+        ends = np.cumsum([0, *(math.prod(shape) for shape in self.shapes.values())]).tolist()
+        self.slices = [slice(start, end) for start, end in pairwise(ends)]
+        self.size = ends[-1]
 
     def pack(self, arrays):
         """Vector of a dict of arrays."""
@@ -41,11 +46,8 @@ class Packing:
 
     def unpack(self, vector):
         """Make a dict of arrays, views of a vector."""
-        arrays, start = {}, 0
-        for name, shape in self.shapes.items():
-            end = start + int(np.prod(shape))
-            arrays[name], start = vector[start:end].reshape(shape), end
-        return arrays
+        parts = zip(self.shapes.items(), self.slices, strict=True)
+        return {name: vector[part].reshape(shape) for (name, shape), part in parts}
 
 
 @dataclass
@@ -132,8 +134,10 @@ class Loss:
         self.model, self.packing, self.parts = model, packing, parts
         self.objective, self.weight_decay, self.start = OBJECTIVES[objective], weight_decay, start
         of_targets = list(zip(*(targets for _, targets in parts), strict=True))
-        # a target whose labels are all zero (or the same) has nothing to teach
-        self.active = [k for k, pieces in enumerate(of_targets) if any(one.values.any() for one in pieces)]
+        # a target whose labels are all zero (or the same), or of no weight, has nothing to teach
+        self.active = [
+            k for k, pieces in enumerate(of_targets) if any(one.values[one.sample_weights > 0].any() for one in pieces)
+        ]
         self.irreps = tuple(dict.fromkeys(of_targets[k][0].irrep for k in self.active))
         self.roots, self.values, self.ends = {}, {}, {}
         for k in self.active:
@@ -169,6 +173,21 @@ class Loss:
         sums = [self._sums(Tape(recording=False), weights, part) for part in self.parts]
         return self._objectives(sums, vector, np.zeros_like(vector))[0]
 
+    def with_best_noises(self, vector):
+        """Vector with the noises that suit its features on these structures best: batches of them know less."""
+        weights, vector = self._weights(vector), vector.copy()
+        sums = [self._sums(Tape(recording=False), weights, part) for part in self.parts]
+        for k, pieces in zip(self.active, zip(*sums, strict=True), strict=True):
+            features, place = self.roots[k] * np.concatenate([one.value for one in pieces]), self.packing.size + k
+
+            def value(log_noise, features=features, values=self.values[k]):
+                return self.objective(features, values, log_noise)[0]
+
+            found = minimize_scalar(value, bounds=LOG_NOISE_BOUNDS, method="bounded", options={"xatol": 0.05})
+            if found.fun < value(vector[place]):
+                vector[place] = found.x
+        return vector
+
     def _weights(self, vector):
         return {name: Variable(array) for name, array in self.packing.unpack(vector[: self.packing.size]).items()}
 
@@ -197,7 +216,6 @@ class Loss:
 class TrainingSet:
     """Structures and labels, handed out as graphs of bounded size."""
 
-    frames: list
     batch: StructureBatch
     targets: list
     make_graph: Callable
@@ -206,13 +224,16 @@ class TrainingSet:
     def parts(self, picked):
         """Graphs and targets of some structures, in their order."""
         sizes = np.diff(self.batch.offsets)[picked]
-        return [self._part(some) for some in split_by_size(picked, sizes, self.atoms_per_part)]
+        some = split_by_size(picked, sizes, self.atoms_per_part) if sizes.sum() > self.atoms_per_part else [picked]
+        return [self._part(structures) for structures in some]
 
     def _part(self, picked):
-        offsets = self.batch.offsets
-        atoms = np.concatenate([np.arange(offsets[k], offsets[k + 1]) for k in picked])
-        graph = self.make_graph(StructureBatch.from_frames([self.frames[k] for k in picked]))
-        return graph, [target.pick(atoms) for target in self.targets]
+        whole, starts = self.batch, self.batch.offsets[picked]
+        sizes = self.batch.offsets[picked + 1] - starts
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        atoms = np.repeat(starts - offsets[:-1], sizes) + np.arange(offsets[-1])
+        arrays = whole.positions[atoms], whole.numbers[atoms], whole.cells[picked], whole.pbc[picked]
+        return self.make_graph(StructureBatch(*arrays, offsets)), [target.pick(atoms) for target in self.targets]
 
 
 def count_held(n_structures, fraction):

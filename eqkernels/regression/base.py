@@ -142,8 +142,12 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
 
     # -- labels -----------------------------------------------------------------------------------------------------
 
+    def _declared_target(self):
+        return self.target
+
     def _read_labels(self, y, features):
-        tensor = None if self.target is None else cartesian_tensor(self.target)
+        declared = self._declared_target()
+        tensor = None if declared is None else cartesian_tensor(declared)
         # a precomputed kernel knows no atoms, so that its labels can only be those of structures
         n_atoms = getattr(features, "n_atoms", np.zeros(len(features), dtype=int))
         labels = read_labels(y, n_atoms, None if tensor is None else tensor.rank)

@@ -3,15 +3,19 @@ import pickle
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import molecule
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import validate_data
 
-from eqkernels import CovariantKernel, EquivariantUnion, LambdaSOAP, TensorKernelRidge, TensorRidge
-from eqkernels.learned import EquivariantNetwork, LearnedTensorRegressor
+from eqkernels import CartesianTensor, CovariantKernel, EquivariantUnion, LambdaSOAP, TensorKernelRidge, TensorRidge
+from eqkernels.learned import EquivariantNetwork, LearnedTensorRegressor, optimizers
+from eqkernels.learned import network as network_module
 from eqkernels.learned.geometry import make_graph
+from eqkernels.learned.objectives import log_marginal_likelihood
+from eqkernels.learned.readout import Readout
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.structures import StructureBatch
 from eqkernels.testing import assert_equivariant
@@ -105,6 +109,16 @@ def test_labels_that_cannot_be_used_are_named(waters):
     frames, y, *_ = waters
     with pytest.raises(ValueError, match="property 'dipole': y contains NaN"):
         EquivariantNetwork(**SMALL).fit(frames, {"energy": y[:, 0], "dipole": np.full((40, 3), np.nan)})
+    with pytest.raises(ValueError, match="target declares the symmetry of 'dipol', but y has"):
+        EquivariantNetwork(**SMALL, target={"dipol": "i"}).fit(frames, {"dipole": y})
+    with pytest.raises(ValueError, match="but y is not a dict"):
+        EquivariantNetwork(**SMALL, target={"dipole": "i"}).fit(frames, y)
+    with pytest.raises(TypeError, match="names of the properties"):
+        EquivariantNetwork(**SMALL).fit(frames, {1: y})
+    with pytest.raises(ValueError, match="irreps='' is empty"):
+        EquivariantNetwork(**SMALL, irreps="").fit(frames)
+    with pytest.raises(ValueError, match="products='no'.*early_stopping=1"):
+        EquivariantNetwork(**SMALL, products="no", early_stopping=1).fit(frames)
     with pytest.raises(ValueError, match="irreps='0e' lacks 1o"):
         EquivariantNetwork(**SMALL, irreps="0e").fit(frames, y)
     with pytest.raises(ValueError, match="validation_fraction"):
@@ -129,6 +143,33 @@ def test_adam_on_batches(waters):
     assert models[0].score(frames[30:], y[30:]) > 0.99
     assert np.array_equal(models[0].predict(frames), models[1].predict(frames))
     assert len(models[0].history_["loss"]) == 40
+
+
+def test_noise_after_batches_is_that_of_all_structures(waters):
+    """A batch of few labels is explained by the features alone: only all of them show the noise."""
+    frames, y, *_ = waters
+    random = np.random.default_rng(0)
+    noisy = y + 0.3 * np.sqrt(np.mean(y**2)) * random.normal(size=y.shape)
+    options = {**SMALL, "solver": "adam", "batch_size": 4, "max_iter": 20}
+    network = EquivariantNetwork(**options).fit(frames, noisy)
+    features = network.transform(frames)
+    design = Readout(normalize=False).fit(features, noisy)._design(features, "1o")
+    values = CartesianTensor("i").to_irreps(noisy)["1o"]
+    values = values / np.sqrt(np.mean(values**2))
+    found = np.log(network.noise_["y:1o"])
+    losses = [log_marginal_likelihood(design, values, found + step)[0] for step in (0.0, -0.5, 0.5)]
+    assert losses[0] < min(losses[1:])
+
+
+@pytest.mark.parametrize(("n", "expected"), [(100, "lbfgs"), (101, "adam")])
+def test_many_structures_are_learned_in_batches(monkeypatch, n, expected):
+    used = []
+    for name in ("lbfgs", "adam"):
+        train = getattr(network_module, f"train_{name}")
+        monkeypatch.setattr(network_module, f"train_{name}", lambda *a, t=train, s=name: (used.append(s), t(*a))[1])
+    frames, y, *_ = water_set(n, seed=1)
+    EquivariantNetwork(**{**SMALL, "max_iter": 1}).fit(frames, y)
+    assert used == [expected]
 
 
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
@@ -161,6 +202,64 @@ def test_warm_start_refuses_another_architecture(waters):
     network = EquivariantNetwork(**SMALL, warm_start=True).fit(frames, y)
     with pytest.raises(ValueError, match="warm_start"):
         network.set_params(channels=5).fit(frames, y)
+
+
+def test_training_that_is_refused_leaves_the_model_as_it_was(waters):
+    frames, vector, matrix, _ = waters
+    model = LearnedTensorRegressor(**SMALL, warm_start=True).fit(frames, vector)
+    network = EquivariantNetwork(**SMALL, warm_start=True).fit(frames, vector)
+    before, features = model.predict(frames), network.transform(frames).blocks["1o"]
+    others = [molecule("NH3"), molecule("CH4")]  # as many species as in water
+    for fitted in (model, network):
+        with pytest.raises(ValueError, match="new: C, N"):
+            fitted.fit(others, vector[:2])
+        with pytest.raises(ValueError, match="were 0e"):
+            fitted.fit(frames, matrix)
+        with pytest.raises(ValueError, match="lacks 2e|of rank 1"):
+            fitted.partial_fit(frames, matrix)
+    assert np.array_equal(model.predict(frames), before)
+    assert np.array_equal(network.transform(frames).blocks["1o"], features)
+
+
+def test_partial_fit_keeps_the_symmetry_of_the_labels(waters):
+    """A batch whose general tensors happen to be symmetric, and one that lacks a species."""
+    frames, *_ = waters
+    general = np.random.default_rng(0).normal(size=(40, 3, 3))
+    symmetric = general + general.swapaxes(1, 2)
+    y = {"general": general, "other": general}
+    model = LearnedTensorRegressor(**SMALL).partial_fit(frames, general)
+    assert model.partial_fit(frames, symmetric).target_ == "ij"
+    several = LearnedTensorRegressor(**SMALL).partial_fit(frames, y)
+    assert several.partial_fit(frames, {"general": symmetric}).readouts_["general"].target_ == "ij"
+    with pytest.raises(ValueError, match="earlier labels"):
+        several.partial_fit(frames, {"new": symmetric})
+    warm = EquivariantNetwork(**SMALL, warm_start=True).fit(frames, np.ones(40))
+    assert np.array_equal(warm.fit([Atoms("H2", [[0, 0, 0], [0, 0, 0.7]])] * 3, np.ones(3)).species_, [1, 8])
+
+
+def test_frames_may_come_from_an_iterator(waters):
+    frames, y, *_ = waters
+    model = LearnedTensorRegressor(**SMALL).fit(iter(frames), y)
+    assert np.array_equal(model.predict(iter(frames)), LearnedTensorRegressor(**SMALL).fit(frames, y).predict(frames))
+    assert np.array_equal(EquivariantNetwork(**SMALL).fit(iter(frames), y).weights_["species"],
+                          model.features_.weights_["species"])  # fmt: skip
+
+
+def test_the_learning_rate_falls_with_the_time_budget(monkeypatch):
+    """Not only over the epochs, of which a budget may allow few."""
+    rates, clock = [], iter(np.arange(0.0, 1000.0, 0.5))
+    monkeypatch.setattr(optimizers.time, "process_time", lambda: next(clock))
+    monitor = optimizers.Monitor(10**6, 20.0)
+
+    def loss(vector):
+        rates.append(vector[0])
+        return 0.0, np.ones(1)
+
+    optimizers.train_adam(lambda epoch: [loss], np.zeros(1), 0, monitor, 1.0)
+    steps = -np.diff(rates)
+    assert len(steps) > 5
+    assert (np.diff(steps) < 0).all()
+    assert steps[-1] < 0.2
 
 
 def test_best_of_several_starts(waters):
@@ -232,7 +331,7 @@ class LearnedOfRows(RegressorOfRows, LearnedTensorRegressor):
         return super().partial_fit(molecules_of_rows(validate_data(self, X, dtype=float, reset=first)), y, **arguments)
 
 
-TINY = {"cutoff": 5.0, "channels": 8, "n_radial": 6, "max_iter": 10, "random_state": 0}
+TINY = {"cutoff": 5.0, "channels": 8, "n_radial": 6, "solver": "lbfgs", "max_iter": 10, "random_state": 0}
 
 
 @parametrize_with_checks([LearnedOfRows(**TINY)])

@@ -15,6 +15,7 @@ from tests.conftest import random_frames
 
 IRREPS = tuple(Irrep.parse(key) for key in ("0e", "0o", "1o", "1e", "2e"))
 HARMONICS = tuple(Irrep.parse(key) for key in ("0e", "1o", "2e"))
+MIXED = (IRREPS[4], Irrep(1, 1), Irrep(1, -1))
 DIM, N, C = 13, 5, 3
 SPECIES = [slice(0, 2), slice(2, 5)]
 EDGES = (np.array([0, 0, 1, 3, 4, 4]), np.array([1, 2, 0, 4, 3, 1]), np.array([0, 1, 0, 3, 3, 2]))
@@ -24,10 +25,14 @@ SEGMENTS = np.array([0, 0, -1, 1, 1])
 
 OPERATIONS = {
     "mix": (lambda t, x, w: op.mix(t, x, w, IRREPS, SPECIES), [(N, DIM, C), (2, 5, C, 4)]),
+    "mix_onto": (
+        lambda t, b, x, w: op.mix_onto(t, op.scale(t, b, 1.0), IRREPS, x, w, MIXED, SPECIES),
+        [(N, DIM, 4), (N, 11, C), (2, 3, C, 4)],
+    ),
     "dense": (lambda t, x, w: op.dense(t, x, w, 0.7), [(N, C), (C, 2)]),
     "embed": (lambda t, w: op.embed(t, w, SPECIES, N), [(2, C)]),
     "add_irreps": (
-        lambda t, x, y: op.add_irreps(t, x, y, IRREPS, (IRREPS[2], Irrep(3, -1))),
+        lambda t, x, y: op.add_irreps(t, op.scale(t, x, 1.0), y, IRREPS, (IRREPS[2], Irrep(3, -1))),
         [(N, DIM, C), (N, 10, C)],
     ),
     "take": (lambda t, x: op.take(t, x, slice(2, 5)), [(N, DIM, C)]),
@@ -113,6 +118,17 @@ def test_convolution_sums_products_with_harmonics():
     assert np.allclose(got, expected, atol=1e-12)
 
 
+def test_mixing_onto_adds_to_the_irreps_that_both_have():
+    random = np.random.default_rng(4)
+    base, x, w = (random.normal(size=shape) for shape in ((N, DIM, 4), (N, 11, C), (2, 3, C, 4)))
+    expected = base.copy()
+    for k, rows in enumerate(SPECIES):
+        for i, irrep in enumerate(MIXED):
+            expected[rows, position(IRREPS, irrep)] += x[rows, position(MIXED, irrep)] @ w[k, i]
+    got = op.mix_onto(Tape(), Variable(base), IRREPS, Variable(x), Variable(w), MIXED, SPECIES).value
+    assert np.allclose(got, expected, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["mix", "product", "gate", "norm"])
 def test_operations_commute_with_rotations(name):
     operation, shapes = OPERATIONS[name]
@@ -160,6 +176,15 @@ def test_an_edge_without_its_reverse_is_left_alone():
     representatives, pairs = geometry.undirected_pairs(offsets, neighbors, vectors)
     assert np.array_equal(pairs, [0, 1, 0, 2])
     assert np.array_equal(representatives, [0, 1, 3])
+
+
+def test_radial_functions_are_bessel_functions_with_a_cutoff():
+    r = np.linspace(0.5, 6.0, 30)
+    n, x = np.arange(1, 21), r[:, None] / 6.0
+    u = 1 - 21 * x**5 + 35 * x**6 - 15 * x**7
+    expected = 1.5 * np.sqrt(2 / 6.0) * np.sin(n * np.pi * x) / r[:, None] * u
+    got = geometry.radial_basis(Tape(), Variable(r[:, None] * [[0.6, 0.0, 0.8]]), 6.0, 20).value
+    assert np.allclose(got, expected, atol=1e-13)
 
 
 def test_radial_functions_end_smoothly():

@@ -1,4 +1,5 @@
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from eqkernels import CartesianTensor, CovariantKernel, TensorKernelRidgeCV
-from eqkernels.learned import EquivariantNetwork, LearnedTensorRegressor
+from eqkernels.learned import EquivariantNetwork, LearnedTensorRegressor, training
 from eqkernels.learned.objectives import leave_one_out
+from eqkernels.learned.targets import read_targets
 from eqkernels.metrics import tensor_r2
+from eqkernels.structures import StructureBatch
 from eqkernels.testing import assert_equivariant
 from tests.conftest import random_frames
 
@@ -99,6 +102,14 @@ def test_sample_weights_count_as_repetitions():
     assert np.allclose(weighted, model.coef_["1o"], atol=1e-7)
 
 
+def test_held_structures_without_weight_leave_the_validation_finite(waters):
+    frames, y, *_ = waters
+    weight = np.zeros(40)
+    weight[0] = 1.0
+    model = LearnedTensorRegressor(**SMALL, early_stopping=True).fit(frames, y, sample_weight=weight)
+    assert np.isfinite(model.history_["validation"]).all()
+
+
 def test_without_iterations_the_weights_are_those_of_the_start(waters):
     frames, y, *_ = waters
     fitted = EquivariantNetwork(**{**SMALL, "max_iter": 0}).fit(frames, y)
@@ -139,6 +150,36 @@ def test_several_properties(waters, tmp_path):
     assert all(name.startswith("eqkernels.") for name in types)
     stored = skops.load(tmp_path / "model.skops", trusted=types).predict(frames[30:])
     assert all(np.array_equal(np.concatenate(stored[name]), np.concatenate(predicted[name])) for name in y)
+
+
+def test_a_property_has_the_same_readout_alone_and_among_several(waters):
+    """And no warning of matrices that are nearly singular, which the normal equations of small noise have."""
+    frames, y, *_ = waters
+    options = {**SMALL, "max_iter": 30}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        several = LearnedTensorRegressor(**options).fit(frames, {"dipole": y})
+    alone = LearnedTensorRegressor(**options).fit(frames, y)
+    assert np.array_equal(several.readouts_["dipole"].coef_["1o"], alone.coef_["1o"])
+    assert np.array_equal(several.predict(frames)["dipole"], alone.predict(frames))
+
+
+def test_predictions_are_the_readout_of_the_features(waters):
+    """Summed atom by atom without scaled features, for labels of structures (sum, mean) and of atoms."""
+    frames = random_frames(7, n_frames=9, n_species=3, periodic=True)
+    random = np.random.default_rng(0)
+    energies, of_atoms = random.normal(size=9), [random.normal(size=(len(atoms), 3)) for atoms in frames]
+    of_atoms[0][:] = np.nan
+    y = {"energy": energies, "tensor": random.normal(size=(9, 3, 3)), "of atoms": of_atoms}
+    for aggregate in ("sum", "mean"):
+        for baseline in ("composition", "mean", None):
+            options = {**SMALL, "aggregate": aggregate, "baseline": baseline, "target": {"of atoms": "i"}}
+            model = LearnedTensorRegressor(**options).fit(frames, y)
+            got, features = model.predict(frames), model.features_.transform(frames)
+            for name, readout in model.readouts_.items():
+                expected = readout.predict(features)
+                pairs = zip(got[name], expected, strict=True)
+                assert all(np.allclose(one, other, atol=1e-12, equal_nan=True) for one, other in pairs)
 
 
 def test_kernels_with_any_normalization(waters):
@@ -209,6 +250,36 @@ def test_more_weights_than_data(waters):
     frames, y, *_ = waters
     model = LearnedTensorRegressor(**{**SMALL, "channels": 32}).fit(frames[:3], y[:3])
     assert np.abs(model.predict(frames)).max() < 10 * np.abs(y).max()
+
+
+def test_labels_of_noise_do_not_send_the_weights_to_infinity(waters, monkeypatch):
+    """The loss is nearly flat, and the search along a line tries weights for which it overflows."""
+    frames, *_ = waters
+    loss, sizes = training.Loss.__call__, []
+
+    def fragile(self, vector):
+        sizes.append(np.abs(vector - self.start).max())
+        value, gradient = loss(self, vector)
+        return (np.nan, gradient) if len(sizes) == 3 else (value, gradient)
+
+    monkeypatch.setattr(training.Loss, "__call__", fragile)
+    y = np.random.default_rng(0).normal(size=(40, 3))
+    model = LearnedTensorRegressor(**{**SMALL, "max_iter": 10}).fit(frames, y)
+    assert sizes[3] < sizes[2]
+    assert len(model.history_["loss"]) > 3
+    assert (np.diff(model.history_["loss"]) <= 1e-12).all()
+
+
+def test_an_irrep_of_rounding_is_not_learned(waters):
+    """An antisymmetric part of 1e-17 is not scaled up to labels of unit size."""
+    frames, *_ = waters
+    general = np.random.default_rng(0).normal(size=(40, 3, 3))
+    symmetric = general + general.swapaxes(1, 2) + 1e-15 * general
+    targets, _ = read_targets(symmetric, StructureBatch.from_frames(frames), "ij", None, "sum", None)
+    assert {target.name: bool(target.values.any()) for target in targets} == {"y:0e": True, "y:1e": False, "y:2e": True}
+    model = LearnedTensorRegressor(**SMALL, target="ij").fit(frames, symmetric)
+    predicted = model.predict(frames)
+    assert np.abs(predicted - predicted.swapaxes(1, 2)).max() < 1e-12
 
 
 def test_a_loss_that_is_not_finite_says_what_to_change(waters):
