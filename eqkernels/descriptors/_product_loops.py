@@ -231,6 +231,17 @@ def fill_invariants(density, group, bases, out):
 
 
 @njit(**_options)
+def sum_rows(rows, members, sums):
+    """Add rows (n, n_features) to the sums that they belong to, members (n)."""
+    source, target, n = memory(rows), memory(sums), rows.shape[1]
+    for i in range(len(rows)):
+        begin, row = members[i] * n, i * n
+        for k in range(0, n, lanes(source)):
+            total = add_product(load_first(target, begin + k, n - k), 1.0, load_first(source, row + k, n - k))
+            store_first(target, begin + k, total, n - k)
+
+
+@njit(**_options)
 def _couple(density, begin, step, row, n_mu, n_terms, sources, values, ranges, n_ranges, coupled, at, block, stride):
     """Write coupled[mu, m1] = sum_m2 C[mu, m1, m2] density[m2], in which at most two m2 contribute.
 

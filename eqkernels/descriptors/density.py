@@ -205,20 +205,19 @@ class DensityBlock:
 def over_ranges(n, size, work, n_jobs=None):
     """Call ``work(a, b)`` for ranges a .. b - 1 of n things, possibly from several threads."""
     ranges = [(start, min(start + size, n)) for start in range(0, n, size)]
-    n_threads = 1 if n_jobs == 1 else effective_n_jobs(n_jobs)
+    n_threads = min(len(ranges), 1 if n_jobs == 1 else effective_n_jobs(n_jobs))
+    remaining = iter(ranges)
 
-    def run(part):
-        for a, b in part:
+    def run(_=None):
+        for a, b in remaining:  # each thread takes the next one when it is done
             work(a, b)
 
-    if n_threads == 1 or len(ranges) < 2:
-        run(ranges)
+    if n_threads < 2:
+        run()
         return
-    # a few tasks a thread: enough to balance, few enough that handing them out costs nothing
-    tasks = np.array_split(ranges, min(len(ranges), 4 * n_threads))
     # joblib says how many threads there may be; those of its own take ten milliseconds to start
     with ThreadPoolExecutor(n_threads) as executor:
-        list(executor.map(run, tasks))  # raises what a task raised
+        list(executor.map(run, range(n_threads)))  # raises what a thread raised
 
 
 def _plan(offsets, is_center):

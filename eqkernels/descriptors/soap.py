@@ -7,6 +7,7 @@ from ase.data import chemical_symbols
 from scipy.sparse import csr_array, vstack
 from sklearn.utils.validation import check_is_fitted
 
+from eqkernels.descriptors._product_loops import sum_rows
 from eqkernels.descriptors.base import PARAMETERS
 from eqkernels.descriptors.expansion import SphericalExpansion
 from eqkernels.descriptors.gradients import vector_jacobian_product
@@ -179,11 +180,10 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
         size = max(1, _ROW_BYTES // (width * np.dtype(self.dtype).itemsize))
         scratch, sums = np.empty((size, 1, width), self.dtype), np.zeros((members[-1] + 1, width), self.dtype)
         for start in range(0, len(density), size):
-            part, owners = density[start : start + size], members[start : start + size]
-            rows, first = scratch[: len(part)], owners[0]
+            part = density[start : start + size]
+            rows = scratch[: len(part)]
             self._fill("0e", part, rows)
-            belongs = np.arange(first, owners[-1] + 1)[:, None] == owners
-            sums[first : owners[-1] + 1] += belongs.astype(self.dtype) @ rows[:, 0]
+            sum_rows(rows[:, 0], members[start : start + size], sums)
         return sums
 
     def _sparse(self, batch, is_center, expansion):

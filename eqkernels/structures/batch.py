@@ -79,14 +79,16 @@ class StructureBatch:
             If structures claim to be periodic without any cell; they are read as molecules.
         """
         frames = _as_list(frames)
-        counts = [len(atoms) for atoms in frames]
+        positions = [atoms.arrays["positions"] for atoms in frames]
+        counts = [len(one) for one in positions]
         if 0 in counts:
             raise ValueError(f"structure {counts.index(0)} has no atoms: remove it")
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        positions = np.concatenate([atoms.arrays["positions"] for atoms in frames]).astype(float)
-        numbers = np.concatenate([atoms.arrays["numbers"] for atoms in frames]).astype(np.int64)
-        cells = np.array([atoms.cell.array for atoms in frames], dtype=float)
-        pbc = np.array([atoms.pbc for atoms in frames], dtype=bool)
+        positions = np.concatenate(positions).astype(float, copy=False)
+        numbers = np.concatenate([atoms.arrays["numbers"] for atoms in frames]).astype(np.int64, copy=False)
+        # far faster than an array of a list of small ones
+        cells = np.concatenate([atoms.cell.array for atoms in frames]).reshape(-1, 3, 3).astype(float, copy=False)
+        pbc = np.concatenate([atoms.pbc for atoms in frames]).reshape(-1, 3)
         if all_usable(positions, numbers, cells, pbc, _FLAT_CELL):
             return cls(positions, numbers, cells, pbc, offsets)
         batch = cls(positions, numbers, cells, _check_cells(cells, pbc), offsets)
