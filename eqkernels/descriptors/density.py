@@ -208,16 +208,20 @@ def over_ranges(n, size, work, n_jobs=None):
     n_threads = min(len(ranges), 1 if n_jobs == 1 else effective_n_jobs(n_jobs))
     remaining = iter(ranges)
 
-    def run(_=None):
+    def run():
         for a, b in remaining:  # each thread takes the next one when it is done
             work(a, b)
 
     if n_threads < 2:
         run()
         return
-    # joblib says how many threads there may be; those of its own take ten milliseconds to start
-    with ThreadPoolExecutor(n_threads) as executor:
-        list(executor.map(run, range(n_threads)))  # raises what a thread raised
+    # joblib says how many threads there may be; those of its own take ten milliseconds to start. This thread is one of
+    # them: if it slept, its processor might stay idle for longer than all the work takes.
+    with ThreadPoolExecutor(n_threads - 1) as executor:
+        others = [executor.submit(run) for _ in range(n_threads - 1)]
+        run()
+        for other in others:
+            other.result()  # raises what it raised
 
 
 def _plan(offsets, is_center):
