@@ -18,8 +18,6 @@ import numpy as np
 _LEARNED_FROM = 2**25 - 2**16
 # Idle memory is at most this part of the machine's.
 _IDLE_PART = 1 / 8
-# Memory is used for an array that fills at least this part of it.
-_LEAST_FILLED = 0.5
 # Sizes are rounded up to steps of a power of two over this: arrays of nearly the same size use the same memory.
 _STEPS = 8
 
@@ -80,32 +78,34 @@ class _Lease:
     def __del__(self):
         self._region.madvise(mmap.MADV_FREE)
         _idle.append(self._region)
-        _return_idle(0)
+        _return_idle(_IDLE_PART * machine_memory())
 
 
 def _idle_region(size):
-    """Take the smallest idle memory that fits, or None."""
-    fitting = [region for region in list(_idle) if _LEAST_FILLED * len(region) <= size <= len(region)]
-    for region in sorted(fitting, key=len):
-        try:
-            _idle.remove(region)
-        except ValueError:  # another thread was faster
-            continue
-        return region
+    """Take the smallest idle memory that is large enough, or None."""
+    for region in sorted(list(_idle), key=len):
+        with contextlib.suppress(ValueError):  # another thread was faster
+            if len(region) >= size:
+                _idle.remove(region)
+                return region
     return None
 
 
 def _new_region(size):
-    """Map new memory."""
+    """Map new memory, in the place of as much that is idle: idle memory adds nothing to the peak of a program."""
     step = 2 ** (size.bit_length() - 1) // _STEPS
     region = mmap.mmap(-1, -(-size // step) * step, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     region.madvise(mmap.MADV_HUGEPAGE)
-    _return_idle(len(region))
+    _return_idle(_idle_bytes() - len(region))
     return region
 
 
-def _return_idle(more):
-    """Return idle memory to the system, the oldest first, until with ``more`` bytes it is within its part."""
-    while _idle and sum(map(len, list(_idle))) + more > _IDLE_PART * machine_memory():
+def _idle_bytes():
+    return sum(map(len, list(_idle)))
+
+
+def _return_idle(most):
+    """Return idle memory to the system, the oldest first, until no more than ``most`` bytes are idle."""
+    while _idle and _idle_bytes() > most:
         with contextlib.suppress(IndexError):  # another thread was faster
             _idle.pop(0)

@@ -71,8 +71,9 @@ def test_idle_memory_is_bounded(monkeypatch):
     arrays = [large(k, rows) for k, rows in enumerate((5000, 8000, 12000, 6000))]
     del arrays
     assert 0 < sum(map(len, _memory._idle)) <= 100e6
-    kept = large(1.0, rows=12200)  # fits none: what is idle makes way
-    assert sum(map(len, _memory._idle)) + kept.nbytes <= 100e6
+    before = sum(map(len, _memory._idle))
+    kept = large(1.0, rows=13000)  # fits none: as much that is idle makes way
+    assert sum(map(len, _memory._idle)) <= max(0, before - kept.nbytes)
 
 
 def test_arrays_that_no_machine_has():
