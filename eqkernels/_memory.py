@@ -76,7 +76,10 @@ class _Lease:
         }  # fmt: skip
 
     def __del__(self):
-        self._region.madvise(mmap.MADV_FREE)
+        try:
+            self._region.madvise(mmap.MADV_FREE)
+        except OSError:  # an old system: the memory is returned at once
+            return
         _idle.append(self._region)
         _return_idle(_IDLE_PART * machine_memory())
 
