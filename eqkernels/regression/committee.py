@@ -30,7 +30,7 @@ from eqkernels.regression.covariance import (
     to_components,
 )
 from eqkernels.regression.kernel_ridge import TensorKernelRidge
-from eqkernels.regression.uncertainty import held_out
+from eqkernels.regression.uncertainty import Recalibrated
 from eqkernels.so3 import CartesianTensor
 from eqkernels.so3.inference import infer_formula
 from eqkernels.structures import read_labels
@@ -39,7 +39,7 @@ from eqkernels.structures import read_labels
 _FEWEST_MEMBERS = 2
 
 
-class TensorCommittee(RegressorMixin, BaseEstimator):
+class TensorCommittee(Recalibrated, RegressorMixin, BaseEstimator):
     """Committee of regressors on random subsets, with calibrated error bars.
 
     Parameters
@@ -134,19 +134,6 @@ class TensorCommittee(RegressorMixin, BaseEstimator):
         if self.per_atom_:
             parts = [np.split(part, np.cumsum(lengths)[:-1]) for part in parts]
         return tuple(parts) if len(parts) > 1 else parts[0]
-
-    def recalibrate(self, X, y):
-        """Scale the error bars of each irrep to the errors on held-out structures, see ``TensorGPR.recalibrate``."""
-        check_is_fitted(self)
-        before = self.recalibration_
-        self.recalibration_ = {str(irrep): 1.0 for _, irrep in self._tensor().irreps}
-        try:
-            mean, cov = self.predict(X, return_cov=True)
-            self.recalibration_ = scale_of_irreps(self._tensor(), *held_out(y, mean, cov, self._tensor().rank))
-        except (TypeError, ValueError):  # what cannot be used changes nothing
-            self.recalibration_ = before
-            raise
-        return self
 
     def score(self, X, y, sample_weight=None):
         """R2 with the squares of all components summed, see :func:`eqkernels.metrics.tensor_r2`."""

@@ -17,7 +17,40 @@ from eqkernels.regression.covariance import (
 from eqkernels.structures import read_labels
 
 
-class UncertainTensorRegressor(TensorRegressor):
+class Recalibrated:
+    """Models whose error bars can be scaled; they predict with ``return_cov`` and have ``_tensor()``."""
+
+    def recalibrate(self, X, y):
+        """Scale the error bars of each irrep so that they fit the errors on held-out structures.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms, or EquivariantFeatures
+            Structures that were not in the training set.
+        y : array-like
+            Their tensors, as for ``fit``.
+
+        Returns
+        -------
+        self
+            With the factors of the standard deviations in ``recalibration_``; predictions do not change.
+        """
+        check_is_fitted(self)
+        before = self.recalibration_
+        self._reset_recalibration()
+        try:
+            mean, cov = self.predict(X, return_cov=True)
+            self.recalibration_ = scale_of_irreps(self._tensor(), *held_out(y, mean, cov, self._tensor().rank))
+        except (TypeError, ValueError):  # what cannot be used changes nothing
+            self.recalibration_ = before
+            raise
+        return self
+
+    def _reset_recalibration(self):
+        self.recalibration_ = {str(irrep): 1.0 for _, irrep in self._tensor().irreps}
+
+
+class UncertainTensorRegressor(Recalibrated, TensorRegressor):
     """Base class: subclasses implement ``_posterior(rows, joint, include_noise)``, means and covariances by irrep."""
 
     def predict(self, X, return_std=False, return_cov=False, include_noise=True):
@@ -116,35 +149,6 @@ class UncertainTensorRegressor(TensorRegressor):
             drawn = (random.normal(size=(n_samples, size)) @ root.T).reshape(n_samples, n, multiplicity, d)
             samples[irrep] = mean + drawn.swapaxes(2, 3)
         return self._by_structure(features, known, np.moveaxis(self._tensors_of(rows, samples), 0, -1))
-
-    def recalibrate(self, X, y):
-        """Scale the error bars of each irrep so that they fit the errors on held-out structures.
-
-        Parameters
-        ----------
-        X : sequence of ase.Atoms, or EquivariantFeatures
-            Structures that were not in the training set.
-        y : array-like
-            Their tensors, as for ``fit``.
-
-        Returns
-        -------
-        self
-            With the factors of the standard deviations in ``recalibration_``; predictions do not change.
-        """
-        check_is_fitted(self)
-        before = self.recalibration_
-        self._reset_recalibration()
-        try:
-            mean, cov = self.predict(X, return_cov=True)
-            self.recalibration_ = scale_of_irreps(self._tensor(), *held_out(y, mean, cov, self._tensor().rank))
-        except (TypeError, ValueError):  # what cannot be used changes nothing
-            self.recalibration_ = before
-            raise
-        return self
-
-    def _reset_recalibration(self):
-        self.recalibration_ = {str(irrep): 1.0 for _, irrep in self._tensor().irreps}
 
     def _joined(self, covariances):
         return scaled(self._tensor(), join_irreps(self._tensor(), covariances), self.recalibration_)
