@@ -172,7 +172,7 @@ class TensorCommittee(Recalibrated, RegressorMixin, BaseEstimator):
         """Structures that can be indexed, with descriptors computed once where the members would compute the same."""
         base = clone(self._base())
         self.features_ = None
-        if isinstance(base, TensorRegressor):
+        if isinstance(base, TensorRegressor) and "features" in base.get_params(deep=False):  # not learned ones
             base._may_contract = False
             X = base._features_to_fit(X, y)
             self.features_ = base.features_

@@ -7,7 +7,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
-from eqkernels import LambdaSOAP, TensorCommittee, TensorGPR, TensorKernelRidge, TensorRidge
+from eqkernels import LambdaSOAP, LearnedTensorRegressor, TensorCommittee, TensorGPR, TensorKernelRidge, TensorRidge
 from eqkernels.calibration import calibration_curve
 from eqkernels.so3 import CartesianTensor
 from eqkernels.testing import assert_equivariant
@@ -32,6 +32,17 @@ def test_wraps_any_regressor(waters, base):
     assert model.score(frames[30:], matrix[30:]) > 0.9
     assert_equivariant(model, frames[30:33], tolerance=1e-9)
     assert_equivariant(lambda X: model.predict(X, return_cov=True)[1], frames[30:33], tolerance=1e-8)
+
+
+def test_wraps_learned_features(waters):
+    frames, vector, *_ = waters
+    member = LearnedTensorRegressor(cutoff=3.0, channels=4, l_max=1, n_layers=1, max_iter=15, random_state=0)
+    model = TensorCommittee(member, n_estimators=4, random_state=0).fit(frames[:30], vector[:30])
+    _, std = model.predict(frames[30:], return_std=True)
+    assert std.shape == vector[30:].shape
+    assert np.isfinite(std).all()
+    assert model.score(frames[30:], vector[30:]) > 0.9
+    assert_equivariant(model, frames[30:33], tolerance=1e-9)
 
 
 def test_spread_is_scaled_to_the_errors():
