@@ -131,7 +131,7 @@ def find_pairs(
             # the distance of the planes that bound the cell is the inverse of this norm
             norm = np.sqrt(inverses[k, 0, axis] ** 2 + inverses[k, 1, axis] ** 2 + inverses[k, 2, axis] ** 2)
             reach[axis] = cutoff * norm * _MARGIN if pbc[k, axis] else 0.0
-            most *= int(1 + 2 * reach[axis]) + 1 if pbc[k, axis] else 1
+            most *= int(1 + 2 * reach[axis] * _MARGIN) + 1 if pbc[k, axis] else 1
         if most > room:
             room = most
             images, owners, bins = np.empty((room, 3)), np.empty(room, np.int64), np.empty(room, np.int64)
@@ -184,7 +184,9 @@ def _add_images(n_atoms, cell, inverse, pbc, reach, cutoff, images, owners, low,
         for a in range(first[0], last[0] + 1):
             for b in range(first[1], last[1] + 1):
                 for c in range(first[2], last[2] + 1):
-                    inside = a != 0 or b != 0 or c != 0
+                    if a == 0 and b == 0 and c == 0:
+                        continue  # the atom itself: there may be no room for it at the end
+                    inside = True
                     for x in range(3):
                         position = images[i, x] + (a * cell[0, x] + b * cell[1, x] + c * cell[2, x])
                         images[n_images, x] = position

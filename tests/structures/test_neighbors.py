@@ -7,6 +7,7 @@ from ase.build import bulk
 from ase.neighborlist import neighbor_list
 
 from eqkernels.structures import StructureBatch
+from eqkernels.structures._neighbors_loops import _add_images
 
 
 def random_structures(seed):
@@ -90,3 +91,16 @@ def test_wrong_cutoffs(cutoff, error):
 def test_absurd_number_of_pairs():
     with pytest.raises(ValueError, match="neighbor pairs within cutoff=5000: use a smaller cutoff"):
         StructureBatch.from_frames([bulk("Cu")]).neighbor_pairs(5000.0)
+
+
+def test_images_stay_within_their_room():
+    """Every image counts here, and the last place that is tried is that of an atom itself."""
+    cell, inverse, pbc = 10 * np.eye(3), np.eye(3) / 10, np.ones(3, dtype=bool)
+    atoms, cutoff = np.array([[0.5] * 3, [9.5] * 3]), 4.5
+    images, owners = np.full((16, 3), np.nan), np.full(16, -1)
+    images[:2], owners[:2] = atoms, [0, 1]
+    low, high = atoms.min(axis=0), atoms.max(axis=0)
+    add_images = getattr(_add_images, "py_func", _add_images)  # plain Python notices what lies beyond an array
+    assert add_images(2, cell, inverse, pbc, np.full(3, cutoff / 10), cutoff, images, owners, low, high) == 16
+    np.testing.assert_array_equal(np.bincount(owners), [8, 8])
+    assert np.isfinite(images).all()
