@@ -3,9 +3,9 @@
     python benchmarks/error_bars_water.py path/to/water_dimer.xyz
 
 The file is in https://github.com/dilkins/TENSOAP (A. Grisafi et al., Phys. Rev. Lett. 120, 036002 (2018)). 200 dimers
-to train, 200 others to test, in several random splits; nothing is tuned. Printed are the error relative to that of the
-best of a decade grid of regularizations, chosen on the test set, and the share of the components of the test set that
-lie within the 68 % and 95 % error bars.
+to train, the 800 others to test, in several random splits; nothing is tuned. Printed are the error relative to that of
+the best of a decade grid of regularizations, chosen on the test set, and the share of the components of the test set
+that lie within the 68 % and 95 % error bars.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def best_of_grid(train, y_train, test, y_test):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path")
-    parser.add_argument("--splits", type=int, default=3)
+    parser.add_argument("--splits", type=int, default=5)
     arguments = parser.parse_args()
     frames = ase.io.read(arguments.path, ":")
     for atoms in frames:
@@ -48,7 +48,7 @@ def main():
         features = LambdaSOAP(**SETTINGS).fit_transform(frames, y)
         for split in range(arguments.splits):
             order = np.random.RandomState(split).permutation(len(frames))
-            train, test = order[:200], order[800:]
+            train, test = order[:200], order[200:]
             best = best_of_grid(features[train], y[train], features[test], y[test])
             for label, model in MODELS.items():
                 start = time.perf_counter()

@@ -142,7 +142,8 @@ def e3nn_in(python, frames, y, train, test, seconds):
         path = os.path.join(folder, "data.npz")
         positions, numbers = np.array([a.positions for a in frames]), np.array([a.numbers for a in frames])
         np.savez(path, positions=positions, numbers=numbers, y=y, train=train, test=test, seconds=seconds)
-        command = [python, os.path.abspath(__file__), path, "--e3nn-part"]
+        size = [f"--channels={CHANNELS}", f"--l-max={L_MAX}"]
+        command = [python, os.path.abspath(__file__), path, "--e3nn-part", *size]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -152,13 +153,17 @@ def e3nn_in(python, frames, y, train, test, seconds):
 
 
 def main():
+    global CHANNELS, L_MAX
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file")
     parser.add_argument("--n", type=int, default=200, help="training structures")
     parser.add_argument("--seconds", type=float, default=15.0, help="CPU seconds of training")
+    parser.add_argument("--channels", type=int, default=CHANNELS)
+    parser.add_argument("--l-max", type=int, default=L_MAX)
     parser.add_argument("--python", default=sys.executable, help="interpreter with torch and e3nn")
     parser.add_argument("--e3nn-part", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    CHANNELS, L_MAX = arguments.channels, arguments.l_max
     if arguments.e3nn_part:
         e3nn_part(arguments.file)
         return
