@@ -8,15 +8,15 @@ from numbers import Integral, Real
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import BaseEstimator
 
+from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels._memory import keep_freed_memory
 from eqkernels.descriptors.compression import channel_covariance, contraction, correlated_species, species_weights
 from eqkernels.descriptors.density import RADIAL_BASES, DensityExpansion, radial_table
 from eqkernels.descriptors.gradients import feature_gradients, vector_jacobian_product
 from eqkernels.descriptors.output import allocate, row_features
-from eqkernels.structures import StructureBatch
+from eqkernels.structures import FramesTransformer, StructureBatch, each_frame
 
 _L_MAX_LIMIT = 30
 _N_MAX_LIMIT = 30
@@ -62,20 +62,21 @@ PARAMETERS = """cutoff : float, default=5.0
         If positive, long work reports its progress on standard error."""
 
 
-class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+class DensityTransformer(FramesTransformer, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Base class: subclasses list the parameters in ``__init__`` and say what the blocks are.
 
     Their methods ``_block_shapes``, ``_fill``, ``_fill_derivatives`` and ``_contract`` are those of
     :class:`~eqkernels.descriptors.products.ProductBlocks`.
     """
 
+    @whole_or_nothing
     def fit(self, X, y=None):
         """Learn the species, and what else the subclass needs.
 
         Parameters
         ----------
         X : sequence of ase.Atoms
-            Structures, molecules or periodic in any directions.
+            Structures, molecules or periodic in any directions; everything that gives them one after the other.
         y : array-like, default=None
             Tensors, used only where the docstring of the class says so.
 
@@ -196,12 +197,11 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
 
     def _read(self, X):
         """Batch of the frames, which of its atoms are centers, and the expansion."""
-        check_is_fitted(self)
-        self._check_parameters()
+        check_fitted(self)
         keep_freed_memory()
         batch = StructureBatch.from_frames(X)
         unknown = ~_among(self.known_species_, batch.numbers)
-        if unknown.any() and self.handle_unknown == "error":
+        if unknown.any() and self.handle_unknown != "ignore":
             raise ValueError(self._unknown_message(batch, np.flatnonzero(unknown)))
         return batch, _among(self.center_species_, batch.numbers), self._expansion()
 
@@ -246,18 +246,18 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         ------
         What ``transform`` returns, for consecutive structures
         """
-        check_is_fitted(self)
+        check_fitted(self)
         shapes = self._block_shapes(self._expansion())
         limit = memory_limit / sum(np.dtype(self.dtype).itemsize * np.prod(shape) for shape in shapes.values())
-        part, n_atoms = [], 0
-        for atoms in X:
+        part, n_atoms, done = [], 0, 0
+        for atoms in each_frame(X):
             if part and n_atoms + len(atoms) > limit:
-                yield self.transform(part)
-                part, n_atoms = [], 0
+                yield self.transform(StructureBatch.from_frames(part, done))
+                part, n_atoms, done = [], 0, done + len(part)
             part.append(atoms)
             n_atoms += len(atoms)
         if part:
-            yield self.transform(part)
+            yield self.transform(StructureBatch.from_frames(part, done))
 
     def gradients(self, X, strain=False):
         """Differentiate the features of all centers by the positions of the atoms, and by the strain of the cell.
@@ -319,10 +319,10 @@ class DensityTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
     def _unknown_message(self, batch, atoms):
         names = ", ".join(chemical_symbols[number] for number in np.unique(batch.numbers[atoms]))
         known = ", ".join(chemical_symbols[number] for number in self.known_species_)
-        where = f"structure {batch.structure_of_atom[atoms[0]]}, atom {batch.atom_in_structure[atoms[0]]}"
         return (
-            f"species {names} (first in {where}) was not seen at fit, which saw {known}: fit on structures that "
-            "contain it, declare it with neighbor_species, or set handle_unknown='ignore' to leave such atoms out"
+            f"species {names} (first in {batch.where(atoms[0])}) was not seen at fit, which saw {known}: fit "
+            "on structures that contain it, declare it with neighbor_species, or set handle_unknown='ignore' to leave "
+            "such atoms out"
         )
 
     def _expansion(self, contracted=True):

@@ -7,6 +7,8 @@ import math
 import numpy as np
 from scipy.sparse import csr_array
 
+from eqkernels.structures.batch import structure_number
+
 _ROW_ARRAYS = ("species", "structures", "atoms")
 
 
@@ -35,6 +37,8 @@ class EquivariantFeatures:
     ----------
     offsets : ndarray of shape (n_structures + 1,)
         Rows ``offsets[k]:offsets[k + 1]`` belong to structure k.
+    origin : int or ndarray of int, shape (n_structures,)
+        Index of the structures in the input of the user, for messages: of the first where they are consecutive.
 
     Raises
     ------
@@ -53,6 +57,8 @@ class EquivariantFeatures:
     >>> features[1].species
     array([6, 1, 1, 1, 1])
     """
+
+    origin: int | np.ndarray = 0
 
     def __init__(self, blocks, species, structures, atoms, n_atoms, parts=None, labels=None):
         self.blocks = dict(blocks)
@@ -222,6 +228,17 @@ class EquivariantFeatures:
         """Make every center, or each of the given rows, a structure of its own."""
         rows = np.arange(len(self.species)) if rows is None else rows
         return self._rows(rows, np.arange(len(rows)), np.ones(len(rows), dtype=np.int64))
+
+    def where(self, row):
+        """Name the center of a row in a message."""
+        return f"structure {structure_number(self.origin, self.structures[row])}, atom {self.atoms[row]}"
+
+    def copy(self):
+        """Features that share no array with these."""
+        arrays = {key: block.copy() for key, block in self.blocks.items()}
+        rows = [getattr(self, name).copy() for name in (*_ROW_ARRAYS, "n_atoms")]
+        labels = {key: one.copy() for key, one in self._current_labels().items()}
+        return EquivariantFeatures(arrays, *rows, {name: dict(part) for name, part in self.parts.items()}, labels)
 
     def to_dict(self):
         """Arguments of the constructor: a dict of arrays, and of dicts of them by irrep, or by part and irrep."""

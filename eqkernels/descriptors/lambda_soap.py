@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from eqkernels._fitted import whole_or_nothing
 from eqkernels.descriptors.base import PARAMETERS
 from eqkernels.descriptors.expansion import SphericalExpansion
 from eqkernels.descriptors.products import ProductBlocks
@@ -113,6 +114,7 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         self.irreps = irreps
         self.compression = compression
 
+    @whole_or_nothing
     def fit(self, X, y=None):
         """Learn the species, and with ``irreps="auto"`` the irreps from y.
 
@@ -126,6 +128,7 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         -------
         self
         """
+        X = StructureBatch.from_frames(X)
         super().fit(X)
         if isinstance(self.irreps, str) and self.irreps == "auto":
             irreps = Irreps(_DEFAULT_IRREPS) if y is None else self._irreps_of(X, y)
@@ -139,8 +142,7 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         return self
 
     def _irreps_of(self, X, y):
-        batch = StructureBatch.from_frames(X)
-        labels = read_labels(y, np.diff(batch.offsets))
+        labels = read_labels(y, np.diff(X.offsets))
         return CartesianTensor(infer_formula(labels.values)).irreps
 
     def _check_irrep(self, irrep):

@@ -7,14 +7,15 @@ from numbers import Integral
 
 import numpy as np
 from scipy.linalg import eigh
-from sklearn.utils.validation import check_is_fitted
 
+from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels.descriptors.base import PARAMETERS
 from eqkernels.descriptors.density import over_ranges, structure_blocks
 from eqkernels.descriptors.lambda_soap import LambdaSOAP, check_lambda
 from eqkernels.descriptors.output import allocate, row_features
 from eqkernels.descriptors.recursion import Recursion
 from eqkernels.so3 import Irrep, Irreps
+from eqkernels.structures import StructureBatch
 
 _NU_LIMIT = 8
 # Centers are read in chunks: at most so many, and so few that their products take at most so many bytes.
@@ -158,6 +159,7 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
     def _check_irrep(self, irrep):
         check_lambda(irrep)
 
+    @whole_or_nothing
     def fit(self, X, y=None):
         """Learn the species, with ``irreps="auto"`` the irreps from y, and the principal components of every order.
 
@@ -171,6 +173,7 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
         -------
         self
         """
+        X = StructureBatch.from_frames(X)
         super().fit(X, y)
         self.contractions_, self.variances_, self.kept_ = {}, {}, {}
         batch, is_center, expansion = self._read(X)
@@ -332,7 +335,7 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
             With a contraction the field ``component``. Without, ``species_k, n_k, l_k`` of the factors k = 1 .. nu, and
             ``lambda_k``, 1 < k < nu, the degree that the first k of them are coupled to.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         ((_, irrep),) = Irreps(irrep)
         if self.n_components is not None:
             return np.arange(self._n_features(irrep)).astype([("component", np.int64)])

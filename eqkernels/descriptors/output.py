@@ -44,7 +44,7 @@ def _checked_out(shapes, dtype, out):
 def row_features(blocks, batch, is_center, labels):
     """Blocks with the structure, atom and species of each center of a batch."""
     atoms = is_center.nonzero()[0]
-    return EquivariantFeatures(
+    features = EquivariantFeatures(
         blocks,
         batch.numbers[atoms],
         batch.structure_of_atom[atoms],
@@ -52,3 +52,5 @@ def row_features(blocks, batch, is_center, labels):
         batch.offsets[1:] - batch.offsets[:-1],
         labels=labels,
     )
+    features.origin = batch.origin
+    return features

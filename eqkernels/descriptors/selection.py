@@ -20,8 +20,8 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
+from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels.descriptors.features import EquivariantFeatures
 
 _METHODS = ("fps", "cur", "random")
@@ -34,6 +34,7 @@ _POWER_STEPS, _CONVERGED = 2000, 1e-10
 class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Base class: subclasses implement ``_fit_block``, ``_transform_block`` and ``_labels``."""
 
+    @whole_or_nothing
     def fit(self, X, y=None):
         """Learn from features.
 
@@ -63,7 +64,7 @@ class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
         -------
         EquivariantFeatures
         """
-        check_is_fitted(self)
+        check_fitted(self)
         self._check(X)
         found = {key: block.shape[2] for key, block in X.blocks.items()}
         if found != self.n_features_in_:

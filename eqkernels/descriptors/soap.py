@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from ase.data import chemical_symbols
 from scipy.sparse import csr_array, vstack
-from sklearn.utils.validation import check_is_fitted
 
+from eqkernels._fitted import check_fitted
 from eqkernels.descriptors._product_loops import sum_rows
 from eqkernels.descriptors.base import PARAMETERS
 from eqkernels.descriptors.expansion import SphericalExpansion
@@ -264,7 +264,7 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
         -------
         ndarray of str objects, shape (n_features,)
         """
-        check_is_fitted(self)
+        check_fitted(self)
         labels = self._labels(_SCALAR)
         species = self._channels[0]
         symbols = {k: f"({k})" if self._embedded else chemical_symbols[k] for k in species} | {-1: "*"}

@@ -5,12 +5,14 @@ from __future__ import annotations
 from functools import reduce
 from operator import or_
 
-from sklearn.base import TransformerMixin, clone
+from sklearn.base import clone
 from sklearn.utils.metaestimators import _BaseComposition
-from sklearn.utils.validation import check_is_fitted
+
+from eqkernels._fitted import check_fitted, whole_or_nothing
+from eqkernels.structures import FramesTransformer, StructureBatch, as_list, takes_batches
 
 
-class EquivariantUnion(TransformerMixin, _BaseComposition, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+class EquivariantUnion(FramesTransformer, _BaseComposition, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Join the blocks of several descriptors, e.g. of two cutoffs.
 
     Blocks of the same irrep are joined along the features; the centers must be the same. The parts keep their names, so
@@ -47,6 +49,7 @@ class EquivariantUnion(TransformerMixin, _BaseComposition, auto_wrap_output_keys
         self._set_params("transformers", **params)
         return self
 
+    @whole_or_nothing
     def fit(self, X, y=None):
         """Fit every descriptor.
 
@@ -64,6 +67,7 @@ class EquivariantUnion(TransformerMixin, _BaseComposition, auto_wrap_output_keys
         if not names:
             raise ValueError("transformers is empty: give at least one (name, transformer)")
         self._validate_names(names)
+        X = _read_once(X, self.transformers)
         self.transformers_ = [(name, clone(transformer).fit(X, y)) for name, transformer in self.transformers]
         return self
 
@@ -78,13 +82,19 @@ class EquivariantUnion(TransformerMixin, _BaseComposition, auto_wrap_output_keys
         -------
         EquivariantFeatures
         """
-        check_is_fitted(self)
+        check_fitted(self)
+        X = _read_once(X, self.transformers_)
         return reduce(or_, (_named(name, transformer.transform(X)) for name, transformer in self.transformers_))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         return tags
+
+
+def _read_once(X, transformers):
+    """Structures for all descriptors: read, as long as these are of this library."""
+    return StructureBatch.from_frames(X) if all(takes_batches(one) for _, one in transformers) else as_list(X)
 
 
 def _named(name, features):

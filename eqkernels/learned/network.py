@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from ase.data import chemical_symbols
 from joblib import Parallel, delayed
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
+from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels._memory import keep_freed_memory
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.learned.architectures import make_architecture
@@ -21,7 +21,7 @@ from eqkernels.learned.targets import known_symmetries, read_targets
 from eqkernels.learned.training import Loss, Model, Packing, TrainingSet, count_held, initial_vector, split_by_size
 from eqkernels.regression.base import _check_weight as check_weight
 from eqkernels.so3 import Irrep, Irreps
-from eqkernels.structures import StructureBatch
+from eqkernels.structures import FramesTransformer, StructureBatch
 
 # With more training structures than this, solver="auto" takes mini-batches: the errors of dipoles and polarizabilities
 # after the same seconds are then a tenth to a third smaller; with fewer structures they are about equal.
@@ -36,7 +36,7 @@ _EDGES_PER_PART = 2**17
 _EDGES_PER_BLOCK = 2**13
 
 
-class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]  # noqa: D101
+class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]  # noqa: D101
     __doc__ = f"""Equivariant features of atoms that are learned from labels.
 
     A small equivariant neural network, trained through a readout that is solved in closed form inside the loss. Its
@@ -155,6 +155,7 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         self.n_jobs = n_jobs
         self.verbose = verbose
 
+    @whole_or_nothing
     def fit(self, X, y=None, sample_weight=None):
         """Train the network.
 
@@ -189,6 +190,7 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         self._train(batch, targets, previous)
         return self
 
+    @whole_or_nothing
     def partial_fit(self, X, y, sample_weight=None):
         """Go on training from the present weights, with these structures alone.
 
@@ -223,7 +225,7 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         EquivariantFeatures
             The last feature of the block 0e is a constant.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         batch = self._read(X)
         parts = self._over_blocks(batch, lambda part, _: self._features_of(part))
         blocks = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
@@ -245,7 +247,7 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         Derivatives
             By the positions of all atoms, and by the strain of each structure.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         batch = self._read(X)
         given = {
             key: np.asarray(array, dtype=float) for key, array in getattr(cotangents, "blocks", cotangents).items()
@@ -337,10 +339,9 @@ class EquivariantNetwork(TransformerMixin, BaseEstimator, auto_wrap_output_keys=
         if len(unknown):
             names = ", ".join(chemical_symbols[number] for number in np.unique(batch.numbers[unknown]))
             known = ", ".join(chemical_symbols[number] for number in self.species_)
-            where = f"structure {batch.structure_of_atom[unknown[0]]}, atom {batch.atom_in_structure[unknown[0]]}"
             raise ValueError(
-                f"species {names} (first in {where}) was not seen at fit, which saw {known}: fit on structures that "
-                "contain it"
+                f"species {names} (first in {batch.where(unknown[0])}) was not seen at fit, which saw {known}: fit on "
+                "structures that contain it"
             )
         return batch
 

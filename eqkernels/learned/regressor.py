@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
+from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.learned.network import EquivariantNetwork
 from eqkernels.learned.parameters import NETWORK_PARAMETERS
@@ -120,6 +120,7 @@ class LearnedTensorRegressor(Readout):  # noqa: D101
         self.n_jobs = n_jobs
         self.verbose = verbose
 
+    @whole_or_nothing
     def fit(self, X, y, sample_weight=None):
         """Train the network and solve the readout.
 
@@ -139,6 +140,7 @@ class LearnedTensorRegressor(Readout):  # noqa: D101
         self._train(X, y, sample_weight, "fit")
         return self._solve(X, y, sample_weight)
 
+    @whole_or_nothing
     def partial_fit(self, X, y, sample_weight=None):
         """Go on training with these structures alone, and solve the readout on them.
 
@@ -167,7 +169,7 @@ class LearnedTensorRegressor(Readout):  # noqa: D101
         ndarray of shape (n_structures, 3, ..., 3), or list of ndarray of shape (n_atoms, 3, ..., 3), or dict of them
             Like the labels.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         X = self._checked_input(X)
         if isinstance(X, EquivariantFeatures):
             return self._predict_learned(X)
@@ -224,7 +226,7 @@ class LearnedTensorRegressor(Readout):  # noqa: D101
         >>> forces.shape
         (3, 3)
         """
-        check_is_fitted(self)
+        check_fitted(self)
         batch = StructureBatch.from_frames(X)
         if not self.readouts_:
             return self.features_.vjp(X, feature_cotangents(self, batch, cotangents))

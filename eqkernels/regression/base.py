@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Real
 
 import numpy as np
-from ase import Atoms
 from ase.data import chemical_symbols
 from sklearn.base import BaseEstimator, RegressorMixin, clone
-from sklearn.utils.validation import check_is_fitted
 
+from eqkernels._fitted import check_fitted, whole_or_nothing
+from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
 from eqkernels.metrics import cartesian_tensor, tensor_r2
 from eqkernels.regression.baseline import BASELINES, composition_design, fit_baseline
 from eqkernels.so3 import CartesianTensor, Irreps
 from eqkernels.so3.inference import SYMMETRY_TOLERANCE, infer_formula
-from eqkernels.structures import read_labels
+from eqkernels.structures import StructureBatch, as_list, read_labels, takes_batches
+from eqkernels.structures.batch import structure_number
 
 # Labels whose symmetry is broken only by rounding are projected without a word.
 _ROUNDING = 1e-12
@@ -27,6 +27,7 @@ _STRUCTURES_PER_BLOCK = 256
 class TensorRegressor(RegressorMixin, BaseEstimator):
     """Base class: subclasses implement ``_fit_irreps`` and ``_predict_irreps`` on features, one irrep at a time."""
 
+    @whole_or_nothing
     def fit(self, X, y, sample_weight=None):
         """Fit the model.
 
@@ -79,7 +80,7 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
             For labels of atoms: NaN rows for atoms that are no centers of the descriptor, or whose species had no
             label at fit.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         X = self._checked_input(X)
         parts = [self._predict_features(features) for features in self._blocks_of_features(X)]
         return [one for part in parts for one in part] if self.per_atom_ else np.concatenate(parts)
@@ -109,12 +110,15 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
     # -- input ------------------------------------------------------------------------------------------------------
 
     def _checked_input(self, X):
-        if isinstance(X, Atoms):
-            raise TypeError("X is a single ase.Atoms: wrap it in a list, [atoms]")
-        X = X if isinstance(X, EquivariantFeatures) else list(X)
-        if len(X) == 0:
-            raise ValueError("X has no structures (0 samples): give at least one (a minimum of 1 is required)")
-        return X
+        """Features as they are; frames read once: a batch, or a list where the descriptor is not of this library."""
+        if isinstance(X, EquivariantFeatures):
+            if len(X) == 0:
+                raise ValueError("X has no structures (0 samples): give at least one (a minimum of 1 is required)")
+            return X
+        return StructureBatch.from_frames(X) if self._takes_batches() else as_list(X)
+
+    def _takes_batches(self):
+        return self.features is None or takes_batches(self.features)
 
     def _features_to_fit(self, X, y):
         X = self._checked_input(X)
@@ -130,10 +134,15 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
             descriptor.set_params(irreps=str(cartesian_tensor(self.target).irreps + Irreps("0e")))
         return descriptor.fit(X, y)
 
+    def _own(self, features):
+        """Features to keep: those that the caller made, and may write into, are copied."""
+        return features.copy() if self.features_ is None else features
+
     def _blocks_of_features(self, X):
         for start in range(0, len(X), _STRUCTURES_PER_BLOCK):
             part = X[start : start + _STRUCTURES_PER_BLOCK]
             if isinstance(X, EquivariantFeatures):
+                part.origin = start
                 yield part
             elif self.features_ is None:
                 raise TypeError("the model was fitted on features: transform the frames with the same descriptor first")
@@ -179,10 +188,9 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
                 f"CartesianTensor({self.target_!r}).project(y)"
             )
         if broken > _ROUNDING:
-            warnings.warn(
+            warn(
                 f"y has the symmetry {self.target_!r} up to a part of {broken:.1e} of its norm, which is left out; "
-                "state another target to keep it",
-                stacklevel=3,
+                "state another target to keep it"
             )
         return tensor.project(values)
 
@@ -230,9 +238,10 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
         known = np.isin(features.species, self.species_)
         if not self.per_atom_ and not known.all():
             row = int(np.argmin(known))
+            symbol = chemical_symbols[features.species[row]]
             raise ValueError(
-                f"species {chemical_symbols[features.species[row]]} (first in structure {features.structures[row]}, "
-                f"atom {features.atoms[row]}) was no center at fit: fit on structures that contain it"
+                f"species {symbol} (first in {features.where(row)}) was no center at fit: fit on structures that "
+                "contain it"
             )
         return known
 
@@ -285,11 +294,14 @@ def _labelled_centers(features, atoms):
     if (rows < 0).any():
         atom = atoms[np.flatnonzero(rows < 0)[0]]
         k = int(np.searchsorted(ends, atom, side="right"))
+        where = f"structure {structure_number(features.origin, k)}, atom {atom - ends[k] + features.n_atoms[k]}"
         raise ValueError(
-            f"structure {k}, atom {atom - ends[k] + features.n_atoms[k]} has a label but is no center of the "
-            "descriptor: add its species to center_species, or set its label to NaN"
+            f"{where} has a label but is no center of the descriptor: add its species to center_species, or set its "
+            "label to NaN"
         )
-    return features.split_centers(rows), features.structures[rows]
+    split = features.split_centers(rows)
+    split.origin = structure_number(features.origin, features.structures[rows])
+    return split, features.structures[rows]
 
 
 def _check_weight(sample_weight, n):

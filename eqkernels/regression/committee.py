@@ -17,8 +17,8 @@ import numpy as np
 from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
+from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.metrics import cartesian_tensor, tensor_r2
 from eqkernels.regression.base import TensorRegressor, _check_weight
@@ -33,7 +33,7 @@ from eqkernels.regression.kernel_ridge import TensorKernelRidge
 from eqkernels.regression.uncertainty import Recalibrated
 from eqkernels.so3 import CartesianTensor
 from eqkernels.so3.inference import infer_formula
-from eqkernels.structures import read_labels
+from eqkernels.structures import StructureBatch, as_list, atom_counts, read_labels, takes_batches
 
 # A structure tells about the spread when it was left out by at least this many members.
 _FEWEST_MEMBERS = 2
@@ -82,6 +82,7 @@ class TensorCommittee(Recalibrated, RegressorMixin, BaseEstimator):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
+    @whole_or_nothing
     def fit(self, X, y, sample_weight=None):
         """Fit the members, and the scale of their spread to the structures that they left out.
 
@@ -126,7 +127,7 @@ class TensorCommittee(Recalibrated, RegressorMixin, BaseEstimator):
         """
         if return_std and return_cov:
             raise ValueError("at most one of return_std and return_cov can be requested")
-        check_is_fitted(self)
+        check_fitted(self)
         mean, cov, lengths = self._statistics([member.predict(self._features(X)) for member in self.estimators_])
         if return_std:
             cov = standard_deviations(self._tensor(), cov)
@@ -177,8 +178,8 @@ class TensorCommittee(Recalibrated, RegressorMixin, BaseEstimator):
             X = base._features_to_fit(X, y)
             self.features_ = base.features_
         elif not isinstance(X, EquivariantFeatures):
-            X = list(X)
-        n_atoms = X.n_atoms if isinstance(X, EquivariantFeatures) else np.array([len(atoms) for atoms in X])
+            X = StructureBatch.from_frames(X) if takes_batches(base) else as_list(X)
+        n_atoms = atom_counts(X)
         target = getattr(self._final(base), "target", None)
         labels = read_labels(y, n_atoms, None if target is None else cartesian_tensor(target).rank)
         tensor = CartesianTensor(infer_formula(labels.values)) if target is None else cartesian_tensor(target)
@@ -273,8 +274,12 @@ def _species(X):
     """Which species each structure has, (n, n_species)."""
     if isinstance(X, EquivariantFeatures):
         return X.composition(np.unique(X.species)) > 0
-    species = np.unique(np.concatenate([atoms.numbers for atoms in X]))
-    return np.array([np.isin(species, atoms.numbers) for atoms in X])
+    counts = atom_counts(X)
+    numbers = X.numbers if isinstance(X, StructureBatch) else np.concatenate([atoms.numbers for atoms in X])
+    species, column = np.unique(numbers, return_inverse=True)
+    has = np.zeros((len(counts), len(species)), dtype=bool)
+    has[np.repeat(np.arange(len(counts)), counts), column] = True
+    return has
 
 
 def _with_all_species(subset, has, random):

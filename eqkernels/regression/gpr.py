@@ -15,12 +15,11 @@ blocks of :math:`2 \lambda + 1` that turn with A. See :mod:`eqkernels.regression
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
+from eqkernels._fitted import check_fitted
+from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.output import check_memory
 from eqkernels.kernels import TensorKernel
@@ -173,7 +172,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
             features, weight, self.groups_ = features[kept], weight[kept], self.groups_[kept]
             blocks = {irrep: values[kept] for irrep, values in blocks.items()}
         _check_memory(len(features) * max(values.shape[1] for values in blocks.values()))
-        self.X_fit_, self.sample_weight_ = features.to_dict(), weight
+        self.X_fit_, self.sample_weight_ = self._own(features).to_dict(), weight
         self._reset_recalibration()
         self._normalize(features, blocks)
         problems = self._problems(features)
@@ -198,10 +197,9 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
             size = np.sqrt(np.mean(values**2))
             if size <= _NOTHING * norm:
                 baseline = " beyond the baseline" if irrep == "0e" and self.baseline_ is not None else ""
-                warnings.warn(
+                warn(
                     f"the labels have no part {irrep}{baseline}: it is predicted with zero variance, for there is "
-                    "nothing to learn a variance from",
-                    stacklevel=5,
+                    "nothing to learn a variance from"
                 )
                 size, values = 0.0, np.zeros_like(values)
             self.y_scale_[irrep] = float(size) if self.normalize_y else float(size > 0)
@@ -276,7 +274,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         return self._evaluate(criterion, theta, eval_gradient)
 
     def _evaluate(self, criterion, theta, eval_gradient):
-        check_is_fitted(self)
+        check_fitted(self)
         if theta is None and not eval_gradient and criterion == "lml":
             return self.log_marginal_likelihood_value_
         theta = self.theta_ if theta is None else np.asarray(theta, dtype=float)

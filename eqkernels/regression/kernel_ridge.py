@@ -9,17 +9,17 @@ where K is the (n (2 lambda + 1)) x (n (2 lambda + 1)) matrix of kernels between
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 
+from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
 from eqkernels.kernels import CovariantKernel, DensityKernel, KernelBlocks, TensorKernel
 from eqkernels.kernels.density import contraction_is_cheaper, density_expansion
 from eqkernels.metrics import cartesian_tensor
 from eqkernels.regression.base import TensorRegressor
 from eqkernels.so3 import Irrep
+from eqkernels.structures import atom_counts
 
 
 class TensorKernelRidge(TensorRegressor):
@@ -161,7 +161,7 @@ class TensorKernelRidge(TensorRegressor):
         descriptor, kernel = super()._fit_descriptor(X, y), self._kernel()
         if isinstance(kernel, DensityKernel):  # asked for
             return density_expansion(descriptor) if type(descriptor) is LambdaSOAP else descriptor
-        n_atoms = sum(len(atoms) for atoms in X)
+        n_atoms = int(atom_counts(X).sum())
         self.contracted_ = self._may_contract and contraction_is_cheaper(kernel, descriptor, n_atoms)
         return density_expansion(descriptor) if self.contracted_ else descriptor
 
@@ -189,7 +189,7 @@ class TensorKernelRidge(TensorRegressor):
     # -- one irrep at a time ----------------------------------------------------------------------------------------
 
     def _fit_irreps(self, features, blocks, weight):
-        self.X_fit_ = None if self._precomputed else features.to_dict()
+        self.X_fit_ = None if self._precomputed else self._own(features).to_dict()
         self.dual_coef_ = {}
         for irrep, alpha in self._alphas().items():
             kernel = self._matrix(features, irrep) if self._precomputed else self._kernel()(features, irrep=irrep)
@@ -233,10 +233,9 @@ def solve_dual(kernel, values, alpha, weight=None):
     try:
         solution = cho_solve(cho_factor(matrix, lower=True, overwrite_a=False), right)
     except LinAlgError:
-        warnings.warn(
+        warn(
             f"the kernel matrix is singular to rounding at alpha={alpha:g}: the shortest solution is used; a larger "
-            "alpha is safer",
-            stacklevel=2,
+            "alpha is safer"
         )
         solution = _shortest_solution(matrix, right)
     return (root[:, None] * solution).reshape(values.shape)

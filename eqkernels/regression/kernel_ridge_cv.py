@@ -64,7 +64,7 @@ class TensorKernelRidgeCV(TensorKernelRidge):
             raise ValueError(f"alphas={self.alphas!r} must be positive, finite numbers, at least one")
 
     def _fit_irreps(self, features, blocks, weight):
-        self.X_fit_ = None if self._precomputed else features.to_dict()
+        self.X_fit_ = None if self._precomputed else self._own(features).to_dict()
         alphas = np.sort(np.asarray(self.alphas, dtype=float).ravel())
         kept = np.arange(len(features)) if weight is None else np.flatnonzero(weight > 0)
         weight = None if weight is None else weight[kept]

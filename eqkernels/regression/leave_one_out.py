@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.linalg import qr
-from sklearn.utils.validation import check_is_fitted
 
+from eqkernels._fitted import check_fitted
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.regression.baseline import fit_baseline
 from eqkernels.regression.covariance import copies, standard_deviations, to_cartesian
@@ -42,7 +42,7 @@ class LeftOutMixin:
         """
         if return_std and return_cov:
             raise ValueError("at most one of return_std and return_cov can be requested")
-        check_is_fitted(self)
+        check_fitted(self)
         tensor = self._tensor()
         blocks, covariances = {}, {}
         for irrep in self.y_fit_:

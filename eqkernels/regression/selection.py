@@ -11,8 +11,8 @@ which is a pivoted Cholesky decomposition by blocks: a structure like one taken 
 from __future__ import annotations
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
+from eqkernels._fitted import check_fitted
 from eqkernels.regression.committee import TensorCommittee
 from eqkernels.regression.gpr import TensorGPR
 from eqkernels.regression.sparse_gpr import SparseTensorGPR
@@ -60,7 +60,7 @@ def rank_candidates(model, X, n_candidates=None, return_gain=False):
     """
     if hasattr(model, "steps"):
         X, model = (model[:-1].transform(X) if len(model) > 1 else X), model[-1]
-    check_is_fitted(model)
+    check_fitted(model)
     if isinstance(model, TensorGPR | SparseTensorGPR):
         features, rows, known = model._joint_rows(model._checked_input(X))
         groups = features.structures[known] if model.per_atom_ else np.arange(len(features))

@@ -17,7 +17,7 @@ import numpy as np
 from eqkernels.descriptors.density import structure_blocks
 from eqkernels.descriptors.scalar_gradients import iter_scalar_gradients
 from eqkernels.regression._sparse_derivative_loops import add_slopes
-from eqkernels.structures import read_forces, read_stress
+from eqkernels.structures import atom_counts, cell_volumes, read_forces, read_stress
 
 #: Components of one label of each kind.
 COMPONENTS = {"forces": 3, "stress": 6}
@@ -180,11 +180,11 @@ def _rows(job, part, kind, kernel):
     given = part.derivatives[kind]
     n, k, n_kernel = kernel.shape
     if kind == "forces":
-        structures = np.repeat(np.arange(len(part.X)), [len(atoms) for atoms in part.X])[given.owners]
+        structures = np.repeat(np.arange(len(part.X)), atom_counts(part.X))[given.owners]
         factor = -np.ones(n)
     else:
         structures = given.owners
-        factor = np.array([1.0 / abs(np.linalg.det(part.X[k].cell.array)) for k in structures])
+        factor = 1.0 / cell_volumes(part.X)[structures]
     rows = np.zeros((n, k, job.size("0e")))
     rows[:, :, :n_kernel] = factor[:, None, None] * kernel
     rows[:, :, -1] = given.values

@@ -14,7 +14,7 @@ from eqkernels.regression.base import _labelled_centers
 from eqkernels.regression.baseline import composition_design
 from eqkernels.regression.sparse_derivatives import COMPONENTS, derivative_rows, derivative_work, factor_key
 from eqkernels.regression.triangular import TriangularFactor
-from eqkernels.structures import DerivativeLabels
+from eqkernels.structures import DerivativeLabels, StructureBatch, atom_counts
 
 # Bytes of one kernel element: the kernel, its modulus, a copy in the order of the factor, an update.
 _BYTES_OF_KERNEL = 4 * 8
@@ -31,7 +31,7 @@ class Part:
 
     Attributes
     ----------
-    X : list of ase.Atoms or EquivariantFeatures
+    X : StructureBatch, list of ase.Atoms or EquivariantFeatures
     start : int
         Index of the first structure.
     blocks : dict of str to ndarray of shape (n_labels, 2 lambda + 1, multiplicity)
@@ -42,7 +42,7 @@ class Part:
         ``"forces"`` and ``"stress"``, their owners counted from the first atom and structure of the part.
     """
 
-    X: list | EquivariantFeatures
+    X: StructureBatch | list | EquivariantFeatures
     start: int
     blocks: dict[str, np.ndarray]
     atoms: np.ndarray | None
@@ -253,27 +253,23 @@ class FoldJob:
         return rows.reshape(n * d, -1)
 
     def _blocks(self, part):
-        in_memory = isinstance(part.X, EquivariantFeatures)
-        n_atoms = part.X.n_atoms if in_memory else np.array([len(atoms) for atoms in part.X])
+        n_atoms = atom_counts(part.X)
         for start, stop in structure_blocks(np.concatenate([[0], np.cumsum(n_atoms)]), self.centers_per_block()):
             yield part.block(start, stop, n_atoms)
 
     def _features(self, block):
         """Features with one structure for each label."""
-        try:
-            features = block.X if self.descriptor is None else self.descriptor.transform(block.X)
-            if block.atoms is not None:
-                features, _ = _labelled_centers(features, block.atoms)
-        except (TypeError, ValueError) as error:
-            if block.start == 0:
-                raise
-            raise type(error)(f"{error} (counted from structure {block.start})") from error
+        features = block.X if self.descriptor is None else self.descriptor.transform(block.X)
+        if self.descriptor is None:
+            features.origin = block.start
+        if block.atoms is not None:
+            features, _ = _labelled_centers(features, block.atoms)
         unknown = np.flatnonzero(~np.isin(features.species, self.species))
         if len(unknown):
+            symbol, where = chemical_symbols[features.species[unknown[0]]], features.where(unknown[0])
             raise ValueError(
-                f"there are no sparse points for the species {chemical_symbols[features.species[unknown[0]]]}, which "
-                f"occurs after structure {block.start}: sparse points are chosen at the first fit, which must have all "
-                "species"
+                f"there are no sparse points for the species {symbol} (first in {where}): sparse points are chosen at "
+                "the first fit, which must have all species"
             )
         return features
 

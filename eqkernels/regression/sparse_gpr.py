@@ -18,6 +18,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 from threadpoolctl import threadpool_limits
 
+from eqkernels._fitted import check_unchanged, whole_or_nothing
 from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
 from eqkernels.descriptors.output import check_memory
 from eqkernels.descriptors.scalar_gradients import check_differentiable
@@ -43,6 +44,8 @@ from eqkernels.structures import read_labels
 _CANDIDATES_PER_POINT = 20
 # Labels of an irrep below this part of those of the others are their rounding.
 _ROUNDING = 1e-10
+# Parameters that are used anew whenever the coefficients are solved.
+_FREE_BETWEEN_PARTS = ("noise", "force_noise", "stress_noise")
 _LEARNED = ("coef", "noise", "signal_variance", "damped", "unexplained")
 
 
@@ -185,6 +188,7 @@ class SparseTensorGPR(SparsePredictor):
 
     # -- fit --------------------------------------------------------------------------------------------------------
 
+    @whole_or_nothing
     def fit(self, X, y, sample_weight=None, *, forces=None, stress=None, client=None):
         """Choose the sparse environments and fit.
 
@@ -218,13 +222,15 @@ class SparseTensorGPR(SparsePredictor):
         """
         return self._fit(X, y, sample_weight, forces, stress, client, solve=True, first=True)
 
+    @whole_or_nothing
     def partial_fit(self, X, y, sample_weight=None, *, forces=None, stress=None, client=None, solve=True):
         """Add structures; the first call chooses the sparse environments from them.
 
         Parameters
         ----------
         X, y, sample_weight, forces, stress, client
-            As for :meth:`fit`. Later calls may have no other species than the first.
+            As for :meth:`fit`. Later calls may have no other species than the first, and no other parameters but those
+            of the noise.
         solve : bool, default=True
             Whether to update the coefficients now; a call with True, at last, is needed to predict.
 
@@ -233,6 +239,8 @@ class SparseTensorGPR(SparsePredictor):
         self
         """
         first = not hasattr(self, "factors_")
+        if not first:
+            check_unchanged(self, _FREE_BETWEEN_PARTS)
         return self._fit(X, y, sample_weight, forces, stress, client, solve, first)
 
     def _fit(self, X, y, sample_weight, forces, stress, client, solve, first):
@@ -241,7 +249,7 @@ class SparseTensorGPR(SparsePredictor):
         if not first and isinstance(X, EquivariantFeatures) != (self.features_ is None):
             kind = "features" if self.features_ is None else "frames"
             raise TypeError(f"the model was fitted on {kind}: add {kind}, not the other")
-        source = Source(X)
+        source = Source(X, self._takes_batches())
         if first:
             for name in ("factors_", "coef_"):
                 vars(self).pop(name, None)

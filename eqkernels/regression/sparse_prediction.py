@@ -7,8 +7,8 @@ Predictions are sums of kernels, so that their derivatives are a vector-Jacobian
 from __future__ import annotations
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
+from eqkernels._fitted import check_fitted
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.density import structure_blocks
 from eqkernels.descriptors.gradients import Derivatives
@@ -19,6 +19,7 @@ from eqkernels.regression.sparse_covariance import SparseCovariance
 from eqkernels.regression.sparse_fold import FoldJob, points_in_use
 from eqkernels.regression.sparse_source import lazy_sequence
 from eqkernels.regression.uncertainty import UncertainTensorRegressor
+from eqkernels.structures import StructureBatch, as_list, atom_counts, cell_volumes
 from eqkernels.structures.derivative_labels import check_volumes
 
 _STRUCTURES_PER_BLOCK = 256
@@ -55,7 +56,7 @@ class SparsePredictor(UncertainTensorRegressor):
         """
         X = self._checked_frames(X)
         check_differentiable(self.features_, forward=False)
-        n_atoms = np.array([len(atoms) for atoms in X])
+        n_atoms = atom_counts(X)
         given = self._checked_cotangents(cotangents, n_atoms)
         descriptor = scalars_only(self.features_) if set(self.coef_) == {"0e"} else self.features_
         parts, ends = [], np.concatenate([[0], np.cumsum(n_atoms if self.per_atom_ else np.ones(len(X), dtype=int))])
@@ -96,7 +97,7 @@ class SparsePredictor(UncertainTensorRegressor):
         X = self._checked_frames(X)
         self._check_scalar("predicted")
         positions, _ = self.vjp(X, self._ones(X))
-        return np.split(-positions, np.cumsum([len(atoms) for atoms in X])[:-1])
+        return np.split(-positions, np.cumsum(atom_counts(X))[:-1])
 
     def predict_stress(self, X):
         """Predict stress with a model of energies: derivatives by strain over the volume, as in ASE.
@@ -112,14 +113,14 @@ class SparsePredictor(UncertainTensorRegressor):
             In the units of y over the cube of those of the positions; positive where the cell wants to shrink.
         """
         X = self._checked_frames(X)
-        volumes = np.array([abs(np.linalg.det(atoms.cell.array)) for atoms in X])
+        volumes = cell_volumes(X)
         self._check_scalar("predicted")
         check_volumes(volumes, np.arange(len(volumes)))
         strain = self.vjp(X, self._ones(X)).strain
         return 0.5 * (strain + strain.transpose(0, 2, 1)) / volumes[:, None, None]
 
     def _checked_frames(self, X):
-        check_is_fitted(self)
+        check_fitted(self)
         X = self._checked_input(X)
         if isinstance(X, EquivariantFeatures) or self.features_ is None:
             raise TypeError("derivatives by positions need frames, both at fit and here, not features")
@@ -199,6 +200,12 @@ class SparsePredictor(UncertainTensorRegressor):
     def _checked_input(self, X):
         return X if lazy_sequence(X) and len(X) else super()._checked_input(X)
 
+    def _read(self, frames, origin):
+        """Part of a sequence that may make its structures when they are asked for."""
+        if self._takes_batches():
+            return StructureBatch.from_frames(frames, origin)
+        return as_list(frames, origin)
+
     def _job(self):
         blocks = {str(irrep): multiplicity for multiplicity, irrep in self._tensor().irreps}
         return FoldJob(self.features_, self._kernel(), self.points_, self.species_, self.baseline,
@@ -221,6 +228,6 @@ class SparsePredictor(UncertainTensorRegressor):
     def _blocks_of_frames(self, X):
         limit = self._job().centers_per_block()
         for start in range(0, len(X), _STRUCTURES_PER_BLOCK):
-            part = list(X[start : start + _STRUCTURES_PER_BLOCK])
-            for first, stop in structure_blocks(np.cumsum([0, *(len(atoms) for atoms in part)]), limit):
+            part = self._read(X[start : start + _STRUCTURES_PER_BLOCK], start)
+            for first, stop in structure_blocks(np.concatenate([[0], np.cumsum(atom_counts(part))]), limit):
                 yield part[first:stop]

@@ -8,7 +8,7 @@ import numpy as np
 
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.regression.base import checked_features
-from eqkernels.structures import StructureBatch
+from eqkernels.structures import StructureBatch, as_list
 
 # Structures whose species are read at once from a sequence that is not in memory.
 _STRUCTURES_PER_SCAN = 1024
@@ -23,6 +23,8 @@ class Source:
     ----------
     X : EquivariantFeatures, or sequence of ase.Atoms
         A sequence that is no list, e.g. an ase Trajectory, is never in memory as a whole.
+    batches : bool, default=True
+        Whether parts of frames are batches, read and checked, or lists.
 
     Attributes
     ----------
@@ -33,14 +35,14 @@ class Source:
         Of the cells of frames, 0 for those without.
     """
 
-    def __init__(self, X):
-        self.X = X
+    def __init__(self, X, batches=True):
+        self.X, self.batches = X, batches
         if isinstance(X, EquivariantFeatures):
             self.n_atoms, self.volumes = X.n_atoms, None
             self.numbers = np.zeros(X.n_atoms.sum(), dtype=np.int64)
             self.numbers[(np.cumsum(X.n_atoms) - X.n_atoms)[X.structures] + X.atoms] = X.species
         else:
-            size = max(len(X), 1) if isinstance(X, list) else _STRUCTURES_PER_SCAN
+            size = _STRUCTURES_PER_SCAN if lazy_sequence(X) else max(len(X), 1)
             parts = [self._scan(start, size) for start in range(0, max(len(X), 1), size)]
             self.n_atoms, self.numbers, self.volumes = (np.concatenate(part) for part in zip(*parts, strict=True))
         self.ends = np.cumsum(self.n_atoms)
@@ -49,19 +51,16 @@ class Source:
         return len(self.n_atoms)
 
     def _scan(self, start, size):
-        try:
-            batch = StructureBatch.from_frames(self[start : start + size])
-        except (TypeError, ValueError) as error:
-            if start == 0:
-                raise
-            raise type(error)(f"{error} (counted from structure {start})") from error
+        batch = StructureBatch.from_frames(self.X[start : start + size], start)
         return np.diff(batch.offsets), batch.numbers, np.abs(np.linalg.det(batch.cells))
 
     def __getitem__(self, key):
         """Part of X for a slice or an array of indices."""
-        if isinstance(self.X, EquivariantFeatures):
+        if isinstance(self.X, EquivariantFeatures | StructureBatch):
             return self.X[key]
-        return list(self.X[key]) if isinstance(key, slice) else [self.X[int(k)] for k in key]
+        origin = key.start if isinstance(key, slice) else key
+        frames = self.X[key] if isinstance(key, slice) else [self.X[int(k)] for k in key]
+        return StructureBatch.from_frames(frames, origin, quiet=True) if self.batches else as_list(frames)
 
 
 def choose_candidates(source, labelled, limit, random):
@@ -91,7 +90,7 @@ def choose_candidates(source, labelled, limit, random):
 
 def lazy_sequence(X):
     """Whether X is a sequence that makes its structures when they are asked for, such as an ase Trajectory."""
-    in_memory = isinstance(X, list | tuple | str | bytes | Mapping) or hasattr(X, "__array__")
+    in_memory = isinstance(X, StructureBatch | list | tuple | str | bytes | Mapping) or hasattr(X, "__array__")
     return not in_memory and hasattr(X, "__len__") and hasattr(X, "__getitem__")
 
 

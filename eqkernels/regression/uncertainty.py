@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
+from eqkernels._fitted import check_fitted, whole_or_nothing
+from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.regression.base import TensorRegressor
 from eqkernels.regression.covariance import (
     join_irreps,
@@ -20,6 +21,7 @@ from eqkernels.structures import read_labels
 class Recalibrated:
     """Models whose error bars can be scaled; they predict with ``return_cov`` and have ``_tensor()``."""
 
+    @whole_or_nothing
     def recalibrate(self, X, y):
         """Scale the error bars of each irrep so that they fit the errors on held-out structures.
 
@@ -35,15 +37,10 @@ class Recalibrated:
         self
             With the factors of the standard deviations in ``recalibration_``; predictions do not change.
         """
-        check_is_fitted(self)
-        before = self.recalibration_
+        check_fitted(self)
         self._reset_recalibration()
-        try:
-            mean, cov = self.predict(X, return_cov=True)
-            self.recalibration_ = scale_of_irreps(self._tensor(), *held_out(y, mean, cov, self._tensor().rank))
-        except (TypeError, ValueError):  # what cannot be used changes nothing
-            self.recalibration_ = before
-            raise
+        mean, cov = self.predict(X, return_cov=True)
+        self.recalibration_ = scale_of_irreps(self._tensor(), *held_out(y, mean, cov, self._tensor().rank))
         return self
 
     def _reset_recalibration(self):
@@ -81,7 +78,7 @@ class UncertainTensorRegressor(Recalibrated, TensorRegressor):
             raise ValueError("at most one of return_std and return_cov can be requested")
         if not return_std and not return_cov:
             return super().predict(X)
-        check_is_fitted(self)
+        check_fitted(self)
         X = self._checked_input(X)
         if isinstance(return_cov, str):
             return self._predict_joint(X, return_cov, include_noise)
@@ -112,7 +109,7 @@ class UncertainTensorRegressor(Recalibrated, TensorRegressor):
         covariances : dict of str to ndarray of shape (n, multiplicity (2 lambda + 1), multiplicity (2 lambda + 1))
             Copy by copy, in it m = -lambda .. lambda. They turn by :func:`~eqkernels.so3.wigner_d`.
         """
-        check_is_fitted(self)
+        check_fitted(self)
         means, covariances = [], []
         for features in self._blocks_of_features(self._checked_input(X)):
             rows, _ = self._rows_to_predict(features)
@@ -135,7 +132,7 @@ class UncertainTensorRegressor(Recalibrated, TensorRegressor):
         -------
         ndarray of shape (n_structures, 3, ..., 3, n_samples), or list of ndarray (n_atoms, 3, ..., 3, n_samples)
         """
-        check_is_fitted(self)
+        check_fitted(self)
         random = check_random_state(random_state)
         features, rows, known = self._joint_rows(self._checked_input(X))
         blocks, covariances = self._posterior(rows, True, True)
@@ -174,7 +171,7 @@ class UncertainTensorRegressor(Recalibrated, TensorRegressor):
 
     def _joint_rows(self, X):
         """Features of all of X at once, those with one row a prediction, and which centers they are."""
-        if isinstance(X, list):
+        if not isinstance(X, EquivariantFeatures):
             if self.features_ is None:
                 next(iter(self._blocks_of_features(X)), None)  # raises what predict raises
             X = self.features_.transform(X)

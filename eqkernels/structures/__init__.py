@@ -1,16 +1,23 @@
 """Frames to flat arrays and neighbor pairs, and the checks of what users pass in."""
 
-from eqkernels.structures.batch import StructureBatch
+from eqkernels.structures.batch import StructureBatch, as_list, atom_counts, cell_volumes, each_frame
 from eqkernels.structures.derivative_labels import DerivativeLabels, read_forces, read_stress
 from eqkernels.structures.labels import Labels, read_labels
 from eqkernels.structures.neighbors import NeighborPairs
+from eqkernels.structures.transformer import FramesTransformer, takes_batches
 
 __all__ = [
     "DerivativeLabels",
+    "FramesTransformer",
     "Labels",
     "NeighborPairs",
     "StructureBatch",
+    "as_list",
+    "atom_counts",
+    "cell_volumes",
+    "each_frame",
     "read_forces",
     "read_labels",
     "read_stress",
+    "takes_batches",
 ]

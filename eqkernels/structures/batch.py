@@ -1,14 +1,14 @@
-"""The door for structures: frames are checked once and become a few flat arrays."""
+"""Frames are read and checked once, and become a few flat arrays."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from ase import Atoms
+from ase import Atom, Atoms
 
+from eqkernels._warnings import warn
 from eqkernels.structures._door_loops import all_usable
 from eqkernels.structures.neighbors import find_neighbors
 
@@ -19,6 +19,9 @@ _FLAT_CELL = 1e-10
 @dataclass(frozen=True)
 class StructureBatch:
     """Structures as flat arrays.
+
+    A batch is a sequence too: slices and arrays of indices give batches, integers and iteration ``ase.Atoms``. Every
+    transformer takes it in place of frames, and does not check them again.
 
     Attributes
     ----------
@@ -32,8 +35,8 @@ class StructureBatch:
         Periodic directions.
     offsets : ndarray of int, shape (n_structures + 1,)
         Atoms ``offsets[k]:offsets[k + 1]`` belong to structure k.
-    first_structure : int
-        Index of the first structure in the input, for messages.
+    origin : int or ndarray of int, shape (n_structures,)
+        Index of the structures in the input of the user, for messages: of the first where they are consecutive.
 
     Examples
     --------
@@ -50,16 +53,21 @@ class StructureBatch:
     cells: np.ndarray
     pbc: np.ndarray
     offsets: np.ndarray
-    first_structure: int = field(default=0, compare=False)
+    origin: int | np.ndarray = field(default=0, compare=False)
 
     @classmethod
-    def from_frames(cls, frames):
+    def from_frames(cls, frames, origin=0, quiet=False):
         """Read and check frames.
 
         Parameters
         ----------
-        frames : sequence of ase.Atoms
-            List, tuple, one-dimensional object array, Series or trajectory.
+        frames : sequence or iterable of ase.Atoms
+            List, tuple, one-dimensional object array, Series, trajectory or a part of it, generator, rows of an
+            ase.db; or a StructureBatch, which is returned as it is.
+        origin : int or ndarray of int, default=0
+            Index of the first of these frames in the input of the user, or of each, for messages.
+        quiet : bool, default=False
+            Do not warn again, of frames that were read before.
 
         Returns
         -------
@@ -78,27 +86,63 @@ class StructureBatch:
         UserWarning
             If structures claim to be periodic without any cell; they are read as molecules.
         """
-        frames = _as_list(frames)
+        if isinstance(frames, cls):
+            return frames
+        frames = as_list(frames, origin)
         positions = [atoms.arrays["positions"] for atoms in frames]
         counts = [len(one) for one in positions]
         if 0 in counts:
-            raise ValueError(f"structure {counts.index(0)} has no atoms: remove it")
+            raise ValueError(f"structure {structure_number(origin, counts.index(0))} has no atoms: remove it")
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         positions = np.concatenate(positions).astype(float, copy=False)
         numbers = np.concatenate([atoms.arrays["numbers"] for atoms in frames]).astype(np.int64, copy=False)
         # far faster than an array of a list of small ones
         cells = np.concatenate([atoms.cell.array for atoms in frames]).reshape(-1, 3, 3).astype(float, copy=False)
         pbc = np.concatenate([atoms.pbc for atoms in frames]).reshape(-1, 3)
-        if all_usable(positions, numbers, cells, pbc, _FLAT_CELL):
-            return cls(positions, numbers, cells, pbc, offsets)
-        batch = cls(positions, numbers, cells, _check_cells(cells, pbc), offsets)
-        _check_atoms(batch)
+        batch = cls(positions, numbers, cells, pbc, offsets, origin)
+        if not all_usable(positions, numbers, cells, pbc, _FLAT_CELL):
+            batch = replace(batch, pbc=_check_cells(batch, quiet))
+            _check_atoms(batch)
         return batch
+
+    def __len__(self):
+        return len(self.offsets) - 1
+
+    def __getitem__(self, key):
+        if isinstance(key, int | np.integer):
+            return self._atoms(range(len(self))[key])
+        if isinstance(key, slice):
+            start, stop, step = key.indices(len(self))
+            if step == 1:
+                return self.select(start, max(start, stop))
+        return self._pick(np.arange(len(self))[key])
+
+    def __iter__(self):
+        return (self._atoms(k) for k in range(len(self)))
+
+    def _atoms(self, k):
+        atoms = slice(self.offsets[k], self.offsets[k + 1])
+        return Atoms(self.numbers[atoms], self.positions[atoms], cell=self.cells[k], pbc=self.pbc[k])
+
+    def _pick(self, picked):
+        counts = np.diff(self.offsets)[picked]
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        atoms = np.repeat(self.offsets[picked] - offsets[:-1], counts) + np.arange(offsets[-1])
+        cells = self.cells[picked], self.pbc[picked]
+        return StructureBatch(self.positions[atoms], self.numbers[atoms], *cells, offsets, self.number(picked))
+
+    def number(self, structure):
+        """Index of a structure of the batch, or of several, in the input of the user."""
+        return structure_number(self.origin, structure)
+
+    def where(self, atom):
+        """Name an atom, counted over the batch, in a message."""
+        return f"structure {self.number(self.structure_of_atom[atom])}, atom {self.atom_in_structure[atom]}"
 
     @property
     def n_structures(self):
         """Number of structures."""
-        return len(self.offsets) - 1
+        return len(self)
 
     @property
     def n_atoms(self):
@@ -138,7 +182,7 @@ class StructureBatch:
             self.cells[structures],
             self.pbc[structures],
             self.offsets[start : stop + 1] - self.offsets[start],
-            self.first_structure + start,
+            self.origin + start if np.ndim(self.origin) == 0 else self.origin[structures],
         )
 
     def neighbor_pairs(self, cutoff):
@@ -161,50 +205,105 @@ class StructureBatch:
         return find_neighbors(self, cutoff)
 
 
-def _as_list(frames):
+def structure_number(origin, structure):
+    """Index in the input of the user of a structure whose origin is that of :class:`StructureBatch`."""
+    return origin + structure if np.ndim(origin) == 0 else origin[structure]
+
+
+def as_list(frames, origin=0):
+    """Make a list of frames of whatever holds them, and refuse what are none.
+
+    Parameters
+    ----------
+    frames : sequence or iterable of ase.Atoms
+    origin : int or ndarray of int, default=0
+        As of :class:`StructureBatch`.
+
+    Returns
+    -------
+    list of ase.Atoms
+    """
+    found = list(each_frame(frames, origin))
+    if not found:
+        spent = "an iterator can be read only once, make a list of it with list(X)"
+        hint = spent if hasattr(frames, "__next__") else "give at least one (a minimum of 1 is required)"
+        raise ValueError(f"X has no structures (0 samples): {hint}")
+    return found
+
+
+def each_frame(frames, origin=0):
+    """Yield frames one by one, checked to be ase.Atoms; see :func:`as_list`."""
     if isinstance(frames, Atoms):
         raise TypeError("X is a single ase.Atoms: wrap it in a list, [atoms]")
-    if isinstance(frames, str | bytes) or not isinstance(frames, Iterable):
+    if hasattr(frames, "columns") and hasattr(frames, "iloc"):
+        raise TypeError(f"X is a table with the columns {list(frames.columns)}: pass the column with the structures")
+    sequence = isinstance(frames, Iterable) or (hasattr(frames, "__len__") and hasattr(frames, "__getitem__"))
+    if isinstance(frames, str | bytes | Mapping) or not sequence or getattr(frames, "shape", None) == ():
         raise TypeError(
             f"X must be a sequence of ase.Atoms, got {type(frames).__name__}: read files with ase.io.read(path, ':')"
         )
-    frames = list(frames)
-    if not frames:
-        raise ValueError("X has no structures (0 samples): give at least one (a minimum of 1 is required)")
-    for k, atoms in enumerate(frames):
-        if not isinstance(atoms, Atoms):
-            raise TypeError(f"structure {k} is a {type(atoms).__name__}, expected ase.Atoms")
-    return frames
+    for k, atoms in enumerate(iter(frames)):
+        yield atoms if isinstance(atoms, Atoms) else _row_of_database(atoms, structure_number(origin, k))
 
 
-def _check_cells(cells, pbc):
+def atom_counts(X):
+    """Count the atoms of each structure of a batch, of a list of frames or of features, shape (n_structures,)."""
+    if isinstance(X, StructureBatch):
+        return np.diff(X.offsets)
+    return X.n_atoms if hasattr(X, "n_atoms") else np.array([len(atoms) for atoms in X], dtype=np.int64)
+
+
+def cell_volumes(X):
+    """Volumes of the cells of a batch or of a list of frames, 0 for those without, shape (n_structures,)."""
+    cells = X.cells if isinstance(X, StructureBatch) else np.array([atoms.cell.array for atoms in X])
+    return np.abs(np.linalg.det(cells))
+
+
+def _row_of_database(row, k):
+    """Structure of a row of an ase.db."""
+    if hasattr(row, "toatoms"):
+        return row.toatoms()
+    taken_apart = isinstance(row, Atom) or (
+        isinstance(row, np.ndarray) and row.dtype == object and row.size and isinstance(row.flat[0], Atom)
+    )
+    if taken_apart:
+        raise TypeError(
+            "X is made of single atoms: np.array(frames) takes structures apart, pass the list of ase.Atoms itself"
+        )
+    raise TypeError(f"structure {k} is a {type(row).__name__}, expected ase.Atoms")
+
+
+def _check_cells(batch, quiet):
     """Periodic directions, with those of structures that have no cell at all removed."""
+    cells, pbc = batch.cells, batch.pbc
     bad = np.flatnonzero(~np.isfinite(cells).all(axis=(1, 2)))
     if len(bad):
-        raise ValueError(f"the cell of structure {bad[0]} contains NaN or infinity")
+        raise ValueError(f"the cell of structure {batch.number(bad[0])} contains NaN or infinity")
     if not pbc.any():
         return pbc
     lengths = np.linalg.norm(cells, axis=2)
     no_cell = pbc.any(axis=1) & (lengths == 0).all(axis=1)
     if no_cell.any():
-        warnings.warn(
-            f"{no_cell.sum()} structures (first: {np.argmax(no_cell)}) are flagged periodic but have no cell: they are "
-            "read as molecules. Set atoms.pbc = False to say so",
-            stacklevel=4,
-        )
+        if not quiet:
+            warn(
+                f"{no_cell.sum()} structures (first: {batch.number(np.argmax(no_cell))}) are flagged periodic but have "
+                "no cell: they are read as molecules. Set atoms.pbc = False to say so"
+            )
         pbc = pbc & ~no_cell[:, None]
     missing = pbc & (lengths == 0)
     if missing.any():
         structure, axis = np.argwhere(missing)[0]
         raise ValueError(
-            f"structure {structure} is periodic along direction {axis} but its cell vector there is zero: set the "
-            f"vector, or atoms.pbc[{axis}] = False"
+            f"structure {batch.number(structure)} is periodic along direction {axis} but its cell vector there is zero:"
+            f" set the vector, or atoms.pbc[{axis}] = False"
         )
     unit = np.where(pbc[:, :, None], cells / np.where(lengths > 0, lengths, 1.0)[:, :, None], 0.0)
     gram = unit @ unit.transpose(0, 2, 1) + np.eye(3) * ~pbc[:, None, :]
     flat = np.flatnonzero(np.linalg.det(gram) < _FLAT_CELL)
     if len(flat):
-        raise ValueError(f"the periodic cell vectors of structure {flat[0]} are linearly dependent: its volume is zero")
+        raise ValueError(
+            f"the periodic cell vectors of structure {batch.number(flat[0])} are linearly dependent: its volume is zero"
+        )
     return pbc
 
 
@@ -218,5 +317,4 @@ def _check_atoms(batch):
     ):
         atoms = np.flatnonzero(bad)
         if len(atoms):
-            where = f"structure {batch.structure_of_atom[atoms[0]]}, atom {batch.atom_in_structure[atoms[0]]}"
-            raise ValueError(f"{where} {what}")
+            raise ValueError(f"{batch.where(atoms[0])} {what}")

@@ -87,7 +87,7 @@ def find_neighbors(batch, cutoff):
 def _coincidence(batch, bad):
     structure, i, j = bad
     first = batch.offsets[structure]
-    where = f"structure {structure + batch.first_structure}"
+    where = f"structure {batch.number(structure)}"
     if i == j:
         return f"{where}, atom {i - first} coincides with its own periodic image: the cell is too small"
     return (

@@ -1,0 +1,36 @@
+"""What transformers of frames share: fit and transform together read the frames once."""
+
+from __future__ import annotations
+
+from sklearn.base import TransformerMixin
+
+from eqkernels.structures.batch import StructureBatch
+
+
+class FramesTransformer(TransformerMixin, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+    """Base class of transformers whose ``fit`` and ``transform`` take frames, or the batch that was read from them."""
+
+    def fit_transform(self, X, y=None, **fit_params):
+        """Fit, and transform the same structures, which are read once: X may be an iterator.
+
+        Parameters
+        ----------
+        X : sequence or iterable of ase.Atoms
+        y : array-like, default=None
+            As for ``fit``.
+        **fit_params
+            Further arguments of ``fit``.
+
+        Returns
+        -------
+        What ``transform`` returns
+        """
+        # a Series goes on to transform, for the index of a table that comes out
+        X = X if hasattr(X, "iloc") else StructureBatch.from_frames(X)
+        return self.fit(X, y, **fit_params).transform(X)
+
+
+def takes_batches(estimator):
+    """Whether an estimator, or the first step of a pipeline, takes a StructureBatch in place of frames."""
+    steps = getattr(estimator, "steps", None)
+    return takes_batches(steps[0][1]) if steps else isinstance(estimator, FramesTransformer)
