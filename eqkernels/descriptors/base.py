@@ -16,7 +16,7 @@ from eqkernels.descriptors.compression import channel_covariance, contraction, c
 from eqkernels.descriptors.density import RADIAL_BASES, DensityExpansion, radial_table
 from eqkernels.descriptors.gradients import feature_gradients, vector_jacobian_product
 from eqkernels.descriptors.output import allocate, row_features
-from eqkernels.structures import FramesTransformer, StructureBatch, each_frame
+from eqkernels.structures import FramesTransformer, StructureBatch, each_frame, symbols
 
 _L_MAX_LIMIT = 30
 _N_MAX_LIMIT = 30
@@ -99,10 +99,9 @@ class DensityTransformer(FramesTransformer, BaseEstimator, auto_wrap_output_keys
             return None
         absent = np.setdiff1d(self.neighbor_species_, batch.numbers)
         if len(absent) and (wanted is not None or self.n_optimal is not None):
-            names = ", ".join(chemical_symbols[number] for number in absent)
             raise ValueError(
-                f"neighbor_species contains {names}, of which the structures given to fit have no atom to learn "
-                "n_species_channels or n_optimal from: fit on structures that contain it, or give a species_embedding"
+                f"neighbor_species contains {symbols(absent)}, of which the structures of the fit have no atom to "
+                "learn n_species_channels or n_optimal from: fit on structures that contain it, or give a species_embedding"
             )
         if wanted is not None and wanted > n_species:
             raise ValueError(f"n_species_channels={wanted} is more than the {n_species} species seen at fit")
@@ -317,8 +316,7 @@ class DensityTransformer(FramesTransformer, BaseEstimator, auto_wrap_output_keys
         return contract
 
     def _unknown_message(self, batch, atoms):
-        names = ", ".join(chemical_symbols[number] for number in np.unique(batch.numbers[atoms]))
-        known = ", ".join(chemical_symbols[number] for number in self.known_species_)
+        names, known = symbols(np.unique(batch.numbers[atoms])), symbols(self.known_species_)
         return (
             f"species {names} (first in {batch.where(atoms[0])}) was not seen at fit, which saw {known}: fit "
             "on structures that contain it, declare it with neighbor_species, or set handle_unknown='ignore' to leave "

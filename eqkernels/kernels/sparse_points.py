@@ -22,6 +22,7 @@ from sklearn.utils import check_random_state
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.base import species_number
 from eqkernels.kernels.covariant import check_normalize, environment_scale
+from eqkernels.structures import symbols
 
 METHODS = ("fps", "cur", "random")
 # Environments at a squared distance of rounding are one and the same, up to a rotation.
@@ -221,8 +222,7 @@ def check_n_points_of_model(n_points):
 def _of_species(wanted, species):
     if species not in wanted:
         raise ValueError(
-            f"n_points has no entry for the species {chemical_symbols[species]}, only for "
-            f"{', '.join(chemical_symbols[number] for number in wanted)}"
+            f"n_points has no entry for the species {chemical_symbols[species]}, only for {symbols(wanted)}"
         )
     return wanted[species]
 

@@ -218,12 +218,11 @@ class SparsePredictor(UncertainTensorRegressor):
         return [slice(start, start + size) for start in range(0, len(features), size)]
 
     def _blocks_of_features(self, X):
-        if not isinstance(X, EquivariantFeatures):
-            for part in self._blocks_of_frames(X):
-                yield from super()._blocks_of_features(part)
+        if isinstance(X, EquivariantFeatures):
+            yield from super()._blocks_of_features(X)
             return
-        for start in range(0, len(X), _STRUCTURES_PER_BLOCK):
-            yield X[start : start + _STRUCTURES_PER_BLOCK]
+        for part in self._blocks_of_frames(X):
+            yield from super()._blocks_of_features(part)
 
     def _blocks_of_frames(self, X):
         limit = self._job().centers_per_block()

@@ -4,6 +4,7 @@ from eqkernels.structures.batch import StructureBatch, as_list, atom_counts, cel
 from eqkernels.structures.derivative_labels import DerivativeLabels, read_forces, read_stress
 from eqkernels.structures.labels import Labels, read_labels
 from eqkernels.structures.neighbors import NeighborPairs
+from eqkernels.structures.species import symbols
 from eqkernels.structures.transformer import FramesTransformer, takes_batches
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "read_forces",
     "read_labels",
     "read_stress",
+    "symbols",
     "takes_batches",
 ]
