@@ -269,8 +269,8 @@ class TensorCommittee(Recalibrated, RegressorMixin, BaseEstimator):
         if not sum(map(len, residuals)):
             raise ValueError(
                 f"no structure with labels and weight was left out by {_FEWEST_MEMBERS} members: lower max_samples="
-                f"{self.max_samples!r}, use more members than n_estimators={self.n_estimators}, or more structures than "
-                f"{len(X)}"
+                f"{self.max_samples!r}, use more members than n_estimators={self.n_estimators}, or more structures "
+                f"than {len(X)}"
             )
         residuals = np.concatenate(residuals)
         self._reset_recalibration()
