@@ -8,20 +8,29 @@ component counts as a variable of its own. C^+ is the inverse in the space that 
 independent components, not 9. See K. Tran et al., Mach. Learn.: Sci. Technol. 1, 025006 (2020),
 https://doi.org/10.1088/2632-2153/ab7e1a.
 
-Labels of atoms are lists of one array for each structure; rows that are NaN are left out.
+Labels of atoms are lists or object arrays of one array for each structure; rows of NaN, which have no label or no
+prediction, are left out. Whatever else is not finite, and negative standard deviations, are refused.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from numbers import Integral
 
 import numpy as np
 from scipy.integrate import trapezoid
 from scipy.stats import chi2
 from sklearn.utils import check_random_state
 
+from eqkernels._paired import join_atoms, of_atoms, paired_rows, read_numbers
+
 __all__ = ["calibration_curve", "miscalibration_area", "negative_log_likelihood", "propagate", "sharpness"]
 
 # Eigenvalues of a covariance below this, relative to the largest, are directions that the tensor does not have.
 _NULL = 1e-10
+# An asymmetry or a negative eigenvalue of a covariance is rounding below this part of its largest entry.
+_TOLERANCE = 1e-6
 # The delta method steps this fraction of a standard deviation.
 _STEP = 1e-3
 # Curvature within one standard deviation, relative to the linear change, above which values are sampled instead.
@@ -52,9 +61,7 @@ def calibration_curve(y_true, y_pred, uncertainty, n_levels=19):
     >>> calibration_curve(y, np.zeros_like(y), np.ones_like(y), [0.68, 0.95])[1].round(2)
     array([0.68, 0.95])
     """
-    levels = np.arange(1, n_levels + 1) / (n_levels + 1) if np.ndim(n_levels) == 0 else np.asarray(n_levels, float)
-    if not len(levels) or not ((levels > 0) & (levels < 1)).all():
-        raise ValueError(f"n_levels={n_levels!r} must be a positive number of levels, or levels between 0 and 1")
+    levels = _levels(n_levels)
     squares, _, dims = _standardized(y_true, y_pred, uncertainty)
     probabilities = chi2.cdf(squares, dims)
     return levels, np.array([np.mean(probabilities <= level) for level in levels])
@@ -65,6 +72,15 @@ def miscalibration_area(y_true, y_pred, uncertainty, n_levels=99):
     expected, observed = calibration_curve(y_true, y_pred, uncertainty, n_levels)
     gap = np.abs(np.concatenate([[0.0], observed - expected, [0.0]]))
     return float(trapezoid(gap, np.concatenate([[0.0], expected, [1.0]])))
+
+
+def _levels(n_levels):
+    if isinstance(n_levels, Integral) and not isinstance(n_levels, bool) and n_levels > 0:
+        return np.arange(1, n_levels + 1) / (n_levels + 1)
+    levels = np.zeros(0) if np.ndim(n_levels) != 1 else read_numbers(n_levels, "n_levels")
+    if not len(levels) or not ((levels > 0) & (levels < 1)).all():
+        raise ValueError(f"n_levels={n_levels!r} must be a positive number of levels, or levels between 0 and 1")
+    return levels
 
 
 def negative_log_likelihood(y_true, y_pred, uncertainty):
@@ -109,7 +125,12 @@ def sharpness(std):
     >>> round(sharpness([[3.0, 4.0, 0.0], [5.0, 0.0, 0.0]]), 4)
     2.8868
     """
-    return float(np.sqrt(np.nanmean(_rows(std, _of_atoms(std)) ** 2)))
+    rows = join_atoms(std, "std")[0] if of_atoms(std) else read_numbers(std, "std")
+    if of_atoms(std):
+        rows = rows[~_all_nan(rows)]
+    if not rows.size or not np.isfinite(rows).all() or (rows < 0).any():
+        raise ValueError("std must be finite numbers, zero or positive, at least one (of atoms without a label: NaN)")
+    return float(np.sqrt(np.mean(rows**2)))
 
 
 def propagate(function, y_pred, covariance, n_samples=2000, random_state=0):
@@ -143,12 +164,18 @@ def propagate(function, y_pred, covariance, n_samples=2000, random_state=0):
     >>> mean.round(2), std.round(2)
     (array([2.  , 0.16]), array([0.1 , 0.07]))
     """
-    y, cov = np.asarray(y_pred, dtype=float), np.asarray(covariance, dtype=float)
+    if of_atoms(y_pred):
+        raise ValueError("y_pred has one array for each structure: give np.concatenate of it, and of covariance")
+    pairs = paired_rows(y_pred, y_pred, "y_pred")
+    y, cov = pairs.true, read_numbers(covariance, "covariance")
     if cov.shape != (*y.shape, *y.shape[1:]):
         raise ValueError(f"covariance has shape {cov.shape}, expected {(*y.shape, *y.shape[1:])} for y_pred {y.shape}")
+    if not isinstance(n_samples, Integral) or n_samples < 2:
+        raise ValueError(f"n_samples={n_samples!r} must be an integer, at least 2")
     function = _scalar(function, y.ndim - 1)
     size = int(np.prod(y.shape[1:]))
-    values, vectors = np.linalg.eigh(cov.reshape(len(y), size, size))
+    pairs.check("covariance", np.isfinite(cov), "is NaN or infinite")
+    values, vectors = _axes(pairs, "covariance", cov)
     roots = vectors * np.sqrt(np.maximum(values, 0.0))[:, None]  # columns: one standard deviation along an axis
     mean = function(y)
     moved = [np.array([function(y + sign * h * _direction(roots, k, y)) for k in range(size)])
@@ -171,13 +198,20 @@ def _direction(roots, k, y):
 
 def _scalar(function, rank):
     if callable(function):
-        return lambda y: np.array(function(y), dtype=float)
+        return partial(_checked_call, function)
     functions = {"norm": _norm, "trace": _trace, "mean": lambda y: _trace(y) / 3, "anisotropy": _anisotropy}
     if function not in functions:
         raise ValueError(f"function={function!r} must be a callable or one of {sorted(functions)}")
     if function != "norm" and rank != 2:
         raise ValueError(f"function={function!r} is defined for tensors of rank 2, y_pred has rank {rank}")
     return functions[function]
+
+
+def _checked_call(function, y):
+    values = read_numbers(function(y), "the value of function")
+    if values.shape != y.shape[:1]:
+        raise ValueError(f"function made {values.shape} of tensors {y.shape}: it must return one number for each")
+    return values
 
 
 def _norm(y):
@@ -193,37 +227,31 @@ def _anisotropy(y):
     return np.sqrt(1.5) * _norm(symmetric - _trace(y)[:, None, None] / 3 * np.eye(3))
 
 
-def _of_atoms(values):
-    """Whether these are lists of one array of the tensors of the atoms of each structure."""
-    return isinstance(values, list) and bool(values) and all(isinstance(v, np.ndarray) and v.ndim > 0 for v in values)
-
-
-def _rows(values, of_atoms):
-    """Array of all rows: structures, or the atoms of all of them."""
-    return np.concatenate(values) if of_atoms else np.asarray(values, dtype=float)
-
-
 def _standardized(y_true, y_pred, uncertainty):
     """Squared residuals in units of their variance, log determinants and numbers of components."""
-    of_atoms = _of_atoms(y_pred)
-    true, pred, spread = (_rows(values, of_atoms) for values in (y_true, y_pred, uncertainty))
-    if true.shape != pred.shape:
-        raise ValueError(f"y_true has shape {true.shape}, y_pred {pred.shape}: they must be equal")
+    pairs = paired_rows(y_true, y_pred)
+    spread = read_numbers(uncertainty, "uncertainty") if pairs.n_atoms is None else _spread_of_atoms(uncertainty, pairs)
+    true, pred = pairs.true, pairs.pred
     if spread.shape not in (true.shape, (*true.shape, *true.shape[1:])):
         raise ValueError(
             f"uncertainty has shape {spread.shape}, expected {true.shape} for standard deviations or "
             f"{(*true.shape, *true.shape[1:])} for covariances"
         )
-    if len(true) == 0:
-        raise ValueError("there are no tensors in y_true: give at least one")
+    if pairs.n_atoms is not None:
+        known = ~(_all_nan(pred) & _all_nan(spread))  # an atom that the model cannot predict has NaN in both
+        if not known.any():
+            raise ValueError("no labelled atom has a prediction: all are NaN in y_pred")
+        pairs = replace(pairs, true=true[known], pred=pred[known], rows=pairs.rows[known])
+        true, pred, spread = pairs.true, pairs.pred, spread[known]
+    pairs.check("y_pred", np.isfinite(pred), "is NaN or infinite")
+    pairs.check("uncertainty", np.isfinite(spread), "is NaN or infinite")
     residual = (true - pred).reshape(len(true), -1)
-    known = np.isfinite(residual).all(axis=1)
     if spread.shape == true.shape:
-        std = spread.reshape(residual.shape)[known]
+        pairs.check("uncertainty", spread >= 0, "is negative: standard deviations are positive, or zero")
+        std = spread.reshape(residual.shape)
         with np.errstate(divide="ignore"):
-            return _ratio(residual[known] ** 2, std**2), 2 * np.log(std), np.ones(std.shape)
-    residual, spread = residual[known], spread[known]
-    values, vectors = np.linalg.eigh(spread.reshape(len(residual), residual.shape[1], -1))
+            return _ratio(residual**2, std**2), 2 * np.log(std), np.ones(std.shape)
+    values, vectors = _axes(pairs, "uncertainty", spread)
     present = values > _NULL * np.maximum(values[:, -1:], np.finfo(float).tiny)
     along = np.einsum("nab,na->nb", vectors, residual)
     # what lies outside of the space of the covariance is rounding, unless the covariance vanishes altogether
@@ -232,6 +260,32 @@ def _standardized(y_true, y_pred, uncertainty):
     with np.errstate(divide="ignore"):
         log_det = np.sum(np.log(np.where(present, np.maximum(values, 0.0), 1.0)), axis=1)
     return squares.sum(axis=1), log_det, present.sum(axis=1)
+
+
+def _all_nan(values):
+    return np.isnan(values.reshape(len(values), -1)).all(axis=1)
+
+
+def _spread_of_atoms(uncertainty, pairs):
+    """Rows of the labelled atoms."""
+    if not of_atoms(uncertainty):
+        raise ValueError("y_pred has one array for each structure, uncertainty has not: give both in one form")
+    spread, n_atoms = join_atoms(uncertainty, "uncertainty")
+    if not np.array_equal(n_atoms, pairs.n_atoms):
+        raise ValueError("uncertainty and y_pred have different numbers of structures or of atoms")
+    return spread[pairs.rows]
+
+
+def _axes(pairs, name, covariances):
+    """Eigenvalues and eigenvectors of covariances, which must be symmetric and have no negative variance."""
+    size = round(np.sqrt(covariances[0].size))
+    matrices = covariances.reshape(len(covariances), size, size)
+    largest = np.abs(matrices).max(axis=(1, 2))[:, None]
+    asymmetry = np.abs(matrices - matrices.swapaxes(1, 2)).max(axis=1)
+    pairs.check(name, asymmetry <= _TOLERANCE * largest, "is not symmetric, as a covariance is")
+    values, vectors = np.linalg.eigh(matrices)
+    pairs.check(name, values >= -_TOLERANCE * largest, "has a negative eigenvalue: a covariance has none")
+    return values, vectors
 
 
 def _ratio(squares, variances):

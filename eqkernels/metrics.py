@@ -4,8 +4,9 @@ All are built from the Frobenius norm, which no rotation changes; scikit-learn's
 components, do change (their R2 averages over components, their MAE is a sum of moduli). Irreps split the squared error
 exactly: :math:`\|\Delta\|_F^2 = \sum_\lambda \|\Delta^\lambda\|^2`.
 
-Labels are arrays (n, 3, ..., 3), or lists of one array (n_atoms, 3, ..., 3) for each structure, as ``predict`` returns
-them for labels of atoms; rows that are NaN in ``y_true`` are then left out.
+Labels are arrays (n, 3, ..., 3), or one array (n_atoms, 3, ..., 3) for each structure in a list or an object array, as
+``predict`` returns them for labels of atoms; rows that are NaN in ``y_true`` are then left out. Whatever else is NaN is
+refused.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from functools import partial
 
 import numpy as np
 
-from eqkernels.so3 import CartesianTensor
+from eqkernels._paired import paired_rows, read_numbers
+from eqkernels.so3 import CartesianTensor, Irrep
 
 __all__ = [
     "frobenius_mae",
@@ -113,6 +115,8 @@ def irrep_rmse(y_true, y_pred, target=None, sample_weight=None):
     """
     true, pred, weight = _paired(y_true, y_pred, sample_weight)
     tensor = cartesian_tensor(target, true.ndim - 1)
+    if tensor.rank != true.ndim - 1:
+        raise ValueError(f"target {tensor.formula!r} has rank {tensor.rank}, y_true and y_pred have {true.ndim - 1}")
     errors = tensor.to_irreps(true - pred)
     return {key: float(np.sqrt(np.average(_squares(block), weights=weight) / block[0].size))
             for key, block in errors.items()}  # fmt: skip
@@ -141,18 +145,17 @@ def _squares(values):
 
 
 def _paired(y_true, y_pred, sample_weight):
-    if isinstance(y_pred, list) and all(isinstance(one, np.ndarray) and one.ndim > 0 for one in y_pred):
-        lengths = [len(part) for part in y_true]
-        if lengths != [len(part) for part in y_pred]:
-            raise ValueError("y_true and y_pred have different numbers of structures or of atoms")
-        weight = np.ones(len(y_true)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
-        rows = [np.concatenate([np.asarray(part, dtype=float) for part in y]) for y in (y_true, y_pred)]
-        labelled = ~np.isnan(rows[0].reshape(len(rows[0]), -1)).all(axis=1)
-        return rows[0][labelled], rows[1][labelled], np.repeat(weight, lengths)[labelled]
-    true, pred = np.asarray(y_true, dtype=float), np.asarray(y_pred, dtype=float)
-    if true.shape != pred.shape:
-        raise ValueError(f"y_true has shape {true.shape}, y_pred {pred.shape}: they must be equal")
-    return true, pred, np.ones(len(true)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+    pairs = paired_rows(y_true, y_pred)
+    pairs.check("y_pred", np.isfinite(pairs.pred), "is NaN or infinite: leave it out (atoms: with NaN in y_true)")
+    if sample_weight is None:
+        return pairs.true, pairs.pred, np.ones(len(pairs.true))
+    weight, n = read_numbers(sample_weight, "sample_weight"), len(y_true)
+    if weight.shape != (n,) or not np.isfinite(weight).all() or (weight < 0).any():
+        raise ValueError(f"sample_weight must be {n} finite, non-negative numbers, got {weight!r:.60}")
+    weight = weight[pairs.structures]
+    if not weight.any():
+        raise ValueError("sample_weight is zero for every structure that has a label: nothing is left to average")
+    return pairs.true, pairs.pred, weight / weight.max()
 
 
 def _negative(metric, estimator, X, y, sample_weight=None):
@@ -189,4 +192,4 @@ def neg_irrep_rmse(irrep):
 
     >>> scoring = {"0e": neg_irrep_rmse("0e"), "2e": neg_irrep_rmse("2e"), "all": neg_frobenius_rmse}
     """
-    return partial(_negative_irrep, irrep)
+    return partial(_negative_irrep, str(Irrep.parse(irrep)))

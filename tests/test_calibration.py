@@ -113,20 +113,127 @@ def test_derived_scalars():
     assert propagate("norm", np.zeros((1, 3)), np.zeros((1, 3, 3)))[1] == 0
 
 
+def changed(array, value, index=(2,)):
+    array = array.copy()
+    array[index] = value
+    return array
+
+
+def spread(cov):
+    return np.sqrt(np.einsum("nijij->nij", cov))
+
+
+def by_structure(*arrays, kind=list):
+    """The arrays as tensors of the atoms of two structures of 3 and 2 atoms."""
+    lists = [[one[:3], one[3:]] for one in arrays]
+    if kind is list:
+        return lists
+    objects = [np.empty(2, dtype=object) for _ in arrays]
+    for array, parts in zip(objects, lists, strict=True):
+        array[:] = parts
+    return objects
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_object_arrays_are_tensors_of_atoms_and_those_without_prediction_are_left_out(function):
+    true, pred, cov = drawn("ij=ji", 5)
+    pred[1] = np.nan
+    kept = [0, 2, 3, 4]
+    for error_bars in (cov, spread(cov)):
+        error_bars[1] = np.nan
+        expected = function(true[kept], pred[kept], error_bars[kept])
+        for kind in (list, object):
+            np.testing.assert_allclose(function(*by_structure(true, pred, error_bars, kind=kind)), expected)
+    assert sharpness(by_structure(spread(cov))[0]) == pytest.approx(np.sqrt(np.mean(spread(cov)[kept] ** 2)))
+
+
+class Quantity:
+    """As of a library of units: it has the values, and can be read as an array."""
+
+    unit = "D"
+
+    def __init__(self, values):
+        self.values = values
+
+    def __len__(self):
+        return len(self.values)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.values, dtype)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda t, p, c: calibration_curve(t, p[:3], c), "y_true has shape .* they must be equal"),
+        (lambda t, p, c: (t, p[:3], c), "y_true has shape .* they must be equal"),
+        (lambda t, p, c: (t, p, c[:, 0, 0, 0]), "uncertainty has shape .*, expected .* for covariances"),
+        (lambda t, p, c: (t, p, -spread(c)), "uncertainty of structure 0 is negative"),
+        (lambda t, p, c: (t, p, changed(spread(c), -1e-3)), "uncertainty of structure 2 is negative"),
+        (lambda t, p, c: (t, p, changed(spread(c), np.nan)), "uncertainty of structure 2 is NaN or infinite"),
+        (lambda t, p, c: (t, p, changed(spread(c), np.inf)), "uncertainty of structure 2 is NaN or infinite"),
+        (lambda t, p, c: (t, p, changed(c, np.nan)), "uncertainty of structure 2 is NaN or infinite"),
+        (lambda t, p, c: (t, p, changed(c, -c[2])), "uncertainty of structure 2 has a negative eigenvalue"),
+        (lambda t, p, c: (t, p, changed(c, 9.0, (2, 0, 1, 0, 0))), "uncertainty of structure 2 is not symmetric"),
+        (lambda t, p, c: (changed(t, np.nan), p, c), "y_true of structure 2 is NaN or infinite"),
+        (lambda t, p, c: (t, changed(p, np.nan), c), "y_pred of structure 2 is NaN or infinite"),
+        (lambda t, p, c: (t.reshape(5, 9), p.reshape(5, 9), spread(c).reshape(5, 9)), "expected that of a tensor"),
+        (lambda t, p, c: (t * 1j, p, c), "y_true is complex"),
+        (lambda t, p, c: (np.ma.masked_greater(t, 0), p, c), "y_true has masked entries"),
+        (lambda t, p, c: (*by_structure(t, p), c), "y_pred has one array for each structure, uncertainty has not"),
+        (lambda t, p, c: (t, *by_structure(p, c)), "different numbers of structures or of atoms"),
         (
-            lambda t, p, c: calibration_curve(t, p, c[:, 0, 0, 0]),
-            "uncertainty has shape .*, expected .* for covariances",
+            lambda t, p, c: by_structure(t, p, changed(spread(c), -1.0, (4,))),
+            "uncertainty of structure 1, atom 1 is negative",
         ),
+        (
+            lambda t, p, c: by_structure(changed(t, np.nan, (3, 0, 0)), p, c),
+            "y_true of structure 1, atom 0 is NaN or infinite",
+        ),
+        (lambda t, p, c: by_structure(t, np.full_like(p, np.nan), np.full_like(c, np.nan)), "no labelled atom has a"),
+        (lambda t, p, c: by_structure(np.full_like(t, np.nan), p, c), "every label is NaN"),
+    ],
+)
+def test_error_bars_that_are_none_are_refused(call, message):
+    arguments = call(*drawn("ij=ji", 5))
+    for function in FUNCTIONS:
+        with pytest.raises(ValueError, match=message):
+            function(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
         (lambda t, p, c: calibration_curve(t, p, c, [0.0]), "levels between 0 and 1"),
+        (lambda t, p, c: calibration_curve(t, p, c, 2.5), "levels between 0 and 1"),
+        (lambda t, p, c: calibration_curve(t, p, c, True), "levels between 0 and 1"),
+        (lambda t, p, c: calibration_curve(t, p, c, [np.nan]), "levels between 0 and 1"),
+        (lambda t, p, c: sharpness(-spread(c)), "std must be finite numbers, zero or positive"),
+        (lambda t, p, c: sharpness(changed(spread(c), np.nan)), "std must be finite numbers"),
+        (lambda t, p, c: sharpness([]), "std must be finite numbers, zero or positive, at least one"),
         (lambda t, p, c: propagate("norm", p, c[:, 0]), "covariance has shape"),
         (lambda t, p, c: propagate("modulus", p, c), "must be a callable or one of"),
         (lambda t, p, c: propagate("mean", p[:, 0], c[:, 0, :, 0]), "is defined for tensors of rank 2"),
+        (
+            lambda t, p, c: propagate("norm", p, changed(c, -c[2])),
+            "covariance of structure 2 has a negative eigenvalue",
+        ),
+        (lambda t, p, c: propagate("norm", p, changed(c, np.nan)), "covariance of structure 2 is NaN"),
+        (lambda t, p, c: propagate("norm", changed(p, np.nan), c), "y_pred of structure 2 is NaN"),
+        (lambda t, p, c: propagate("norm", *by_structure(p, c)), "give np.concatenate of it"),
+        (lambda t, p, c: propagate("norm", p, c, n_samples=0), "n_samples=0 must be an integer"),
+        (lambda t, p, c: propagate(np.sum, p, c), r"function made \(\) of tensors \(5, 3, 3\)"),
     ],
 )
 def test_messages(call, message):
     with pytest.raises(ValueError, match=message):
         call(*drawn("ij=ji", 5))
+
+
+def test_units_and_words_are_refused():
+    true, pred, cov = drawn("i", 3)
+    for wrong, message in (
+        (Quantity(true), "y_true has units"),
+        (["a", "b", "c"], "y_true is not an array of numbers"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            calibration_curve(wrong, pred, cov)

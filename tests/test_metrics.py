@@ -65,3 +65,45 @@ def test_wrong_shapes(tensors):
 
     with pytest.raises(ValueError, match="irrep '4e' does not occur in y, which has 0e, 1e, 2e"):
         neg_irrep_rmse("4e")(Fixed(), None, true)
+
+
+@pytest.mark.parametrize("metric", [frobenius_rmse, frobenius_mae, tensor_r2, irrep_rmse])
+def test_labels_and_weights_that_are_unusable_are_named(tensors, metric):
+    true, pred = tensors
+    gap = true.copy()
+    gap[7, 1] = np.nan
+    weight = np.ones(20)
+    for arguments, message in (
+        (([], []), "no tensors in y_true"),
+        ((gap, pred), "y_true of structure 7 is NaN"),
+        ((true, gap), "y_pred of structure 7 is NaN"),
+        (([true[:12], gap[12:]], [gap[:12], pred[12:]]), "y_pred of structure 0, atom 7 is NaN"),
+        ((true.reshape(20, 9), pred.reshape(20, 9)), r"trailing shape \(9,\), expected that of a tensor"),
+        ((1j * true, pred), "y_true is complex"),
+        ((true, [one[0] for one in pred]), "y_true has tensors|different numbers|must be equal"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            metric(*arguments)
+    for wrong in (-weight, np.nan * weight, 0 * weight, weight[:5], 1.0):
+        with pytest.raises(ValueError, match="sample_weight"):
+            metric(true, pred, sample_weight=wrong)
+    expected = metric(true, pred, sample_weight=np.arange(20.0))
+    assert metric(true, pred, sample_weight=1e300 * np.arange(20.0)) == pytest.approx(expected)
+    with pytest.raises(TypeError, match="not an array of numbers"):
+        metric(["a"] * 20, pred)
+
+
+def test_object_arrays_are_tensors_of_atoms(tensors):
+    true, pred = tensors
+    of_atoms = [np.empty(2, dtype=object) for _ in tensors]
+    for array, values in zip(of_atoms, (true, pred), strict=True):
+        array[:] = [values[:12], values[12:]]
+    for metric in (frobenius_rmse, frobenius_mae, tensor_r2):
+        assert metric(*of_atoms) == pytest.approx(metric(true, pred))
+
+
+def test_target_of_another_rank(tensors):
+    with pytest.raises(ValueError, match="target 'i' has rank 1, y_true and y_pred have 2"):
+        irrep_rmse(*tensors, target="i")
+    with pytest.raises(ValueError, match="irrep"):
+        neg_irrep_rmse("polarizability")

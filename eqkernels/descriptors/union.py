@@ -67,7 +67,8 @@ class EquivariantUnion(FramesTransformer, _BaseComposition, auto_wrap_output_key
         if not names:
             raise ValueError("transformers is empty: give at least one (name, transformer)")
         self._validate_names(names)
-        X = _read_once(X, self.transformers)
+        vars(self).pop("transformers_", None)
+        X = self._read_once(X)
         self.transformers_ = [(name, clone(transformer).fit(X, y)) for name, transformer in self.transformers]
         return self
 
@@ -83,18 +84,21 @@ class EquivariantUnion(FramesTransformer, _BaseComposition, auto_wrap_output_key
         EquivariantFeatures
         """
         check_fitted(self)
-        X = _read_once(X, self.transformers_)
+        X = self._read_once(X)
         return reduce(or_, (_named(name, transformer.transform(X)) for name, transformer in self.transformers_))
+
+    @property
+    def _takes_batches(self):
+        transformers = getattr(self, "transformers_", self.transformers)
+        return all(takes_batches(transformer) for _, transformer in transformers)
+
+    def _read_once(self, X):
+        return StructureBatch.from_frames(X) if self._takes_batches else as_list(X)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         return tags
-
-
-def _read_once(X, transformers):
-    """Structures for all descriptors: read, as long as these are of this library."""
-    return StructureBatch.from_frames(X) if all(takes_batches(one) for _, one in transformers) else as_list(X)
 
 
 def _named(name, features):

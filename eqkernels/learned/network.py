@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
-from ase.data import chemical_symbols
 from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels._memory import keep_freed_memory
-from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.learned.architectures import make_architecture
 from eqkernels.learned.derivatives import Derivatives, vector_jacobian_product
-from eqkernels.learned.geometry import make_graph
-from eqkernels.learned.optimizers import Monitor, train_adam, train_lbfgs
+from eqkernels.learned.fitting import Fit
+from eqkernels.learned.geometry import Known, make_graph
 from eqkernels.learned.parameters import NETWORK_PARAMETERS, check_parameters
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.learned.targets import known_symmetries, read_targets
-from eqkernels.learned.training import Loss, Model, Packing, TrainingSet, count_held, initial_vector, split_by_size
+from eqkernels.learned.training import Model, split_by_size
 from eqkernels.regression.base import _check_weight as check_weight
 from eqkernels.so3 import Irrep, Irreps
-from eqkernels.structures import FramesTransformer, StructureBatch
+from eqkernels.structures import FramesTransformer, StructureBatch, symbols
 
-# With more training structures than this, solver="auto" takes mini-batches: the errors of dipoles and polarizabilities
-# after the same seconds are then a tenth to a third smaller; with fewer structures they are about equal.
-_LBFGS_STRUCTURES = 100
-# So many of them settle the noises after mini-batches.
-_STRUCTURES_FOR_NOISE = 3000
-# Atoms that the scales of features, and the start of a contraction, are computed from (at least one structure).
-_ATOMS_TO_SCALE = 3000
-# Edges that go through the network together, in training and in transform: the radial functions of all paths take some
-# kilobytes an edge. Those of training are kept for the gradient if they are one part, else computed again.
-_EDGES_PER_PART = 2**17
+# Edges that go through the network together in transform.
 _EDGES_PER_BLOCK = 2**13
 
 
@@ -112,7 +103,7 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
         aggregate="sum",
         objective="lml",
         solver="auto",
-        max_iter=200,
+        max_iter=None,
         time_budget=None,
         learning_rate=0.01,
         batch_size=32,
@@ -125,6 +116,7 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
         random_state=None,
         n_jobs=None,
         verbose=0,
+        handle_unknown="error",
     ):
         self.cutoff = cutoff
         self.irreps = irreps
@@ -154,6 +146,7 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
+        self.handle_unknown = handle_unknown
 
     @whole_or_nothing
     def fit(self, X, y=None, sample_weight=None):
@@ -176,19 +169,21 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
         ------
         TypeError, ValueError
             If parameters, frames or labels are unusable.
-        FloatingPointError
+        LossError (a FloatingPointError and ValueError)
             If the loss overflows; the message says which parameter to change.
         """
+        return self._fit(X, y, sample_weight, time.process_time())
+
+    def _fit(self, X, y, sample_weight, begin, readout=False):
         check_parameters(self)
         batch = StructureBatch.from_frames(X)
-        targets, formulas = self._targets(y, batch, sample_weight, self.target)
+        targets, formulas, unit = self._targets(y, batch, sample_weight, self.target)
         irreps, species, previous = self._wanted_irreps(targets), batch.species, None
         if self.warm_start and hasattr(self, "weights_"):
             self._check_unchanged(species, irreps)
             species, previous = self.species_, self._state()
         self.species_, self.irreps_, self.formulas_ = species, irreps, formulas
-        self._train(batch, targets, previous)
-        return self
+        return self._train(batch, targets, unit, previous, begin, readout)
 
     @whole_or_nothing
     def partial_fit(self, X, y, sample_weight=None):
@@ -203,15 +198,18 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
         -------
         self
         """
+        return self._partial_fit(X, y, sample_weight, time.process_time())
+
+    def _partial_fit(self, X, y, sample_weight, begin, readout=False):
         if not hasattr(self, "weights_"):
-            return self.fit(X, y, sample_weight)
+            return self._fit(X, y, sample_weight, begin, readout)
         check_parameters(self)
-        batch = self._read(X)
+        batch = StructureBatch.from_frames(X)
+        self._known(batch, "fit on structures that contain it")
         self._check_unchanged(self.species_, self.irreps_)
-        targets, _ = self._targets(y, batch, sample_weight, known_symmetries(y, self.target, self.formulas_))
+        targets, _, unit = self._targets(y, batch, sample_weight, known_symmetries(y, self.target, self.formulas_))
         self._wanted_irreps(targets, self.irreps_)
-        self._train(batch, targets, self._state())
-        return self
+        return self._train(batch, targets, unit, self._state(), begin, readout)
 
     def transform(self, X):
         """Features of all atoms.
@@ -226,11 +224,9 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
             The last feature of the block 0e is a constant.
         """
         check_fitted(self)
-        batch = self._read(X)
-        parts = self._over_blocks(batch, lambda part, _: self._features_of(part))
-        blocks = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-        n_atoms = np.diff(batch.offsets)
-        return EquivariantFeatures(blocks, batch.numbers, batch.structure_of_atom, batch.atom_in_structure, n_atoms)
+        read = self._read(X)
+        parts = self._over_blocks(read.known, lambda part, _: self._features_of(part))
+        return read.features({key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
 
     def vjp(self, X, cotangents):
         """Vector-Jacobian product: derivatives of sum(cotangents * features), at a few times the cost of features.
@@ -248,7 +244,8 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
             By the positions of all atoms, and by the strain of each structure.
         """
         check_fitted(self)
-        batch = self._read(X)
+        read = self._read(X)
+        batch = read.known
         given = {
             key: np.asarray(array, dtype=float) for key, array in getattr(cotangents, "blocks", cotangents).items()
         }
@@ -262,7 +259,10 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
             return vector_jacobian_product(self._model(), self.weights_, self._graph, part, mine)
 
         parts = self._over_blocks(batch, differentiate)
-        return Derivatives(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        slopes, strain = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        positions = np.zeros((read.batch.n_atoms, 3))
+        positions[read.atoms] = slopes
+        return Derivatives(positions, strain)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -273,10 +273,14 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
     # -- parts ------------------------------------------------------------------------------------------------------
 
     def _targets(self, y, batch, sample_weight, symmetries):
+        """Targets, their symmetries, and the unit of the weights: only their ratios matter in training."""
         if y is None:
-            return [], {}
-        weight = check_weight(sample_weight, batch.n_structures)
-        return read_targets(y, batch, symmetries, self.baseline, self.aggregate, weight)
+            return [], {}, 1.0
+        weight, unit = check_weight(sample_weight, batch.n_structures), 1.0
+        if weight is not None:
+            unit = float(np.mean(weight[weight > 0]))
+            weight = weight / unit
+        return *read_targets(y, batch, symmetries, self.baseline, self.aggregate, weight), unit
 
     def _wanted_irreps(self, targets, irreps=None):
         needed, irreps = {target.irrep for target in targets}, self.irreps if irreps is None else irreps
@@ -297,7 +301,7 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
         if len(new) or irreps != self.irreps_ or shapes != {name: a.shape for name, a in self.weights_.items()}:
             raise ValueError(
                 "the weights of the last fit cannot be trained further, for species (new: "
-                f"{', '.join(chemical_symbols[number] for number in new) or 'none'}), irreps ({irreps}, were "
+                f"{symbols(new) or 'none'}), irreps ({irreps}, were "
                 f"{self.irreps_}) or parameters of the architecture differ: set warm_start=False, or use fit"
             )
 
@@ -334,78 +338,34 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
     def _read(self, X):
         keep_freed_memory()
         batch = StructureBatch.from_frames(X)
+        ignores = self.handle_unknown == "ignore"
+        remedy = "fit on structures that contain it, or set handle_unknown='ignore' to leave such atoms out"
+        return Known.of(batch, self._known(batch, None if ignores else remedy))
+
+    def _known(self, batch, remedy):
+        """Which atoms have a species that was seen at fit; with a remedy, all must."""
         places = np.searchsorted(self.species_, batch.numbers)
-        unknown = np.flatnonzero(self.species_.take(places, mode="clip") != batch.numbers)
-        if len(unknown):
-            names = ", ".join(chemical_symbols[number] for number in np.unique(batch.numbers[unknown]))
-            known = ", ".join(chemical_symbols[number] for number in self.species_)
+        known = self.species_.take(places, mode="clip") == batch.numbers
+        unknown = np.flatnonzero(~known)
+        if len(unknown) and remedy is not None:
+            names = symbols(np.unique(batch.numbers[unknown]))
+            where = batch.where(unknown[0])
             raise ValueError(
-                f"species {names} (first in {batch.where(unknown[0])}) was not seen at fit, which saw {known}: fit on "
-                "structures that contain it"
+                f"species {names} (first in {where}) was not seen at fit, which saw {symbols(self.species_)}: {remedy}"
             )
-        return batch
+        return known
 
-    # -- training ---------------------------------------------------------------------------------------------------
-
-    def _train(self, batch, targets, previous):
+    def _train(self, batch, targets, unit, previous, begin, readout):
         keep_freed_memory()
-        random = check_random_state(self.random_state)
-        graph = self._graph(batch.select(0, max(1, np.searchsorted(batch.offsets, _ATOMS_TO_SCALE, side="right") - 1)))
+        fit = Fit(self, batch, targets, self._graph, begin, readout)
         if previous is None:
-            self.neighbor_scale_ = 1.0 / np.sqrt(max(len(graph.edges[0]) / graph.n_atoms, 1.0))
-        names = [target.name for target in targets]
-        runs = []
-        for _ in range(1 if previous is not None else int(self.n_init)):
-            weights, model = self._start(random, graph, targets, previous)
-            packing = Packing(weights)
-            start = initial_vector(packing, weights, names, {} if previous is None else previous[2])
-            vector, monitor = start, None
-            if self.max_iter and any(target.values.any() for target in targets):
-                vector, monitor = self._minimize(batch, targets, model, packing, start, random)
-            runs.append((np.inf if monitor is None else monitor.best_value, vector, model, monitor, packing))
-        _, vector, model, monitor, packing = min(runs, key=lambda run: run[0])
-        self.weights_ = {name: array.copy() for name, array in packing.unpack(vector[: packing.size]).items()}
-        model.enlarge_constant(self.weights_, graph)
-        self.scales_ = model.scales
-        self.noise_ = dict(zip(names, np.exp(vector[packing.size :]).tolist(), strict=True))
-        history = {"loss": [], "validation": [], "cpu_time": []} if monitor is None else monitor.history
-        self.history_ = {key: np.array(values) for key, values in history.items()}
-        self.n_iter_ = len(self.history_["loss"])
-        self.loss_ = float(self.history_["loss"][-1]) if self.n_iter_ else 0.0
+            self.neighbor_scale_ = 1.0 / np.sqrt(max(len(fit.sample.edges[0]) / fit.sample.n_atoms, 1.0))
+        else:
+            previous = *previous[:2], {name: noise / unit for name, noise in previous[2].items()}
+        state = fit.run(check_random_state(self.random_state), self.neighbor_scale_, previous)
+        state["noise_"] = {name: unit * noise for name, noise in state["noise_"].items()}
+        vars(self).update(state)
+        return self
 
     def _state(self):
         return self.weights_, self.scales_, self.noise_
-
-    def _start(self, random, graph, targets, previous):
-        model = Model(make_architecture(self, len(self.species_), self.irreps_), float(self.neighbor_scale_), {})
-        if previous is not None:
-            weights, model.scales = previous[:2]
-            return weights, model
-        weights, atoms = model.architecture.initial_weights(random, graph), np.arange(graph.n_atoms)
-        model.set_scales(weights, graph, [target.pick(atoms) for target in targets])
-        return weights, model
-
-    def _minimize(self, batch, targets, model, packing, start, random):
-        order = random.permutation(batch.n_structures)
-        n_held = count_held(batch.n_structures, self.validation_fraction) if self.early_stopping else 0
-        held, kept = order[:n_held], np.sort(order[n_held:])
-
-        data = TrainingSet(batch, targets, self._graph, self._atoms(_EDGES_PER_PART))
-
-        def loss_of(picked, objective=self.objective):
-            return Loss(model, packing, data.parts(picked), objective, float(self.weight_decay), start)
-
-        validate = loss_of(np.sort(held), "loo").objective_value if n_held else None
-        budget = None if self.time_budget is None else float(self.time_budget) / int(self.n_init)
-        monitor = Monitor(int(self.max_iter), budget, validate, int(self.n_iter_no_change), self.verbose)
-        if self.solver == "lbfgs" or (self.solver == "auto" and len(kept) <= _LBFGS_STRUCTURES):
-            return train_lbfgs(loss_of(kept), start, len(targets), monitor), monitor
-
-        def batches(epoch):
-            shuffled = random.permutation(kept)
-            count = max(1, round(len(kept) / int(self.batch_size)))
-            for picked in np.array_split(shuffled, count):
-                yield loss_of(np.sort(picked))
-
-        vector = train_adam(batches, start, len(targets), monitor, float(self.learning_rate))
-        return loss_of(np.sort(order[n_held:][:_STRUCTURES_FOR_NOISE])).with_best_noises(vector), monitor

@@ -37,16 +37,20 @@ NETWORK_PARAMETERS = """cutoff : float, default=6.0
     objective : {"lml", "loo"}, default="lml"
         Loss: negative log marginal likelihood of the readout, or its leave-one-out error.
     solver : {"auto", "lbfgs", "adam"}, default="auto"
-        L-BFGS on all structures at once, or Adam on batches; "auto": Adam above 100 structures.
-    max_iter : int, default=200
-        Iterations of L-BFGS, or epochs of Adam.
+        L-BFGS on all structures at once, or Adam on batches; "auto": Adam above 100 structures, or above 131072 edges
+        (pairs of neighbors, both directions) and atoms in all.
+    max_iter : int, default=None
+        Iterations of L-BFGS, or epochs of Adam; None: 200, or with a ``time_budget`` as many as it allows.
     time_budget : float, default=None
-        CPU seconds after which training stops, divided among the ``n_init`` runs. The result then depends on the speed
-        of the machine; without it, the same ``random_state`` gives the same weights to the last bit.
+        CPU seconds (of all threads) that the whole fit may take, reading, all ``n_init`` runs and the readout included:
+        training uses what these leave, unless L-BFGS converges, early stopping or ``max_iter`` ends it. Training goes
+        on for one step at least. The result then depends on the speed of the machine; without it, the same
+        ``random_state`` gives the same weights to the last bit.
     learning_rate : float, default=0.01
         Of Adam, at the start: it falls to a hundredth over ``max_iter`` epochs, or over the time budget.
     batch_size : int, default=32
-        Structures in a batch of Adam. Smaller ones make more steps of an epoch.
+        Structures in a batch of Adam. Smaller ones make more steps of an epoch. Fewer are taken, but four, where they
+        have more than 32768 edges and atoms. With ``objective="loo"``, two structures at least.
     weight_decay : float, default=1e-4
         Strength of the pull of the weights to their random start. Larger learns less, which few data may need.
     early_stopping : bool, default=False
@@ -59,6 +63,10 @@ NETWORK_PARAMETERS = """cutoff : float, default=6.0
         Number of random starts; the one with the smallest loss (validation error) is kept.
     warm_start : bool, default=False
         Start from the weights of the last fit.
+    handle_unknown : {"error", "ignore"}, default="error"
+        What to do with an atom of a species that was not seen at fit: raise an error that names it, or leave it out,
+        as a center and as a neighbor, of features and predictions (of labels of atoms, its row is NaN). Training always
+        refuses it.
     random_state : int, RandomState or None, default=None
         Seed of weights, batches and validation structures.
     n_jobs : int, default=None
@@ -74,8 +82,7 @@ _INTEGERS = {
     "body_order": (1, 4),
     "n_radial": (1, 50),
     "n_hidden": (1, 1024),
-    "max_iter": (0, 10**9),
-    "batch_size": (2, 10**9),
+    "batch_size": (1, 10**9),
     "n_init": (1, 10**6),
     "n_iter_no_change": (1, 10**9),
 }
@@ -85,6 +92,7 @@ _CHOICES = {
     "objective": tuple(OBJECTIVES),
     "aggregate": ("sum", "mean"),
     "baseline": BASELINES,
+    "handle_unknown": ("error", "ignore"),
 }
 
 
@@ -96,7 +104,8 @@ def check_parameters(network):
 
 
 def _number_problems(network):
-    for name, (low, high) in _INTEGERS.items():
+    limits = _INTEGERS if network.max_iter is None else {**_INTEGERS, "max_iter": (0, 10**9)}
+    for name, (low, high) in limits.items():
         value = getattr(network, name)
         if not isinstance(value, Integral) or isinstance(value, bool) or not low <= value <= high:
             yield f"{name}={value!r} must be an integer between {low} and {high}"
@@ -114,7 +123,8 @@ def _choice_problems(network):
         if not isinstance(getattr(network, name), bool | np.bool_):
             yield f"{name}={getattr(network, name)!r} must be True or False"
     for name, allowed in _CHOICES.items():
-        if getattr(network, name) not in allowed:
+        value = getattr(network, name)
+        if not (value is None or isinstance(value, str)) or value not in allowed:
             yield f"{name}={getattr(network, name)!r} must be one of {allowed}"
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.learned.objectives import ridge_weights
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.regression.ridge import TensorRidge
@@ -28,7 +27,7 @@ class Readout(TensorRidge):
             self.coef_[irrep] = coefficients.reshape(len(self.species_), -1, values.shape[1])
 
 
-def predict_tensors(network, readouts, batch):
+def predict_tensors(network, readouts, read):
     """Predictions of several readouts of one network.
 
     Parameters
@@ -36,29 +35,34 @@ def predict_tensors(network, readouts, batch):
     network : EquivariantNetwork
     readouts : dict of str to TensorRidge
         Fitted to features of the network as they are.
-    batch : StructureBatch
+    read : Known
 
     Returns
     -------
     dict of str to ndarray of shape (n_structures, 3, ..., 3) or list of ndarray of shape (n_atoms, 3, ..., 3)
     """
-    n_atoms = np.diff(batch.offsets)
-    # which atoms there are, without features: all that the tensors of known irreps need
-    atoms = EquivariantFeatures({}, batch.numbers, batch.structure_of_atom, batch.atom_in_structure, n_atoms)
+    atoms = read.features({})  # which there are, without features: all that the tensors of known irreps need
     picked = {name: readout._rows_to_predict(atoms) for name, readout in readouts.items()}
-    parts = _irreps_of_atoms(network, readouts, batch)
+    parts = _irreps_of_atoms(network, readouts, read.known)
     tensors = {}
     for name, readout in readouts.items():
         (rows, known), blocks = picked[name], {}
         for irrep in readout.coef_:
             values = np.concatenate([part[name, irrep] for part in parts])
             if not readout.per_atom_:
-                sums = np.add.reduceat(values, batch.offsets[:-1])
-                blocks[irrep] = sums / n_atoms[:, None, None] if readout.aggregate == "mean" else sums
+                blocks[irrep] = _sums(values, read.known.offsets, readout.aggregate == "mean")
             else:
                 blocks[irrep] = values[known]
         tensors[name] = readout._by_structure(atoms, known, readout._tensors_of(rows, blocks))
     return tensors
+
+
+def _sums(values, offsets, mean):
+    """Sum, or average, over the atoms of each structure; zero without atoms."""
+    n_atoms = np.diff(offsets)
+    sums, some = np.zeros((len(n_atoms), *values.shape[1:])), n_atoms > 0
+    sums[some] = np.add.reduceat(values, offsets[:-1][some]) if some.any() else 0.0
+    return sums / np.maximum(n_atoms, 1)[:, None, None] if mean else sums
 
 
 def _irreps_of_atoms(network, readouts, batch):
@@ -100,35 +104,36 @@ def _read_out(block, graph, weights):
     return out[graph.rank]
 
 
-def feature_cotangents(readout, batch, cotangents):
+def feature_cotangents(readout, read, cotangents):
     """Differentiate sum(cotangents * predictions) of one readout by the features of all atoms.
 
     Parameters
     ----------
     readout : TensorRidge
-    batch : StructureBatch
+    read : Known
     cotangents : array-like, or list of array-like
         Of the shape of the predictions.
 
     Returns
     -------
-    dict of str to ndarray of shape (n_atoms, 2 l + 1, n_features)
+    dict of str to ndarray of shape (n_known_atoms, 2 l + 1, n_features)
     """
-    tensor = readout._tensor()
+    tensor, batch = readout._tensor(), read.batch
     if readout.per_atom_:
         cotangents = np.concatenate([np.asarray(one, dtype=float) for one in cotangents])
     given = np.asarray(cotangents, dtype=float)
     shape = (batch.n_atoms if readout.per_atom_ else batch.n_structures, *tensor.shape)
     if given.shape != shape:
         raise ValueError(f"cotangents have shape {given.shape}, the predictions {shape}")
-    row = np.arange(batch.n_atoms) if readout.per_atom_ else batch.structure_of_atom
-    weights = np.ones(batch.n_atoms)
+    structures, numbers = batch.structure_of_atom[read.atoms], batch.numbers[read.atoms]
+    row = np.arange(batch.n_atoms)[read.atoms] if readout.per_atom_ else structures
+    weights = np.ones(len(row))
     if readout.aggregate == "mean" and not readout.per_atom_:
-        weights /= np.diff(batch.offsets)[batch.structure_of_atom]
+        weights /= np.diff(read.known.offsets)[structures]
     blocks = {}
     for irrep, block in tensor.to_irreps(given).items():
         coefficients = np.zeros((len(weights), *readout.coef_[irrep].shape[1:]))
-        known = np.isin(batch.numbers, readout.species_)
-        coefficients[known] = readout.coef_[irrep][np.searchsorted(readout.species_, batch.numbers[known])]
+        known = np.isin(numbers, readout.species_)
+        coefficients[known] = readout.coef_[irrep][np.searchsorted(readout.species_, numbers[known])]
         blocks[irrep] = weights[:, None, None] * np.einsum("imk,ifk->imf", block[row], coefficients)
     return blocks

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import time
 
 import numpy as np
 
@@ -12,7 +14,6 @@ from eqkernels.learned.network import EquivariantNetwork
 from eqkernels.learned.parameters import NETWORK_PARAMETERS
 from eqkernels.learned.readout import Readout, feature_cotangents, predict_tensors
 from eqkernels.metrics import tensor_r2
-from eqkernels.structures import StructureBatch
 
 
 class LearnedTensorRegressor(Readout):  # noqa: D101
@@ -78,7 +79,7 @@ class LearnedTensorRegressor(Readout):  # noqa: D101
         aggregate="sum",
         objective="lml",
         solver="auto",
-        max_iter=200,
+        max_iter=None,
         time_budget=None,
         learning_rate=0.01,
         batch_size=32,
@@ -91,6 +92,7 @@ class LearnedTensorRegressor(Readout):  # noqa: D101
         random_state=None,
         n_jobs=None,
         verbose=0,
+        handle_unknown="error",
     ):
         self.cutoff = cutoff
         self.architecture = architecture
@@ -119,6 +121,7 @@ class LearnedTensorRegressor(Readout):  # noqa: D101
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
+        self.handle_unknown = handle_unknown
 
     @whole_or_nothing
     def fit(self, X, y, sample_weight=None):
@@ -136,8 +139,9 @@ class LearnedTensorRegressor(Readout):  # noqa: D101
         -------
         self
         """
+        begin = time.process_time()
         X = self._checked_input(X)
-        self._train(X, y, sample_weight, "fit")
+        self._train(X, y, sample_weight, "fit", begin)
         return self._solve(X, y, sample_weight)
 
     @whole_or_nothing
@@ -153,8 +157,9 @@ class LearnedTensorRegressor(Readout):  # noqa: D101
         -------
         self
         """
+        begin = time.process_time()
         X = self._checked_input(X)
-        self._train(X, y, sample_weight, "partial_fit")
+        self._train(X, y, sample_weight, "partial_fit", begin)
         return self._solve(X, y, sample_weight)
 
     def predict(self, X):
@@ -227,13 +232,14 @@ class LearnedTensorRegressor(Readout):  # noqa: D101
         (3, 3)
         """
         check_fitted(self)
-        batch = StructureBatch.from_frames(X)
+        X = self._checked_input(X)
+        read = self.features_._read(X)
         if not self.readouts_:
-            return self.features_.vjp(X, feature_cotangents(self, batch, cotangents))
+            return self.features_.vjp(X, feature_cotangents(self, read, cotangents))
         self._check_names("cotangents", cotangents)
         total: dict = {}
         for name, readout in self.readouts_.items():
-            for irrep, block in feature_cotangents(readout, batch, cotangents[name]).items():
+            for irrep, block in feature_cotangents(readout, read, cotangents[name]).items():
                 total[irrep] = total[irrep] + block if irrep in total else block
         return self.features_.vjp(X, total)
 
@@ -247,12 +253,14 @@ class LearnedTensorRegressor(Readout):  # noqa: D101
         """Iterations of the training."""
         return self.features_.n_iter_
 
-    def _train(self, X, y, sample_weight, method):
+    def _train(self, X, y, sample_weight, method, begin):
         names = inspect.signature(EquivariantNetwork).parameters
         parameters = {name: value for name, value in self.get_params(deep=False).items() if name in names}
         keep = hasattr(self, "features_") and (self.warm_start or method == "partial_fit")
-        network = self.features_.set_params(**parameters) if keep else EquivariantNetwork(**parameters)
-        self.features_ = getattr(network, method)(X, y, sample_weight)
+        # a copy, whose arrays training replaces: should it fail, the old network is whole
+        network = copy.copy(self.features_).set_params(**parameters) if keep else EquivariantNetwork(**parameters)
+        train = network._fit if method == "fit" else network._partial_fit
+        self.features_ = train(X, y, sample_weight, begin, readout=True)
 
     def _solve(self, X, y, sample_weight):
         self.readouts_ = {}

@@ -33,6 +33,8 @@ class Target:
         1, or for a mean over atoms 1 / number of them.
     sample_weights : ndarray of shape (n_samples,)
         Square roots of the weights of the samples.
+    per_atom : bool
+        Whether samples are atoms.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Target:
     segments: np.ndarray
     row_weights: np.ndarray
     sample_weights: np.ndarray
+    per_atom: bool
 
     def pick(self, atoms):
         """Those samples that the given atoms belong to, the atoms counted anew."""
@@ -137,14 +140,20 @@ def _read_property(name, labels, batch, declared, baseline, aggregate, sample_we
     weights = np.ones(len(labels.values))
     if sample_weight is not None:
         weights = np.sqrt(sample_weight)[structures[labels.atoms] if per_atom else slice(None)]
-    size, found = np.abs(labels.values).max(initial=0.0), []
+    size, found = np.abs(labels.values[weights > 0]).max(initial=0.0), []
     for key, block in tensor.to_irreps(labels.values).items():
         if key == "0e" and baseline is not None:
             block = _without_baseline(block, batch, segments, baseline, aggregate, weights)
-        scale = np.sqrt(np.mean(block**2))
+        scale = np.sqrt(np.mean(block**2) if sample_weight is None else _weighted_square(block, weights**2))
         values = block / scale if scale > _ROUNDING * size else np.zeros_like(block)
-        found.append(Target(f"{name}:{key}", Irrep.parse(key), values, segments, row_weights, weights))
+        found.append(Target(f"{name}:{key}", Irrep.parse(key), values, segments, row_weights, weights, per_atom))
     return tensor, found
+
+
+def _weighted_square(block, weights):
+    """Mean square of the samples by their weights; none may have any, if labels are those of other atoms."""
+    total = weights.sum()
+    return np.sum(weights * np.mean(block**2, axis=(1, 2))) / total if total > 0 else 0.0
 
 
 def _without_baseline(block, batch, segments, baseline, aggregate, weights):

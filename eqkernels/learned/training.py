@@ -17,7 +17,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from eqkernels.learned import operations as op
-from eqkernels.learned.objectives import OBJECTIVES
+from eqkernels.learned.objectives import OBJECTIVES, PROFILES
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.so3 import Irrep
 from eqkernels.structures import StructureBatch
@@ -132,9 +132,11 @@ class Loss:
 
     def __init__(self, model, packing, parts, objective, weight_decay, start):
         self.model, self.packing, self.parts = model, packing, parts
-        self.objective, self.weight_decay, self.start = OBJECTIVES[objective], weight_decay, start
+        self.objective, self.profile = OBJECTIVES[objective], PROFILES[objective]
+        self.weight_decay, self.start = weight_decay, start
         of_targets = list(zip(*(targets for _, targets in parts), strict=True))
         # a target whose labels are all zero (or the same), or of no weight, has nothing to teach
+        self.work = sum(len(graph.edges[0]) + graph.n_atoms for graph, _ in parts)
         self.active = [
             k for k, pieces in enumerate(of_targets) if any(one.values[one.sample_weights > 0].any() for one in pieces)
         ]
@@ -180,9 +182,7 @@ class Loss:
         for k, pieces in zip(self.active, zip(*sums, strict=True), strict=True):
             features, place = self.roots[k] * np.concatenate([one.value for one in pieces]), self.packing.size + k
 
-            def value(log_noise, features=features, values=self.values[k]):
-                return self.objective(features, values, log_noise)[0]
-
+            value = self.profile(features, self.values[k])
             found = minimize_scalar(value, bounds=LOG_NOISE_BOUNDS, method="bounded", options={"xatol": 0.05})
             if found.fun < value(vector[place]):
                 vector[place] = found.x
@@ -214,17 +214,18 @@ class Loss:
 
 @dataclass
 class TrainingSet:
-    """Structures and labels, handed out as graphs of bounded size."""
+    """Structures and labels, handed out as graphs of bounded size: ``work`` is that of each structure."""
 
     batch: StructureBatch
     targets: list
     make_graph: Callable
-    atoms_per_part: float
+    work: np.ndarray
+    work_per_part: float
 
     def parts(self, picked):
         """Graphs and targets of some structures, in their order."""
-        sizes = np.diff(self.batch.offsets)[picked]
-        some = split_by_size(picked, sizes, self.atoms_per_part) if sizes.sum() > self.atoms_per_part else [picked]
+        sizes = self.work[picked]
+        some = split_by_size(picked, sizes, self.work_per_part) if sizes.sum() > self.work_per_part else [picked]
         return [self._part(structures) for structures in some]
 
     def _part(self, picked):

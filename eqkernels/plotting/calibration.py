@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 from eqkernels.calibration import calibration_curve, miscalibration_area
 
 
@@ -54,7 +56,33 @@ class CalibrationDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, X, y, *, label="", ax=None):
-        """Draw from a fitted model that predicts standard deviations."""
+        """Draw from a fitted model that predicts standard deviations, or a pipeline that ends in one.
+
+        Parameters
+        ----------
+        estimator : TensorGPR, SparseTensorGPR, TensorCommittee, ...
+        X : sequence of ase.Atoms, or EquivariantFeatures
+        y : array-like
+            True tensors.
+        label : str, default=""
+        ax : matplotlib Axes, default=None
+
+        Returns
+        -------
+        CalibrationDisplay
+
+        Raises
+        ------
+        TypeError
+            If the estimator predicts no standard deviations.
+        """
+        final = estimator[-1] if hasattr(estimator, "steps") else estimator
+        predict = getattr(final, "predict", None)
+        if predict is None or "return_std" not in inspect.signature(predict).parameters:
+            raise TypeError(
+                f"{type(final).__name__} predicts no standard deviations: use TensorGPR, SparseTensorGPR or "
+                "TensorCommittee (of a search, its best_estimator_)"
+            )
         return cls.from_predictions(y, *estimator.predict(X, return_std=True), label=label, ax=ax)
 
     def plot(self, ax=None):

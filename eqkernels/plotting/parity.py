@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from eqkernels._paired import paired_rows
 from eqkernels.metrics import cartesian_tensor, irrep_rmse
 from eqkernels.so3.inference import infer_formula
 
@@ -51,11 +52,9 @@ class ParityDisplay:
         -------
         ParityDisplay
         """
-        if isinstance(y_true, list) and np.ndim(y_true[0]) > 0:
-            y_true, y_pred = np.concatenate(y_true), np.concatenate(y_pred)
-            labelled = ~np.isnan(y_true.reshape(len(y_true), -1)).all(axis=1)
-            y_true, y_pred = y_true[labelled], y_pred[labelled]
-        return cls(np.asarray(y_true, dtype=float), np.asarray(y_pred, dtype=float), target, unit).plot(axes)
+        pairs = paired_rows(y_true, y_pred)
+        pairs.check("y_pred", np.isfinite(pairs.pred), "is NaN or infinite: leave it out (atoms: with NaN in y_true)")
+        return cls(pairs.true, pairs.pred, target, unit).plot(axes)
 
     @classmethod
     def from_estimator(cls, estimator, X, y, *, target=None, unit="", axes=None):

@@ -20,6 +20,8 @@ from eqkernels.structures.batch import structure_number
 
 # Labels whose symmetry is broken only by rounding are projected without a word.
 _ROUNDING = 1e-12
+# Weights beyond this, or below its inverse, over- or underflow with the squares of features and labels.
+_LARGEST_WEIGHT = 1e50
 # Structures predicted at once: their kernel with the training set is what takes the memory.
 _STRUCTURES_PER_BLOCK = 256
 
@@ -115,8 +117,9 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
             if len(X) == 0:
                 raise ValueError("X has no structures (0 samples): give at least one (a minimum of 1 is required)")
             return X
-        return StructureBatch.from_frames(X) if self._takes_batches() else as_list(X)
+        return StructureBatch.from_frames(X) if self._takes_batches else as_list(X)
 
+    @property
     def _takes_batches(self):
         return self.features is None or takes_batches(self.features)
 
@@ -317,6 +320,12 @@ def _check_weight(sample_weight, n):
     if weight.shape != (n,):
         raise ValueError(f"{wanted}, got an array of shape {weight.shape}")
     bad = np.flatnonzero(~np.isfinite(weight) | (weight < 0))
+    extreme = np.flatnonzero((weight > _LARGEST_WEIGHT) | ((weight > 0) & (weight < 1 / _LARGEST_WEIGHT)))
+    if not len(bad) and len(extreme):
+        raise ValueError(
+            f"sample_weight is {weight[extreme[0]]} for structure {extreme[0]}, beyond what can be computed with: it "
+            f"must lie between {1 / _LARGEST_WEIGHT:g} and {_LARGEST_WEIGHT:g}, or be zero"
+        )
     if len(bad) or not weight.any():
         raise ValueError(f"{wanted}, got {f'{weight[bad[0]]} for structure {bad[0]}' if len(bad) else 'only zeros'}")
     return weight

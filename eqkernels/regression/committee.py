@@ -6,7 +6,8 @@ maximizes the likelihood of the errors on structures that a part of the members 
 
 .. math:: f_\lambda^2 = \frac1n \sum_i \frac{\| y_i^\lambda - \bar y_i^\lambda \|^2}{\mathrm{tr}\, C_i^\lambda} ,
 
-for each irrep, so that error bars turn with their structures.
+for each irrep, so that error bars turn with their structures. Members may agree and be wrong, as those that learned
+nothing do: their mean variance is first raised to a thousandth of that of the errors, or a few of them would decide f.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.metrics import cartesian_tensor, tensor_r2
 from eqkernels.regression.base import TensorRegressor, _check_weight
 from eqkernels.regression.covariance import (
+    raised,
     scale_of_irreps,
     scaled,
     standard_deviations,
@@ -37,6 +39,8 @@ from eqkernels.structures import StructureBatch, as_list, atom_counts, read_labe
 
 # A structure tells about the spread when it was left out by at least this many members.
 _FEWEST_MEMBERS = 2
+# Members that agree better than to this part of the variance of their errors tell nothing about these.
+_FLOOR = 1e-3
 
 
 class TensorCommittee(Recalibrated, RegressorMixin, BaseEstimator):
@@ -62,6 +66,8 @@ class TensorCommittee(Recalibrated, RegressorMixin, BaseEstimator):
         The members.
     recalibration_ : dict of str to float
         Factor of the standard deviations of each irrep.
+    floor_ : dict of str to float
+        Variance of a component of each irrep to which the spread of the members is raised before it is scaled.
     target_, axial_, per_atom_
         As in :class:`TensorKernelRidge`.
 
@@ -102,13 +108,13 @@ class TensorCommittee(Recalibrated, RegressorMixin, BaseEstimator):
         if len(X) < 2:
             raise ValueError("a committee needs structures to leave out, got n_samples=1: give at least two")
         weight = _check_weight(sample_weight, len(X))
-        subsets = self._subsets(X)
+        subsets = self._subsets(X, y, weight)
         members = [self._member() for _ in subsets]
         self.estimators_ = Parallel(n_jobs=self.n_jobs)(
             delayed(_fit)(member, _picked(X, subset), _picked(y, subset), None if weight is None else weight[subset])
             for member, subset in zip(members, subsets, strict=True)
         )
-        self._scale_to_left_out(X, y, subsets)
+        self._scale_to_left_out(X, y, subsets, weight)
         return self
 
     def predict(self, X, return_std=False, return_cov=False):
@@ -128,7 +134,7 @@ class TensorCommittee(Recalibrated, RegressorMixin, BaseEstimator):
         if return_std and return_cov:
             raise ValueError("at most one of return_std and return_cov can be requested")
         check_fitted(self)
-        mean, cov, lengths = self._statistics([member.predict(self._features(X)) for member in self.estimators_])
+        mean, cov, lengths = self._statistics(self._predictions(X))
         if return_std:
             cov = standard_deviations(self._tensor(), cov)
         parts = [mean, cov] if return_std or return_cov else [mean]
@@ -150,8 +156,16 @@ class TensorCommittee(Recalibrated, RegressorMixin, BaseEstimator):
     def _check_parameters(self):
         if not isinstance(self.n_estimators, Integral) or self.n_estimators < 2:
             raise ValueError(f"n_estimators={self.n_estimators!r} must be an integer, at least 2")
-        if not isinstance(self.max_samples, Real) or isinstance(self.max_samples, bool) or not self.max_samples > 0:
-            raise ValueError(f"max_samples={self.max_samples!r} must be a fraction or a number of structures")
+        share = self.max_samples
+        counts = isinstance(share, Integral) and not isinstance(share, bool) and share > 0
+        if not counts and not (isinstance(share, Real) and not isinstance(share, Integral) and 0 < share <= 1):
+            raise ValueError(
+                f"max_samples={share!r} must be a fraction of the structures, above 0 and at most 1.0, or a number of "
+                "structures, a positive integer"
+            )
+        base = self._base()
+        if isinstance(base, type) or not all(hasattr(base, name) for name in ("fit", "predict", "get_params")):
+            raise TypeError(f"estimator={base!r:.60} must be a regressor, such as TensorKernelRidge(), or a pipeline")
         if getattr(self._final(self._base()), "kernel", None) == "precomputed":
             raise TypeError("a committee cannot use kernel='precomputed': give its estimator a kernel")
 
@@ -171,14 +185,16 @@ class TensorCommittee(Recalibrated, RegressorMixin, BaseEstimator):
 
     def _inputs(self, X, y):
         """Structures that can be indexed, with descriptors computed once where the members would compute the same."""
+        if isinstance(y, dict):
+            raise TypeError("y is a dict: a committee has one property, fit one for each of them")
         base = clone(self._base())
         self.features_ = None
         if isinstance(base, TensorRegressor) and "features" in base.get_params(deep=False):  # not learned ones
             base._may_contract = False
             X = base._features_to_fit(X, y)
             self.features_ = base.features_
-        elif not isinstance(X, EquivariantFeatures):
-            X = StructureBatch.from_frames(X) if takes_batches(base) else as_list(X)
+        else:
+            X = self._read(X)
         n_atoms = atom_counts(X)
         target = getattr(self._final(base), "target", None)
         labels = read_labels(y, n_atoms, None if target is None else cartesian_tensor(target).rank)
@@ -188,22 +204,31 @@ class TensorCommittee(Recalibrated, RegressorMixin, BaseEstimator):
             return X, [np.asarray(one, dtype=float) for one in y]
         return X, labels.values
 
-    def _features(self, X):
-        if self.features_ is None or isinstance(X, EquivariantFeatures):
+    def _read(self, X):
+        """Structures that can be indexed and read again, once for all members."""
+        if isinstance(X, EquivariantFeatures):
             return X
-        return self.features_.transform(X)
+        return StructureBatch.from_frames(X) if takes_batches(self._base()) else as_list(X)
+
+    def _predictions(self, X):
+        X = self._read(X)
+        if self.features_ is not None and not isinstance(X, EquivariantFeatures):
+            X = self.features_.transform(X)
+        return [member.predict(X) for member in self.estimators_]
 
     def _tensor(self):
         return CartesianTensor(self.target_, self.axial_)
 
-    def _subsets(self, X):
-        n = len(X)
-        size = round(self.max_samples * n) if self.max_samples <= 1 and not isinstance(self.max_samples, Integral) \
-            else int(self.max_samples)  # fmt: skip
-        size = min(max(size, 1), n)
-        has = _species(X)
+    def _subsets(self, X, y, weight):
+        n, size = len(X), self.max_samples
+        size = min(int(size) if isinstance(size, Integral) else max(round(size * n), 1), n)
+        needed = _species(X)
+        if self.per_atom_:
+            needed = np.hstack([needed, _labelled_species(X, y)])
+        if weight is not None:
+            needed = np.column_stack([needed, weight > 0])
         random = check_random_state(self.random_state)
-        return [_with_all_species(random.permutation(n)[:size], has, random) for _ in range(self.n_estimators)]
+        return [_with_all(random.permutation(n)[:size], needed, random) for _ in range(self.n_estimators)]
 
     # -- spread -----------------------------------------------------------------------------------------------------
 
@@ -215,17 +240,16 @@ class TensorCommittee(Recalibrated, RegressorMixin, BaseEstimator):
         return mean, self._covariance(rows - mean), lengths
 
     def _covariance(self, deviations):
-        tensor = self._tensor()
-        flat = deviations.reshape(*deviations.shape[:2], -1)
+        tensor, size = self._tensor(), 3 ** self._tensor().rank
+        flat = deviations.reshape(*deviations.shape[:2], size)
         cov = np.einsum("knx,kny->nxy", flat, flat) / (len(flat) - 1)
-        cov = cov.reshape(len(cov), *tensor.shape, *tensor.shape)
-        factors = getattr(self, "recalibration_", None)
-        return cov if factors is None else to_cartesian(tensor, scaled(tensor, to_components(tensor, cov), factors))
+        components = raised(tensor, to_components(tensor, cov.reshape(-1, *2 * tensor.shape)), self.floor_)
+        return to_cartesian(tensor, scaled(tensor, components, self.recalibration_))
 
     def _deviations(self, X):
         """Scaled deviations of members, (n_rows, dim, n_members), their products the covariances; structure of rows."""
-        predictions = [member.predict(self._features(X)) for member in self.estimators_]
-        lengths = [len(one) for one in predictions[0]] if self.per_atom_ else np.ones(len(X), dtype=int)
+        predictions = self._predictions(X)
+        lengths = [len(one) if self.per_atom_ else 1 for one in predictions[0]]
         rows = np.array([np.concatenate(one) if self.per_atom_ else one for one in predictions])
         tensor = self._tensor()
         components = tensor.transform(rows - rows.mean(axis=0)) / np.sqrt(len(rows) - 1)
@@ -233,30 +257,36 @@ class TensorCommittee(Recalibrated, RegressorMixin, BaseEstimator):
         known = np.isfinite(components).all(axis=(0, 2))
         return (scale * components).transpose(1, 2, 0)[known], np.repeat(np.arange(len(lengths)), lengths)[known]
 
-    def _scale_to_left_out(self, X, y, subsets):
+    def _scale_to_left_out(self, X, y, subsets, weight):
         """Errors on each structure of those members that did not see it, relative to their spread."""
-        if hasattr(self, "recalibration_"):
-            del self.recalibration_
         predictions = [[] for _ in range(len(X))]
         for member, subset in zip(self.estimators_, subsets, strict=True):
             others = np.setdiff1d(np.arange(len(X)), subset)
+            others = others if weight is None else others[weight[others] > 0]
             if len(others):
                 for k, one in zip(others, member.predict(_picked(X, others)), strict=True):
                     predictions[k].append(one)
-        residuals, covariances = [], []
+        residuals, deviations = [], []
         for k, members in enumerate(predictions):
             if len(members) >= _FEWEST_MEMBERS:
                 rows = np.array(members) if self.per_atom_ else np.array(members)[:, None]
                 residual = (y[k] if self.per_atom_ else y[k][None]) - rows.mean(axis=0)
                 labelled = np.isfinite(residual.reshape(len(residual), -1)).all(axis=1)
                 residuals.append(residual[labelled])
-                covariances.append(self._covariance((rows - rows.mean(axis=0))[:, labelled]))
-        if not residuals:
+                deviations.append((rows - rows.mean(axis=0))[:, labelled])
+        if not sum(map(len, residuals)):
             raise ValueError(
-                f"no structure was left out by {_FEWEST_MEMBERS} members: lower max_samples={self.max_samples!r}, use "
-                f"more members than n_estimators={self.n_estimators}, or more structures than {len(X)}"
+                f"no structure with labels and weight was left out by {_FEWEST_MEMBERS} members: lower max_samples="
+                f"{self.max_samples!r}, use more members than n_estimators={self.n_estimators}, or more structures "
+                f"than {len(X)}"
             )
-        self.recalibration_ = scale_of_irreps(self._tensor(), np.concatenate(residuals), np.concatenate(covariances))
+        residuals = np.concatenate(residuals)
+        self._reset_recalibration()
+        self.floor_ = {
+            irrep: _FLOOR * float(np.mean(block**2)) for irrep, block in self._tensor().to_irreps(residuals).items()
+        }
+        covariances = np.concatenate([self._covariance(part) for part in deviations])
+        self.recalibration_ = scale_of_irreps(self._tensor(), residuals, covariances)
 
 
 def _fit(member, X, y, weight):
@@ -282,9 +312,38 @@ def _species(X):
     return has
 
 
-def _with_all_species(subset, has, random):
-    """Add structures to a subset until it has every species, or its member could not predict the others."""
-    for column in range(has.shape[1]):
-        if not has[subset, column].any():
-            subset = np.append(subset, random.choice(np.flatnonzero(has[:, column])))
+def _labelled_species(X, y):
+    """Which species of labelled atoms each structure has, (n, n_labelled_species)."""
+    labelled = [np.isfinite(one.reshape(len(one), -1)).all(axis=1) for one in y]
+    if isinstance(X, EquivariantFeatures):
+        ends = np.cumsum(X.n_atoms)
+        kept = np.concatenate(labelled)[(ends - X.n_atoms)[X.structures] + X.atoms]
+        structures, numbers = X.structures[kept], X.species[kept]
+    else:
+        structures = np.repeat(np.arange(len(X)), [one.sum() for one in labelled])
+        numbers = np.concatenate([atoms.numbers[one] for atoms, one in zip(X, labelled, strict=True)])
+    species, columns = np.unique(numbers, return_inverse=True)
+    has = np.zeros((len(X), len(species)), dtype=bool)
+    has[structures, columns] = True
+    return has
+
+
+def _with_all(subset, needed, random):
+    """Add structures to a subset until some have what is needed, each species above all, to predict the others.
+
+    Parameters
+    ----------
+    subset : ndarray of int
+    needed : ndarray of bool, shape (n_structures, n_properties)
+        Which structures have each property; some do.
+    random : RandomState
+
+    Returns
+    -------
+    ndarray of int
+        Ascending.
+    """
+    for column in range(needed.shape[1]):
+        if not needed[subset, column].any():
+            subset = np.append(subset, random.choice(np.flatnonzero(needed[:, column])))
     return np.sort(subset)

@@ -87,7 +87,10 @@ def scale_of_irreps(tensor, residuals, covariances):
         variance = np.einsum("naa->n", components[:, part, part])
         usable = variance > _NOTHING * np.einsum("naa->n", components)
         if not usable.any() and squares.sum() > _NOTHING * np.sum(residuals**2):
-            raise ValueError(f"all predicted variances of {irrep} are zero: no factor makes them fit the residuals")
+            raise ValueError(
+                f"all predicted variances of {irrep} are zero, the errors are not: no factor makes them fit. Fit on "
+                f"labels that have a part {irrep}, from which its variance can be learned"
+            )
         factors[str(irrep)] = float(np.sqrt(np.mean(squares[usable] / variance[usable]))) if usable.any() else 1.0
     return factors
 
@@ -96,3 +99,17 @@ def scaled(tensor, components, factors):
     """Covariance of components (..., dim, dim) with the standard deviations of each irrep scaled."""
     scale = np.concatenate([np.full(m * irrep.dim, factors[str(irrep)]) for m, irrep in tensor.irreps])
     return scale[:, None] * components * scale
+
+
+def raised(tensor, components, floors):
+    """Covariance of components (..., dim, dim) with the mean variance of each irrep at least at a floor.
+
+    What lacks is added to all components of the irrep, which leaves the covariance equivariant.
+    """
+    components = components.copy()
+    for (_, irrep), part in zip(tensor.irreps, tensor.irreps.slices(), strict=True):
+        block = components[..., part, part]
+        size = block.shape[-1]
+        lack = np.maximum(floors[str(irrep)] - np.einsum("...aa->...", block) / size, 0.0)
+        block += lack[..., None, None] * np.eye(size)
+    return components

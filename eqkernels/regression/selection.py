@@ -70,6 +70,7 @@ def rank_candidates(model, X, n_candidates=None, return_gain=False):
         else:
             posteriors = [_SparsePosterior(model, rows, irrep) for irrep in model.coef_]
     elif isinstance(model, TensorCommittee):
+        X = model._read(X)
         deviations, groups = model._deviations(X)
         n, n_rows = len(X), len(groups)
         posteriors = [_Members(deviations)]

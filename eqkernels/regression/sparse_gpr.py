@@ -249,7 +249,7 @@ class SparseTensorGPR(SparsePredictor):
         if not first and isinstance(X, EquivariantFeatures) != (self.features_ is None):
             kind = "features" if self.features_ is None else "frames"
             raise TypeError(f"the model was fitted on {kind}: add {kind}, not the other")
-        source = Source(X, self._takes_batches())
+        source = Source(X, self._takes_batches)
         if first:
             for name in ("factors_", "coef_"):
                 vars(self).pop(name, None)

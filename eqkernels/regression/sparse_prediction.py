@@ -202,7 +202,7 @@ class SparsePredictor(UncertainTensorRegressor):
 
     def _read(self, frames, origin):
         """Part of a sequence that may make its structures when they are asked for."""
-        if self._takes_batches():
+        if self._takes_batches:
             return StructureBatch.from_frames(frames, origin)
         return as_list(frames, origin)
 

@@ -17,6 +17,9 @@ from eqkernels.regression.covariance import (
 )
 from eqkernels.structures import read_labels
 
+# Part of the labels below which an error is rounding.
+_ROUNDING = 1e-12
+
 
 class Recalibrated:
     """Models whose error bars can be scaled; they predict with ``return_cov`` and have ``_tensor()``."""
@@ -183,9 +186,14 @@ def held_out(y, mean, cov, rank):
     n_atoms = np.array([len(one) for one in mean]) if isinstance(mean, list) else np.zeros(len(mean), dtype=int)
     labels = read_labels(y, n_atoms, rank)
     if not isinstance(mean, list):
-        return labels.values - mean, cov
+        return _without_rounding(labels.values - mean, labels.values), cov
     if not labels.per_atom:
         raise ValueError("the model predicts tensors of atoms, y has tensors of structures: give one array a structure")
-    residuals = labels.values - np.concatenate(mean)[labels.atoms]
+    residuals = _without_rounding(labels.values - np.concatenate(mean)[labels.atoms], labels.values)
     known = np.isfinite(residuals.reshape(len(residuals), -1)).all(axis=1)
     return residuals[known], np.concatenate(cov)[labels.atoms][known]
+
+
+def _without_rounding(residuals, values):
+    """Residuals, zero where they are rounding of the values: a prediction without variance may be exact."""
+    return np.where(np.abs(residuals) <= _ROUNDING * np.abs(values).max(initial=0.0), 0.0, residuals)

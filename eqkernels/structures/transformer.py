@@ -10,6 +10,8 @@ from eqkernels.structures.batch import StructureBatch
 class FramesTransformer(TransformerMixin, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Base class of transformers whose ``fit`` and ``transform`` take frames, or the batch that was read from them."""
 
+    _takes_batches = True
+
     def fit_transform(self, X, y=None, **fit_params):
         """Fit, and transform the same structures, which are read once: X may be an iterator.
 
@@ -26,11 +28,12 @@ class FramesTransformer(TransformerMixin, auto_wrap_output_keys=None):  # type: 
         What ``transform`` returns
         """
         # a Series goes on to transform, for the index of a table that comes out
-        X = X if hasattr(X, "iloc") else StructureBatch.from_frames(X)
+        if takes_batches(self) and not hasattr(X, "iloc"):
+            X = StructureBatch.from_frames(X)
         return self.fit(X, y, **fit_params).transform(X)
 
 
 def takes_batches(estimator):
     """Whether an estimator, or the first step of a pipeline, takes a StructureBatch in place of frames."""
     steps = getattr(estimator, "steps", None)
-    return takes_batches(steps[0][1]) if steps else isinstance(estimator, FramesTransformer)
+    return takes_batches(steps[0][1]) if steps else getattr(estimator, "_takes_batches", False)

@@ -11,8 +11,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import validate_data
 
 from eqkernels import CartesianTensor, CovariantKernel, EquivariantUnion, LambdaSOAP, TensorKernelRidge, TensorRidge
-from eqkernels.learned import EquivariantNetwork, LearnedTensorRegressor, optimizers
-from eqkernels.learned import network as network_module
+from eqkernels.learned import EquivariantNetwork, LearnedTensorRegressor, fitting, optimizers
 from eqkernels.learned.geometry import make_graph
 from eqkernels.learned.objectives import log_marginal_likelihood
 from eqkernels.learned.readout import Readout
@@ -165,8 +164,8 @@ def test_noise_after_batches_is_that_of_all_structures(waters):
 def test_many_structures_are_learned_in_batches(monkeypatch, n, expected):
     used = []
     for name in ("lbfgs", "adam"):
-        train = getattr(network_module, f"train_{name}")
-        monkeypatch.setattr(network_module, f"train_{name}", lambda *a, t=train, s=name: (used.append(s), t(*a))[1])
+        train = getattr(fitting, f"train_{name}")
+        monkeypatch.setattr(fitting, f"train_{name}", lambda *a, t=train, s=name: (used.append(s), t(*a))[1])
     frames, y, *_ = water_set(n, seed=1)
     EquivariantNetwork(**{**SMALL, "max_iter": 1}).fit(frames, y)
     assert used == [expected]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eqkernels.learned import EquivariantNetwork, network
+from eqkernels.learned import EquivariantNetwork, fitting
 from eqkernels.learned.training import split_by_size
 from tests.conftest import random_frames
 
@@ -25,8 +25,9 @@ def captured_loss(monkeypatch, edges, **parameters):
         monitor(start, 0.0)
         return start
 
-    monkeypatch.setattr(network, "train_lbfgs", capture)
-    monkeypatch.setattr(network, "_EDGES_PER_PART", edges)
+    monkeypatch.setattr(fitting, "train_lbfgs", capture)
+    monkeypatch.setattr(fitting, "_WORK_PER_PART", edges)
+    parameters.setdefault("solver", "lbfgs")
     EquivariantNetwork(**SMALL, **parameters, target={"vectors": "i"}).fit(frames, y, np.arange(1.0, 13.0))
     return found
 

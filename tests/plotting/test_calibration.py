@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from eqkernels import LambdaSOAP, TensorGPR
+from eqkernels import LambdaSOAP, TensorGPR, TensorRidge
 from eqkernels.plotting import CalibrationDisplay
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -21,3 +21,11 @@ def test_draws_the_curve(waters):
     assert (np.diff(y) >= 0).all()
     assert x[0] == y[0] == 0
     assert first.line_.get_label().startswith("GP (area 0.")
+
+
+def test_models_and_error_bars_that_cannot_be_drawn(waters):
+    frames, vector, *_ = waters
+    with pytest.raises(TypeError, match="TensorRidge predicts no standard deviations: use TensorGPR"):
+        CalibrationDisplay.from_estimator(TensorRidge(), frames, vector)
+    with pytest.raises(ValueError, match="uncertainty of structure 0 is negative"):
+        CalibrationDisplay.from_predictions(vector, vector, -np.ones_like(vector))

@@ -7,7 +7,15 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
-from eqkernels import LambdaSOAP, LearnedTensorRegressor, TensorCommittee, TensorGPR, TensorKernelRidge, TensorRidge
+from eqkernels import (
+    LambdaSOAP,
+    LearnedTensorRegressor,
+    SparseTensorGPR,
+    TensorCommittee,
+    TensorGPR,
+    TensorKernelRidge,
+    TensorRidge,
+)
 from eqkernels.calibration import calibration_curve
 from eqkernels.so3 import CartesianTensor
 from eqkernels.testing import assert_equivariant
@@ -90,10 +98,96 @@ def test_scikit_learn_tools_and_messages(waters):
     for options, error, message in (
         ({"n_estimators": 1}, ValueError, "n_estimators=1 must be an integer, at least 2"),
         ({"max_samples": 0}, ValueError, "max_samples=0 must be a fraction"),
-        ({"max_samples": 1.0}, ValueError, "no structure was left out by 2 members: lower max_samples=1.0"),
+        ({"max_samples": np.inf}, ValueError, "max_samples=inf must be a fraction"),
+        ({"max_samples": np.nan}, ValueError, "max_samples=nan must be a fraction"),
+        ({"max_samples": 1.5}, ValueError, "max_samples=1.5 must be a fraction"),
+        ({"max_samples": True}, ValueError, "max_samples=True must be a fraction"),
+        ({"max_samples": 1.0}, ValueError, "was left out by 2 members: lower max_samples=1.0"),
+        ({"max_samples": 2**70}, ValueError, "was left out by 2 members: lower max_samples=1180591620717411303424"),
+        ({"estimator": LambdaSOAP()}, TypeError, "must be a regressor"),
+        ({"estimator": TensorRidge}, TypeError, "must be a regressor"),
         ({"estimator": TensorKernelRidge(kernel="precomputed")}, TypeError, "cannot use kernel='precomputed'"),
     ):
         with pytest.raises(error, match=message):
             TensorCommittee(**options).fit(features, matrix)
     with pytest.raises(ValueError, match="at most one of"):
         model.predict(features, return_std=True, return_cov=True)
+    with pytest.raises(TypeError, match="a committee has one property"):
+        TensorCommittee(LearnedTensorRegressor()).fit(frames, {"matrix": matrix})
+
+
+@pytest.mark.parametrize("base", [TensorRidge(1e-4), TensorGPR(), SparseTensorGPR(8)])
+@pytest.mark.parametrize("formula", ["", "i", "ij", "ij=ji"])
+@pytest.mark.filterwarnings("ignore:the l")
+def test_labels_without_a_trace_of_the_structure_have_error_bars_of_their_size(base, formula):
+    """Members that learned nothing agree, or nearly: their spread must not decide the scale of the error bars."""
+    frames, tensor = water_set(12, seed=1)[0], CartesianTensor(formula)
+    y = tensor.inverse_transform(np.random.default_rng(0).normal(size=(12, tensor.dim)))
+    model = make_pipeline(LambdaSOAP(**SMALL), TensorCommittee(base, n_estimators=4, random_state=0)).fit(frames, y)
+    _, std = model.predict(frames, return_std=True)
+    assert 0.1 < np.sqrt(np.mean(std**2)) < 30
+    assert_equivariant(lambda X: model.predict(X, return_cov=True)[1], frames[:2], tolerance=1e-7)
+
+
+def test_members_that_agree_have_the_error_bars_of_their_errors():
+    """With two structures, all members that can be tested on one have seen the other alone, and predict the same."""
+    frames, vector, *_ = water_set(2, seed=3)
+    features = LambdaSOAP(**SMALL, irreps="0e+1o").fit_transform(frames)
+    model = TensorCommittee(TensorRidge(), random_state=0).fit(features, vector)
+    _, cov = model.predict(features, return_cov=True)
+    left_out = [TensorRidge().fit(features[[1 - k]], vector[[1 - k]]).predict(features[[k]])[0] for k in (0, 1)]
+    floor = np.mean((vector - left_out) ** 2)
+    factor, spread = model.recalibration_["1o"], np.mean(np.einsum("naa->n", cov)) / 3
+    np.testing.assert_allclose(factor**2 * model.floor_["1o"], floor)
+    assert spread >= floor * (1 - 1e-9)
+
+
+@pytest.mark.parametrize(
+    "base", [TensorRidge(1e-4), TensorGPR(), LearnedTensorRegressor(cutoff=3.0, channels=2, max_iter=1)]
+)
+@pytest.mark.filterwarnings("ignore:the l")
+def test_labels_that_are_all_equal(base):
+    frames, *_ = water_set(8, seed=1)
+    learned = isinstance(base, LearnedTensorRegressor)
+    X = frames if learned else LambdaSOAP(**SMALL, irreps="0e+1e+2e").fit_transform(frames)
+    for y in (np.ones(8), np.zeros((8, 3, 3)), np.tile(np.eye(3), (8, 1, 1))):
+        model = TensorCommittee(base, n_estimators=3, random_state=0).fit(X, y)
+        mean, std = model.predict(X, return_std=True)
+        np.testing.assert_allclose(mean, y, atol=1e-8)
+        assert np.abs(std).max() < 1e-8
+        model.recalibrate(X, y)
+
+
+def test_gaps_in_labels_of_atoms_and_weights_of_zero():
+    frames = random_frames(1, n_frames=12, n_species=2)
+    random = np.random.default_rng(0)
+    y = [random.normal(size=(len(atoms), 3)) for atoms in frames]
+    for values, atoms in zip(y, frames, strict=True):  # of each species a single atom has a label, but for hydrogen
+        values[atoms.numbers != 1] = np.nan
+    y[0][frames[0].numbers == 6] = 1.0
+    y[3][:] = np.nan
+    features = LambdaSOAP(**SMALL, irreps="0e+1o").fit_transform(frames)
+    for X in (features, frames):
+        base = TensorRidge(1e-2, features=LambdaSOAP(**SMALL), target="i")
+        model = TensorCommittee(base, n_estimators=5, max_samples=3, random_state=0).fit(X, y)
+        assert np.isfinite(np.concatenate(model.predict(X, return_std=True)[1])).all()
+    weight, vector = np.zeros(12), random.normal(size=(12, 3))
+    weight[[2, 5, 7]] = 1.0
+    model = TensorCommittee(TensorRidge(1e-2), n_estimators=8, max_samples=2, random_state=0)
+    predicted = model.fit(features, vector, weight).predict(features)
+    vector[weight == 0] = 1e6  # labels without weight change nothing
+    np.testing.assert_allclose(model.fit(features, vector, weight).predict(features), predicted)
+    assert model.predict(features, return_std=True)[1].max() < 100
+
+
+def test_recalibration_of_variances_that_are_zero(waters):
+    frames, vector, *_ = waters
+    features = LambdaSOAP(**SMALL, irreps="0e+1o").fit_transform(frames)
+    with pytest.warns(UserWarning, match="zero variance"):
+        model = TensorGPR().fit(features, np.ones(40))
+    assert model.recalibrate(features, np.ones(40)).recalibration_ == {"0e": 1.0}  # nothing but rounding to explain
+    with pytest.raises(
+        ValueError, match="all predicted variances of 0e are zero, the errors are not: .* Fit on labels"
+    ):
+        model.recalibrate(features, vector[:, 0])
+    assert model.recalibration_ == {"0e": 1.0}

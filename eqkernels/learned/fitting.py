@@ -1,0 +1,208 @@
+"""Fitting of a network: random starts, the solver and its batches, the time that they may take, what is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from eqkernels._warnings import warn
+from eqkernels.learned.architectures import make_architecture
+from eqkernels.learned.optimizers import Monitor, train_adam, train_lbfgs
+from eqkernels.learned.training import Loss, Model, Packing, TrainingSet, count_held, initial_vector, split_by_size
+
+# With more training structures than this, solver="auto" takes mini-batches: the errors of dipoles and polarizabilities
+# after the same seconds are then a tenth to a third smaller; with fewer structures they are about equal.
+_LBFGS_STRUCTURES = 100
+# The work of structures is counted in edges and atoms. So much goes through the network together in training: the
+# radial functions of all paths take some kilobytes an edge. What is one part is kept for the gradient, what is more is
+# computed again; with more, solver="auto" takes mini-batches too.
+_WORK_PER_PART = 2**17
+# A batch of Adam is so large (a few tenths of a second), or a few structures, whatever their size: it is from
+# differences between structures that their labels are learned. Labels of atoms differ within one.
+_WORK_PER_BATCH = 2**15
+_FEWEST_IN_BATCH = 4
+# So many settle the noises after mini-batches.
+_STRUCTURES_FOR_NOISE = 3000
+_WORK_FOR_NOISE = 2**20
+# Atoms that the scales of features, and the start of a contraction, are computed from (at least one structure).
+_ATOMS_TO_SCALE = 3000
+# Iterations without a time budget, if max_iter does not say.
+_ITERATIONS = 200
+# What is left to do after training, features without their gradients and a factorization, in units of a step of
+# training on the same structures.
+_AFTER = 0.7
+
+
+@dataclass
+class Fit:
+    """Training of one network on one set of structures.
+
+    Parameters
+    ----------
+    network : EquivariantNetwork
+        With its parameters, species and irreps; it is not changed.
+    batch : StructureBatch
+    targets : list of Target
+    make_graph : callable
+        Graph of a batch.
+    begin : float
+        CPU time at which the fit began, of which ``time_budget`` is counted.
+    readout : bool
+        Whether the features of all structures are needed afterwards, within the time budget.
+    """
+
+    network: object
+    batch: object
+    targets: list
+    make_graph: object
+    begin: float
+    readout: bool
+
+    def __post_init__(self):
+        self.sample = self.make_graph(
+            self.batch.select(0, max(1, np.searchsorted(self.batch.offsets, _ATOMS_TO_SCALE, side="right") - 1))
+        )
+        self.teaches = any(target.values.any() for target in self.targets)
+        budget, iterations = self.network.time_budget, self.network.max_iter
+        self.budget = None if budget is None else float(budget)
+        if iterations is None:
+            iterations = _ITERATIONS if budget is None else np.inf
+        self.max_iter = iterations
+
+    def run(self, random, neighbor_scale, previous=None):
+        """Train from random weights, or from those of an earlier fit.
+
+        Parameters
+        ----------
+        random : RandomState
+        neighbor_scale : float
+        previous : tuple of dict, default=None
+            Weights, scales and noises to go on from.
+
+        Returns
+        -------
+        dict of str to object
+            Attributes of the fitted network.
+        """
+        architecture = make_architecture(self.network, len(self.network.species_), self.network.irreps_)
+        model = Model(architecture, float(neighbor_scale), {})
+        trains = self.max_iter > 0 and self.teaches
+        if trains:
+            self.work = work_of_structures(self.batch, self.network.cutoff)
+        best, n_runs = None, 1 if previous is not None else int(self.network.n_init)
+        for k in range(n_runs):
+            if best is not None and self._is_over(best.monitor):
+                break
+            one = self._one(random, model, previous, n_runs - k, trains)
+            best = one if best is None or one.value < best.value else best
+            if one.monitor is not None and one.monitor.interrupted:
+                warn(
+                    f"training was interrupted in iteration {len(one.monitor.history['loss']) + 1}: the best weights "
+                    "so far are kept"
+                )
+                break
+        return self._state(best)
+
+    def _is_over(self, monitor):
+        """Whether the time does not suffice for a step of another run and what follows."""
+        if self.budget is None or monitor is None:
+            return False
+        return monitor.elapsed + monitor.seconds_of(self.step + self.after) > self.budget
+
+    def _one(self, random, model, previous, runs_left, trains):
+        if previous is None:
+            weights, atoms = model.architecture.initial_weights(random, self.sample), np.arange(self.sample.n_atoms)
+            model = Model(model.architecture, model.neighbor_scale, {})
+            model.set_scales(weights, self.sample, [target.pick(atoms) for target in self.targets])
+        else:
+            weights, scales = previous[:2]
+            model = Model(model.architecture, model.neighbor_scale, scales)
+        packing, names = Packing(weights), [target.name for target in self.targets]
+        start = initial_vector(packing, weights, names, {} if previous is None else previous[2])
+        if not trains:
+            return _Run(np.inf, start, model, packing, None, None)
+        return self._minimize(model, packing, start, random, runs_left)
+
+    def _minimize(self, model, packing, start, random, runs_left):
+        network, n_structures = self.network, self.batch.n_structures
+        order = random.permutation(n_structures)
+        n_held = count_held(n_structures, network.validation_fraction) if network.early_stopping else 0
+        held, kept = order[:n_held], np.sort(order[n_held:])
+        data = TrainingSet(self.batch, self.targets, self.make_graph, self.work, _WORK_PER_PART)
+
+        def loss_of(picked, objective=network.objective):
+            return Loss(model, packing, data.parts(picked), objective, float(network.weight_decay), start)
+
+        full = network.solver == "lbfgs" or (network.solver == "auto" and self._few(kept))
+        for_noise = None if full else self._for_noise(order[n_held:])
+        validate = loss_of(np.sort(held), "loo").objective_value if n_held else None
+        monitor = Monitor(self.max_iter, None, validate, int(network.n_iter_no_change), network.verbose, self.begin)
+        count = 1 if full else max(1, round(len(kept) / self._batch_size(kept)))
+        self.step = self.work[kept].sum() / count
+        self.after = _AFTER * (self.readout * self.work.sum() + (0 if full else self.work[for_noise].sum()))
+        if self.budget is not None:
+            monitor.limit(self.budget, runs_left, self.after)
+        if full:
+            vector = train_lbfgs(loss_of(kept), start, len(self.targets), monitor)
+            return _Run(monitor.best_value, vector, model, packing, monitor, None)
+
+        def batches(epoch):
+            for picked in np.array_split(random.permutation(kept), count):
+                yield loss_of(np.sort(picked))
+
+        vector = train_adam(batches, start, len(self.targets), monitor, float(network.learning_rate))
+        return _Run(monitor.best_value, vector, model, packing, monitor, lambda: loss_of(for_noise))
+
+    def _few(self, kept):
+        return len(kept) <= _LBFGS_STRUCTURES and self.work[kept].sum() <= _WORK_PER_PART
+
+    def _batch_size(self, kept):
+        """Structures in a batch: those asked for, or as many as make a step of bounded length."""
+        wanted, of_atoms = int(self.network.batch_size), all(target.per_atom for target in self.targets)
+        fewest = min(wanted, 1 if of_atoms else _FEWEST_IN_BATCH)
+        size = min(wanted, max(fewest, int(_WORK_PER_BATCH / self.work[kept].mean())))
+        # of a structure alone nothing is left to predict when it is left out
+        return max(size, 2) if self.network.objective == "loo" and not of_atoms else size
+
+    def _for_noise(self, kept):
+        within = np.cumsum(self.work[kept]) <= max(_WORK_FOR_NOISE, self.work[kept[0]])
+        return np.sort(kept[within][:_STRUCTURES_FOR_NOISE])
+
+    def _state(self, run):
+        model, packing, vector = run.model, run.packing, run.vector
+        if run.noise_loss is not None:
+            vector = run.noise_loss().with_best_noises(vector)
+        weights = {name: array.copy() for name, array in packing.unpack(vector[: packing.size]).items()}
+        model.enlarge_constant(weights, self.sample)
+        names = [target.name for target in self.targets]
+        history = {"loss": [], "validation": [], "cpu_time": []} if run.monitor is None else run.monitor.history
+        return {
+            "weights_": weights,
+            "scales_": model.scales,
+            "noise_": dict(zip(names, np.exp(vector[packing.size :]).tolist(), strict=True)),
+            "history_": {key: np.array(values) for key, values in history.items()},
+            "n_iter_": len(history["loss"]),
+            "loss_": float(history["loss"][-1]) if history["loss"] else 0.0,
+        }
+
+
+@dataclass
+class _Run:
+    """One training: its loss (validation error), vector, and the loss that settles noises after mini-batches."""
+
+    value: float
+    vector: np.ndarray
+    model: Model
+    packing: Packing
+    monitor: Monitor | None
+    noise_loss: object
+
+
+def work_of_structures(batch, cutoff):
+    """Edges and atoms of each structure, which the time and the memory of a network grow with."""
+    sizes, work = np.diff(batch.offsets), []
+    for block in split_by_size(np.arange(batch.n_structures), sizes, _ATOMS_TO_SCALE):
+        part = batch.select(block[0], block[-1] + 1)
+        work.append(np.diff(part.neighbor_pairs(float(cutoff)).offsets[part.offsets]) + np.diff(part.offsets))
+    return np.concatenate(work)
