@@ -102,7 +102,7 @@ class TensorKernelRidge(TensorRegressor):
     def _kernel(self):
         kernel = CovariantKernel() if self.kernel is None else self.kernel
         if getattr(self, "contracted_", False):
-            return DensityKernel(kernel.zeta, kernel.normalize, kernel.aggregate)
+            return DensityKernel(**kernel.get_params())
         return kernel
 
     def _aggregate(self):
