@@ -201,7 +201,7 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
         if self.baseline is None or "0e" not in blocks:
             return blocks
         design = self._baseline_design(features)
-        self.baseline_ = fit_baseline(design, blocks["0e"][:, 0], weight)
+        self.baseline_ = fit_baseline(design, blocks["0e"][:, 0], self.groups_, weight)
         return {**blocks, "0e": blocks["0e"] - (design @ self.baseline_)[:, None]}
 
     def _baseline_design(self, features):

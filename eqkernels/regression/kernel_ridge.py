@@ -41,7 +41,9 @@ class TensorKernelRidge(TensorRegressor):
         Index symmetry of y, e.g. ``"ij=ji"``; None: found from y.
     baseline : {"composition", "mean", None}, default="composition"
         What is fitted to the scalar (0e) part first: contributions of the elements (a constant where X is an array,
-        which does not tell the elements), a constant, or nothing.
+        which does not tell the elements), a constant, or nothing. Contributions of rare elements are drawn towards that
+        of the average atom, as far as the errors on structures left out become smaller. They grow with the structure
+        where the kernel does; for labels that do not, take ``aggregate="mean"``.
 
     Attributes
     ----------
