@@ -8,6 +8,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 
+from eqkernels._defaults import NestedDefaults
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
@@ -24,8 +25,10 @@ _ROUNDING = 1e-12
 _STRUCTURES_PER_BLOCK = 256
 
 
-class TensorRegressor(RegressorMixin, BaseEstimator):
+class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
     """Base class: subclasses implement ``_fit_irreps`` and ``_predict_irreps`` on features, one irrep at a time."""
+
+    _defaults = {"features": LambdaSOAP}
 
     @whole_or_nothing
     def fit(self, X, y, sample_weight=None):
@@ -129,7 +132,7 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
         return checked_features(self.features_.transform(X), self.features_)
 
     def _fit_descriptor(self, X, y):
-        descriptor = clone(LambdaSOAP() if self.features is None else self.features)
+        descriptor = clone(self._object("features"))
         if self.target is not None and descriptor.get_params().get("irreps") == "auto":
             descriptor.set_params(irreps=str(cartesian_tensor(self.target).irreps + Irreps("0e")))
         return descriptor.fit(X, y)

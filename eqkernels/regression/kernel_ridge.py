@@ -85,6 +85,8 @@ class TensorKernelRidge(TensorRegressor):
     array([[1.189, 0.   , 1.417]])
     """
 
+    _defaults = {**TensorRegressor._defaults, "kernel": CovariantKernel}
+
     def __init__(self, alpha=1e-6, kernel=None, features=None, target=None, baseline="composition"):
         self.alpha = alpha
         self.kernel = kernel
@@ -102,7 +104,7 @@ class TensorKernelRidge(TensorRegressor):
         return isinstance(self.kernel, str) and self.kernel == "precomputed"
 
     def _kernel(self):
-        kernel = CovariantKernel() if self.kernel is None else self.kernel
+        kernel = self._object("kernel")
         if getattr(self, "contracted_", False):
             return DensityKernel(**kernel.get_params())
         return kernel

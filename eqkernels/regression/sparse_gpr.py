@@ -19,7 +19,7 @@ from sklearn.utils import check_random_state
 from threadpoolctl import threadpool_limits
 
 from eqkernels._fitted import check_unchanged, whole_or_nothing
-from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
+from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.output import check_memory
 from eqkernels.descriptors.scalar_gradients import check_differentiable
 from eqkernels.kernels import DensityKernel, TensorKernel, select_sparse_points
@@ -342,7 +342,7 @@ class SparseTensorGPR(SparsePredictor):
     def _fitted_descriptor(self, source, candidates, y):
         if isinstance(source.X, EquivariantFeatures):
             return None
-        descriptor = clone(LambdaSOAP() if self.features is None else self.features)
+        descriptor = clone(self._object("features"))
         if descriptor.get_params().get("irreps") == "auto":
             descriptor.set_params(irreps=str(self._tensor().irreps + Irreps("0e")))
         labels = [y[k] for k in candidates] if isinstance(y, list | tuple) else np.asarray(y)[candidates]
