@@ -124,7 +124,7 @@ CASES = {
     ),
     "kernel of another library": (lambda: fit(FRAMES, kernel="rbf"), TypeError, "must be a kernel such as CovariantKernel"),
     "zeta below one": (
-        lambda: fit(FRAMES, kernel=CovariantKernel(zeta=0)), ValueError, "zeta=0 must be a number, at least 1"
+        lambda: fit(FRAMES, kernel=CovariantKernel(zeta=0)), ValueError, "zeta=0 must be an integer, at least 1"
     ),
     "negative weights": (
         lambda: TensorRidge().fit(FRAMES, DIPOLES, sample_weight=[1, -1, 1, 1]), ValueError,

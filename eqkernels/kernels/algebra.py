@@ -1,12 +1,18 @@
 """Kernels add, multiply and scale: small expressions instead of options.
 
-What a Gaussian process may optimize is declared as in :mod:`sklearn.gaussian_process.kernels`: a parameter with a
-companion ``<name>_bounds`` is free unless the bounds are ``"fixed"``. Free parameters are positive and enter ``theta``
-by their logarithms.
+What a Gaussian process may choose is declared as in :mod:`sklearn.gaussian_process.kernels`: a parameter with a
+companion ``<name>_bounds`` is free unless the bounds are ``"fixed"``. Free factors are positive and enter ``theta``
+by their logarithms; exponents ``zeta`` are integers, of which each combination is a kernel of ``variants()``.
+
+All kernels are positive semidefinite: sums, elementwise products (I. Schur, J. Reine Angew. Math. 140, 1 (1911)) and
+positive multiples of such kernels are, elementwise powers between integers are not (C. H. FitzGerald, R. A. Horn, J.
+Math. Anal. Appl. 61, 633 (1977)).
 """
 
 from __future__ import annotations
 
+from itertools import product
+from math import ceil, floor, prod
 from numbers import Real
 
 import numpy as np
@@ -15,6 +21,9 @@ from sklearn.base import BaseEstimator, clone
 from eqkernels.kernels.blocks import KernelBlocks
 from eqkernels.kernels.cotangents import sum_cotangents
 from eqkernels.kernels.slopes import sum_slopes
+
+# Each combination of exponents is fitted on its own: more than these are a mistake.
+_MOST_VARIANTS = 100
 
 
 class TensorKernel(BaseEstimator):
@@ -35,25 +44,57 @@ class TensorKernel(BaseEstimator):
 
     @property
     def hyperparameters(self):
-        """Names of the free parameters, in the order of ``theta``."""
+        """Names of the free factors, in the order of ``theta``."""
+        return [name for name in self._free() if not _is_exponent(name)]
+
+    @property
+    def choices(self):
+        """Integers within the bounds of each free exponent, a dict of str to range."""
+        params, choices = self.get_params(), {}
+        for name in filter(_is_exponent, self._free()):
+            check_zeta(params[name])
+            choices[name] = _integers(params[f"{name}_bounds"], f"{name}_bounds")
+        return choices
+
+    def variants(self):
+        """Make a copy of the kernel for each combination of free exponents, smaller exponents first.
+
+        Returns
+        -------
+        list of TensorKernel
+            This kernel itself where all exponents are fixed.
+        """
+        choices = self.choices
+        if not choices:
+            return [self]
+        count = prod(map(len, choices.values()))
+        if count > _MOST_VARIANTS:
+            raise ValueError(
+                f"the bounds of {', '.join(choices)} allow {count} kernels, each of which is fitted: narrow them to at "
+                f"most {_MOST_VARIANTS}"
+            )
+        chosen = product(*choices.values())
+        return [clone(self).set_params(**dict(zip(choices, values, strict=True))) for values in chosen]
+
+    def _free(self):
         bounds = {name: value for name, value in self.get_params().items() if name.endswith("_bounds")}
         return [name.removesuffix("_bounds") for name, value in bounds.items() if not _is_fixed(value)]
 
     @property
     def theta(self):
-        """Logarithms of the free parameters, shape (n_free,)."""
+        """Logarithms of the free factors, shape (n_free,)."""
         params = self.get_params()
         return np.log([_positive(params[name], name) for name in self.hyperparameters])
 
     @property
     def bounds(self):
-        """Logarithms of the bounds of the free parameters, shape (n_free, 2)."""
+        """Logarithms of the bounds of the free factors, shape (n_free, 2)."""
         params = self.get_params()
         pairs = [check_bounds(params[f"{name}_bounds"], f"{name}_bounds") for name in self.hyperparameters]
         return np.log(np.reshape(pairs, (-1, 2)))
 
     def clone_with_theta(self, theta):
-        """Copy with other values of the free parameters.
+        """Copy with other values of the free factors.
 
         Parameters
         ----------
@@ -84,14 +125,14 @@ class TensorKernel(BaseEstimator):
         return np.reshape(blocks, (len(X), d, d))
 
     def gradient(self, X, irrep="0e", cache=None):
-        """Kernel matrix and its derivatives by the logarithms of the free parameters.
+        """Kernel matrix and its derivatives by the logarithms of the free factors.
 
         Parameters
         ----------
         X : EquivariantFeatures
         irrep : str, default="0e"
         cache : dict, default=None
-            Filled with what does not depend on the free parameters; pass the same one with the same X again.
+            Filled with what does not depend on the free factors; pass the same one with the same X again.
 
         Returns
         -------
@@ -108,7 +149,7 @@ class TensorKernel(BaseEstimator):
         return cache[key], {}
 
     def _gradient(self, X, irrep, cache):
-        raise NotImplementedError(f"{type(self).__name__} has free parameters {self.hyperparameters} but no derivative")
+        raise NotImplementedError(f"{type(self).__name__} has free factors {self.hyperparameters} but no derivative")
 
     def slopes(self, X, Y):
         """Differentiate scalar kernels with single environments by the features (:mod:`eqkernels.kernels.slopes`).
@@ -289,6 +330,33 @@ def check_bounds(bounds, name):
     if not 0 < low <= high < np.inf:
         raise ValueError(f"{name}={bounds!r} must be a pair of positive numbers, the smaller first, or 'fixed'")
     return low, high
+
+
+def check_zeta(zeta):
+    """Refuse a degree that is no positive integer."""
+    number = isinstance(zeta, Real) and not isinstance(zeta, bool | np.bool_) and 1 <= zeta < np.inf
+    if number and zeta == int(zeta):
+        return
+    remedy = ""
+    if number:
+        low = int(zeta)
+        remedy = (
+            ", for other powers of a kernel are not positive definite; between them lie sums such as 0.5 * "
+            f"CovariantKernel(zeta={low}) + 0.5 * CovariantKernel(zeta={low + 1})"
+        )
+    raise ValueError(f"zeta={zeta!r} must be an integer, at least 1{remedy}")
+
+
+def _integers(bounds, name):
+    low, high = check_bounds(bounds, name)
+    integers = range(max(ceil(low), 1), floor(high) + 1)
+    if not integers:
+        raise ValueError(f"{name}={bounds!r} contains no positive integer, which alone make a kernel positive definite")
+    return integers
+
+
+def _is_exponent(name):
+    return name.split("__")[-1] == "zeta"
 
 
 def _is_fixed(bounds):

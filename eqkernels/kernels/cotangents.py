@@ -21,7 +21,7 @@ def covariant_vjp(X, Y, irrep, weights, zeta, scales, own_norm):
     X, Y : EquivariantFeatures
     irrep : str
     weights : ndarray of shape (n_structures_X, n_structures_Y, 2 lambda + 1, 2 lambda + 1)
-    zeta : float
+    zeta : int
     scales : tuple of four ndarray
         Inverse norms of the blocks of X and Y, and of their invariant features; ones where not normalized.
     own_norm : bool or None
@@ -49,9 +49,9 @@ def _add(X, Y, irrep, weights, zeta, scales, own_norm, i, m, out):
     if zeta != 1:
         p0, q0 = (one.blocks["0e"][rows, 0].astype(float, copy=False) for one, rows in ((X, i), (Y, m)))
         scale0 = scales[2][i, None] * scales[3][m]
-        k0 = np.maximum(scale0 * (p0 @ q0.T), 0.0)
+        k0 = scale0 * (p0 @ q0.T)
         power = k0 ** (zeta - 1)
-        slope = (zeta - 1) * total * np.divide(power, k0, out=np.zeros_like(k0), where=k0 > 0)
+        slope = (zeta - 1) * total * k0 ** (zeta - 2)
         out["0e"][i, 0] += (scale0 * slope) @ q0
         if own_norm is not None:
             out["0e"][i, 0] -= (np.sum(slope * k0, axis=1) * scales[2][i] ** 2)[:, None] * p0

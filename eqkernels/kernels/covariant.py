@@ -6,8 +6,10 @@ The kernel of two environments of the same central species is the (2 lambda + 1)
     k^\lambda_{\mu\mu'}(i, j) = \frac{\mathbf p_i^{\lambda\mu} \cdot \mathbf p_j^{\lambda\mu'}}{N_i N_j}
     \left[ \frac{\mathbf p_i \cdot \mathbf p_j}{|\mathbf p_i| |\mathbf p_j|} \right]^{\zeta - 1} ,
 
-with p the invariant power spectrum; the kernel of two structures is the sum or mean over their environments (Grisafi et
-al., Phys. Rev. Lett. 120, 036002 (2018), eq. 3 to 9). It turns with its structures:
+with p the invariant power spectrum and an integer :math:`\zeta`: other powers of a positive definite kernel need not be
+positive definite (C. H. FitzGerald, R. A. Horn, J. Math. Anal. Appl. 61, 633 (1977)). The kernel of two structures is
+the sum or mean over their environments (Grisafi et al., Phys. Rev. Lett. 120, 036002 (2018), eq. 3 to 9). It turns with
+its structures:
 :math:`k(\hat R A, \hat S B) = D(\hat R)\, k(A, B)\, D(\hat S)^T`.
 
 The norm N may be that of the block itself, :math:`N_i^2 = \| \mathbf p_i^\lambda \cdot \mathbf p_i^\lambda \|_F`, as in
@@ -18,13 +20,11 @@ size of the departure, which is what a dipole or an anisotropy is about.
 
 from __future__ import annotations
 
-from numbers import Real
-
 import numpy as np
 
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels._environment_loops import add_to_structures
-from eqkernels.kernels.algebra import TensorKernel
+from eqkernels.kernels.algebra import TensorKernel, check_zeta
 from eqkernels.kernels.cotangents import covariant_vjp
 from eqkernels.kernels.slopes import polynomial_slopes
 
@@ -36,8 +36,6 @@ _CANCELLED = 1e-14
 # An equivariant block that vanishes by symmetry is left with the rounding of its terms, ~1e-16 of the invariant block.
 # Below this ratio of amplitudes it counts as zero: normalizing it would turn noise into a direction.
 _VANISHING = 1e-12
-# Products of environments kept between evaluations at different zeta; what exceeds it is made anew each time.
-_KEPT_BYTES = 2**30
 
 
 class CovariantKernel(TensorKernel):
@@ -45,9 +43,10 @@ class CovariantKernel(TensorKernel):
 
     Parameters
     ----------
-    zeta : float, default=2
-        Degree. 1 is linear in the features; 2 and more multiply the equivariant kernel by powers of the
-        invariant one, which makes the model non-linear. At least 1.
+    zeta : int, default=2
+        Degree, at least 1. 1 is linear in the features; 2 and more multiply the equivariant kernel by powers of the
+        invariant one, which makes the model non-linear. Between integers the kernel would not be positive definite;
+        sums such as ``0.5 * CovariantKernel(zeta=2) + 0.5 * CovariantKernel(zeta=3)`` are.
     normalize : {"invariant", True, False}, default="invariant"
         ``"invariant"``: divide the features of an environment by the norm of its power spectrum, for all irreps alike.
         True: divide each block by its own norm, so that the kernel of an environment with itself has unit
@@ -55,7 +54,7 @@ class CovariantKernel(TensorKernel):
     aggregate : {"sum", "mean"}, default="sum"
         Sum over environments, for properties that grow with the structure, or mean, for those that do not.
     zeta_bounds : pair of floats or "fixed", default="fixed"
-        Range in which a Gaussian process may choose zeta, e.g. ``(1, 8)``; nothing else looks at it.
+        Range of the integers among which a Gaussian process chooses zeta, e.g. ``(1, 8)``; nothing else looks at it.
 
     Examples
     --------
@@ -116,7 +115,7 @@ class CovariantKernel(TensorKernel):
         self._check(X, Y, "0e")
         normal = self.normalize is not False
         scales = tuple(environment_scale(one, "0e", self.normalize) for one in (X, Y)) if normal else None
-        return [polynomial_slopes(X, Y, self.zeta, scales, self.aggregate == "mean")]
+        return [polynomial_slopes(X, Y, int(self.zeta), scales, self.aggregate == "mean")]
 
     def vjp(self, X, Y, irrep, weights):
         """Vector-Jacobian product: derivatives of sum(weights * kernel) by the features of X.
@@ -138,24 +137,7 @@ class CovariantKernel(TensorKernel):
             counts = [np.maximum(np.diff(one.offsets), 1) for one in (X, Y)]
             weights = weights / (counts[0][:, None, None, None] * counts[1][:, None, None])
         own_norm = None if self.normalize is False else self.normalize is True and irrep != "0e"
-        return covariant_vjp(X, Y, irrep, weights, self.zeta, scales, own_norm)
-
-    def _gradient(self, X, irrep, cache):
-        """Matrix and derivative by log(zeta), in which every environment pair contributes zeta k log(k_0)."""
-        self._check(X, None, irrep)
-        key = ("environments", irrep, self.normalize)
-        if key not in cache:
-            environments = _Environments(X, irrep, self.normalize, True)
-            cache[key] = environments, _Pairs(environments, environments, keep=True)
-        environments, pairs = cache[key]
-        (out, moduli), (slope, slope_moduli) = _zeros(environments, environments), _zeros(environments, environments)
-        for pair in pairs:
-            weights = self._weights(pair)
-            pair.add(weights, out, moduli)
-            logarithms = np.log(pair.scalars, out=np.zeros_like(weights), where=pair.scalars > 0)
-            pair.add(self.zeta * logarithms * weights, slope, slope_moduli)
-        slope = self._aggregated(slope, slope_moduli, environments, environments)
-        return self._aggregated(out, moduli, environments, environments), {"zeta": slope}
+        return covariant_vjp(X, Y, irrep, weights, int(self.zeta), scales, own_norm)
 
     def _aggregated(self, out, moduli, left, right):
         out[np.abs(out).max(axis=(2, 3)) <= _CANCELLED * moduli] = 0.0
@@ -166,15 +148,14 @@ class CovariantKernel(TensorKernel):
     def _weights(self, pair):
         if not self._needs_scalars:
             return pair.scale
-        return pair.scale * pair.scalars ** (self.zeta - 1)
+        return pair.scale * pair.scalars ** (int(self.zeta) - 1)
 
     @property
     def _needs_scalars(self):
-        return self.zeta != 1 or bool(self.hyperparameters)
+        return self.zeta != 1
 
     def _check(self, X, Y, irrep):
-        if not isinstance(self.zeta, Real) or isinstance(self.zeta, bool) or not 1 <= self.zeta < np.inf:
-            raise ValueError(f"zeta={self.zeta!r} must be a number, at least 1")
+        check_zeta(self.zeta)
         if self.aggregate not in ("sum", "mean"):
             raise ValueError(f"aggregate={self.aggregate!r} must be 'sum' or 'mean'")
         check_normalize(self.normalize)
@@ -206,22 +187,18 @@ class _Pair:
         self.structures = left.features.structures[row], right.features.structures[column]
         self.mirror = mirror
         if left.scalar_scale is not None:
-            scalars = left.scalars(row) @ right.scalars(column).T
-            scalars *= left.scalar_scale[row, None] * right.scalar_scale[column]
-            # a scalar product of power spectra is an integral of squares: only rounding makes it negative
-            self.scalars = np.maximum(scalars, 0.0)
+            self.scalars = left.scalars(row) @ right.scalars(column).T
+            self.scalars *= left.scalar_scale[row, None] * right.scalar_scale[column]
 
     def add(self, weights, out, moduli):
         add_to_structures(self.products, weights, *self.structures, self.mirror, out, moduli)
 
 
 class _Pairs:
-    """All pairs of ranges of one species; with ``keep`` they are stored, as far as they fit, to be used again."""
+    """All pairs of ranges of one species."""
 
-    def __init__(self, left, right, keep=False):
+    def __init__(self, left, right):
         self.left, self.right = left, right
-        self.room = _KEPT_BYTES if keep else 0
-        self.kept: dict[tuple, _Pair] = {}
 
     def __iter__(self):
         left, right = self.left, self.right
@@ -230,16 +207,10 @@ class _Pairs:
             for a, row in enumerate(left.chunks(species)):
                 for b, column in enumerate(columns):
                     if left is not right or b >= a:
-                        yield self._pair((int(species), a, b), row, column, left is right and a != b)
+                        yield self._pair(row, column, left is right and a != b)
 
-    def _pair(self, key, row, column, mirror):
-        if key in self.kept:
-            return self.kept[key]
-        pair = _Pair(self.left, row, self.right, column, mirror)
-        if pair.products.nbytes <= self.room:
-            self.room -= pair.products.nbytes
-            self.kept[key] = pair
-        return pair
+    def _pair(self, row, column, mirror):
+        return _Pair(self.left, row, self.right, column, mirror)
 
 
 def _zeros(left, right):

@@ -40,7 +40,7 @@ class DensityKernel(CovariantKernel):
 
     Parameters
     ----------
-    zeta, normalize, aggregate
+    zeta, normalize, aggregate, zeta_bounds
         As in :class:`CovariantKernel`.
 
     Examples
@@ -54,9 +54,6 @@ class DensityKernel(CovariantKernel):
     >>> bool(np.allclose(one, other))
     True
     """
-
-    def __init__(self, zeta=2, normalize="invariant", aggregate="sum"):
-        super().__init__(zeta, normalize, aggregate)
 
     def __call__(self, X, Y=None, irrep="0e"):
         """Kernel matrices between structures.
@@ -165,13 +162,13 @@ class _DensityPair(_Pair):
         self.mirror = mirror
         if left.scalar_scale is not None:
             scalars = left.products(overlaps, shape, "0e")[:, 0, :, 0]
-            self.scalars = np.maximum(scalars * left.scalar_scale[row, None] * right.scalar_scale[column], 0.0)
+            self.scalars = scalars * left.scalar_scale[row, None] * right.scalar_scale[column]
 
 
 class _DensityPairs(_Pairs):
     """All pairs of ranges of one species."""
 
-    def _pair(self, key, row, column, mirror):
+    def _pair(self, row, column, mirror):
         return _DensityPair(self.left, row, self.right, column, mirror)
 
 
@@ -203,10 +200,9 @@ def contraction_is_cheaper(kernel, descriptor, n_centers):
     Returns
     -------
     bool
-        False if it is not possible: anything but an uncompressed ``LambdaSOAP`` without 0o and a ``CovariantKernel``
-        of fixed zeta.
+        False if it is not possible: anything but an uncompressed ``LambdaSOAP`` without 0o and a ``CovariantKernel``.
     """
-    possible = type(kernel) is CovariantKernel and type(descriptor) is LambdaSOAP and not kernel.hyperparameters
+    possible = type(kernel) is CovariantKernel and type(descriptor) is LambdaSOAP
     if not possible or descriptor.compression is not None or "0o" in descriptor.irreps_:
         return False
     expansion, irreps = descriptor._expansion(), [Irrep.parse(key) for key in descriptor.irreps_.split("+")]

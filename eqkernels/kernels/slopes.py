@@ -72,7 +72,7 @@ def polynomial_slopes(X, Y, zeta, scales, mean):
     ----------
     X, Y : EquivariantFeatures
         Structures, and structures of one environment at most.
-    zeta : float
+    zeta : int
     scales : pair of ndarray of shape (n_centers,), or None
         Inverse norms of the features of X and Y; None: they are not normalized.
     mean : bool
@@ -92,7 +92,7 @@ def polynomial_slopes(X, Y, zeta, scales, mean):
         i, m = np.flatnonzero(X.species == species), np.flatnonzero(Y.species == species)
         scale = left[i, None] * right[m]
         product = scale * (X.blocks["0e"][i, 0] @ Y.blocks["0e"][m, 0].T)
-        slope = zeta * np.maximum(product, 0.0) ** (zeta - 1) / counts[i, None]
+        slope = zeta * product ** (zeta - 1) / counts[i, None]
         target = np.ix_(i, Y.structures[m])
         points[target] = scale * slope
         if scales is not None:  # moving along the features changes nothing

@@ -143,7 +143,8 @@ def _read_property(name, labels, batch, declared, baseline, aggregate, sample_we
     size, found = np.abs(labels.values[weights > 0]).max(initial=0.0), []
     for key, block in tensor.to_irreps(labels.values).items():
         if key == "0e" and baseline is not None:
-            block = _without_baseline(block, batch, segments, baseline, aggregate, weights)
+            groups = structures[labels.atoms] if per_atom else None
+            block = _without_baseline(block, batch, segments, baseline, aggregate, groups, weights)
         scale = np.sqrt(np.mean(block**2) if sample_weight is None else _weighted_square(block, weights**2))
         values = block / scale if scale > _ROUNDING * size else np.zeros_like(block)
         found.append(Target(f"{name}:{key}", Irrep.parse(key), values, segments, row_weights, weights, per_atom))
@@ -156,13 +157,13 @@ def _weighted_square(block, weights):
     return np.sum(weights * np.mean(block**2, axis=(1, 2))) / total if total > 0 else 0.0
 
 
-def _without_baseline(block, batch, segments, baseline, aggregate, weights):
+def _without_baseline(block, batch, segments, baseline, aggregate, groups, weights):
     labelled = segments >= 0
     species, columns = np.unique(batch.numbers, return_inverse=True)
     counts = np.zeros((len(block), len(species)))
     np.add.at(counts, (segments[labelled], columns[labelled]), 1.0)
     design = composition_design(counts, baseline, aggregate)
-    rest = block[:, 0] - design @ fit_baseline(design, block[:, 0], weights**2)
+    rest = block[:, 0] - design @ fit_baseline(design, block[:, 0], groups, weights**2)
     # what is left of labels that the baseline explains is rounding, not a target
     rest[np.abs(rest) < _ROUNDING * np.abs(block).max(initial=0.0)] = 0.0
     return rest[:, None]

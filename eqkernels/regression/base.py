@@ -8,6 +8,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 
+from eqkernels._defaults import NestedDefaults
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
@@ -26,8 +27,10 @@ _LARGEST_WEIGHT = 1e50
 _STRUCTURES_PER_BLOCK = 256
 
 
-class TensorRegressor(RegressorMixin, BaseEstimator):
+class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
     """Base class: subclasses implement ``_fit_irreps`` and ``_predict_irreps`` on features, one irrep at a time."""
+
+    _defaults = {"features": LambdaSOAP}
 
     @whole_or_nothing
     def fit(self, X, y, sample_weight=None):
@@ -132,7 +135,7 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
         return checked_features(self.features_.transform(X), self.features_)
 
     def _fit_descriptor(self, X, y):
-        descriptor = clone(LambdaSOAP() if self.features is None else self.features)
+        descriptor = clone(self._object("features"))
         if self.target is not None and descriptor.get_params().get("irreps") == "auto":
             descriptor.set_params(irreps=str(cartesian_tensor(self.target).irreps + Irreps("0e")))
         return descriptor.fit(X, y)
@@ -204,7 +207,7 @@ class TensorRegressor(RegressorMixin, BaseEstimator):
         if self.baseline is None or "0e" not in blocks:
             return blocks
         design = self._baseline_design(features)
-        self.baseline_ = fit_baseline(design, blocks["0e"][:, 0], weight)
+        self.baseline_ = fit_baseline(design, blocks["0e"][:, 0], self.groups_, weight)
         return {**blocks, "0e": blocks["0e"] - (design @ self.baseline_)[:, None]}
 
     def _baseline_design(self, features):

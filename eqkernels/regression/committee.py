@@ -19,6 +19,7 @@ from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.utils import check_random_state
 
+from eqkernels._defaults import NestedDefaults
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.metrics import cartesian_tensor, tensor_r2
@@ -43,7 +44,7 @@ _FEWEST_MEMBERS = 2
 _FLOOR = 1e-3
 
 
-class TensorCommittee(Recalibrated, RegressorMixin, BaseEstimator):
+class TensorCommittee(NestedDefaults, Recalibrated, RegressorMixin, BaseEstimator):
     """Committee of regressors on random subsets, with calibrated error bars.
 
     Parameters
@@ -80,6 +81,8 @@ class TensorCommittee(Recalibrated, RegressorMixin, BaseEstimator):
     >>> mean.shape, std.shape
     ((2, 3), (2, 3))
     """
+
+    _defaults = {"estimator": TensorKernelRidge}
 
     def __init__(self, estimator=None, n_estimators=16, max_samples=0.5, random_state=None, n_jobs=None):
         self.estimator = estimator
@@ -170,7 +173,7 @@ class TensorCommittee(Recalibrated, RegressorMixin, BaseEstimator):
             raise TypeError("a committee cannot use kernel='precomputed': give its estimator a kernel")
 
     def _base(self):
-        return TensorKernelRidge() if self.estimator is None else self.estimator
+        return self._object("estimator")
 
     @staticmethod
     def _final(estimator):

@@ -120,7 +120,7 @@ class Evidence:
             self._last = np.array(theta), spectrum, [slopes[name] for name in self.kernel.hyperparameters]
         return self._last[1:]
 
-    def forget_products(self):
+    def forget_matrices(self):
         """Free what was kept to evaluate other kernel parameters; the last spectrum stays."""
         self._cache = {}
 

@@ -44,7 +44,8 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
     ----------
     kernel : TensorKernel, default=None
         Covariant kernel; None: ``CovariantKernel()``. Its parameters with bounds are optimized, for each irrep apart:
-        ``CovariantKernel(zeta_bounds=(1, 8))``, or the weights in ``1.0 * k1 + 1.0 * k2``.
+        the weights in ``1.0 * k1 + 1.0 * k2``, and the integer of ``CovariantKernel(zeta_bounds=(1, 8))``, with each of
+        which the others are optimized; the best is taken.
     signal_variance : float, array-like of shape (n_irreps,) or dict of str to float, default=1.0
         Factor of the kernel, in units of the mean square of the labels. Without optimizer it is used as it is.
     noise_level : float, array-like of shape (n_irreps,) or dict of str to float, default=1e-6
@@ -80,7 +81,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
     signal_variance_, noise_level_ : dict of str to float
         Optimized.
     theta_ : ndarray of shape (n_free,)
-        Logarithms of all free hyperparameters, named in ``theta_names_`` (list of str).
+        Logarithms of all free hyperparameters but zeta, named in ``theta_names_`` (list of str).
     log_marginal_likelihood_value_ : float
         At ``theta_``, of the normalized labels; ``criterion_value_`` is that of the criterion.
     y_scale_ : dict of str to float
@@ -97,9 +98,8 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
     Notes
     -----
     Time N^3 and memory N^2 with N = n (2 lambda + 1). With a kernel without free parameters one eigendecomposition
-    an irrep serves the whole optimization; with a free zeta, products of environments are kept (up to 1 GiB, made
-    anew beyond) and each step costs one more eigendecomposition. Sample weights divide the noise; structures of weight
-    zero are left out.
+    an irrep serves the whole optimization, with a free zeta one for each of its integers; with free weights of kernels
+    each step costs one more. Sample weights divide the noise; structures of weight zero are left out.
 
     References
     ----------
@@ -175,13 +175,16 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         self.X_fit_, self.sample_weight_ = self._own(features).to_dict(), weight
         self._reset_recalibration()
         self._normalize(features, blocks)
-        problems = self._problems(features)
         random = check_random_state(self.random_state)
-        start, parameters, values = self._initial(), {}, {}
-        for irrep, problem in problems.items():
-            parameters[irrep], values[irrep] = maximize(self, problem, start[irrep], random)
-            problem.forget_products()
-        self._set_parameters({**start, **parameters})
+        start, parameters, values, problems = self._initial(), {}, {}, {}
+        kernels = dict.fromkeys(start, self._kernel())
+        for irrep in start:
+            if self.y_scale_[irrep]:
+                candidates = self._kernel().variants() if self.optimizer is not None else [self._kernel()]
+                trials = (self._problem(kernel, features, irrep) for kernel in candidates)
+                problems[irrep], parameters[irrep], values[irrep] = maximize(self, trials, start[irrep], random)
+                kernels[irrep] = problems[irrep].kernel
+        self._set_parameters(kernels, {**start, **parameters})
         self.criterion_value_ = float(sum(values.values()))
         self._factorize({irrep: problem.spectrum(parameters[irrep][2:])[0] for irrep, problem in problems.items()})
         likelihoods = [problem("lml", parameters[irrep])[0] for irrep, problem in problems.items()]
@@ -205,12 +208,8 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
             self.y_scale_[irrep] = float(size) if self.normalize_y else float(size > 0)
             self.y_fit_[irrep] = values / (self.y_scale_[irrep] or 1.0)
 
-    def _problems(self, features):
-        return {
-            irrep: Evidence(self._kernel(), features, irrep, values, self.groups_, self.sample_weight_)
-            for irrep, values in self.y_fit_.items()
-            if self.y_scale_[irrep]
-        }
+    def _problem(self, kernel, features, irrep):
+        return Evidence(kernel, features, irrep, self.y_fit_[irrep], self.groups_, self.sample_weight_)
 
     def _initial(self):
         """Logarithms of the given signal variance, noise and kernel parameters of each irrep."""
@@ -218,11 +217,11 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         theta = self._kernel().theta
         return {irrep: np.concatenate([np.log([signal[irrep], noise[irrep]]), theta]) for irrep in signal}
 
-    def _set_parameters(self, parameters):
+    def _set_parameters(self, kernels, parameters):
         self.kernel_, self.signal_variance_, self.noise_level_ = {}, {}, {}
         theta, self.theta_names_ = [], []
         for irrep, values in parameters.items():
-            self.kernel_[irrep] = self._kernel().clone_with_theta(values[2:])
+            self.kernel_[irrep] = kernels[irrep].clone_with_theta(values[2:])
             self.signal_variance_[irrep], self.noise_level_[irrep] = np.exp(values[:2]).tolist()
             if self.y_scale_[irrep]:
                 free, names = free_parameters(self)
@@ -280,7 +279,10 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         theta = self.theta_ if theta is None else np.asarray(theta, dtype=float)
         if theta.shape != self.theta_.shape:
             raise ValueError(f"theta has shape {theta.shape}, expected {self.theta_.shape}: {self.theta_names_}")
-        problems = self._problems(EquivariantFeatures(**self.X_fit_))
+        features = EquivariantFeatures(**self.X_fit_)
+        problems = {
+            irrep: self._problem(self.kernel_[irrep], features, irrep) for irrep in self.y_fit_ if self.y_scale_[irrep]
+        }
         free, _ = free_parameters(self)
         value, gradients = 0.0, [np.zeros(0)]
         for (irrep, problem), part in zip(problems.items(), np.split(theta, max(len(problems), 1)), strict=False):

@@ -31,24 +31,38 @@ def free_parameters(model):
     return np.array(free + list(range(2, 2 + len(kernel))), dtype=int), names
 
 
-def maximize(model, problem, initial, random):
-    """Best hyperparameters of one irrep.
+def maximize(model, problems, initial, random):
+    """Best kernel and hyperparameters of one irrep.
 
     Parameters
     ----------
     model : TensorGPR
-    problem : Evidence
+    problems : iterable of Evidence
+        With kernels that differ in their exponents.
     initial : ndarray of shape (2 + n_kernel,)
         Logarithms of the given values.
     random : RandomState
 
     Returns
     -------
+    problem : Evidence
+        The best; of equal ones the first.
     parameters : ndarray of shape (2 + n_kernel,)
     value : float
         Of the criterion.
     """
-    free, names = free_parameters(model)
+    best = None
+    for problem in problems:
+        parameters, value = _maximize(model, problem, initial, random)
+        problem.forget_matrices()
+        if best is None or value > best[2]:
+            best = problem, parameters, value
+    _warn_at_bounds(model, *best[:2], initial)
+    return best
+
+
+def _maximize(model, problem, initial, random):
+    free, _ = free_parameters(model)
     if model.optimizer is None or len(free) == 0:
         return initial, problem(model.criterion, initial)[0]
     criterion = _criterion_of_search(model, free)
@@ -70,7 +84,6 @@ def maximize(model, problem, initial, random):
     parameters = _filled(initial, free, theta)
     if criterion == "loo_error" and {0, 1} <= set(free.tolist()):
         parameters[:2] = np.clip(parameters[:2] + _left_out_scale(problem, parameters), *bounds[:2].T)
-    _warn_at_bounds(problem.irrep, parameters, bounds, free, names)
     return parameters, problem(model.criterion, parameters)[0]
 
 
@@ -138,7 +151,19 @@ def _left_out_scale(problem, parameters):
     return np.log(max(np.quantile(np.concatenate(ratios), _COVERED), np.finfo(float).tiny))
 
 
-def _warn_at_bounds(irrep, parameters, bounds, free, names):
+def _warn_at_bounds(model, problem, parameters, initial):
+    if model.optimizer is None:
+        return
+    (free, names), bounds, irrep = free_parameters(model), _bounds(model, initial), problem.irrep
+    chosen = problem.kernel.get_params()
+    for name, integers in model._kernel().choices.items():
+        if len(integers) > 1 and chosen[name] in (integers[-1], integers[0]) and chosen[name] > 1:
+            warnings.warn(
+                f"kernel__{name} of {irrep} ended at {chosen[name]}, a bound of its range {integers[0]} to "
+                f"{integers[-1]}: widen kernel__{name}_bounds",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
     for k, name in zip(free, names, strict=True):
         low, high = bounds[k]
         if k == 1 or high - low < _NEAR_BOUND:  # no noise at all is a good answer

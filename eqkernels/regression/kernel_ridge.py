@@ -41,7 +41,9 @@ class TensorKernelRidge(TensorRegressor):
         Index symmetry of y, e.g. ``"ij=ji"``; None: found from y.
     baseline : {"composition", "mean", None}, default="composition"
         What is fitted to the scalar (0e) part first: contributions of the elements (a constant where X is an array,
-        which does not tell the elements), a constant, or nothing.
+        which does not tell the elements), a constant, or nothing. Contributions of rare elements are drawn towards that
+        of the average atom, as far as the errors on structures left out become smaller. They grow with the structure
+        where the kernel does; for labels that do not, take ``aggregate="mean"``.
 
     Attributes
     ----------
@@ -83,6 +85,8 @@ class TensorKernelRidge(TensorRegressor):
     array([[1.189, 0.   , 1.417]])
     """
 
+    _defaults = {**TensorRegressor._defaults, "kernel": CovariantKernel}
+
     def __init__(self, alpha=1e-6, kernel=None, features=None, target=None, baseline="composition"):
         self.alpha = alpha
         self.kernel = kernel
@@ -100,9 +104,9 @@ class TensorKernelRidge(TensorRegressor):
         return isinstance(self.kernel, str) and self.kernel == "precomputed"
 
     def _kernel(self):
-        kernel = CovariantKernel() if self.kernel is None else self.kernel
+        kernel = self._object("kernel")
         if getattr(self, "contracted_", False):
-            return DensityKernel(kernel.zeta, kernel.normalize, kernel.aggregate)
+            return DensityKernel(**kernel.get_params())
         return kernel
 
     def _aggregate(self):

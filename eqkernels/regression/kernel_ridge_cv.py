@@ -7,9 +7,10 @@ from numbers import Real
 
 import numpy as np
 
+from eqkernels.regression.baseline import left_out_baselines
 from eqkernels.regression.evidence import Spectrum, block_rows
 from eqkernels.regression.kernel_ridge import TensorKernelRidge
-from eqkernels.regression.leave_one_out import left_out, left_out_baselines
+from eqkernels.regression.leave_one_out import left_out
 
 _DECADES = tuple(10.0**k for k in range(-10, 3))
 

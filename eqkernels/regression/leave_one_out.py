@@ -8,16 +8,12 @@ With V V^T the inverse of the covariance of the labels, structure B left out has
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import qr
 
 from eqkernels._fitted import check_fitted
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.regression.baseline import fit_baseline
+from eqkernels.regression.baseline import left_out_baselines
 from eqkernels.regression.covariance import copies, standard_deviations, to_cartesian
 from eqkernels.regression.evidence import block_rows
-
-# What is left of a column of the composition without one structure, below which the column has vanished.
-_LOST = 1e-8
 
 
 class LeftOutMixin:
@@ -118,41 +114,3 @@ def left_out(factor, values, blocks, design=None, baselines=None):
         covariances.append((covariance + covariance.transpose(0, 2, 1)) / 2)
         residuals[rows] = covariance @ solution[rows]
     return residuals, covariances
-
-
-def left_out_baselines(design, values, groups, weight=None):
-    """Baseline fitted without each group of labels.
-
-    Parameters
-    ----------
-    design : ndarray of shape (n, n_elements)
-    values : ndarray of shape (n, multiplicity)
-    groups : ndarray of int, shape (n,)
-        What is left out together, ascending.
-    weight : ndarray of shape (n,), default=None
-
-    Returns
-    -------
-    ndarray of shape (n, n_elements, multiplicity)
-        For every label.
-    """
-    root = np.ones(len(design)) if weight is None else np.sqrt(weight)
-    rank = np.linalg.matrix_rank(root[:, None] * design)
-    basis = qr(root[:, None] * design, mode="economic", pivoting=True)[0][:, :rank]
-    target = root[:, None] * values
-    coefficients = np.empty((len(design), design.shape[1], values.shape[1]))
-    inverse = np.linalg.pinv(root[:, None] * design)
-    starts = np.append(np.unique(groups, return_index=True)[1], len(groups))
-    for start, stop in zip(starts[:-1], starts[1:], strict=True):
-        own = slice(start, stop)
-        left = np.eye(rank) - basis[own].T @ basis[own]
-        if np.linalg.eigvalsh(left)[0] > _LOST:
-            fitted = basis @ np.linalg.solve(left, basis.T @ target - basis[own].T @ target[own])
-            coefficients[own] = inverse @ fitted
-        else:  # without this group some elements cannot be told apart: the shortest of all fits, as fit_baseline
-            others = np.r_[0:start, stop : len(groups)]
-            shortest = np.zeros(coefficients.shape[1:])
-            if len(others):
-                shortest = fit_baseline(design[others], values[others], None if weight is None else weight[others])
-            coefficients[own] = shortest
-    return coefficients

@@ -11,7 +11,7 @@ from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.density import structure_blocks
 from eqkernels.kernels import TensorKernel
 from eqkernels.regression.base import _labelled_centers
-from eqkernels.regression.baseline import composition_design
+from eqkernels.regression.baseline import best_ridge, composition_design
 from eqkernels.regression.sparse_derivatives import COMPONENTS, derivative_rows, derivative_work, factor_key
 from eqkernels.regression.triangular import TriangularFactor
 from eqkernels.structures import DerivativeLabels, StructureBatch, atom_counts
@@ -23,6 +23,8 @@ _BYTES_OF_KERNEL = 4 * 8
 _LABELS_PER_POINT = 4
 # But no less than this: handing a part out has a price as well.
 _LABELS_PER_PART = 256
+# With more labels than this for each element the baseline needs no ridge.
+_LABELS_PER_ELEMENT = 500
 
 
 @dataclass
@@ -272,6 +274,36 @@ class FoldJob:
                 "the first fit, which must have all species"
             )
         return features
+
+
+def ridge_of_source(source, labels, blocks, weight, job):
+    """Ridge of the baseline by the errors on structures left out, which the factors do not tell.
+
+    Parameters
+    ----------
+    source : Source
+    labels : Labels
+    blocks : dict of str to ndarray of shape (n_labels, 2 lambda + 1, multiplicity)
+    weight : ndarray of shape (n_structures,), or None
+    job : FoldJob
+
+    Returns
+    -------
+    float
+    """
+    if job.baseline != "composition" or "0e" not in blocks:
+        return 0.0
+    if len(blocks["0e"]) > _LABELS_PER_ELEMENT * len(job.species):
+        return 0.0
+    structures = np.repeat(np.arange(len(source)), source.n_atoms)
+    numbers, rows, groups = source.numbers, structures, np.arange(len(source))
+    if labels.atoms is not None:
+        numbers, rows, groups = numbers[labels.atoms], np.arange(len(labels.atoms)), structures[labels.atoms]
+    known = np.isin(numbers, job.species)
+    counts = np.zeros((len(groups), len(job.species)))
+    np.add.at(counts, (rows[known], np.searchsorted(job.species, numbers[known])), 1.0)
+    design = composition_design(counts, job.baseline, job.kernel.aggregate)
+    return best_ridge(design, blocks["0e"][:, 0], groups, None if weight is None else weight[groups])
 
 
 def points_in_use(points, pivots, d):

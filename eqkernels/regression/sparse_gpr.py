@@ -19,7 +19,7 @@ from sklearn.utils import check_random_state
 from threadpoolctl import threadpool_limits
 
 from eqkernels._fitted import check_unchanged, whole_or_nothing
-from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
+from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.output import check_memory
 from eqkernels.descriptors.scalar_gradients import check_differentiable
 from eqkernels.kernels import DensityKernel, TensorKernel, select_sparse_points
@@ -32,7 +32,7 @@ from eqkernels.kernels.sparse_points import (
 from eqkernels.regression.base import _check_weight
 from eqkernels.regression.map_reduce import map_reduce, map_reduce_on_cluster
 from eqkernels.regression.sparse_derivatives import factor_key, read_derivatives
-from eqkernels.regression.sparse_fold import Parts
+from eqkernels.regression.sparse_fold import Parts, ridge_of_source
 from eqkernels.regression.sparse_prediction import SparsePredictor
 from eqkernels.regression.sparse_solve import OtherRows, pivoted_cholesky, solve_irrep
 from eqkernels.regression.sparse_source import Source, candidate_features, choose_candidates
@@ -107,6 +107,8 @@ class SparseTensorGPR(SparsePredictor):
         The same for all components of ``"forces"`` and ``"stress"``.
     recalibration_ : dict of str to float
         Factors of the standard deviations, 1 until ``recalibrate``.
+    baseline_ridge_ : float
+        Ridge of the contributions of the elements, chosen at the first fit.
     factors_ : dict of str to ndarray
         Triangular factor of each irrep, of ``"0e forces"`` and ``"0e stress"``, which ``partial_fit`` goes on with.
     species_, target_, axial_, per_atom_, baseline_, features_
@@ -269,6 +271,8 @@ class SparseTensorGPR(SparsePredictor):
         if derivatives:
             check_differentiable(self.features_, forward=True)
         job = self._job()
+        if first:
+            self.baseline_ridge_ = ridge_of_source(source, labels, blocks, weight, job)
         parts = Parts(source, labels, blocks, weight, job, derivatives)
         factors = self._map_reduce(job, parts, client)
         if not first:
@@ -338,7 +342,7 @@ class SparseTensorGPR(SparsePredictor):
     def _fitted_descriptor(self, source, candidates, y):
         if isinstance(source.X, EquivariantFeatures):
             return None
-        descriptor = clone(LambdaSOAP() if self.features is None else self.features)
+        descriptor = clone(self._object("features"))
         if descriptor.get_params().get("irreps") == "auto":
             descriptor.set_params(irreps=str(self._tensor().irreps + Irreps("0e")))
         labels = [y[k] for k in candidates] if isinstance(y, list | tuple) else np.asarray(y)[candidates]
@@ -362,7 +366,8 @@ class SparseTensorGPR(SparsePredictor):
             lower = TriangularFactor(rank, self.cholesky_[irrep]).dense().T
             factor = TriangularFactor(job.size(irrep), self.factors_[irrep])
             others = self._other_rows(job) if irrep == "0e" else None
-            solution = solve_irrep(lower, factor, n_labels * d, total_weight * d, multiplicity, given, others)
+            ridge = self.baseline_ridge_
+            solution = solve_irrep(lower, factor, n_labels * d, total_weight * d, multiplicity, given, others, ridge)
             for name in _LEARNED:
                 getattr(self, f"{name}_")[irrep] = getattr(solution, name)
             self.noise_ |= solution.other_noises

@@ -28,6 +28,8 @@ _STRUCTURES_PER_BLOCK = 256
 class SparsePredictor(UncertainTensorRegressor):
     """Base class: predictions from what :class:`SparseTensorGPR` has learned, in blocks of bounded memory."""
 
+    _defaults = {**UncertainTensorRegressor._defaults, "kernel": CovariantKernel}
+
     def __sklearn_is_fitted__(self):
         return hasattr(self, "coef_")
 
@@ -192,7 +194,7 @@ class SparsePredictor(UncertainTensorRegressor):
     # -- what all methods need -----------------------------------------------------------------------------------------
 
     def _kernel(self):
-        return CovariantKernel() if self.kernel is None else self.kernel
+        return self._object("kernel")
 
     def _aggregate(self):
         return getattr(self._kernel(), "aggregate", "sum")

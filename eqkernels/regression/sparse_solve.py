@@ -20,6 +20,7 @@ from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import dpstrf
 from scipy.optimize import minimize_scalar
 
+from eqkernels.regression.baseline import fit_baseline
 from eqkernels.regression.sparse_evidence import StackedProblem
 from eqkernels.regression.triangular import TriangularFactor
 
@@ -247,7 +248,7 @@ class OtherRows:
     noise: float | str
 
 
-def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, others=None):
+def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, others=None, ridge=0.0):
     """Fit one irrep.
 
     Parameters
@@ -263,6 +264,8 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, othe
     noise : float or "auto"
     others : dict of str to OtherRows, default=None
         For an irrep that occurs once. Those that the model does not describe at all are left out.
+    ridge : float, default=0.0
+        Of the baseline, where there are no other labels.
 
     Returns
     -------
@@ -271,7 +274,7 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, othe
     white, rank = whiten(factor, lower), len(lower)
     columns = _right(white, rank)
     design, values = columns[:, 1:-multiplicity], columns[:, -multiplicity:]
-    baseline = np.linalg.lstsq(design, values, rcond=_BASELINE_RANK)[0] if design.shape[1] else None
+    baseline = fit_baseline(design, values, ridge=ridge) if design.shape[1] else None
     combination = _combination(baseline, multiplicity)
     problem = SparseProblem(white, rank, combination, n_labels, total_weight)
     stacked = {}

@@ -7,7 +7,7 @@ from eqkernels.testing import random_rotation, transformed
 from tests.conftest import random_frames
 
 SMALL = {"cutoff": 3.0, "n_max": 2, "l_max": 2, "sigma": 0.4}
-FREE = CovariantKernel(zeta=2.5, zeta_bounds=(1, 8))
+FREE = 2.0 * CovariantKernel(zeta=2)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["molecules", "crystals"])
@@ -18,14 +18,15 @@ def features(request):
 
 
 def kernels(aggregate, normalize):
-    free = CovariantKernel(2.5, normalize, aggregate, zeta_bounds=(1, 8))
+    free = 0.7 * CovariantKernel(3, normalize, aggregate)
     fixed = CovariantKernel(1, normalize, aggregate)
     return {
-        "zeta": free,
+        "factor": free,
         "sum": 0.5 * fixed + 2.0 * free,
-        "product": free * CovariantKernel(1.5, normalize, "mean", zeta_bounds=(1, 3)),
+        "product": free * (CovariantKernel(2, normalize, "mean") + 0.1 * fixed),
         "part": 3.0 * Restricted(free, part="near") + Restricted(fixed, part="far", center_species=["C", 1]),
         "fixed factor": Scaled(free, 2.0, "fixed") + Restricted(free, center_species="C"),
+        "nothing": fixed,
     }
 
 
@@ -48,32 +49,37 @@ def test_derivatives_are_finite_differences(features, aggregate, normalize, name
         np.testing.assert_allclose(kernel.diag(features, irrep), expected, atol=1e-12 * np.abs(matrix).max())
 
 
-def test_products_that_do_not_fit_are_made_anew(features, monkeypatch):
-    expected = FREE.gradient(features, "1o")
-    monkeypatch.setattr("eqkernels.kernels.covariant._KEPT_BYTES", 100)
-    monkeypatch.setattr("eqkernels.kernels.covariant._ROWS_PER_PRODUCT", 6)
-    cache = {}
-    for _ in range(2):
-        got = FREE.gradient(features, "1o", cache)
-        np.testing.assert_allclose(got[0], expected[0], atol=1e-12)
-        np.testing.assert_allclose(got[1]["zeta"], expected[1]["zeta"], atol=1e-12)
-
-
 def test_names_values_and_bounds():
-    kernel = Sum(0.5 * FREE, Product(CovariantKernel(3), Scaled(CovariantKernel(2), 4.0, (1e-2, 10))))
-    assert kernel.hyperparameters == ["k1__factor", "k1__kernel__zeta", "k2__k2__factor"]
-    np.testing.assert_allclose(np.exp(kernel.theta), [0.5, 2.5, 4.0])
-    np.testing.assert_allclose(np.exp(kernel.bounds), [[1e-6, 1e6], [1, 8], [1e-2, 10]])
-    copy = kernel.clone_with_theta(np.log([2.0, 3.0, 5.0]))
-    assert copy.k1.kernel.zeta == pytest.approx(3.0)
-    assert kernel.k1.kernel.zeta == 2.5
+    inner = CovariantKernel(zeta=2, zeta_bounds=(1, 8))
+    kernel = Sum(0.5 * inner, Product(CovariantKernel(3), Scaled(CovariantKernel(2), 4.0, (1e-2, 10))))
+    assert kernel.hyperparameters == ["k1__factor", "k2__k2__factor"]
+    np.testing.assert_allclose(np.exp(kernel.theta), [0.5, 4.0])
+    np.testing.assert_allclose(np.exp(kernel.bounds), [[1e-6, 1e6], [1e-2, 10]])
+    copy = kernel.clone_with_theta(np.log([2.0, 5.0]))
+    assert copy.k1.factor == pytest.approx(2.0)
+    assert kernel.k1.factor == 0.5
     assert CovariantKernel().theta.shape == (0,)
     assert CovariantKernel().bounds.shape == (0, 2)
-    for bounds in (3, (0, 1), (2, 1), "free", (1, np.inf)):
-        with pytest.raises(ValueError, match="zeta_bounds=.* must be a pair of positive numbers"):
-            _ = CovariantKernel(zeta_bounds=bounds).bounds
     with pytest.raises(ValueError, match="factor=-1.0 must be positive"):
         _ = (-1.0 * CovariantKernel()).theta
+
+
+def test_exponents_within_bounds_are_integers():
+    kernel = 0.5 * CovariantKernel(zeta_bounds=(0.3, 3.9)) + CovariantKernel(zeta=5, zeta_bounds=(2, 2))
+    assert kernel.choices == {"k1__kernel__zeta": range(1, 4), "k2__zeta": range(2, 3)}
+    assert [(one.k1.kernel.zeta, one.k2.zeta) for one in kernel.variants()] == [(1, 2), (2, 2), (3, 2)]
+    assert (kernel.k1.kernel.zeta, kernel.k2.zeta) == (2, 5)
+    assert CovariantKernel(3).variants()[0].zeta == 3
+    for bounds in (3, (0, 1), (2, 1), "free", (1, np.inf)):
+        with pytest.raises(ValueError, match="zeta_bounds=.* must be a pair of positive numbers"):
+            CovariantKernel(zeta_bounds=bounds).variants()
+    for bounds in ((1.2, 1.8), (0.1, 0.9)):
+        with pytest.raises(ValueError, match=r"zeta_bounds=\(.*\) contains no positive integer"):
+            CovariantKernel(zeta_bounds=bounds).variants()
+    with pytest.raises(ValueError, match=r"the bounds of k1__zeta, k2__zeta allow 121 kernels, .* at most 100"):
+        (CovariantKernel(zeta_bounds=(1, 11)) + CovariantKernel(zeta_bounds=(1, 11))).variants()
+    with pytest.raises(ValueError, match="zeta=2.5 must be an integer"):
+        CovariantKernel(zeta=2.5, zeta_bounds=(1, 8)).variants()
 
 
 def test_restricted_kernels_add_up_and_turn(features):

@@ -8,7 +8,7 @@ from tests.conftest import random_frames
 
 KERNELS = [
     CovariantKernel(zeta=1, normalize=False),
-    CovariantKernel(zeta=2.5, normalize=True),
+    CovariantKernel(zeta=3, normalize=True),
     CovariantKernel(zeta=1, aggregate="mean"),
     0.5 * CovariantKernel(zeta=3) * Restricted(CovariantKernel(aggregate="mean"), "C") + CovariantKernel(zeta=1),
 ]

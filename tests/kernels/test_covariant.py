@@ -34,7 +34,7 @@ def naive_kernel(X, Y, irrep, zeta, normalize, aggregate):
     return out
 
 
-@pytest.mark.parametrize("zeta", [1, 2, 2.5])
+@pytest.mark.parametrize("zeta", [1, 2, 3.0, np.int64(4)])
 @pytest.mark.parametrize("normalize", ["invariant", True, False])
 @pytest.mark.parametrize("aggregate", ["sum", "mean"])
 def test_equals_the_printed_formula(frames, zeta, normalize, aggregate, monkeypatch):
@@ -124,8 +124,14 @@ def test_wrong_input(molecules):
         CovariantKernel()(features, irrep="1o")
     with pytest.raises(TypeError, match="transform frames with LambdaSOAP first"):
         CovariantKernel()(molecules, irrep="1o")
-    with pytest.raises(ValueError, match="zeta=0.5"):
-        CovariantKernel(zeta=0.5)(features, irrep="1o")
+    for zeta in (0.5, 0, -1, np.nan, np.inf, True, "2", None):
+        with pytest.raises(ValueError, match=f"zeta={zeta!r} must be an integer, at least 1$"):
+            CovariantKernel(zeta=zeta)(features, irrep="1o")
+    for zeta in (1.5, 2 + 1e-12, np.float32(2.25)):
+        with pytest.raises(
+            ValueError, match=r"an integer, at least 1, for .*0\.5 \* CovariantKernel\(zeta=\d\) \+ 0\.5"
+        ):
+            CovariantKernel(zeta=zeta)(features, irrep="1o")
     with pytest.raises(ValueError, match="normalize=2 must be"):
         CovariantKernel(normalize=2)(features, irrep="1o")
     with pytest.raises(ValueError, match="aggregate='median'"):

@@ -9,7 +9,7 @@ OPTIONS = {"cutoff": 3.5, "n_max": 3, "l_max": 3}
 
 
 @pytest.mark.parametrize("normalize", ["invariant", True, False])
-@pytest.mark.parametrize("zeta", [1, 2, 3.5])
+@pytest.mark.parametrize("zeta", [1, 2, 4])
 def test_same_kernel_as_from_features(frames, zeta, normalize):
     others = random_frames(9, n_frames=3, n_species=2)
     descriptors = LambdaSOAP(**OPTIONS, irreps="0e+1o+1e+2e+3o"), SphericalExpansion(**OPTIONS)
@@ -51,7 +51,7 @@ def test_when_contraction_is_cheaper():
     assert contraction_is_cheaper(CovariantKernel(), many, 10)
     impossible = LambdaSOAP(irreps="0e+0o").fit(random_frames(0, n_species=4, n_atoms=(5, 9)))
     assert not contraction_is_cheaper(CovariantKernel(), impossible, 10**7)
-    assert not contraction_is_cheaper(CovariantKernel(zeta_bounds=(1, 4)), many, 10)
+    assert contraction_is_cheaper(CovariantKernel(zeta_bounds=(1, 4)), many, 10)
     assert not contraction_is_cheaper(2.0 * CovariantKernel(), many, 10)
     assert not contraction_is_cheaper(CovariantKernel(), SphericalExpansion().fit(random_frames(0)), 10)
 

@@ -27,12 +27,12 @@ from eqkernels.testing import assert_equivariant, random_rotation, transformed
 from tests.conftest import random_frames, water_set
 
 SMALL = {"cutoff": 3.0, "n_max": 3, "l_max": 2, "sigma": 0.4}
-FREE = CovariantKernel(zeta=2.5, zeta_bounds=(1, 8))
+FREE = 0.8 * CovariantKernel(zeta=3)
 KERNELS = {
     "default": None,
-    "zeta": FREE,
+    "factor": FREE,
     "sum": 0.3 * CovariantKernel(zeta=1) + 2.0 * FREE,
-    "product": FREE * CovariantKernel(zeta=1.5, zeta_bounds=(1, 4)),
+    "product": FREE * (CovariantKernel(zeta=2) + 0.2 * CovariantKernel(zeta=1, aggregate="mean")),
     "species": 1.0 * Restricted(FREE, center_species="O") + 1.0 * Restricted(CovariantKernel(), center_species=1),
 }
 QUIET = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -230,6 +230,37 @@ def test_the_optimum_is_one_and_is_found_again(data, criterion):
         )
 
 
+@QUIET
+@pytest.mark.parametrize("criterion", ["lml", "loo_density", "loo_error"])
+def test_exponents_are_the_best_of_those_within_the_bounds(data, criterion):
+    _, features, targets = data
+    options = {"criterion": criterion, "signal_variance_bounds": (1e-6, 1e6)}
+    kernel = 0.3 * CovariantKernel(zeta=1) + CovariantKernel(zeta=3, zeta_bounds=(1.5, 5))
+    fitted = TensorGPR(kernel, **options).fit(features, targets["matrix"])
+    assert not any("zeta" in name for name in fitted.theta_names_)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        alone = {}
+        for zeta in range(2, 6):
+            fixed = 0.3 * CovariantKernel(zeta=1) + CovariantKernel(zeta)
+            alone[zeta] = TensorGPR(fixed, **options).fit(features, targets["matrix"])
+    for irrep, chosen in fitted.kernel_.items():
+        values = {}
+        for zeta, one in alone.items():
+            features_of = one._problem(one.kernel_[irrep], features, irrep)
+            signal, noise = one.signal_variance_[irrep], one.noise_level_[irrep]
+            start = np.concatenate([np.log([signal, noise]), one.kernel_[irrep].theta])
+            values[zeta] = features_of(criterion, start)[0]
+        best = max(values, key=values.get)
+        assert chosen.k2.zeta == best
+        assert chosen.k1.factor == alone[best].kernel_[irrep].k1.factor
+        assert fitted.noise_level_[irrep] == alone[best].noise_level_[irrep]
+    kept = TensorGPR(kernel, optimizer=None).fit(features, targets["matrix"])
+    assert {one.k2.zeta for one in kept.kernel_.values()} == {3}
+    with pytest.warns(ConvergenceWarning, match="kernel__zeta of 1o ended at [23], a bound of its range 2 to 3"):
+        TensorGPR(CovariantKernel(zeta_bounds=(2, 3)), criterion=criterion).fit(features, targets["vector"] ** 0)
+
+
 def test_scale_of_the_default_covers_structures_left_out(data):
     _, features, targets = data
     y = targets["vector"]
@@ -400,6 +431,8 @@ def test_optimizer_of_the_user(data):
         ({"signal_variance_bounds": (2, 1)}, ValueError, "the smaller first, or 'fixed'"),
         ({"n_restarts_optimizer": -1}, ValueError, "n_restarts_optimizer=-1 must be an integer"),
         ({"kernel": CovariantKernel(zeta_bounds=3)}, ValueError, "zeta_bounds=3 must be a pair"),
+        ({"kernel": CovariantKernel(zeta_bounds=(2.2, 2.8))}, ValueError, "contains no positive integer"),
+        ({"kernel": CovariantKernel(zeta=1.5)}, ValueError, "zeta=1.5 must be an integer, at least 1"),
     ],
 )
 def test_messages(data, options, error, message):

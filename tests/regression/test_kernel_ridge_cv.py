@@ -7,8 +7,7 @@ from sklearn.model_selection import GridSearchCV, LeaveOneOut, cross_val_predict
 
 from eqkernels import CovariantKernel, LambdaSOAP, TensorKernelRidge, TensorKernelRidgeCV
 from eqkernels.metrics import frobenius_rmse, irrep_rmse
-from eqkernels.regression.baseline import fit_baseline
-from eqkernels.regression.leave_one_out import left_out_baselines
+from eqkernels.regression.baseline import best_ridge, fit_baseline, left_out_baselines
 from tests.conftest import random_frames
 
 SMALL = {"cutoff": 3.0, "n_max": 3, "l_max": 2, "sigma": 0.4}
@@ -80,10 +79,10 @@ def test_baselines_without_each_group():
     values = np.random.default_rng(0).normal(size=(12, 2))
     weight = np.random.default_rng(1).uniform(0.5, 2, size=12)
     groups = np.array([0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 7, 7])
-    got = left_out_baselines(design, values, groups, weight)
+    got, ridge = left_out_baselines(design, values, groups, weight), best_ridge(design, values, groups, weight)
     for group in range(8):
         others = groups != group
-        expected = fit_baseline(design[others], values[others], weight[others])
+        expected = fit_baseline(design[others], values[others], None, weight[others], ridge)
         for row in np.flatnonzero(~others):
             np.testing.assert_allclose(got[row], expected, atol=1e-10)
 

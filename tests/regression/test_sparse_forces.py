@@ -26,11 +26,11 @@ SCALARS = LambdaSOAP(**SMALL, irreps="0e")
 KERNELS = [
     CovariantKernel(zeta=1),
     CovariantKernel(zeta=2),
-    CovariantKernel(zeta=2.5, normalize=True, aggregate="mean"),
+    CovariantKernel(zeta=3, normalize=True, aggregate="mean"),
     CovariantKernel(zeta=1, normalize=False),
-    CovariantKernel(zeta=2.5, normalize=False, aggregate="mean"),
+    CovariantKernel(zeta=3, normalize=False, aggregate="mean"),
     CovariantKernel(zeta=1) + 0.3 * CovariantKernel(zeta=3),
-    CovariantKernel(zeta=2) * CovariantKernel(zeta=1.5, aggregate="mean"),
+    CovariantKernel(zeta=2) * CovariantKernel(zeta=4, aggregate="mean"),
     Restricted(CovariantKernel(zeta=2, aggregate="mean"), "C")
     + CovariantKernel(zeta=1) * Restricted(CovariantKernel()),
 ]
@@ -141,7 +141,7 @@ def test_predicted_forces_and_stress_are_differences_of_energies(periodic):
     energies = np.random.default_rng(0).normal(size=12)
     for atoms in frames if periodic else []:
         atoms.cell = np.where(atoms.cell.lengths()[:, None] > 0, atoms.cell.array, np.eye(3) * 5)
-    kernel = CovariantKernel(aggregate="mean") + 0.5 * CovariantKernel(zeta=2.5, aggregate="mean")
+    kernel = CovariantKernel(aggregate="mean") + 0.5 * CovariantKernel(zeta=3, aggregate="mean")
     model = sparse(kernel=kernel, noise=1e-2).fit(frames, energies)
     some = frames[:3]
     forces = model.predict_forces(some)
