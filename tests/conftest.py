@@ -12,6 +12,22 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 SPECIES = (1, 6, 7, 8)
 
 
+def pytest_addoption(parser):
+    text = "minutes for the fuzz tests, shared among them, with new random seeds; 0: few cases, always the same"
+    parser.addoption("--fuzz-minutes", type=float, default=0.0, help=text)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """What the fuzz tests tried, and the largest violation of each property, from all workers."""
+    if not config.getoption("--fuzz-minutes"):
+        return
+    reports = [one for kind in ("passed", "failed") for one in terminalreporter.getreports(kind)]
+    lines = [value for one in reports if one.when == "call" for name, value in one.user_properties if name == "fuzz"]
+    terminalreporter.section("fuzz")
+    for line in sorted(lines):
+        terminalreporter.write_line(line)
+
+
 def random_frames(seed, n_frames=4, n_species=2, periodic=False, n_atoms=(2, 6)):
     """Structures without close contacts; the first ones contain all species."""
     random = np.random.default_rng(seed)

@@ -34,7 +34,8 @@ _ROWS_PER_PRODUCT = 2048
 # to the sum of their moduli; it is set to zero, so that a large coefficient cannot turn it into a prediction.
 _CANCELLED = 1e-14
 # An equivariant block that vanishes by symmetry is left with the rounding of its terms, ~1e-16 of the invariant block.
-# Below this ratio of amplitudes it counts as zero: normalizing it would turn noise into a direction.
+# Below this ratio of amplitudes it counts as zero: normalizing it, or fitting to nothing but such blocks, would turn
+# noise into a direction.
 _VANISHING = 1e-12
 
 
@@ -228,6 +229,8 @@ class _Environments:
         self.block = features.blocks[irrep]
         self.counts = np.diff(features.offsets)
         self.scale = environment_scale(features, irrep, normalize)
+        if irrep != "0e" and "0e" in features.blocks:
+            self.scale = np.where(_vanishes(self.block, features.blocks["0e"]), 0.0, self.scale)
         self.scalar_scale = environment_scale(features, "0e", normalize) if needs_scalars else None
 
     def chunks(self, species):
@@ -271,6 +274,15 @@ def environment_scale(features, irrep, normalize):
     squares = _frobenius_norms(features.blocks[irrep]) if own else reference
     present = squares > _VANISHING**2 * reference
     return np.where(present, 1.0 / np.sqrt(np.where(present, squares, 1.0)), 0.0)
+
+
+def _vanishes(block, scalars):
+    """Whether a block of each environment is nothing but the rounding of what cancels by symmetry.
+
+    Its derivatives need not vanish, so that those of kernels take no notice of it.
+    """
+    squares, reference = (np.einsum("idf,idf->i", one, one) for one in (block, scalars))
+    return squares <= _VANISHING**2 * reference
 
 
 def _frobenius_norms(block):

@@ -41,7 +41,9 @@ class DensityKernel(CovariantKernel):
     Parameters
     ----------
     zeta, normalize, aggregate, zeta_bounds
-        As in :class:`CovariantKernel`.
+        As in :class:`CovariantKernel`. With ``normalize=True``, which magnifies blocks that nearly vanish by symmetry,
+        the overlaps cancel: a block of a part r of the invariant one has a relative error of about 1e-15 / r^2, and
+        below r = 1e-6 it counts as zero. Models do not choose this kernel by themselves then.
 
     Examples
     --------
@@ -200,10 +202,13 @@ def contraction_is_cheaper(kernel, descriptor, n_centers):
     Returns
     -------
     bool
-        False if it is not possible: anything but an uncompressed ``LambdaSOAP`` without 0o and a ``CovariantKernel``.
+        False if it is not possible: anything but an uncompressed ``LambdaSOAP`` without 0o and a ``CovariantKernel``;
+        and where it is not accurate, for blocks other than 0e with ``normalize=True``.
     """
     possible = type(kernel) is CovariantKernel and type(descriptor) is LambdaSOAP
     if not possible or descriptor.compression is not None or "0o" in descriptor.irreps_:
+        return False
+    if kernel.normalize is True and descriptor.irreps_ != "0e":
         return False
     expansion, irreps = descriptor._expansion(), [Irrep.parse(key) for key in descriptor.irreps_.split("+")]
     widths = {key: shape[1] for key, shape in descriptor._block_shapes(expansion).items()}

@@ -183,8 +183,9 @@ class SparseProblem:
 
     def best_noise(self):
         """Noise of the largest marginal likelihood, in units of the signal variance."""
-        scale = np.log10(self.signal()) if self.rank else 0.0
-        if not self.rank or self.is_fitted_by_the_baseline():
+        signal = self.signal()  # zero where every component cancels by symmetry
+        scale = np.log10(signal) if signal else 0.0
+        if not signal or self.is_fitted_by_the_baseline():
             return 10.0 ** (scale + _DECADES[len(_DECADES) // 2])
         values = [-self.likelihood(10.0 ** (scale + decade))[0] for decade in _DECADES]
         best = _DECADES[int(np.argmin(values))]
@@ -296,7 +297,7 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, othe
     return SparseSolution(
         every.coefficients(damped, lower), noises[0], variance, value + shift, baseline, damped.data,
         problem.unexplained(), dict(zip(stacked, noises[1:], strict=True)),
-        noise == "auto" and noises[0] > _ONLY_NOISE * problem.signal() > 0 and not problem.is_fitted_by_the_baseline(),
+        noise == "auto" and noises[0] > _ONLY_NOISE * problem.signal() and not problem.is_fitted_by_the_baseline(),
         np.linalg.norm(values),
     )  # fmt: skip
 

@@ -1,7 +1,10 @@
+import warnings
+
 import numpy as np
 import pytest
+from ase.build import molecule
 
-from eqkernels import CovariantKernel, EquivariantFeatures, LambdaSOAP
+from eqkernels import CovariantKernel, EquivariantFeatures, LambdaSOAP, SparseTensorGPR, TensorGPR
 from eqkernels.kernels import KernelBlocks
 from eqkernels.so3 import wigner_d
 from eqkernels.testing import random_rotation, transformed
@@ -158,3 +161,21 @@ def test_features_of_a_user():
     features = EquivariantFeatures(blocks, [1, 1, 8, 1], [0, 0, 1, 2], [0, 1, 0, 0], [2, 1, 1])
     expected = naive_kernel(features, features, "2o", 1, "invariant", "sum")
     np.testing.assert_allclose(CovariantKernel(zeta=1)(features, irrep="2o"), expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("normalize", ["invariant", True, False])
+def test_what_vanishes_by_symmetry_is_zero(normalize):
+    """Not the rounding of its terms, which a model without other structures would fit to its labels."""
+    names, random = ("CO2", "C2H2", "C2H4", "CH4"), np.random.default_rng(0)
+    frames = [transformed(molecule(name), random_rotation(k)) for k, name in enumerate(names)]
+    features = LambdaSOAP(cutoff=4.0, n_max=2, l_max=3, irreps="0e+0o+1o").fit_transform(frames)
+    kernel = CovariantKernel(normalize=normalize)
+    assert 0 < np.abs(features.blocks["0o"]).max() < 1e-12  # no atom of them is chiral
+    assert np.abs(kernel(features, irrep="0o")).max() == 0.0
+    assert np.abs(kernel(features, irrep="1o")).max() == 0.0  # vectors of atoms cancel
+    y = random.normal(size=(4, 3))
+    for model in (SparseTensorGPR(n_points=10, kernel=kernel, random_state=0), TensorGPR(kernel=kernel)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.set_params(target="i").fit(features, y)
+        assert np.abs(model.predict(features)).max() == 0.0

@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from ase import Atoms
 from sklearn.base import clone
 
 from eqkernels import (
@@ -17,6 +18,7 @@ from eqkernels import (
     TensorKernelRidgeCV,
 )
 from eqkernels.kernels import CovariantKernel, DensityKernel
+from eqkernels.testing import assert_equivariant
 from tests.conftest import random_frames
 
 DESCRIPTOR = LambdaSOAP(cutoff=3.5, n_max=4, l_max=3)
@@ -32,7 +34,7 @@ def data(shape, per_atom=False, periodic=False):
 
 MODELS = [
     TensorKernelRidge(alpha=1e-3),
-    TensorKernelRidge(alpha=1e-3, kernel=CovariantKernel(zeta=1, normalize=True, aggregate="mean")),
+    TensorKernelRidge(alpha=1e-3, kernel=CovariantKernel(zeta=1, normalize=False, aggregate="mean")),
     TensorKernelRidgeCV(alphas=[1e-3, 1e-1, 1e3]),
     TensorGPR(),
 ]
@@ -57,6 +59,20 @@ def test_the_same_as_with_features(model, shape, per_atom, periodic):
         found, expected = one.predict(frames[test]), long.predict(features[test])
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-7)
+
+
+def test_nearly_symmetric_environments_keep_their_digits():
+    """Norms of blocks that nearly vanish, which ``normalize=True`` divides by, are lost in the overlaps of densities."""
+    frames, y = data((3,))
+    for k, atoms in enumerate(frames):  # carbon in a square of oxygens, moved out of its center by 1e-5
+        corners = [[1.3, 0, 0], [-1.3, 0, 0], [0, 1.3, 0], [0, -1.3, 0]]
+        atoms += Atoms("CO4", positions=np.array([[1e-5, 2e-5 * k, 0], *corners]) + [30.0, 0.0, 0.0])
+    kernel = CovariantKernel(zeta=1, normalize=True)
+    model = TensorKernelRidge(alpha=1e-3, kernel=kernel, features=DESCRIPTOR).fit(frames, y)
+    assert not model.contracted_
+    assert_equivariant(model, frames, tolerance=1e-8)
+    scalars = TensorKernelRidge(kernel=kernel, features=DESCRIPTOR).fit(frames, np.zeros(len(frames)))
+    assert scalars.contracted_ == TensorKernelRidge(features=DESCRIPTOR).fit(frames, np.zeros(len(frames))).contracted_
 
 
 def test_fitted_again_with_a_kernel_that_needs_features():

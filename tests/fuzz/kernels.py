@@ -1,0 +1,65 @@
+"""Laws of kernels: they are symmetric, positive, rotate with both structures, and agree with each other."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import reject
+from sklearn.base import clone
+
+from eqkernels import CovariantKernel, DensityKernel, SphericalExpansion
+from eqkernels.so3 import wigner_d
+from eqkernels.testing import random_rotation, transformed
+
+
+def flat(kernel):
+    n, m, d, _ = kernel.shape
+    return kernel.transpose(0, 2, 1, 3).reshape(n * d, m * d)
+
+
+def size_of_kernel(kernel, invariant):
+    """Largest entry, at least a part of that of scalars: blocks that vanish by symmetry are rounding errors of them."""
+    return max(np.abs(kernel).max(), 1e-4 * invariant) + 1e-280
+
+
+def check_kernels(fuzz, case):
+    structures = [one.atoms() for one in case.fit]
+    descriptor = clone(case.more["descriptor"]).fit(structures)
+    X, kernel = descriptor.transform(structures), case.model
+    rotation = random_rotation(np.random.RandomState(case.seed % 2**31)) * (-1) ** (case.seed % 2)
+    turned = descriptor.transform([transformed(atoms, rotation) for atoms in structures])
+    half = len(structures) // 2 + 1
+    invariant = np.abs(kernel(X, irrep="0e")).max()
+    for irrep in X.blocks:
+        square = kernel(X, irrep=irrep)
+        size = size_of_kernel(square, invariant)
+        assert np.isfinite(square).all()
+        fuzz.compare("symmetric", np.abs(flat(square) - flat(square).T).max() / size, 1e-13)
+        values = np.linalg.eigvalsh(flat(square))
+        # the error of an eigenvalue is that of the matrix: its size times eps, here of up to 35 rows
+        fuzz.compare("positive", max(0.0, -values[0]) / (values[-1] + 1e-280), 1e-12)
+        fuzz.compare("cross kernel", np.abs(kernel(X[:half], X, irrep=irrep) - square[:half]).max() / size, 1e-13)
+        diagonal = np.array([square[k, k] for k in range(len(X))])
+        fuzz.compare("diagonal", np.abs(kernel.diag(X, irrep=irrep) - diagonal).max() / size, 1e-13)
+        expected = wigner_d(irrep, rotation) @ square
+        fuzz.compare("kernel rotates", np.abs(kernel(turned, X, irrep=irrep) - expected).max() / size, 1e-10)
+
+
+def check_density_kernels(fuzz, case):
+    structures = [one.atoms() for one in case.fit]
+    descriptor = clone(case.more["descriptor"])
+    if descriptor.compression is not None:
+        reject()
+    descriptor.fit(structures)
+    density = SphericalExpansion()
+    density.set_params(**{name: getattr(descriptor, name) for name in density.get_params()}).fit(structures)
+    X, coefficients, inner = descriptor.transform(structures), density.transform(structures), case.model
+    while not isinstance(inner, CovariantKernel):
+        inner = inner.get_params()["k1" if hasattr(inner, "k1") else "kernel"]
+    other = DensityKernel(inner.zeta, inner.normalize, inner.aggregate)
+    invariant = np.abs(inner(X, irrep="0e")).max()
+    for irrep in X.blocks:
+        one, two = inner(X, irrep=irrep), other(coefficients, irrep=irrep)
+        size = size_of_kernel(one, invariant)
+        fuzz.compare("DensityKernel", np.abs(one - two).max() / size, 1e-10)
+        two = other(coefficients[:1], coefficients, irrep=irrep)
+        fuzz.compare("DensityKernel of two", np.abs(one[:1] - two).max() / size, 1e-10)
