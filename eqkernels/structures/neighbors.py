@@ -78,7 +78,7 @@ def find_neighbors(batch, cutoff):
         find_pairs(*arguments, *pairs, ends, bad)
         if bad[0] >= 0:
             raise ValueError(_coincidence(batch, bad))
-        found = int(ends[-1])
+        found = int(ends[-1]) if len(ends) else 0
         if found <= capacity:
             return NeighborPairs(batch, *(array[:found] for array in pairs), np.concatenate([[0], ends]))
         capacity = found

@@ -1,4 +1,5 @@
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -250,11 +251,14 @@ def test_the_learning_rate_falls_with_the_time_budget(monkeypatch):
     monkeypatch.setattr(optimizers.time, "process_time", lambda: next(clock))
     monitor = optimizers.Monitor(10**6, 20.0)
 
-    def loss(vector):
-        rates.append(vector[0])
-        return 0.0, np.ones(1)
+    class Flat:
+        work = 1.0
 
-    optimizers.train_adam(lambda epoch: [loss], np.zeros(1), 0, monitor, 1.0)
+        def __call__(self, vector):
+            rates.append(vector[0])
+            return 0.0, np.ones(1)
+
+    optimizers.train_adam(lambda epoch: [Flat()], np.zeros(1), 0, monitor, 1.0)
     steps = -np.diff(rates)
     assert len(steps) > 5
     assert (np.diff(steps) < 0).all()
@@ -267,10 +271,158 @@ def test_best_of_several_starts(waters):
     assert several.loss_ <= EquivariantNetwork(**SMALL).fit(frames, y).loss_ + 1e-12
 
 
-def test_time_budget_ends_training():
-    frames, y, *_ = water_set(100, seed=1)
-    network = EquivariantNetwork(**{**SMALL, "max_iter": 10**6}, time_budget=0.2).fit(frames, y)
-    assert 0.2 <= network.history_["cpu_time"][-1] < 1.5
+@pytest.mark.parametrize("options", [{"solver": "lbfgs"}, {"solver": "adam", "batch_size": 8, "n_init": 2}], ids=str)
+def test_time_budget_is_kept_and_used(options):
+    """By the whole fit, its readout included; labels of noise have no end that L-BFGS could converge to so soon."""
+    frames, *_ = water_set(150, seed=1)
+    y = np.random.default_rng(0).normal(size=(150, 3, 3))
+    model = LearnedTensorRegressor(4.0, channels=8, random_state=0, **options)
+    model.set_params(max_iter=1).fit(frames, y)  # loads the loops
+    before = time.process_time()
+    model.set_params(max_iter=None, time_budget=2.0).fit(frames, y)
+    assert 1.2 < time.process_time() - before < 2.4
+    assert len(model.history_["loss"]) > 1
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "adam"])
+def test_a_time_budget_of_nothing_and_its_end_within_a_step(waters, solver):
+    frames, y, *_ = waters
+    options = {**SMALL, "max_iter": None, "solver": solver, "n_init": 3}
+    assert LearnedTensorRegressor(**options, time_budget=1e-9).fit(frames, y).score(frames, y) > 0.5
+
+
+def test_the_monitor_leaves_time_for_what_follows(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(optimizers.time, "process_time", lambda: clock[0])
+
+    def steps(seconds, work, budget, n_runs, work_after):
+        monitor, clock[0], done = optimizers.Monitor(10**6, None, begin=0.0), 10.0, 0
+        monitor.now = monitor.start = monitor.elapsed
+        monitor.limit(budget, n_runs, work_after)
+        while not monitor.is_late(work):
+            clock[0] += 5.0 if done == 0 else seconds  # the first one loads or compiles loops
+            monitor.note_step(work)
+            done += 1
+        return done
+
+    # 90 s are left: the first step takes 5, what follows 4 * (6 / 2) = 12, which leaves 36 of 2 s
+    assert steps(2.0, 2.0, 100.0, 1, 12.0) == 1 + 36
+    # of the half for one of two runs, half of what follows is kept: 45 - 5 - 6 = 34
+    assert steps(2.0, 2.0, 100.0, 2, 12.0) == 1 + 17
+    assert steps(2.0, 2.0, 12.0, 1, 1000.0) == 1
+
+
+def captured_batches(monkeypatch, frames, y, **options):
+    """Numbers of structures in the batches of an epoch of Adam."""
+    found = []
+
+    def capture(batches, start, n_noises, monitor, learning_rate):
+        found.extend(sum(len(one[0].values) for _, one in loss.parts) for loss in batches(0))
+        monitor(start, 0.0)
+        return start
+
+    monkeypatch.setattr(fitting, "train_adam", capture)
+    EquivariantNetwork(**{**SMALL, **options}).fit(frames, y)
+    return found
+
+
+def test_batches_and_solver_follow_the_size_of_the_structures(waters, monkeypatch):
+    frames, y, *_ = waters
+    work = fitting.work_of_structures(StructureBatch.from_frames(frames), 4.0)
+    assert (work == 9).all()  # three atoms, six directed pairs
+    assert captured_batches(monkeypatch, frames, y) == []  # L-BFGS
+    monkeypatch.setattr(fitting, "_WORK_PER_PART", 9 * 39)
+    assert captured_batches(monkeypatch, frames, y) == [40]
+    monkeypatch.setattr(fitting, "_WORK_PER_BATCH", 9 * 10)
+    assert captured_batches(monkeypatch, frames, y) == [10] * 4
+    assert captured_batches(monkeypatch, frames, y, batch_size=8) == [8] * 5
+    monkeypatch.setattr(fitting, "_WORK_PER_BATCH", 9)
+    assert captured_batches(monkeypatch, frames, y) == [4] * 10
+    assert captured_batches(monkeypatch, frames, y, batch_size=1) == [1] * 40
+    assert captured_batches(monkeypatch, frames, y, batch_size=1, objective="loo") == [2] * 20
+    of_atoms = [np.ones((3, 3, 3)) * np.arange(3)[:, None, None] for _ in frames]
+    assert captured_batches(monkeypatch, frames, of_atoms, target="ij") == [3] * 40  # three labels of one structure
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 39, 40, 41, 1000])
+@pytest.mark.parametrize("objective", ["lml", "loo"])
+def test_any_batch_size(waters, batch_size, objective):
+    frames, y, *_ = waters
+    options = {**SMALL, "solver": "adam", "max_iter": 3, "objective": objective, "batch_size": batch_size}
+    assert LearnedTensorRegressor(**options).fit(frames, y).score(frames, y) > 0.9
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "adam"])
+def test_ctrl_c_keeps_the_best_weights(waters, solver, monkeypatch):
+    frames, y, *_ = waters
+    loss, values = fitting.Loss.__call__, []
+
+    def interrupted(self, vector):
+        if len(values) == 8:
+            raise KeyboardInterrupt
+        value = loss(self, vector)
+        values.append(value[0])
+        return value
+
+    monkeypatch.setattr(fitting.Loss, "__call__", interrupted)
+    options = {**SMALL, "max_iter": 50, "n_init": 3, "batch_size": 100, "solver": solver}
+    model = LearnedTensorRegressor(**options)
+    with pytest.warns(UserWarning, match="training was interrupted in iteration .*: the best weights so far are kept"):
+        model.fit(frames, y)
+    assert model.score(frames, y) > 0.9
+    assert len(values) == 8
+    if solver == "adam":
+        assert np.array_equal(model.history_["loss"], values)
+    else:
+        assert model.history_["loss"][-1] >= min(values)
+
+
+# -- species that were not seen at fit --------------------------------------------------------------------------------
+
+
+def with_strangers(frames):
+    """The same frames with an atom of nitrogen each, and one that has nothing else."""
+    strangers = [atoms + Atoms("N", [[2.0, 1.0, 0.1 * k]]) for k, atoms in enumerate(frames)]
+    return [*strangers, Atoms("N2", [[0.0, 0.0, 0.0], [0.0, 0.0, 1.1]])]
+
+
+@pytest.mark.parametrize("architecture", ["message_passing", "ace"])
+@pytest.mark.parametrize("aggregate", ["sum", "mean"])
+def test_unknown_atoms_are_left_out_if_so_wished(waters, architecture, aggregate):
+    frames, vector, _, scalar = (part[:6] for part in waters)
+    options = {**SMALL, "architecture": architecture, "aggregate": aggregate, "handle_unknown": "ignore"}
+    others, nothing = with_strangers(frames), np.zeros((1, 3))
+    model = LearnedTensorRegressor(**options).fit(frames, {"vector": vector, "scalar": scalar})
+    expected, got = model.predict(frames), model.predict(others)
+    assert np.allclose(got["vector"], np.concatenate([expected["vector"], nothing]), atol=1e-12)
+    assert np.allclose(got["scalar"], [*expected["scalar"], 0.0], atol=1e-12)
+    assert np.array_equal(model.predict(others[-1:])["vector"], nothing)
+    features = model.features_.transform(others)
+    assert features.n_atoms.tolist() == [4] * 6 + [2]
+    assert np.allclose(model._predict_learned(features)["scalar"], got["scalar"], atol=1e-12)
+    cotangents = {"vector": np.ones((7, 3)), "scalar": np.ones(7)}
+    slopes = model.vjp(others, cotangents).positions
+    known = np.concatenate([atoms.numbers for atoms in others]) != 7
+    alone = model.vjp(frames, {name: array[:6] for name, array in cotangents.items()}).positions
+    assert np.allclose(slopes[known], alone, atol=1e-12)
+    assert not slopes[~known].any()
+
+
+def test_unknown_atoms_among_labels_of_atoms_and_in_training(waters):
+    frames = waters[0][:6]
+    others, y = with_strangers(frames), [atoms.positions.copy() for atoms in frames]
+    model = LearnedTensorRegressor(**SMALL, target="i", handle_unknown="ignore").fit(frames, y)
+    for one, atoms, expected in zip(model.predict(others), others, [*model.predict(frames), []], strict=True):
+        assert np.isnan(one[atoms.numbers == 7]).all()
+        assert np.allclose(one[atoms.numbers != 7], np.reshape(expected, (-1, 3)), atol=1e-12)
+    assert np.isfinite(model.vjp(others, [np.ones((len(atoms), 3)) for atoms in others]).positions).all()
+    labels = [np.ones((len(atoms), 3)) for atoms in others]
+    with pytest.raises(ValueError, match="species N .* was not seen at fit, which saw H, O: fit on structures"):
+        model.partial_fit(others, labels)
+    with pytest.raises(ValueError, match="or set handle_unknown='ignore' to leave such atoms out"):
+        EquivariantNetwork(**SMALL).fit(frames).transform(others)
+    with pytest.raises(ValueError, match="handle_unknown='drop' must be one of"):
+        EquivariantNetwork(**SMALL, handle_unknown="drop").fit(frames)
 
 
 def test_state_survives_pickling_and_restores_from_arrays(waters):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from eqkernels.learned.objectives import OBJECTIVES, leave_one_out, log_marginal_likelihood, ridge_weights
+from eqkernels.learned.objectives import OBJECTIVES, PROFILES, leave_one_out, log_marginal_likelihood, ridge_weights
 
 
 def problem(n=7, d=3, n_features=5, n_outputs=2):
@@ -45,3 +45,12 @@ def test_gradients(name, n_features):
     assert np.sum(to_features * direction) == pytest.approx((along[0] - along[1]) / (2 * step), rel=1e-6)
     along = [objective(features, values, -1.0 + sign * step)[0] for sign in (1, -1)]
     assert to_log_noise == pytest.approx((along[0] - along[1]) / (2 * step), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("n_features", [5, 40])
+def test_profiles_are_the_losses_as_functions_of_the_noise(name, n_features):
+    features, values = problem(n_features=n_features)
+    profile = PROFILES[name](features, values)
+    for log_noise in (-12.0, -4.0, 0.0, 2.0):
+        assert profile(log_noise) == pytest.approx(OBJECTIVES[name](features, values, log_noise)[0], rel=1e-7)

@@ -1,3 +1,4 @@
+import copy
 import pickle
 import warnings
 
@@ -9,13 +10,13 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
-from eqkernels import CartesianTensor, CovariantKernel, TensorKernelRidgeCV
+from eqkernels import CartesianTensor, CovariantKernel, TensorKernelRidgeCV, TensorRidge
 from eqkernels.learned import EquivariantNetwork, LearnedTensorRegressor, training
 from eqkernels.learned.objectives import leave_one_out
 from eqkernels.learned.targets import read_targets
 from eqkernels.metrics import tensor_r2
 from eqkernels.structures import StructureBatch
-from eqkernels.testing import assert_equivariant
+from eqkernels.testing import assert_equivariant, random_rotation
 from tests.conftest import random_frames
 
 SMALL = {"cutoff": 4.0, "channels": 4, "max_iter": 5, "n_radial": 5, "random_state": 0}
@@ -100,6 +101,32 @@ def test_sample_weights_count_as_repetitions():
     twice = model.features_.transform([frames[0], *frames])
     model._fit_irreps(twice, CartesianTensor("i").to_irreps(np.concatenate([y[:1], y])), None)
     assert np.allclose(weighted, model.coef_["1o"], atol=1e-7)
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "adam"])
+def test_only_ratios_of_weights_matter(waters, solver):
+    frames, y, *_ = (part[:12] for part in waters)
+    weight = np.random.default_rng(0).uniform(0.5, 2.0, size=12)
+    weight[3] = 0.0
+    predicted, noises = [], []
+    for factor in (1.0, 1e-40, 1e40):
+        model = LearnedTensorRegressor(**SMALL, solver=solver).fit(frames, y, factor * weight)
+        predicted.append(model.predict(frames))
+        noises.append(model.features_.noise_["y:1o"] / factor)
+    assert np.allclose(predicted, predicted[0], rtol=1e-6, atol=1e-9)
+    assert np.allclose(noises, noises[0], rtol=1e-4)
+    y[3] = 1e30  # without weight
+    assert np.allclose(
+        LearnedTensorRegressor(**SMALL, solver=solver).fit(frames, y, weight).predict(frames), predicted[0]
+    )
+
+
+@pytest.mark.parametrize("model", [LearnedTensorRegressor(**SMALL), TensorRidge()], ids=["learned", "ridge"])
+@pytest.mark.parametrize("extreme", [1e300, 1e-300, 5e-324])
+def test_weights_that_cannot_be_computed_with_are_refused(waters, model, extreme):
+    frames, y, *_ = (part[:4] for part in waters)
+    with pytest.raises(ValueError, match="for structure 2, beyond what can be computed with"):
+        model.fit(frames, y, sample_weight=[1.0, 0.0, extreme, 1.0])
 
 
 def test_held_structures_without_weight_leave_the_validation_finite(waters):
@@ -211,6 +238,50 @@ def test_state_is_made_of_arrays(waters):
     assert all(plain(value) for value in state.values())
 
 
+def test_training_on_replaces_arrays_and_writes_into_none(waters):
+    """So that a shallow copy of the model, or of its state, is a model of its own."""
+    frames, y, *_ = waters
+    model = LearnedTensorRegressor(**SMALL).fit(frames[:20], {"y": y[:20]})
+    kept, before = copy.copy(model), model.predict(frames)["y"]
+    parameters = kept.features_.get_params()
+    model.set_params(max_iter=7).partial_fit(frames, {"y": 2 * y})
+    model.set_params(warm_start=True).fit(frames, {"y": 3 * y})
+    assert np.array_equal(kept.predict(frames)["y"], before)
+    assert kept.features_.get_params() == parameters
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize("architecture", ["message_passing", "ace"])
+def test_predictions_depend_on_nothing_but_the_structure(periodic, architecture):
+    """Alone, in a batch of many, rotated, or as a supercell; with the smallest noise that training may choose."""
+    frames = random_frames(2, n_frames=8, n_species=3, periodic=periodic)
+    for atoms in frames:
+        atoms.pbc = periodic
+    y = {"energy": [np.sum(atoms.numbers**0.5) + 1e-3 * k for k, atoms in enumerate(frames)],
+         "tensor": np.random.default_rng(0).normal(size=(8, 3, 3))}  # fmt: skip
+    model = LearnedTensorRegressor(**{**SMALL, "max_iter": 60}, architecture=architecture).fit(frames, y)
+    expected = model.predict(frames)
+    rotation = random_rotation(5)
+    rotated = [atoms.copy() for atoms in frames]
+    for atoms in rotated:
+        atoms.set_cell(atoms.cell.array @ rotation.T)
+        atoms.positions = atoms.positions @ rotation.T
+    turned_back = model.predict(rotated)
+    turned_back["tensor"] = np.einsum("ia,jb,nij->nab", rotation, rotation, turned_back["tensor"])
+    alone = [model.predict([atoms]) for atoms in frames]
+    others = [
+        {name: np.concatenate([one[name] for one in alone]) for name in expected},
+        {name: values[-8:] for name, values in model.predict(frames * 76).items()},
+        turned_back,
+    ]
+    if periodic:
+        supercells = model.predict([atoms * (2, 1, 3) for atoms in frames])
+        others.append({name: values / 6 for name, values in supercells.items()})
+    for other in others:
+        for name, values in expected.items():
+            assert np.abs(other[name] - values).max() < 1e-10 * np.std(values)
+
+
 # -- bad luck -----------------------------------------------------------------------------------------------------
 
 
@@ -282,11 +353,13 @@ def test_an_irrep_of_rounding_is_not_learned(waters):
     assert np.abs(predicted - predicted.swapaxes(1, 2)).max() < 1e-12
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_loss_that_is_not_finite_says_what_to_change(waters):
     frames, y, *_ = waters
     options = {**SMALL, "solver": "adam", "learning_rate": 1e200, "max_iter": 5}
-    with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="learning_rate"):
-        LearnedTensorRegressor(**options).fit(frames, y)
+    for kind in (FloatingPointError, ValueError):
+        with pytest.raises(kind, match="learning_rate"):
+            LearnedTensorRegressor(**options).fit(frames, y)
 
 
 def test_unusable_input_is_named(waters):
