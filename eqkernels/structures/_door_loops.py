@@ -1,10 +1,11 @@
 """Loop of the door: whether anything in a batch needs a closer look, in one pass over its arrays."""
 
 import numpy as np
-from numba import njit
+
+from eqkernels._compile import njit
 
 
-@njit(cache=True, nogil=True)  # without fastmath, which may take it that nothing is NaN
+@njit(nogil=True)  # without fastmath, which may take it that nothing is NaN
 def all_usable(positions, numbers, cells, pbc, flat_cell):
     """Whether all atoms have finite positions and are elements, and all cells are finite, and span periodic directions.
 
