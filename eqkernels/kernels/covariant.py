@@ -160,6 +160,8 @@ class CovariantKernel(TensorKernel):
         if self.aggregate not in ("sum", "mean"):
             raise ValueError(f"aggregate={self.aggregate!r} must be 'sum' or 'mean'")
         check_normalize(self.normalize)
+        if not isinstance(irrep, str):
+            raise TypeError(f"irrep={irrep!r} must be the key of a block, e.g. '1o'")
         needed = {irrep, "0e"} if self._needs_scalars or self.normalize else {irrep}
         for name, features in (("X", X), ("Y", X if Y is None else Y)):
             if not isinstance(features, EquivariantFeatures):
