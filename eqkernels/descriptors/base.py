@@ -158,13 +158,7 @@ class DensityTransformer(FramesTransformer, BaseEstimator, auto_wrap_output_keys
         given = getattr(self, name)
         if given is None:
             return np.array(seen)
-        given = [given] if isinstance(given, str | Integral) else given
-        if not isinstance(given, Iterable) or isinstance(given, bytes | Mapping):
-            raise TypeError(f"{name}={given!r} must be None or a list of chemical symbols or atomic numbers")
-        numbers = np.unique([species_number(one, name) for one in given])
-        if not len(numbers):
-            raise ValueError(f"{name} is empty: name at least one species, or None for all that are seen at fit")
-        return numbers
+        return species_numbers(given, name)
 
     def _check_parameters(self):
         problems = [*self._number_problems(), *self._choice_problems()]
@@ -210,7 +204,7 @@ class DensityTransformer(FramesTransformer, BaseEstimator, auto_wrap_output_keys
             yield "n_species_channels and species_embedding exclude each other: give one of them"
         if not is_choice(self.compression, (None, "mu1nu1", "mu2")):
             yield f"compression={self.compression!r} must be None, 'mu1nu1' or 'mu2'"
-        if self.compression == "mu2" and (self.n_species_channels is not None or self.species_embedding is not None):
+        elif self.compression == "mu2" and (self.n_species_channels is not None or self.species_embedding is not None):
             yield "compression='mu2' leaves no species for n_species_channels or species_embedding: drop one of them"
         if not is_choice(self.handle_unknown, ("error", "ignore")):
             yield f"handle_unknown={self.handle_unknown!r} must be 'error' or 'ignore'"
@@ -389,6 +383,17 @@ def checked_cotangents(cotangents, shapes):
 def is_choice(value, choices):
     """Whether a value is None or a string among the choices, whatever else it may be."""
     return (value is None or isinstance(value, str)) and value in choices
+
+
+def species_numbers(given, name):
+    """Atomic numbers, ascending, of a list of chemical symbols or numbers, or of a single one."""
+    given = [given] if isinstance(given, str | Integral) else given
+    if not isinstance(given, Iterable) or isinstance(given, bytes | Mapping):
+        raise TypeError(f"{name}={given!r} must be None or a list of chemical symbols or atomic numbers")
+    numbers = np.unique([species_number(one, name) for one in given])
+    if not len(numbers):
+        raise ValueError(f"{name} is empty: name at least one species, or None for all of them")
+    return numbers
 
 
 def species_number(species, where):

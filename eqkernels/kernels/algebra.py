@@ -44,6 +44,8 @@ class TensorKernel(BaseEstimator):
     ['k2__factor']
     """
 
+    __array_ufunc__ = None  # numpy leaves sums and products with its numbers to this class
+
     @property
     def hyperparameters(self):
         """Names of the free factors, in the order of ``theta``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.descriptors.base import species_number
+from eqkernels.descriptors.base import species_numbers
 from eqkernels.kernels.algebra import TensorKernel
 
 
@@ -80,7 +80,4 @@ class Restricted(TensorKernel):
         """Rows of the centers that the kernel sees."""
         if self.center_species is None:
             return np.arange(len(features.species))
-        given = self.center_species
-        given = [given] if isinstance(given, str | int | np.integer) else given
-        numbers = [species_number(one, "center_species") for one in given]
-        return np.flatnonzero(np.isin(features.species, numbers))
+        return np.flatnonzero(np.isin(features.species, species_numbers(self.center_species, "center_species")))

@@ -17,7 +17,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from scipy.special import spherical_jn
 
-from eqkernels._arrays import check_integer, check_positive
+from eqkernels._arrays import check_integer, check_positive, real_array
 
 # The widest Gaussian is followed until exp(-10^2 / 2) = 2e-22, far below the rounding of its maximum.
 _TAIL_IN_WIDTHS = 10.0
@@ -112,7 +112,7 @@ class GTO:
         -------
         ndarray of shape (n_max, n_points)
         """
-        return self._transform @ self._primitives(r)
+        return self._transform @ self._primitives(real_array(r, "r", finite=True))
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class LaplacianEigenstates:
         """
         check_integer(l, "l", 0, _LARGEST_L)
         zeros = _bessel_zeros(int(l), int(self.n_max))[:, None]
-        r = np.asarray(r, dtype=float)
+        r = real_array(r, "r", finite=True)
         norm = np.sqrt(2.0 / self.radius**3) / np.abs(spherical_jn(l + 1, zeros))
         inside = r <= self.radius
         return np.where(inside, norm * spherical_jn(l, zeros * np.where(inside, r, 0.0) / self.radius), 0.0)

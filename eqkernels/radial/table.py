@@ -129,8 +129,12 @@ class RadialTable:
     """
 
     def __init__(self, basis, l_max, sigma, cutoff, cutoff_width=0.5, scaling=(1.0, None, 4.0), accuracy=1e-9):
-        for name, value in (("sigma", sigma), ("cutoff", cutoff), ("accuracy", accuracy)):
+        for name, value in (
+            ("sigma", sigma), ("cutoff", cutoff), ("accuracy", accuracy), ("cutoff_width", cutoff_width or 1.0)
+        ):  # fmt: skip
             check_positive(value, name)
+        if not isinstance(scaling, tuple) or len(scaling) != 3:
+            raise TypeError(f"scaling={scaling!r} must be a tuple (rate, scale, exponent)")
         self.basis, self.l_max, self.sigma = basis, l_max, sigma
         self.cutoff, self.cutoff_width, self.scaling = float(cutoff), min(cutoff_width, cutoff), scaling
         problems = list(length_problems(self.cutoff, self.cutoff_width, sigma))

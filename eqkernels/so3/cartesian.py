@@ -155,8 +155,11 @@ class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         0.7071067811865476
         """
         tensors = _numbers(tensors)
-        norm = np.linalg.norm(tensors)
-        return float(np.linalg.norm(tensors - self.project(tensors)) / norm) if norm != 0 else 0.0
+        largest = np.abs(tensors).max(initial=0.0)
+        if largest == 0:
+            return 0.0
+        tensors = tensors / largest  # whose squares do not overflow
+        return float(np.linalg.norm(tensors - self.project(tensors)) / np.linalg.norm(tensors))
 
     def fit(self, X, y=None):
         """Check the shape of tensors (n, 3, ..., 3); there is nothing to learn."""
@@ -193,13 +196,18 @@ class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
 
 def _numbers(values):
     """Array of numbers, real or complex."""
-    array = values if isinstance(values, np.ndarray) else None
-    return array if array is not None and array.dtype.kind in "fc" else _read(values)
+    if isinstance(values, np.ndarray) and values.dtype.kind in "fc":
+        return values
+    if isinstance(values, np.ndarray | list | tuple) and _complex(values):
+        return np.asarray(values)
+    return real_array(values, "tensors or components")
 
 
-def _read(values):
-    complex_ = np.iscomplexobj(values)
-    return np.asarray(values) if complex_ else real_array(values, "tensors or components")
+def _complex(values):
+    try:
+        return np.iscomplexobj(values)
+    except ValueError:  # ragged
+        return False
 
 
 @lru_cache(maxsize=128)

@@ -84,6 +84,8 @@ class Irreps:
     Irreps("2x0e+1x1o+2x1e+2x2e")
     """
 
+    __array_ufunc__ = None  # numpy leaves products and comparisons with arrays to this class
+
     def __init__(self, irreps=""):
         self._terms = tuple(_terms(irreps))
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from ase import Atom, Atoms
 
+from eqkernels._arrays import check_integer
 from eqkernels._warnings import warn
 from eqkernels.structures._door_loops import all_usable
 from eqkernels.structures.neighbors import find_neighbors
@@ -177,6 +178,8 @@ class StructureBatch:
         -------
         StructureBatch
         """
+        check_integer(start, "start", 0, self.n_structures)
+        check_integer(stop, "stop", start, self.n_structures)
         atoms, structures = slice(self.offsets[start], self.offsets[stop]), slice(start, stop)
         return StructureBatch(
             self.positions[atoms],
