@@ -9,9 +9,11 @@ from __future__ import annotations
 import numpy as np
 from ase import Atoms
 
+from eqkernels._arrays import check_integer, check_positive, real_array
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.metrics import cartesian_tensor
 from eqkernels.so3 import wigner_d
+from eqkernels.structures import StructureBatch
 
 __all__ = ["assert_equivariant", "random_rotation", "transformed"]
 
@@ -54,8 +56,14 @@ def assert_equivariant(model, frames, target=None, *, n_transformations=3, toler
         ...
     AssertionError: permutation of the atoms: structure 1 deviates by ...
     """
+    check_integer(n_transformations, "n_transformations", 1, 10**6)
+    check_positive(tolerance, "tolerance")
+    StructureBatch.from_frames(frames)
     frames = list(frames)
     call = getattr(model, "predict", None) or getattr(model, "transform", None) or model
+
+    if not callable(call):
+        raise TypeError(f"model is {model!r}, expected an estimator with predict or transform, or a function of frames")
 
     def function(frames):
         return _checked(call(frames), frames)
@@ -112,9 +120,16 @@ def transformed(atoms, rotation=None, translation=None, order=None):
     -------
     ase.Atoms
     """
-    rotation = np.eye(3) if rotation is None else rotation
-    positions = atoms.positions @ rotation.T + (0 if translation is None else translation)
-    order = np.arange(len(atoms)) if order is None else order
+    if not isinstance(atoms, Atoms):
+        raise TypeError(f"atoms is a {type(atoms).__name__}, expected ase.Atoms")
+    rotation = np.eye(3) if rotation is None else real_array(rotation, "rotation", finite=True)
+    translation = np.zeros(3) if translation is None else real_array(translation, "translation", finite=True)
+    if rotation.shape != (3, 3) or translation.shape != (3,):
+        raise ValueError(f"rotation has shape {rotation.shape}, expected (3, 3); translation {translation.shape}, (3,)")
+    positions = atoms.positions @ rotation.T + translation
+    order = np.arange(len(atoms)) if order is None else np.asarray(order)
+    if order.ndim != 1 or order.dtype.kind not in "iu" or not np.array_equal(np.sort(order), np.arange(len(atoms))):
+        raise ValueError(f"order={order!r} must be a permutation of the {len(atoms)} atoms")
     cell = atoms.cell.array @ rotation.T
     return Atoms(numbers=atoms.numbers[order], positions=positions[order], cell=cell, pbc=atoms.pbc)
 

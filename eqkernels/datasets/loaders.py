@@ -149,7 +149,7 @@ def load_chiral_molecules(*, return_X_y=False, target=None):
 def _load(name, default_target, return_X_y, target):
     names, numbers, positions, labels = unpack_arrays(_read(name))
     target = default_target if target is None else target
-    if target not in labels:
+    if not isinstance(target, str) or target not in labels:
         raise ValueError(f"target={target!r} is not a label of {name}; its labels are {', '.join(labels)}")
     frames = [
         Atoms(numbers=z, positions=r, info={"name": str(molecule)})

@@ -1,8 +1,8 @@
 """Loops of the vector-Jacobian product of lambda-SOAP: from cotangents of the features to those of the density."""
 
 import numpy as np
-from numba import njit
 
+from eqkernels._compile import njit
 from eqkernels._vectors import (
     add_product,
     element,
@@ -17,7 +17,7 @@ from eqkernels._vectors import (
     zero,
 )
 
-_options: dict = {"cache": True, "nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}}
+_options: dict = {"nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}}
 
 # Rows of a product that are summed at once.
 _ROWS = 4

@@ -6,8 +6,8 @@ its outer products to a few rows of the density that are held in registers.
 """
 
 import numpy as np
-from numba import njit
 
+from eqkernels._compile import njit
 from eqkernels._vectors import (
     add_product,
     divided,
@@ -27,7 +27,7 @@ from eqkernels._vectors import (
 )
 from eqkernels.radial.table import DEGREE
 
-_options: dict = {"cache": True, "nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}}
+_options: dict = {"nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}}
 
 # The harmonics of this many pairs stay in the first-level cache.
 BLOCK = 32

@@ -1,8 +1,8 @@
 """Loops that gather derivatives by pairs into those by atoms and by strain."""
 
-from numba import njit
+from eqkernels._compile import njit
 
-_options: dict = {"cache": True, "nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}}
+_options: dict = {"nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}}
 
 
 @njit(**_options)

@@ -1,9 +1,10 @@
 """Loops that couple features of one order with density coefficients, with contiguous channels innermost."""
 
 import numpy as np
-from numba import njit
 
-_options: dict = {"cache": True, "nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}}
+from eqkernels._compile import njit
+
+_options: dict = {"nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}}
 
 
 @njit(**_options)

@@ -6,8 +6,8 @@ flat index.
 """
 
 import numpy as np
-from numba import njit
 
+from eqkernels._compile import njit
 from eqkernels._vectors import (
     add_product,
     element,
@@ -24,7 +24,7 @@ from eqkernels._vectors import (
     zero,
 )
 
-_options: dict = {"cache": True, "nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}}
+_options: dict = {"nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}}
 
 
 # Place of the weight of the diagonal in the weights of a row, which are shifted by up to seven.

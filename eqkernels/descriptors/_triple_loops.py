@@ -4,9 +4,10 @@ The product is linear in each factor: derivatives put a change in the place of o
 """
 
 import numpy as np
-from numba import njit
 
-_options: dict = {"cache": True, "nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}}
+from eqkernels._compile import njit
+
+_options: dict = {"nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}}
 
 
 @njit(**_options)

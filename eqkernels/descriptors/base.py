@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 from sklearn.base import BaseEstimator
 
+from eqkernels._arrays import real_array
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels._memory import keep_freed_memory
 from eqkernels.descriptors.compression import channel_covariance, contraction, correlated_species, species_weights
 from eqkernels.descriptors.density import RADIAL_BASES, DensityExpansion, radial_table
 from eqkernels.descriptors.gradients import feature_gradients, vector_jacobian_product
 from eqkernels.descriptors.output import allocate, row_features
+from eqkernels.radial.table import length_problems
 from eqkernels.structures import FramesTransformer, StructureBatch, each_frame, symbols
 
 _L_MAX_LIMIT = 30
 _N_MAX_LIMIT = 30
+_DTYPES = "float64", "float32", np.float64, np.float32
+# Coarser tables than this distort the features.
+_LARGEST_ACCURACY = 1e-2
+# Beside a larger one the neighbors are lost in rounding.
+_LARGEST_CENTER_WEIGHT = 1e6
 
 PARAMETERS = """cutoff : float, default=5.0
         Distance up to which neighbors count, in the units of the positions. Larger sees more and costs more.
@@ -32,7 +40,8 @@ PARAMETERS = """cutoff : float, default=5.0
     radial_basis : {"gto", "laplacian"}, default="gto"
         Radial functions: :class:`~eqkernels.radial.GTO` or :class:`~eqkernels.radial.LaplacianEigenstates`.
     cutoff_width : float, default=0.5
-        Width of the shell below the cutoff in which the weight of a neighbor falls from 1 to 0 (shifted cosine).
+        Width of the shell below the cutoff in which the weight of a neighbor falls from 1 to 0 (shifted cosine), at
+        least 0.001 of the cutoff: features are continuous, and atoms of a shell at the cutoff all count alike.
     center_weight : float, default=1.0
         Weight of the central atom in its own density.
     scaling_scale : float, default=None
@@ -149,8 +158,7 @@ class DensityTransformer(FramesTransformer, BaseEstimator, auto_wrap_output_keys
         given = getattr(self, name)
         if given is None:
             return np.array(seen)
-        given = [given] if isinstance(given, str | int) else given
-        return np.unique([species_number(one, name) for one in given])
+        return species_numbers(given, name)
 
     def _check_parameters(self):
         problems = [*self._number_problems(), *self._choice_problems()]
@@ -177,21 +185,30 @@ class DensityTransformer(FramesTransformer, BaseEstimator, auto_wrap_output_keys
         for name in ("cutoff_width", "center_weight"):
             if not _is_number(getattr(self, name)) or getattr(self, name) < 0:
                 yield f"{name}={getattr(self, name)!r} must be a finite number, zero or positive"
-        if _is_number(self.cutoff) and _is_number(self.cutoff_width) and self.cutoff_width > self.cutoff:
-            yield f"cutoff_width={self.cutoff_width!r} must not exceed cutoff={self.cutoff!r}"
+        if _is_number(self.accuracy) and self.accuracy > _LARGEST_ACCURACY:
+            yield f"accuracy={self.accuracy!r} must not exceed {_LARGEST_ACCURACY:g}"
+        if self.n_jobs is not None and not (isinstance(self.n_jobs, Integral) and self.n_jobs != 0):
+            yield f"n_jobs={self.n_jobs!r} must be None or an integer other than 0, the number of threads (-1: all)"
+        if not isinstance(self.verbose, Integral):
+            yield f"verbose={self.verbose!r} must be an integer or a bool"
+        if _is_number(self.center_weight) and self.center_weight > _LARGEST_CENTER_WEIGHT:
+            yield f"center_weight={self.center_weight!r} must not exceed {_LARGEST_CENTER_WEIGHT:g}"
+        lengths = self.cutoff, self.cutoff_width, self.sigma
+        if all(map(_is_number, lengths)) and self.cutoff > 0 and self.cutoff_width >= 0 and self.sigma > 0:
+            yield from length_problems(*lengths)
 
     def _choice_problems(self):
-        if self.radial_basis not in RADIAL_BASES:
+        if not isinstance(self.radial_basis, str) or self.radial_basis not in RADIAL_BASES:
             yield f"radial_basis={self.radial_basis!r} must be one of {sorted(RADIAL_BASES)}"
         if self.n_species_channels is not None and self.species_embedding is not None:
             yield "n_species_channels and species_embedding exclude each other: give one of them"
-        if self.compression not in (None, "mu1nu1", "mu2"):
+        if not is_choice(self.compression, (None, "mu1nu1", "mu2")):
             yield f"compression={self.compression!r} must be None, 'mu1nu1' or 'mu2'"
-        if self.compression == "mu2" and (self.n_species_channels is not None or self.species_embedding is not None):
+        elif self.compression == "mu2" and (self.n_species_channels is not None or self.species_embedding is not None):
             yield "compression='mu2' leaves no species for n_species_channels or species_embedding: drop one of them"
-        if self.handle_unknown not in ("error", "ignore"):
+        if not is_choice(self.handle_unknown, ("error", "ignore")):
             yield f"handle_unknown={self.handle_unknown!r} must be 'error' or 'ignore'"
-        if self.dtype not in ("float64", "float32", np.float64, np.float32):
+        if not isinstance(self.dtype, str | type | np.dtype) or self.dtype not in _DTYPES:
             yield f"dtype={self.dtype!r} must be 'float64' or 'float32'"
 
     def _read(self, X):
@@ -246,6 +263,8 @@ class DensityTransformer(FramesTransformer, BaseEstimator, auto_wrap_output_keys
         What ``transform`` returns, for consecutive structures
         """
         check_fitted(self)
+        if not _is_number(memory_limit) or memory_limit <= 0:
+            raise ValueError(f"memory_limit={memory_limit!r} must be a positive number of bytes")
         shapes = self._block_shapes(self._expansion())
         limit = memory_limit / sum(np.dtype(self.dtype).itemsize * np.prod(shape) for shape in shapes.values())
         part, n_atoms, done = [], 0, 0
@@ -293,12 +312,8 @@ class DensityTransformer(FramesTransformer, BaseEstimator, auto_wrap_output_keys
             By the positions of all atoms, and by the strain of each structure.
         """
         batch, is_center, expansion = self._read(X)
-        given = dict(getattr(cotangents, "blocks", cotangents))
         shapes = {key: (int(is_center.sum()), *shape) for key, shape in self._block_shapes(expansion).items()}
-        for key, array in given.items():
-            if key not in shapes or np.shape(array) != shapes[key]:
-                raise ValueError(f"cotangents[{key!r}] has shape {np.shape(array)}, the features have {shapes}")
-        given = {key: np.ascontiguousarray(array, dtype=float) for key, array in given.items()}
+        given = checked_cotangents(cotangents, shapes)
         contract_blocks = self._contractor()
 
         def contract(rows, density, out):
@@ -347,6 +362,38 @@ class DensityTransformer(FramesTransformer, BaseEstimator, auto_wrap_output_keys
             print(f"{type(self).__name__}: {done} of {n_structures} structures", file=sys.stderr)
 
         return report
+
+
+def checked_cotangents(cotangents, shapes):
+    """Arrays of finite float64 of the shapes of some blocks, from features or a dict of arrays."""
+    given = getattr(cotangents, "blocks", cotangents)
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"cotangents must be EquivariantFeatures or a dict of arrays by irrep, got {type(given).__name__}"
+        )
+    for key, array in given.items():
+        if key not in shapes or np.shape(array) != shapes[key]:
+            raise ValueError(f"cotangents[{key!r}] has shape {np.shape(array)}, the features have {shapes}")
+    return {
+        key: np.ascontiguousarray(real_array(array, f"cotangents[{key!r}]", finite=True))
+        for key, array in given.items()
+    }
+
+
+def is_choice(value, choices):
+    """Whether a value is None or a string among the choices, whatever else it may be."""
+    return (value is None or isinstance(value, str)) and value in choices
+
+
+def species_numbers(given, name):
+    """Atomic numbers, ascending, of a list of chemical symbols or numbers, or of a single one."""
+    given = [given] if isinstance(given, str | Integral) else given
+    if not isinstance(given, Iterable) or isinstance(given, bytes | Mapping):
+        raise TypeError(f"{name}={given!r} must be None or a list of chemical symbols or atomic numbers")
+    numbers = np.unique([species_number(one, name) for one in given])
+    if not len(numbers):
+        raise ValueError(f"{name} is empty: name at least one species, or None for all of them")
+    return numbers
 
 
 def species_number(species, where):

@@ -66,7 +66,10 @@ def species_weights(embedding, species):
     missing = [chemical_symbols[number] for number in species if chemical_symbols[number] not in embedding]
     if missing:
         raise ValueError(f"species_embedding has no vector for {', '.join(missing)}, only for {', '.join(embedding)}")
-    rows = [np.atleast_1d(np.asarray(embedding[chemical_symbols[number]], dtype=float)) for number in species]
+    try:
+        rows = [np.atleast_1d(np.asarray(embedding[chemical_symbols[number]], dtype=float)) for number in species]
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"species_embedding must have vectors of real numbers: {error}") from error
     if len({row.shape for row in rows}) != 1 or rows[0].ndim != 1 or not all(np.isfinite(row).all() for row in rows):
         raise ValueError("species_embedding must have finite vectors of the same length for all species")
     return np.array(rows)

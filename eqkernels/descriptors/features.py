@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 
 import numpy as np
+from ase.data import chemical_symbols
 from scipy.sparse import csr_array
 
 from eqkernels.structures.batch import structure_number
 
 _ROW_ARRAYS = ("species", "structures", "atoms")
+_IRREP = re.compile(r"(0|[1-9][0-9]*)[eo]")
+# The kernels of larger features overflow.
+_LARGEST = {np.float64: 1e50, np.float32: 1e15}
+# Rows that are checked together: a contiguous copy of them is small where the block is none.
+_ROWS_PER_CHECK = 64
 
 
 class EquivariantFeatures:
@@ -61,36 +69,86 @@ class EquivariantFeatures:
     origin: int | np.ndarray = 0
 
     def __init__(self, blocks, species, structures, atoms, n_atoms, parts=None, labels=None):
-        self.blocks = dict(blocks)
+        self.blocks = _dict(blocks, "blocks")
         self.species = _integers(species, "species")
         self.structures = _integers(structures, "structures")
         self.atoms = _integers(atoms, "atoms")
         self.n_atoms = _integers(n_atoms, "n_atoms")
-        self.parts = dict(parts or {})
-        self.labels = dict(labels or {})
-        self._check()
+        self.parts = _dict(parts, "parts")
+        self.labels = _dict(labels, "labels")
+        self._check_rows()
+        self._check_blocks()
         self._check_labels()
         self.offsets = np.searchsorted(self.structures, np.arange(len(self.n_atoms) + 1))
 
-    def _check(self):
+    def _check_rows(self):
         n_rows = len(self.species)
         for name in _ROW_ARRAYS:
             if getattr(self, name).shape != (n_rows,):
                 raise ValueError(f"{name} has shape {getattr(self, name).shape}, expected ({n_rows},) as species has")
-        if np.any(np.diff(self.structures) < 0):
+        if np.any(self.n_atoms < 0):
+            raise ValueError(f"n_atoms must not be negative, got {self.n_atoms.min()}")
+        if np.any(self.structures[1:] < self.structures[:-1]):
             raise ValueError("structures must be ascending: sort the rows by structure")
-        if n_rows and not 0 <= self.structures[0] <= self.structures[-1] < len(self.n_atoms):
+        if not n_rows:
+            return
+        if not 0 <= self.structures[0] <= self.structures[-1] < len(self.n_atoms):
             raise ValueError(f"structures must lie between 0 and n_structures - 1 = {len(self.n_atoms) - 1}")
+        if not 0 < self.species.min() <= self.species.max() < len(chemical_symbols):
+            wrong = self.species[(self.species <= 0) | (self.species >= len(chemical_symbols))][0]
+            raise ValueError(f"species contains {wrong}, which is no atomic number")
+        outside = (self.atoms < 0) | (self.atoms >= self.n_atoms[self.structures])
+        if outside.any():
+            row = int(outside.argmax())
+            raise ValueError(
+                f"atoms contains {self.atoms[row]} for structure {self.structures[row]}, which has "
+                f"{self.n_atoms[self.structures[row]]} atoms, counted from 0"
+            )
+        places = self.structures * (self.atoms.max() + 1) + self.atoms
+        if np.any(places[1:] <= places[:-1]) and len(np.unique(places)) < n_rows:
+            place = np.sort(places)[1:][np.diff(np.sort(places)) == 0][0]
+            structure, atom = divmod(int(place), int(self.atoms.max()) + 1)
+            raise ValueError(f"atom {atom} of structure {structure} has more than one row: drop all but one of them")
+
+    def _check_blocks(self):
+        n_rows = len(self.species)
         for key, block in self.blocks.items():
-            degree = key[:-1]
-            if not degree.isdigit() or key[-1] not in "eo":
+            if not isinstance(key, str) or not _IRREP.fullmatch(key):
                 raise ValueError(f"block key {key!r} is not an irrep such as '0e' or '1o'")
             if not isinstance(block, np.ndarray) or block.dtype not in (np.float64, np.float32):
                 found = block.dtype if isinstance(block, np.ndarray) else type(block).__name__
                 raise TypeError(f"block {key!r} must be an array of float64 or float32, got {found}: convert it first")
-            if block.ndim != 3 or block.shape[:2] != (n_rows, 2 * int(degree) + 1):
-                expected = f"({n_rows}, {2 * int(degree) + 1}, n_features)"
+            if block.ndim != 3 or block.shape[:2] != (n_rows, 2 * int(key[:-1]) + 1):
+                expected = f"({n_rows}, {2 * int(key[:-1]) + 1}, n_features)"
                 raise ValueError(f"block {key!r} has shape {block.shape}, expected {expected}")
+
+    def check_values(self):
+        """Refuse features that no model can use, in a single pass over them.
+
+        Raises
+        ------
+        ValueError
+            If a feature is NaN, infinite, or so large that its powers overflow; the message names the first.
+        """
+        for key, block in self.blocks.items():
+            largest = _LARGEST[block.dtype.type]
+            for start in range(0, len(block), _ROWS_PER_CHECK):
+                part = block[start : start + _ROWS_PER_CHECK].ravel()
+                with np.errstate(over="ignore", invalid="ignore"):
+                    fine = np.dot(part, part) <= largest**2
+                if not fine:
+                    self._check_values_of(key, start, largest)
+
+    def _check_values_of(self, key, start, largest):
+        bad = ~(np.abs(self.blocks[key][start : start + _ROWS_PER_CHECK]) <= largest).all(axis=(1, 2))
+        if bad.any():
+            row = start + int(bad.argmax())
+            values = self.blocks[key][row]
+            what = f"a feature beyond {largest:g}" if np.isfinite(values).all() else "NaN or infinity"
+            raise ValueError(
+                f"the features contain {what} in block {key!r}, first for structure {self.structures[row]}, atom "
+                f"{self.atoms[row]}: make them anew, or remove the structure"
+            )
 
     def _check_labels(self):
         for key, labels in self.labels.items():
@@ -135,6 +193,8 @@ class EquivariantFeatures:
             start, stop, step = key.indices(len(self))
             if step == 1:
                 return self._range(start, max(start, stop))
+        if isinstance(key, str | dict | float):
+            raise TypeError(f"{key!r} is no index of structures; blocks are features.blocks[key]")
         picked = np.arange(len(self))[key]
         return self._pick(np.atleast_1d(picked))
 
@@ -148,9 +208,10 @@ class EquivariantFeatures:
         rows = np.repeat(self.offsets[picked] - (ends - counts), counts) + np.arange(ends[-1] if len(ends) else 0)
         return self._rows(rows, np.repeat(np.arange(len(picked)), counts), self.n_atoms[picked])
 
-    def _rows(self, rows, structures, n_atoms):
+    def _rows(self, rows, structures, n_atoms, atoms=None):
         blocks, rest = {key: block[rows] for key, block in self.blocks.items()}, (self.parts, self._current_labels())
-        return EquivariantFeatures(blocks, self.species[rows], structures, self.atoms[rows], n_atoms, *rest)
+        atoms = self.atoms[rows] if atoms is None else atoms
+        return EquivariantFeatures(blocks, self.species[rows], structures, atoms, n_atoms, *rest)
 
     def part(self, name):
         """Features of one descriptor of a union.
@@ -164,7 +225,7 @@ class EquivariantFeatures:
         -------
         EquivariantFeatures
         """
-        if name not in self.parts:
+        if not isinstance(name, str) or name not in self.parts:
             known = ", ".join(self.parts) or "none: join descriptors with EquivariantUnion"
             raise ValueError(f"the features have no part {name!r}; their parts are {known}")
         ranges = {key: slice(*pair) for key, pair in self.parts[name].items()}
@@ -215,6 +276,8 @@ class EquivariantFeatures:
         """
         if "0e" not in self.blocks:
             raise KeyError(f"there is no scalar block '0e' among {list(self.blocks)}: ask for it with irreps='0e+...'")
+        if not (aggregate is None or (isinstance(aggregate, str) and aggregate in ("sum", "mean"))):
+            raise ValueError(f"aggregate={aggregate!r} must be None, 'sum' or 'mean'")
         return aggregate_rows(self.blocks["0e"][:, 0], self.offsets, aggregate)
 
     def composition(self, species):
@@ -227,7 +290,8 @@ class EquivariantFeatures:
     def split_centers(self, rows=None):
         """Make every center, or each of the given rows, a structure of its own."""
         rows = np.arange(len(self.species)) if rows is None else rows
-        return self._rows(rows, np.arange(len(rows)), np.ones(len(rows), dtype=np.int64))
+        ones = np.ones(len(rows), dtype=np.int64)
+        return self._rows(rows, np.arange(len(rows)), ones, 0 * ones)
 
     def where(self, row):
         """Name the center of a row in a message."""
@@ -248,6 +312,7 @@ class EquivariantFeatures:
     @classmethod
     def from_dict(cls, arrays):
         """Features from what :meth:`to_dict` returned."""
+        arrays = _dict(arrays, "arrays")
         missing = {"blocks", *_ROW_ARRAYS, "n_atoms"} - set(arrays)
         unknown = set(arrays) - {"blocks", *_ROW_ARRAYS, "n_atoms", "parts", "labels"}
         if missing or unknown:
@@ -266,6 +331,9 @@ class EquivariantFeatures:
     def load(cls, path):
         """Read what :meth:`save` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
+            missing = {*_ROW_ARRAYS, "n_atoms"} - set(getattr(arrays, "files", ()))
+            if missing:
+                raise ValueError(f"{path} lacks the arrays {sorted(missing)}: it was not written by save")
             blocks, labels = (
                 {key.removeprefix(kind): arrays[key] for key in arrays.files if key.startswith(kind)}
                 for kind in ("block ", "labels ")
@@ -306,8 +374,19 @@ class EquivariantFeatures:
         return cls(**from_metatensor(tensor_map, n_atoms))
 
 
+def _dict(given, name):
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(f"{name} must be a dict, got {type(given).__name__}")
+    return dict(given or {})
+
+
 def _integers(values, name):
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # ragged
+        raise ValueError(f"{name} is no array of integers: {error}") from error
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}")
     if array.size and not np.issubdtype(array.dtype, np.integer):
         raise TypeError(f"{name} must be integers, got {array.dtype}")
     return array.astype(np.int64, copy=False)

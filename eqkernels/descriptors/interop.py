@@ -124,6 +124,8 @@ def from_metatensor(tensor_map, n_atoms=None):
     ValueError
         If names or samples are others, or if n_atoms is needed.
     """
+    if not hasattr(tensor_map, "items") or not hasattr(tensor_map.keys, "names"):
+        raise TypeError(f"tensor_map must be a metatensor.TensorMap, got {type(tensor_map).__name__}")
     parts: dict = {}
     for key, block in tensor_map.items():
         irrep, samples = _read_key(tensor_map.keys.names, key, block)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from eqkernels._fitted import whole_or_nothing
+from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels.descriptors.base import PARAMETERS
 from eqkernels.descriptors.expansion import SphericalExpansion
 from eqkernels.descriptors.products import ProductBlocks
-from eqkernels.so3 import CartesianTensor, Irreps
+from eqkernels.so3 import CartesianTensor, Irrep, Irreps
 from eqkernels.so3.inference import infer_formula
 from eqkernels.structures import StructureBatch, read_labels
 
@@ -135,6 +135,8 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
             irreps = irreps + Irreps("0e")
         else:
             irreps = Irreps(self.irreps)
+        if not len(irreps):
+            raise ValueError(f"irreps={self.irreps!r} names no irrep: write e.g. irreps='0e+2e', or 'auto'")
         wanted = sorted({irrep for _, irrep in irreps}, key=lambda irrep: (irrep.l, -irrep.p))
         for irrep in wanted:
             self._check_irrep(irrep)
@@ -172,8 +174,14 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         structured ndarray of shape (n_features,)
             Fields ``species_1, n_1, l_1, species_2, n_2, l_2`` (and of a third factor for 0o).
         """
-        ((_, irrep),) = Irreps(irrep)
-        return self._labels(irrep)
+        return self._labels(self._parsed_block(irrep))
+
+    def _parsed_block(self, irrep):
+        """Irrep of one of the blocks, by its key."""
+        check_fitted(self)
+        if not isinstance(irrep, str) or irrep not in self.irreps_.split("+"):
+            raise ValueError(f"irrep={irrep!r} must be one of the blocks {self.irreps_.replace('+', ', ')}")
+        return Irrep.parse(irrep)
 
 
 def check_lambda(irrep):

@@ -8,13 +8,13 @@ from numbers import Integral
 import numpy as np
 from scipy.linalg import eigh
 
-from eqkernels._fitted import check_fitted, whole_or_nothing
+from eqkernels._fitted import whole_or_nothing
 from eqkernels.descriptors.base import PARAMETERS
 from eqkernels.descriptors.density import over_ranges, structure_blocks
 from eqkernels.descriptors.lambda_soap import LambdaSOAP, check_lambda
 from eqkernels.descriptors.output import allocate, row_features
 from eqkernels.descriptors.recursion import Recursion
-from eqkernels.so3 import Irrep, Irreps
+from eqkernels.so3 import Irrep
 from eqkernels.structures import StructureBatch
 
 _NU_LIMIT = 8
@@ -283,7 +283,7 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
             self.nu,
             self._irreps(),
             self.l_max,
-            self.nu * self.l_max if self.lambda_max is None else self.lambda_max,
+            self.nu * self.l_max if self.lambda_max is None else min(self.lambda_max, self.nu * self.l_max),
             len(self._channels[0]) * self._channels[1],
             self.n_products,
             None if self.n_components is None else self.contractions_,
@@ -335,8 +335,7 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
             With a contraction the field ``component``. Without, ``species_k, n_k, l_k`` of the factors k = 1 .. nu, and
             ``lambda_k``, 1 < k < nu, the degree that the first k of them are coupled to.
         """
-        check_fitted(self)
-        ((_, irrep),) = Irreps(irrep)
+        irrep = self._parsed_block(irrep)
         if self.n_components is not None:
             return np.arange(self._n_features(irrep)).astype([("component", np.int64)])
         factors = self._recursion().factors(self.nu)[irrep]

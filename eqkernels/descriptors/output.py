@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from eqkernels._memory import empty, machine_memory
@@ -31,6 +33,10 @@ def check_memory(needed, what, remedy):
 
 def _checked_out(shapes, dtype, out):
     out = getattr(out, "blocks", out)
+    if not isinstance(out, Mapping):
+        raise TypeError(
+            f"out must be EquivariantFeatures or a dict of arrays, such as an earlier result, got {type(out).__name__}"
+        )
     for key, shape in shapes.items():
         array = out.get(key)
         if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != dtype:

@@ -82,6 +82,9 @@ class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
         if not isinstance(X, EquivariantFeatures):
             name = type(X).__name__
             raise TypeError(f"X must be EquivariantFeatures, got {name}: put it behind LambdaSOAP in a pipeline")
+        if len(X.species) == 0 or not X.blocks:
+            raise ValueError("X has no centers, or no blocks: make the features of at least one structure")
+        X.check_values()
 
     def _count(self, given, name, key, n_features):
         """Find how many features to keep of a block, from a number, a fraction, or a dict of them."""
@@ -135,7 +138,7 @@ class FeatureSelection(_BlockTransformer, auto_wrap_output_keys=None):  # type: 
         self.random_state = random_state
 
     def _fit_block(self, key, samples):
-        if self.method not in _METHODS:
+        if not isinstance(self.method, str) or self.method not in _METHODS:
             raise ValueError(f"method={self.method!r} must be one of {_METHODS}")
         n = self._count(self.n_features, "n_features", key, samples.shape[1])
         if self.method == "random":

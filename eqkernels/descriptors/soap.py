@@ -6,9 +6,10 @@ import numpy as np
 from ase.data import chemical_symbols
 from scipy.sparse import csr_array, vstack
 
+from eqkernels._arrays import real_array
 from eqkernels._fitted import check_fitted
 from eqkernels.descriptors._product_loops import sum_rows
-from eqkernels.descriptors.base import PARAMETERS
+from eqkernels.descriptors.base import PARAMETERS, is_choice
 from eqkernels.descriptors.expansion import SphericalExpansion
 from eqkernels.descriptors.gradients import vector_jacobian_product
 from eqkernels.descriptors.output import allocate
@@ -118,9 +119,9 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
 
     def _choice_problems(self):
         yield from super()._choice_problems()
-        if self.aggregate not in (None, "sum", "mean"):
+        if not is_choice(self.aggregate, (None, "sum", "mean")):
             yield f"aggregate={self.aggregate!r} must be None, 'sum' or 'mean'"
-        if self.sparse not in (True, False):
+        if not isinstance(self.sparse, bool | np.bool_):
             yield f"sparse={self.sparse!r} must be True or False"
 
     def transform(self, X, out=None):
@@ -138,6 +139,10 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
         """
         batch, is_center, expansion = self._read(X)
         if self.sparse:
+            if out is not None:
+                raise ValueError(
+                    "out is not available with sparse=True, where the size of the result is not known before"
+                )
             return self._sparse(batch, is_center, expansion)
         width = self._block_shapes(expansion)["0e"][1]
         n_rows = int(is_center.sum()) if self.aggregate is None else batch.n_structures
@@ -235,7 +240,7 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
         ((7, 3), True)
         """
         batch, is_center, expansion = self._read(X)
-        cotangents = np.asarray(cotangents, dtype=float)
+        cotangents = real_array(cotangents, "cotangents", finite=True)
         n_rows = int(is_center.sum()) if self.aggregate is None else batch.n_structures
         if cotangents.shape != (n_rows, self._block_shapes(expansion)["0e"][1]):
             expected = (n_rows, self._block_shapes(expansion)["0e"][1])

@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklearn.utils.metaestimators import _BaseComposition
 
 from eqkernels._fitted import check_fitted, whole_or_nothing
+from eqkernels.descriptors.features import EquivariantFeatures
 from eqkernels.structures import FramesTransformer, StructureBatch, as_list, takes_batches
 
 
@@ -63,14 +64,21 @@ class EquivariantUnion(FramesTransformer, _BaseComposition, auto_wrap_output_key
         -------
         self
         """
-        names = [name for name, _ in self.transformers]
-        if not names:
-            raise ValueError("transformers is empty: give at least one (name, transformer)")
-        self._validate_names(names)
+        self._validate_names(self._names())
         vars(self).pop("transformers_", None)
         X = self._read_once(X)
         self.transformers_ = [(name, clone(transformer).fit(X, y)) for name, transformer in self.transformers]
         return self
+
+    def _names(self):
+        if not isinstance(self.transformers, list | tuple) or len(self.transformers) == 0:
+            raise ValueError(f"transformers={self.transformers!r} must be a list of at least one (name, transformer)")
+        for pair in self.transformers:
+            if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
+                raise ValueError(f"transformers contains {pair!r}, which is no pair (name, transformer)")
+            if not hasattr(pair[1], "fit") or not hasattr(pair[1], "transform"):
+                raise TypeError(f"transformer {pair[0]!r} is {pair[1]!r}, expected a descriptor such as LambdaSOAP()")
+        return [name for name, _ in self.transformers]
 
     def transform(self, X):
         """Compute the features of all descriptors and join them.
@@ -102,5 +110,10 @@ class EquivariantUnion(FramesTransformer, _BaseComposition, auto_wrap_output_key
 
 
 def _named(name, features):
+    if not isinstance(features, EquivariantFeatures):
+        raise TypeError(
+            f"transformer {name!r} makes {type(features).__name__}, not EquivariantFeatures: use LambdaSOAP, whose "
+            "block 0e has the features of SOAP"
+        )
     features.parts = {name: {key: (0, block.shape[2]) for key, block in features.blocks.items()}}
     return features

@@ -1,9 +1,9 @@
 """Loop that sums kernels between environments into kernels between structures."""
 
-from numba import njit
+from eqkernels._compile import njit
 
 
-@njit(cache=True, nogil=True, fastmath={"nsz", "arcp", "contract", "afn", "reassoc"})
+@njit(nogil=True, fastmath={"nsz", "arcp", "contract", "afn", "reassoc"})
 def add_to_structures(products, weights, rows, columns, mirror, out, moduli):
     """Add weights[i, j] products[i, :, j, :] to out[rows[i], columns[j]].
 

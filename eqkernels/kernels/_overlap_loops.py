@@ -1,8 +1,8 @@
 """Loop that contracts overlaps of densities to scalar products of lambda-SOAP vectors."""
 
 import numpy as np
-from numba import njit
 
+from eqkernels._compile import njit
 from eqkernels._vectors import (
     add_product,
     element,
@@ -17,7 +17,7 @@ from eqkernels._vectors import (
     zero,
 )
 
-_options: dict = {"cache": True, "nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}}
+_options: dict = {"nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}}
 
 
 @njit(**_options)

@@ -18,9 +18,11 @@ from numbers import Real
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 
+from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels.blocks import KernelBlocks
 from eqkernels.kernels.cotangents import sum_cotangents
 from eqkernels.kernels.slopes import sum_slopes
+from eqkernels.so3 import Irrep
 
 # Each combination of exponents is fitted on its own: more than these are a mistake.
 _MOST_VARIANTS = 100
@@ -41,6 +43,8 @@ class TensorKernel(BaseEstimator):
     >>> kernel.hyperparameters
     ['k2__factor']
     """
+
+    __array_ufunc__ = None  # numpy leaves sums and products with its numbers to this class
 
     @property
     def hyperparameters(self):
@@ -120,7 +124,9 @@ class TensorKernel(BaseEstimator):
         -------
         ndarray of shape (n_structures, 2 lambda + 1, 2 lambda + 1)
         """
-        d = 2 * int(irrep[:-1]) + 1
+        if not isinstance(X, EquivariantFeatures | KernelBlocks):
+            raise TypeError(f"X must be EquivariantFeatures, got {type(X).__name__}")
+        d = Irrep.parse(irrep).dim
         blocks = [self(X[[k]], irrep=irrep)[0, 0] for k in range(len(X))]
         return np.reshape(blocks, (len(X), d, d))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from eqkernels.so3 import Irrep
+
 
 class KernelBlocks:
     """Kernel matrices by irrep.
@@ -23,6 +25,9 @@ class KernelBlocks:
     """
 
     def __init__(self, blocks, counts=None):
+        for name, given in (("blocks", blocks), ("counts", {} if counts is None else counts)):
+            if not isinstance(given, dict) or not all(isinstance(one, np.ndarray) for one in given.values()):
+                raise TypeError(f"{name} must be a dict of arrays, got {given!r:.60}")
         self.blocks = dict(blocks)
         self.counts = dict(counts or {})
         shapes = {block.shape[:2] for block in self.blocks.values()}
@@ -30,7 +35,7 @@ class KernelBlocks:
             raise ValueError(f"the blocks must all be between the same structures, got shapes {sorted(shapes)}")
         (self.shape,) = shapes
         for key, block in self.blocks.items():
-            d = 2 * int(key[:-1]) + 1
+            d = Irrep.parse(key).dim
             if block.shape[2:] != (d, d):
                 raise ValueError(f"block {key!r} has shape {block.shape}, expected (n, m, {d}, {d})")
 

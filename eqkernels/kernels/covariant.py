@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from eqkernels._arrays import real_array
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels._environment_loops import add_to_structures
 from eqkernels.kernels.algebra import TensorKernel, check_zeta
@@ -132,6 +133,10 @@ class CovariantKernel(TensorKernel):
         dict of str to ndarray of shape (n_centers, 2 lambda + 1, n_features)
         """
         self._check(X, Y, irrep)
+        d = 2 * int(irrep[:-1]) + 1
+        weights = real_array(weights, "weights", finite=True)
+        if weights.shape != (len(X), len(Y), d, d):
+            raise ValueError(f"weights has shape {weights.shape}, expected {(len(X), len(Y), d, d)}")
         keys = (irrep, "0e") if self._needs_scalars else (irrep, irrep)
         scales = tuple(environment_scale(one, key, self.normalize) for key in keys for one in (X, Y))
         if self.aggregate == "mean":
@@ -157,9 +162,11 @@ class CovariantKernel(TensorKernel):
 
     def _check(self, X, Y, irrep):
         check_zeta(self.zeta)
-        if self.aggregate not in ("sum", "mean"):
+        if not isinstance(self.aggregate, str) or self.aggregate not in ("sum", "mean"):
             raise ValueError(f"aggregate={self.aggregate!r} must be 'sum' or 'mean'")
         check_normalize(self.normalize)
+        if not isinstance(irrep, str):
+            raise TypeError(f"irrep={irrep!r} must be the key of a block, e.g. '1o'")
         needed = {irrep, "0e"} if self._needs_scalars or self.normalize else {irrep}
         for name, features in (("X", X), ("Y", X if Y is None else Y)):
             if not isinstance(features, EquivariantFeatures):

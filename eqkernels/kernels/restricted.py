@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from eqkernels.descriptors.base import species_number
+from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.descriptors.base import species_numbers
 from eqkernels.kernels.algebra import TensorKernel
 
 
@@ -69,6 +70,8 @@ class Restricted(TensorKernel):
         return matrix, {f"kernel__{name}": one for name, one in derivatives.items()}
 
     def _restrict(self, features):
+        if not isinstance(features, EquivariantFeatures) or not callable(self.kernel):
+            raise TypeError(f"Restricted({self.kernel!r}) of {type(features).__name__}: a kernel of features is needed")
         chosen = self._chosen(features)
         features = features if self.part is None else features.part(self.part)
         return features if self.center_species is None else features.centers(chosen)
@@ -77,7 +80,4 @@ class Restricted(TensorKernel):
         """Rows of the centers that the kernel sees."""
         if self.center_species is None:
             return np.arange(len(features.species))
-        given = self.center_species
-        given = [given] if isinstance(given, str | int | np.integer) else given
-        numbers = [species_number(one, "center_species") for one in given]
-        return np.flatnonzero(np.isin(features.species, numbers))
+        return np.flatnonzero(np.isin(features.species, species_numbers(self.center_species, "center_species")))

@@ -13,6 +13,7 @@ sets stay uniformly random.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from numbers import Integral
 
 import numpy as np
@@ -68,15 +69,18 @@ def select_sparse_points(features, n_points, method="fps", *, normalize="invaria
     >>> select_sparse_points(features, {"C": 2, "H": 4, "O": 1}, random_state=0).species
     array([1, 1, 1, 1, 6, 6, 8])
     """
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise ValueError(f"method={method!r} must be one of {METHODS}")
     check_normalize(normalize)
     wanted = check_n_points(n_points)
     random = check_random_state(random_state)
     pools: dict[int, _Pool] = {}
+    if not isinstance(features, Iterable | EquivariantFeatures):
+        raise TypeError(f"features must be EquivariantFeatures or blocks of them, got {type(features).__name__}")
     for block in [features] if isinstance(features, EquivariantFeatures) else features:
         if not isinstance(block, EquivariantFeatures):
             raise TypeError(f"features must be EquivariantFeatures or blocks of them, got {type(block).__name__}")
+        block.check_values()
         if "0e" not in block.blocks:
             raise ValueError(
                 f"features has no block 0e, by which to compare environments, only {', '.join(block.blocks)}: ask for "

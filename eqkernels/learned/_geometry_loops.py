@@ -1,14 +1,15 @@
 """Loops over the edges of a graph."""
 
 import numpy as np
-from numba import njit
+
+from eqkernels._compile import njit
 
 _FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
 # Square of the length of the sum of opposite edges: more than rounding, less than between any two atoms.
 _OPPOSITE = 1e-12
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(nogil=True, fastmath=_FAST)
 def join_directions(offsets, neighbors, vectors, pair_of_edge, representatives):
     """Give an edge i -> j and the opposite one j -> i the same number; return how many pairs there are.
 
@@ -35,7 +36,7 @@ def join_directions(offsets, neighbors, vectors, pair_of_edge, representatives):
     return n_pairs
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(nogil=True, fastmath=_FAST)
 def fill_radial_basis(vectors, cutoff, scale, out):
     """Write sin(n pi r / cutoff) / r u(r / cutoff) times the scale to out[:, n - 1], r being the lengths of vectors.
 

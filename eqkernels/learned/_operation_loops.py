@@ -5,8 +5,8 @@ Features are (rows, components, channels); entries of a coupling are lists of
 """
 
 import numpy as np
-from numba import njit
 
+from eqkernels._compile import njit
 from eqkernels._vectors import (
     add_product,
     element,
@@ -27,7 +27,7 @@ _FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
 _ROWS = 32
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(nogil=True, fastmath=_FAST)
 def mix_rows(x, weights, ends, places, targets, irreps, adds, out):
     """Write x[n, place] @ weights[species of n, irrep] to out[n, target], four rows and two vectors at a time.
 
@@ -79,7 +79,7 @@ def mix_rows(x, weights, ends, places, targets, irreps, adds, out):
                     store_first(target, to + n3 * step + d + width, d1, rest)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(nogil=True, fastmath=_FAST)
 def add_mixing_gradients(x, gradient, ends, places, targets, irreps, out):
     """Add x[n, place]^T gradient[n, target] to out[species of n, irrep]: gradient of :func:`mix_rows` by the weights.
 
@@ -128,7 +128,7 @@ def add_mixing_gradients(x, gradient, ends, places, targets, irreps, out):
                         store_first(target, to + k3 * n_new + width, d1, rest)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(nogil=True, fastmath=_FAST)
 def add_products(left, right, weights, groups, first, second, values, out):
     """Weighted Clebsch-Gordan product of two sets of features, row by row, channel by channel.
 
@@ -151,7 +151,7 @@ def add_products(left, right, weights, groups, first, second, values, out):
                 store_first(z, at, fused(total, weight, load_first(z, at, count)), count)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(nogil=True, fastmath=_FAST)
 def add_product_gradients(left, right, weights, groups, third, second, values, gradient, weighs, to_left, to_weights):
     """Gradients of :func:`add_products` by the left factor and, if it ``weighs``, by the weights.
 
@@ -182,7 +182,7 @@ def add_product_gradients(left, right, weights, groups, third, second, values, g
                     slope = zero(x)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(nogil=True, fastmath=_FAST)
 def add_messages(features, harmonics, radial, centers, neighbors, pairs, groups, first, second, values, out):
     """Convolution: features of the neighbors times harmonics of the edge, weighted by radial functions.
 
@@ -209,7 +209,7 @@ def add_messages(features, harmonics, radial, centers, neighbors, pairs, groups,
     keep(coefficients)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(nogil=True, fastmath=_FAST)
 def _add_two_vectors(x, r, y, factors, jumps, starts, source, weight, target):
     width = lanes(x)
     for g in range(jumps.shape[0]):
@@ -222,7 +222,7 @@ def _add_two_vectors(x, r, y, factors, jumps, starts, source, weight, target):
         store(y, at + width, fused(two, load(r, radius + width), load(y, at + width)))
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(nogil=True, fastmath=_FAST)
 def _add_one_vector(x, r, y, factors, jumps, starts, source, weight, target, count):
     for g in range(jumps.shape[0]):
         total = zero(x)
@@ -232,7 +232,7 @@ def _add_one_vector(x, r, y, factors, jumps, starts, source, weight, target, cou
         store_first(y, at, fused(total, radius, load_first(y, at, count)), count)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(nogil=True, fastmath=_FAST)
 def add_message_gradients(
     features,
     harmonics,
@@ -274,7 +274,7 @@ def add_message_gradients(
     keep(coefficients)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(nogil=True, fastmath=_FAST)
 def _back_two_vectors(x, r, y, factors, jumps, ends, source, weight, target, to_x, to_r):
     width, slope, other = lanes(x), zero(x), zero(x)
     for g in range(jumps.shape[0]):
@@ -292,7 +292,7 @@ def _back_two_vectors(x, r, y, factors, jumps, ends, source, weight, target, to_
             slope, other = zero(x), zero(x)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(nogil=True, fastmath=_FAST)
 def _back_one_vector(x, r, y, factors, jumps, ends, source, weight, target, to_x, to_r, count):
     slope = zero(x)
     for g in range(jumps.shape[0]):
@@ -307,7 +307,7 @@ def _back_one_vector(x, r, y, factors, jumps, ends, source, weight, target, to_x
             slope = zero(x)
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(nogil=True, fastmath=_FAST)
 def add_harmonic_gradients(
     features, radial, centers, neighbors, pairs, first, second, third, path, values, gradient, to_harmonics
 ):
@@ -323,7 +323,7 @@ def add_harmonic_gradients(
             to_harmonics[e, second[k]] += values[k] * total
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(nogil=True, fastmath=_FAST)
 def add_density(harmonics, radial, centers, pairs, columns, out):
     """Density coefficients out[i, lm, a n] of the edges, ``columns`` being where species a of the neighbor starts."""
     n_radial = radial.shape[1]
@@ -335,7 +335,7 @@ def add_density(harmonics, radial, centers, pairs, columns, out):
                 out[i, m, start + n] += y * radial[pair, n]
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(nogil=True, fastmath=_FAST)
 def add_density_gradients(harmonics, radial, centers, pairs, columns, gradient, to_harmonics, to_radial):
     """Gradients of :func:`add_density`."""
     n_radial = radial.shape[1]
@@ -350,7 +350,7 @@ def add_density_gradients(harmonics, radial, centers, pairs, columns, gradient, 
             to_harmonics[e, m] += total
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(nogil=True, fastmath=_FAST)
 def add_segments(rows, segments, columns, weights, out):
     """Sum of rows (components, channels) of each segment, at the columns of the row's species; -1: no segment."""
     for r in range(rows.shape[0]):
@@ -361,7 +361,7 @@ def add_segments(rows, segments, columns, weights, out):
                     out[s, m, start + c] += weight * rows[r, m, c]
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(nogil=True, fastmath=_FAST)
 def spread_segments(gradient, segments, columns, weights, out):
     """Gradient of :func:`add_segments`."""
     for r in range(out.shape[0]):
@@ -372,7 +372,7 @@ def spread_segments(gradient, segments, columns, weights, out):
                     out[r, m, c] = weight * gradient[s, m, start + c]
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(nogil=True, fastmath=_FAST)
 def multiply_irreps(x, factors, irrep_of_component, out):
     """Features times a factor for each row, irrep and channel."""
     for n in range(x.shape[0]):
@@ -382,7 +382,7 @@ def multiply_irreps(x, factors, irrep_of_component, out):
                 out[n, m, c] = factors[n, q, c] * x[n, m, c]
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(nogil=True, fastmath=_FAST)
 def multiply_irreps_gradients(x, factors, irrep_of_component, gradient, to_x, to_factors):
     """Gradients of :func:`multiply_irreps`."""
     for n in range(x.shape[0]):

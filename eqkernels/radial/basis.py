@@ -15,12 +15,17 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import spherical_jn
+
+from eqkernels._arrays import check_integer, check_positive, real_array
 
 # The widest Gaussian is followed until exp(-10^2 / 2) = 2e-22, far below the rounding of its maximum.
 _TAIL_IN_WIDTHS = 10.0
 _POINTS_PER_PANEL = 16
+# Functions beyond these oscillate faster than any data need.
+_LARGEST_N, _LARGEST_L = 100, 100
+# Zeros of Bessel functions are computed in chains of a multiple of this length, each to the last bit.
+_ZEROS_PER_CHAIN, _BISECTIONS = 16, 54
 
 
 def gauss_legendre_panels(edges):
@@ -64,6 +69,9 @@ class GTO:
     n_max: int
     radius: float
 
+    def __post_init__(self):
+        _check_size(self)
+
     @property
     def _widths(self):
         return np.maximum(np.sqrt(np.arange(self.n_max)), 1.0) * self.radius / self.n_max
@@ -104,7 +112,7 @@ class GTO:
         -------
         ndarray of shape (n_max, n_points)
         """
-        return self._transform @ self._primitives(r)
+        return self._transform @ self._primitives(real_array(r, "r", finite=True))
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,9 @@ class LaplacianEigenstates:
     n_max: int
     radius: float
 
+    def __post_init__(self):
+        _check_size(self)
+
     @property
     def support(self):
         """Distance beyond which every function is zero."""
@@ -155,18 +166,36 @@ class LaplacianEigenstates:
         -------
         ndarray of shape (n_max, n_points)
         """
-        zeros = _bessel_zeros(l, self.n_max)[:, None]
-        r = np.asarray(r, dtype=float)
+        check_integer(l, "l", 0, _LARGEST_L)
+        zeros = _bessel_zeros(int(l), int(self.n_max))[:, None]
+        r = real_array(r, "r", finite=True)
         norm = np.sqrt(2.0 / self.radius**3) / np.abs(spherical_jn(l + 1, zeros))
         inside = r <= self.radius
         return np.where(inside, norm * spherical_jn(l, zeros * np.where(inside, r, 0.0) / self.radius), 0.0)
 
 
+def _check_size(basis):
+    check_integer(basis.n_max, "n_max", 1, _LARGEST_N)
+    check_positive(basis.radius, "radius")
+
+
 @lru_cache(maxsize=256)
 def _bessel_zeros(l, count):
-    """First positive zeros of the spherical Bessel function j_l: they lie between neighboring zeros of j_{l-1}."""
-    zeros = np.pi * np.arange(1, count + l + 1)
-    for order in range(1, l + 1):
-        zeros = np.array([brentq(lambda x, k=order: spherical_jn(k, x), a, b, xtol=1e-14, rtol=1e-15)
-                          for a, b in zip(zeros[:-1], zeros[1:], strict=True)])  # fmt: skip
-    return zeros[:count]
+    """First positive zeros of the spherical Bessel function j_l."""
+    # one chain of brackets serves all l of a basis
+    return _zeros_of_chain(l, -(-(count + l) // _ZEROS_PER_CHAIN) * _ZEROS_PER_CHAIN)[:count]
+
+
+@lru_cache(maxsize=256)
+def _zeros_of_chain(l, total):
+    """First total - l zeros of j_l, by bisection: they lie between neighboring zeros of j_{l-1}."""
+    if l == 0:
+        return np.pi * np.arange(1, total + 1)
+    before = _zeros_of_chain(l - 1, total)
+    low, high = before[:-1], before[1:]
+    sign = np.sign(spherical_jn(l, low))
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        left = np.sign(spherical_jn(l, middle)) == sign
+        low, high = np.where(left, middle, low), np.where(left, high, middle)
+    return (low + high) / 2

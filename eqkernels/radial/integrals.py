@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from eqkernels._arrays import check_integer, check_positive
 from eqkernels.radial.basis import gauss_legendre_panels
 
 # exp(-9.5^2 / 2) = 3e-20: the Gaussian is followed this many widths beyond the farthest distance.
 _TAIL_IN_SIGMAS = 9.5
-# Distances handled at once, to bound the memory of (nodes x distances) work arrays.
-_BLOCK = 256
+# Distances handled at once: at most so many, over so many sigmas. This bounds work arrays of (nodes x distances).
+_BLOCK, _BLOCK_IN_SIGMAS = 256, 20.0
 
 
 class RadialIntegrals:
@@ -51,6 +52,12 @@ class RadialIntegrals:
     """
 
     def __init__(self, basis, l_max, sigma, reach):
+        for name in ("n_max", "radius", "support", "evaluate"):
+            if not hasattr(basis, name):
+                raise TypeError(f"basis={basis!r} has no {name}: give a GTO or LaplacianEigenstates")
+        check_integer(l_max, "l_max", 0, 100)
+        check_positive(sigma, "sigma")
+        check_positive(reach, "reach")
         self.l_max, self.n_max, self.sigma = l_max, basis.n_max, sigma
         end = min(basis.support, reach + _TAIL_IN_SIGMAS * sigma)
         n_panels = int(np.ceil(end / min(sigma, basis.radius / basis.n_max)))
@@ -62,12 +69,17 @@ class RadialIntegrals:
         """Integrals at an array of distances, shape (n_distances, l_max + 1, n_max)."""
         distances = np.asarray(distances, dtype=float)
         out = np.empty((len(distances), self.l_max + 1, self.n_max))
-        r = self._nodes[:, None]
-        for start in range(0, len(distances), _BLOCK):
-            d = distances[start : start + _BLOCK]
+        order = np.argsort(distances, kind="stable")
+        ascending, tail, start = distances[order], _TAIL_IN_SIGMAS * self.sigma, 0
+        while start < len(distances):
+            stop = np.searchsorted(ascending, ascending[start] + _BLOCK_IN_SIGMAS * self.sigma, side="right")
+            rows, d = order[start : min(stop, start + _BLOCK)], ascending[start : min(stop, start + _BLOCK)]
+            near = slice(*np.searchsorted(self._nodes, (d[0] - tail, d[-1] + tail)))
+            r = self._nodes[near, None]
             gaussian = np.exp(-((r - d) ** 2) / (2 * self.sigma**2))
             for l, bessel in enumerate(scaled_spherical_in(self.l_max, r * d / self.sigma**2)):
-                out[start : start + _BLOCK, l] = (self._functions[l] @ (gaussian * bessel)).T
+                out[rows, l] = (self._functions[l][:, near] @ (gaussian * bessel)).T
+            start += len(rows)
         return out
 
 
@@ -81,7 +93,7 @@ def scaled_spherical_in(l_max, x):
     x = np.asarray(x, dtype=float)
     large = x > l_max * (l_max + 1) / 2 + 10
     divisor = np.where(x > 0, x, 1.0)
-    ratios = _ratios_downwards(l_max, np.where(large, 1.0, x))
+    ratios = np.ones(l_max) if large.all() else _ratios_downwards(l_max, np.where(large, 1.0, x))
     before = np.where(x < 1e-8, 1.0 - x, -np.expm1(-2 * x) / (2 * divisor))
     yield before
     value = before

@@ -12,8 +12,11 @@ continuous. A knot sits where the cutoff function begins to fall, for its curvat
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
+from eqkernels._arrays import check_positive
 from eqkernels.radial.integrals import RadialIntegrals
 
 DEGREE = 7
@@ -25,15 +28,22 @@ _INNER_POINTS = np.array([-0.627, -0.219, 0.219, 0.627])
 _PROBES = np.array([-0.9, -0.5, 0.0, 0.5, 0.9])
 # Points of the interpolation that the slopes are taken from: as exact as rounding permits.
 _FINE_POINTS = np.cos(np.pi * (np.arange(16) + 0.5) / 16)
-# Smooth functions need a few dozen intervals.
-_MAX_INTERVALS = 4096
+# Smooth functions need a few dozen intervals. So many at most, and so many coefficients in all (128 MB).
+_MAX_INTERVALS, _MAX_COEFFICIENTS = 4096, 2**24
+# How many intervals are needed is found on so many of them, the first ones and some throughout: where the Gaussian is
+# narrow, the functions change fastest close to the center.
+_FIRST_INTERVALS, _OTHER_INTERVALS = 4, 12
+# Intervals whose exact values are held at once.
+_INTERVALS_PER_PART = 256
+# Parts of the cutoff. Distances are rounded to some 1e-14: across a narrower shell that would show in the features.
+_SMALLEST_CUTOFF_WIDTH = 1e-3
+# More positions than this along the cutoff are not resolved by any data, and a Gaussian this wide is flat.
+_SMALLEST_SIGMA, _LARGEST_SIGMA = 1e-3, 10.0
 
 
 def cutoff_function(distances, cutoff, width):
     """Shifted cosine: 1 up to ``cutoff - width``, then half a cosine down to 0 at ``cutoff``."""
     distances = np.asarray(distances, dtype=float)
-    if width == 0:
-        return np.where(distances < cutoff, 1.0, 0.0)
     phase = np.clip((distances - cutoff + width) / width, 0.0, 1.0)
     return 0.5 * (1 + np.cos(np.pi * phase))
 
@@ -43,7 +53,31 @@ def radial_scaling(distances, rate, scale, exponent):
     distances = np.asarray(distances, dtype=float)
     if scale is None:
         return np.ones_like(distances)
-    return rate / (rate + (distances / scale) ** exponent)
+    with np.errstate(over="ignore"):  # of powers: the weight is zero there
+        return rate / (rate + (distances / scale) ** exponent)
+
+
+def length_problems(cutoff, cutoff_width, sigma):
+    """Yield what is wrong with three positive lengths, taken together."""
+    if cutoff_width > cutoff:
+        yield f"cutoff_width={cutoff_width!r} must not exceed cutoff={cutoff!r}"
+    if cutoff_width < _SMALLEST_CUTOFF_WIDTH * cutoff:
+        yield (
+            f"cutoff_width={cutoff_width!r} must be at least {_SMALLEST_CUTOFF_WIDTH * cutoff:g} (0.001 of it): "
+            "with a sharper edge rounding decides which atoms of a shell at the cutoff count, and equal atoms get "
+            f"unequal features; write cutoff_width={0.1 * cutoff:.2g}, say"
+        )
+    units = "both are in the units of the positions, which for ase.Atoms are Angstrom"
+    if sigma < _SMALLEST_SIGMA * cutoff:
+        yield (
+            f"sigma={sigma!r} resolves {cutoff / sigma:.2g} positions within cutoff={cutoff!r}, at most "
+            f"{1 / _SMALLEST_SIGMA:g} are possible: {units}; usual are sigma=0.3 and cutoff=5.0"
+        )
+    if sigma > _LARGEST_SIGMA * cutoff:
+        yield (
+            f"sigma={sigma!r} is {sigma / cutoff:.2g} times cutoff={cutoff!r}, so that nothing within it is resolved: "
+            f"{units}; usual are sigma=0.3 and cutoff=5.0"
+        )
 
 
 class RadialTable:
@@ -60,7 +94,7 @@ class RadialTable:
     cutoff : float
         Distance at which neighbors stop to count.
     cutoff_width : float, default=0.5
-        Width of the shell in which the cutoff function falls from 1 to 0.
+        Width of the shell in which the cutoff function falls from 1 to 0, at least 0.001 of the cutoff.
     scaling : tuple of (rate, scale, exponent), default=(1.0, None, 4.0)
         Radial scaling; none when ``scale`` is None.
     accuracy : float, default=1e-9
@@ -78,6 +112,12 @@ class RadialTable:
     error : float
         Largest relative error that was measured.
 
+    Raises
+    ------
+    ValueError
+        If the lengths do not go together, or if that accuracy would take too large a table; the message says which
+        parameter to change.
+
     Examples
     --------
     >>> import numpy as np
@@ -89,17 +129,26 @@ class RadialTable:
     """
 
     def __init__(self, basis, l_max, sigma, cutoff, cutoff_width=0.5, scaling=(1.0, None, 4.0), accuracy=1e-9):
+        for name, value in (
+            ("sigma", sigma), ("cutoff", cutoff), ("accuracy", accuracy), ("cutoff_width", cutoff_width or 1.0)
+        ):  # fmt: skip
+            check_positive(value, name)
+        if not isinstance(scaling, tuple) or len(scaling) != 3:
+            raise TypeError(f"scaling={scaling!r} must be a tuple (rate, scale, exponent)")
         self.basis, self.l_max, self.sigma = basis, l_max, sigma
         self.cutoff, self.cutoff_width, self.scaling = float(cutoff), min(cutoff_width, cutoff), scaling
+        problems = list(length_problems(self.cutoff, self.cutoff_width, sigma))
+        if problems:
+            raise ValueError("; ".join(problems))
         self._integrals = RadialIntegrals(basis, l_max, sigma, self.cutoff)
         self.center = self._integrals([0.0])[0, 0]
         self.split = self.cutoff - self.cutoff_width
-        self._largest = np.abs(self.exact(np.linspace(0.0, self.cutoff, 400, endpoint=False))).max(axis=0)
+        largest = np.abs(self.exact(np.linspace(0.0, self.cutoff, 400, endpoint=False))).max(axis=0)
+        self._largest = np.where(largest > 0, largest, 1.0)
         parts = [self._fit(a, b, accuracy) for a, b in ((0.0, self.split), (self.split, self.cutoff)) if b > a]
-        # with a single part (cutoff width 0 or the whole cutoff) the other one has no intervals
+        # with a single part (cutoff width the whole cutoff) the other one has no intervals
         self.n_inner = len(parts[0][0]) if self.split > 0 else 0
-        coefficients = np.concatenate([part[0] for part in parts])
-        self.coefficients = _padded(coefficients)
+        self.coefficients = _padded(np.concatenate([part[0] for part in parts]))
         self._typed = {"d": self.coefficients}
         self.error = max(part[1] for part in parts)
 
@@ -132,24 +181,42 @@ class RadialTable:
         return self.split, self.cutoff, self.n_inner, self._typed[dtype]
 
     def _fit(self, start, end, accuracy):
-        to_powers = _interpolation()
-        n_intervals = max(1, int(np.ceil((end - start) / self.sigma)))
-        while n_intervals < _MAX_INTERVALS:
-            edges = np.linspace(start, end, n_intervals + 1)
-            at = edges[:-1, None] + (edges[1] - edges[0]) / 2 * (1 + np.concatenate([_FINE_POINTS, _PROBES]))
-            values = self.exact(at.ravel()).reshape(n_intervals, at.shape[1], -1)
-            coefficients = to_powers @ values[:, : len(_FINE_POINTS)]
-            probed = np.vander(_PROBES, DEGREE + 1, increasing=True) @ coefficients
-            error = (np.abs(probed - values[:, len(_FINE_POINTS) :]) / self._largest).max()
+        """Coefficients and their error, on as many equal intervals as the accuracy needs."""
+        smooth = max(self.sigma, self.basis.radius / (4 * self.basis.n_max))
+        n_intervals = max(1, int(np.ceil((end - start) / smooth)))
+        most = min(_MAX_INTERVALS, _MAX_COEFFICIENTS // ((DEGREE + 1) * self._largest.size))
+        error, worst = np.inf, start
+        while n_intervals < most:
+            edges, length = np.linspace(start, end, n_intervals + 1), (end - start) / n_intervals
+            others = np.linspace(0, n_intervals - 1, min(_OTHER_INTERVALS, n_intervals)).astype(int)
+            watched = min(int((worst - start) / length), n_intervals - 1)
+            some = [*range(min(_FIRST_INTERVALS, n_intervals)), *others, watched]
+            error = self._interpolated(edges[some], length)[1].max()
             if error <= accuracy / 2:
-                return coefficients, error
+                parts = [
+                    self._interpolated(edges[k : min(k + _INTERVALS_PER_PART, n_intervals)], length)
+                    for k in range(0, n_intervals, _INTERVALS_PER_PART)
+                ]
+                errors = np.concatenate([part[1] for part in parts])
+                error, worst = errors.max(), edges[errors.argmax()] + length / 2
+            if error <= accuracy / 2:
+                return np.concatenate([part[0] for part in parts]), error
             # the error falls with the eighth power of the length
             n_intervals = int(np.ceil(n_intervals * min(max(1.1, (2 * error / accuracy) ** 0.125), 2.0)))
         raise ValueError(
             f"the radial integrals could not be tabulated to accuracy={accuracy:g} between {start:g} and {end:g} "
-            f"(reached {error:.1e}): use a larger accuracy, a wider sigma (now {self.sigma:g}) or a smaller exponent "
-            "of the radial scaling"
+            f"({most} intervals are too few; an error of {error:.1e} was reached): use a larger accuracy, a wider "
+            f"sigma (now {self.sigma:g}, for a cutoff of {self.cutoff:g}; both in the units of the positions), smaller "
+            "n_max or l_max, or a smaller exponent of the radial scaling"
         )
+
+    def _interpolated(self, starts, length):
+        """Coefficients of the intervals that begin at some distances, and their errors."""
+        at = starts[:, None] + length / 2 * (1 + np.concatenate([_FINE_POINTS, _PROBES]))
+        values = self.exact(at.ravel()).reshape(*at.shape, -1)
+        coefficients = _interpolation() @ values[:, : len(_FINE_POINTS)]
+        probed = np.vander(_PROBES, DEGREE + 1, increasing=True) @ coefficients
+        return coefficients, (np.abs(probed - values[:, len(_FINE_POINTS) :]) / self._largest).max(axis=(1, 2))
 
 
 def _padded(coefficients):
@@ -157,6 +224,7 @@ def _padded(coefficients):
     return np.pad(coefficients, ((0, 0), (0, 0), (0, n_zeros)))
 
 
+@lru_cache(maxsize=1)
 def _interpolation():
     """Matrix from the values at the fine points to the coefficients of the polynomial of degree 7."""
     n_fine = len(_FINE_POINTS)

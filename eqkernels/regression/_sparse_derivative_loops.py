@@ -1,9 +1,9 @@
 """Loop that sums derivatives of features into those of kernels."""
 
-from numba import njit
+from eqkernels._compile import njit
 
 
-@njit(cache=True, nogil=True, fastmath={"nsz", "arcp", "contract", "afn", "reassoc"})
+@njit(nogil=True, fastmath={"nsz", "arcp", "contract", "afn", "reassoc"})
 def add_slopes(gradients, products, features, centers, targets, points, own, out):
     """Add points[i, m] (dp_i . p_m) + own[i, m] (dp_i . p_i) to out[target, :, m], i the center of each entry.
 

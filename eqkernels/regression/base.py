@@ -119,6 +119,7 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
         if isinstance(X, EquivariantFeatures):
             if len(X) == 0:
                 raise ValueError("X has no structures (0 samples): give at least one (a minimum of 1 is required)")
+            X.check_values()
             return X
         return StructureBatch.from_frames(X) if self._takes_batches else as_list(X)
 
@@ -288,6 +289,7 @@ def checked_features(features, descriptor):
             f"features={type(descriptor).__name__}(...) makes {type(features).__name__}, not EquivariantFeatures: use "
             "LambdaSOAP, which for scalars has the same information as SOAP"
         )
+    features.check_values()
     return features
 
 
@@ -313,7 +315,9 @@ def _labelled_centers(features, atoms):
 def _check_weight(sample_weight, n):
     if sample_weight is None:
         return None
-    wanted = f"sample_weight must be {n} finite, non-negative numbers, not all zero, one for each structure"
+    wanted = (
+        f"sample_weight must be {n} finite, non-negative numbers (up to 1e50), not all zero, one for each structure"
+    )
     try:
         weight = np.asarray(sample_weight, dtype=float)
     except (TypeError, ValueError) as error:

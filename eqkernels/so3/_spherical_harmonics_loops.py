@@ -1,7 +1,8 @@
 """Loop of the spherical harmonics, over blocks of points so that the recurrences run in vector registers."""
 
 import numpy as np
-from numba import njit
+
+from eqkernels._compile import njit
 
 # Points whose intermediate values stay in the first-level cache.
 _BLOCK = 32
@@ -9,7 +10,7 @@ _BLOCK = 32
 _SHORTEST = 1e-300
 
 
-@njit(cache=True, nogil=True, fastmath={"nsz", "arcp", "contract", "afn", "reassoc"})
+@njit(nogil=True, fastmath={"nsz", "arcp", "contract", "afn", "reassoc"})
 def fill_spherical_harmonics(vectors, l_max, prefactors, out):
     """Write Y_lm of the directions of vectors (n, 3) into out (n, (l_max + 1)^2).
 

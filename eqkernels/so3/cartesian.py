@@ -18,6 +18,7 @@ from functools import lru_cache
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from eqkernels._arrays import real_array
 from eqkernels.so3.clebsch_gordan import clebsch_gordan
 from eqkernels.so3.irreps import Irrep, Irreps
 
@@ -120,11 +121,13 @@ class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         -------
         ndarray of shape (..., 3, ..., 3)
         """
+        if not isinstance(blocks, dict):
+            raise TypeError(f"blocks must be a dict of arrays by irrep, got {type(blocks).__name__}")
         if set(blocks) != {str(irrep) for _, irrep in self.irreps}:
             raise ValueError(f"blocks has the irreps {', '.join(blocks)}, {self.formula!r} has {self.irreps}")
         parts = []
         for multiplicity, irrep in self.irreps:
-            block = np.asarray(blocks[str(irrep)])
+            block = _numbers(blocks[str(irrep)])
             if block.shape[-2:] != (irrep.dim, multiplicity):
                 raise ValueError(f"block {irrep} has shape {block.shape}, expected (..., {irrep.dim}, {multiplicity})")
             parts.append(np.swapaxes(block, -1, -2).reshape(*block.shape[:-2], irrep.dim * multiplicity))
@@ -151,8 +154,12 @@ class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         >>> CartesianTensor("ij=ji").asymmetry([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
         0.7071067811865476
         """
-        norm = np.linalg.norm(tensors)
-        return float(np.linalg.norm(tensors - self.project(tensors)) / norm) if norm != 0 else 0.0
+        tensors = _numbers(tensors)
+        largest = np.abs(tensors).max(initial=0.0)
+        if largest == 0:
+            return 0.0
+        tensors = tensors / largest  # whose squares do not overflow
+        return float(np.linalg.norm(tensors - self.project(tensors)) / np.linalg.norm(tensors))
 
     def fit(self, X, y=None):
         """Check the shape of tensors (n, 3, ..., 3); there is nothing to learn."""
@@ -165,7 +172,7 @@ class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
 
     def inverse_transform(self, X):
         """Tensors (..., 3, ..., 3) of flat components (..., dim)."""
-        X = np.asarray(X)
+        X = _numbers(X)
         if X.ndim == 0 or X.shape[-1] != self.dim:
             raise ValueError(f"components have shape {X.shape}, expected (..., {self.dim}) for {self.formula!r}")
         return (X @ self.change_of_basis).reshape((*X.shape[:-1], *self.shape))
@@ -179,12 +186,28 @@ class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         return tags
 
     def _components(self, tensors):
-        tensors = np.asarray(tensors)
+        tensors = _numbers(tensors)
         batch = tensors.shape[: tensors.ndim - self.rank]
         if tensors.ndim < self.rank or tensors.shape[len(batch) :] != self.shape:
             raise ValueError(f"tensors have shape {tensors.shape}, expected (..., {', '.join('3' * self.rank)}) "
                              f"for {self.formula!r}")  # fmt: skip
         return tensors.reshape((*batch, 3**self.rank)) @ self.change_of_basis.T
+
+
+def _numbers(values):
+    """Array of numbers, real or complex."""
+    if isinstance(values, np.ndarray) and values.dtype.kind in "fc":
+        return values
+    if isinstance(values, np.ndarray | list | tuple) and _complex(values):
+        return np.asarray(values)
+    return real_array(values, "tensors or components")
+
+
+def _complex(values):
+    try:
+        return np.iscomplexobj(values)
+    except ValueError:  # ragged
+        return False
 
 
 @lru_cache(maxsize=128)

@@ -6,6 +6,8 @@ import itertools
 
 import numpy as np
 
+from eqkernels._arrays import real_array
+
 # Printed labels are symmetric to about six digits; genuine antisymmetric parts are rarely below a percent.
 SYMMETRY_TOLERANCE = 1e-3
 
@@ -35,7 +37,7 @@ def infer_formula(values, tolerance=SYMMETRY_TOLERANCE):
     >>> infer_formula(general), infer_formula(general + general.swapaxes(1, 2))
     ('ij', 'ij=ji')
     """
-    values = np.asarray(values, dtype=float)
+    values = real_array(values, "values")
     rank = values.ndim - 1
     letters = "ijklmnopq"[:rank]
     norm = np.linalg.norm(values)

@@ -12,6 +12,11 @@ from numbers import Integral
 
 import numpy as np
 
+from eqkernels._arrays import check_integer
+
+# More terms than this are a mistake.
+_LARGEST_SIZE = 10**4
+
 
 @dataclass(frozen=True, order=False)
 class Irrep:
@@ -79,6 +84,8 @@ class Irreps:
     Irreps("2x0e+1x1o+2x1e+2x2e")
     """
 
+    __array_ufunc__ = None  # numpy leaves products and comparisons with arrays to this class
+
     def __init__(self, irreps=""):
         self._terms = tuple(_terms(irreps))
 
@@ -115,6 +122,7 @@ class Irreps:
         >>> Irreps.spherical_harmonics(2)
         Irreps("1x0e+1x1o+1x2e")
         """
+        check_integer(l_max, "l_max", 0, _LARGEST_SIZE)
         return cls([(1, Irrep(l, (-1) ** l)) for l in range(l_max + 1)])
 
     def __iter__(self):
@@ -148,6 +156,9 @@ class Irreps:
         return Irreps(self._terms + Irreps(other)._terms)
 
     def __mul__(self, times):
+        if not isinstance(times, Integral):
+            return NotImplemented
+        check_integer(times, "the factor of irreps", 0, _LARGEST_SIZE)
         return Irreps(self._terms * times)
 
     __rmul__ = __mul__

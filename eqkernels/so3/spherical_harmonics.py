@@ -17,7 +17,11 @@ from numbers import Integral
 
 import numpy as np
 
+from eqkernels._arrays import real_array
 from eqkernels.so3._spherical_harmonics_loops import fill_spherical_harmonics
+
+# Far beyond what the tables of recurrence coefficients serve.
+_DEGREE_LIMIT = 500
 
 
 def spherical_harmonics(vectors, l_max, *, out=None):
@@ -53,17 +57,24 @@ def spherical_harmonics(vectors, l_max, *, out=None):
     >>> spherical_harmonics([1.0, 2.0, 2.0], 1).round(4)
     array([0.2821, 0.3257, 0.3257, 0.1629])
     """
-    vectors = np.asarray(vectors, dtype=float)
+    vectors = real_array(vectors, "vectors")
     if vectors.ndim == 0 or vectors.shape[-1] != 3:
         raise ValueError(f"vectors have shape {vectors.shape}, the last axis must be 3 (x, y, z)")
     if not np.isfinite(vectors).all():
         raise ValueError("vectors contain NaN or infinity")
     l_max = check_degree(l_max, "l_max")
+    if l_max > _DEGREE_LIMIT:
+        raise ValueError(f"l_max={l_max} must not exceed {_DEGREE_LIMIT}")
     shape = (*vectors.shape[:-1], (l_max + 1) ** 2)
     if out is None:
         out = np.empty(shape)
-    elif out.shape != shape or out.dtype != np.float64 or not out.flags.c_contiguous:
-        raise ValueError(f"out must be a C-contiguous float64 array of shape {shape}, got {out.dtype} {out.shape}")
+    elif not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a float64 array of shape {shape}, got {type(out).__name__}")
+    elif out.shape != shape or out.dtype != np.float64 or not (out.flags.c_contiguous and out.flags.writeable):
+        kind = "" if out.flags.writeable else "read-only "
+        raise ValueError(
+            f"out must be a writeable, C-contiguous float64 array of shape {shape}, got {kind}{out.dtype} {out.shape}"
+        )
     flat = np.ascontiguousarray(vectors.reshape(-1, 3))
     fill_spherical_harmonics(flat, l_max, harmonics_prefactors(l_max), out.reshape(-1, shape[-1]))
     return out

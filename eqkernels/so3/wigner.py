@@ -15,10 +15,13 @@ from numbers import Integral
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from eqkernels._arrays import real_array
 from eqkernels.so3.irreps import Irrep
 from eqkernels.so3.spherical_harmonics import check_degree, spherical_harmonics
 
 _ORTHOGONALITY_TOLERANCE = 1e-6
+# The quadrature takes memory with the fourth power of the degree.
+_DEGREE_LIMIT = 100
 
 
 def wigner_d(irrep, rotation):
@@ -51,13 +54,15 @@ def wigner_d(irrep, rotation):
         irrep = Irrep(l, (-1) ** l)
     else:
         irrep = Irrep.parse(irrep)
-    matrices = rotation.as_matrix() if isinstance(rotation, Rotation) else np.asarray(rotation, dtype=float)
+    matrices = rotation.as_matrix() if isinstance(rotation, Rotation) else real_array(rotation, "rotation")
     if matrices.shape[-2:] != (3, 3):
         raise ValueError(f"rotation has shape {matrices.shape}, expected (..., 3, 3)")
     deviation = np.abs(matrices @ np.swapaxes(matrices, -1, -2) - np.eye(3)).max(initial=0.0)
     if not deviation < _ORTHOGONALITY_TOLERANCE:
         raise ValueError(f"rotation is not orthogonal: R R^T deviates from 1 by {deviation:.1e}")
     improper = np.linalg.det(matrices) < 0
+    if irrep.l > _DEGREE_LIMIT:
+        raise ValueError(f"l={irrep.l} must not exceed {_DEGREE_LIMIT}")
     directions, weighted = _quadrature(irrep.l)
     turned = spherical_harmonics(directions @ np.swapaxes(matrices, -1, -2), irrep.l)[..., irrep.l**2 :]
     d = np.swapaxes(turned, -1, -2) @ weighted

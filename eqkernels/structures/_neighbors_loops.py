@@ -6,8 +6,8 @@ in one contiguous range, cut to the sphere.
 """
 
 import numpy as np
-from numba import njit
 
+from eqkernels._compile import njit
 from eqkernels._vectors import (
     add_product,
     filled,
@@ -21,7 +21,7 @@ from eqkernels._vectors import (
     times,
 )
 
-_options: dict = {"cache": True, "nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}}
+_options: dict = {"nogil": True, "fastmath": {"nsz", "arcp", "contract", "afn", "reassoc"}}
 
 # So few images are scanned as one bin.
 _SINGLE_BIN_IMAGES = 64

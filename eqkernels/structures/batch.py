@@ -8,12 +8,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from ase import Atom, Atoms
 
+from eqkernels._arrays import check_integer
 from eqkernels._warnings import warn
 from eqkernels.structures._door_loops import all_usable
 from eqkernels.structures.neighbors import find_neighbors
 
 # |det| of the cell with its vectors scaled to unit length; below this they are linearly dependent to rounding.
 _FLAT_CELL = 1e-10
+# Larger coordinates and cell vectors (10 cm, in Angstrom) are mistakes; distances of atoms would drown in rounding.
+_LARGEST_LENGTH = 1e9
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class StructureBatch:
         cells = np.concatenate([atoms.cell.array for atoms in frames]).reshape(-1, 3, 3).astype(float, copy=False)
         pbc = np.concatenate([atoms.pbc for atoms in frames]).reshape(-1, 3)
         batch = cls(positions, numbers, cells, pbc, offsets, origin)
-        if not all_usable(positions, numbers, cells, pbc, _FLAT_CELL):
+        if not all_usable(positions, numbers, cells, pbc, _FLAT_CELL, _LARGEST_LENGTH):
             batch = replace(batch, pbc=_check_cells(batch, quiet))
             _check_atoms(batch)
         return batch
@@ -175,6 +178,8 @@ class StructureBatch:
         -------
         StructureBatch
         """
+        check_integer(start, "start", 0, self.n_structures)
+        check_integer(stop, "stop", start, self.n_structures)
         atoms, structures = slice(self.offsets[start], self.offsets[stop]), slice(start, stop)
         return StructureBatch(
             self.positions[atoms],
@@ -279,6 +284,12 @@ def _check_cells(batch, quiet):
     bad = np.flatnonzero(~np.isfinite(cells).all(axis=(1, 2)))
     if len(bad):
         raise ValueError(f"the cell of structure {batch.number(bad[0])} contains NaN or infinity")
+    bad = np.flatnonzero((np.abs(cells) > _LARGEST_LENGTH).any(axis=(1, 2)))
+    if len(bad):
+        largest = np.abs(cells[bad[0]]).max()
+        raise ValueError(
+            f"the cell of structure {batch.number(bad[0])} has a component of {largest:.3g}: check its units"
+        )
     if not pbc.any():
         return pbc
     lengths = np.linalg.norm(cells, axis=2)
@@ -308,10 +319,12 @@ def _check_cells(batch, quiet):
 
 
 def _check_atoms(batch):
-    if np.isfinite(batch.positions).all() and batch.numbers.min() > 0 and batch.numbers.max() <= 118:
-        return
     for bad, what in (
         (~np.isfinite(batch.positions).all(axis=1), "has a position that is NaN or infinite"),
+        (
+            (np.abs(batch.positions) > _LARGEST_LENGTH).any(axis=1),
+            f"has a coordinate beyond {_LARGEST_LENGTH:g}: check the units, or move it closer to the origin",
+        ),
         (batch.numbers <= 0, "is a placeholder (X, atomic number 0): remove it or name its element"),
         (batch.numbers > 118, "has an atomic number beyond 118"),
     ):

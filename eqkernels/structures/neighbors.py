@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eqkernels._memory import machine_memory
 from eqkernels.structures._neighbors_loops import complete_cells, expected_pairs, find_pairs
 
 if TYPE_CHECKING:
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 # Nuclei are never this close (in Angstrom, or Bohr); two atoms on one site are an error of the input.
 MIN_DISTANCE = 1e-3
-_PAIR_LIMIT = 2**31
+# Neighbors of an atom (in solids, those within 100 Angstrom or more): beyond, units or the cell are wrong.
+_MOST_NEIGHBORS = 10**6
+_BYTES_PER_PAIR = 40
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,7 @@ def find_neighbors(batch, cutoff):
         raise ValueError(f"cutoff={cutoff!r} must be positive and finite")
     cells, inverses = complete_cells(batch.cells, batch.pbc)
     expected = expected_pairs(batch.offsets, cells, batch.pbc, float(cutoff))
-    if expected > _PAIR_LIMIT:
-        raise ValueError(
-            f"about {expected:.1e} neighbor pairs within cutoff={cutoff:g}: use a smaller cutoff, fewer structures at "
-            "a time, or check the units of the cell"
-        )
+    _check_number(expected, batch, float(cutoff))
     capacity = int(expected)
     bad, ends = np.full(3, -1), np.empty(batch.n_atoms, dtype=np.int64)
     while True:
@@ -82,6 +81,22 @@ def find_neighbors(batch, cutoff):
         if found <= capacity:
             return NeighborPairs(batch, *(array[:found] for array in pairs), np.concatenate([[0], ends]))
         capacity = found
+
+
+def _check_number(expected, batch, cutoff):
+    """Refuse what would take more memory or time than anybody wants, before the search."""
+    per_atom = expected / batch.n_atoms
+    if per_atom > _MOST_NEIGHBORS:
+        raise ValueError(
+            f"an atom would have about {per_atom:.1e} neighbors within cutoff={cutoff:g}: use a smaller cutoff, or "
+            "check the units of the cell and the positions, in which the cutoff is given"
+        )
+    needed = _BYTES_PER_PAIR * expected
+    if needed > 0.9 * machine_memory():
+        raise MemoryError(
+            f"about {expected:.1e} neighbor pairs within cutoff={cutoff:g} would take {needed / 2**30:.1f} GiB, this "
+            f"machine has {machine_memory() / 2**30:.1f} GiB: use a smaller cutoff, or fewer structures at a time"
+        )
 
 
 def _coincidence(batch, bad):

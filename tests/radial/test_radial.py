@@ -1,9 +1,12 @@
+import time
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.special import ive, spherical_jn
 
 from eqkernels.radial import GTO, LaplacianEigenstates, RadialIntegrals, RadialTable
+from eqkernels.radial.basis import _bessel_zeros
 from eqkernels.radial.integrals import scaled_spherical_in
 from eqkernels.radial.table import cutoff_function, radial_scaling
 
@@ -50,9 +53,9 @@ def _first_zero(l):
 
 @pytest.mark.parametrize("basis", BASES, ids=str)
 @pytest.mark.parametrize(("l", "d"), [(0, 0.0), (0, 1.3), (2, 0.4), (6, 3.9)])
-def test_integrals_equal_adaptive_quadrature(basis, l, d):
-    sigma = 0.3
-    integrals = RadialIntegrals(basis, 6, sigma, 4.0)([d])[0, l]
+@pytest.mark.parametrize("sigma", [0.02, 0.3, 2.0])
+def test_integrals_equal_adaptive_quadrature(basis, l, d, sigma):
+    integrals = RadialIntegrals(basis, 6, sigma, 4.0)([3.8, d, 0.1])[1, l]
 
     def integrand(r, n):
         x = r * d / sigma**2
@@ -62,7 +65,8 @@ def test_integrals_equal_adaptive_quadrature(basis, l, d):
 
     for n in (0, 4, 7):
         end = min(basis.support, d + 12 * sigma)
-        expected, _ = quad(integrand, 0, end, args=(n,), points=[d], epsabs=1e-13, epsrel=1e-13, limit=200)
+        start = max(0.0, d - 12 * sigma)
+        expected, _ = quad(integrand, start, end, args=(n,), points=[d], epsabs=1e-13, epsrel=1e-13, limit=200)
         assert integrals[n] == pytest.approx(expected, abs=1e-11)
 
 
@@ -76,8 +80,8 @@ def test_bessel_functions_over_all_arguments():
 
 
 @pytest.mark.parametrize("basis", BASES, ids=str)
-@pytest.mark.parametrize("sigma", [0.15, 0.5])
-@pytest.mark.parametrize("width", [0.0, 0.5, 4.0])
+@pytest.mark.parametrize("sigma", [0.02, 0.15, 0.5])
+@pytest.mark.parametrize("width", [4e-3, 0.5, 4.0])
 @pytest.mark.parametrize("scaling", [(1.0, None, 4.0), (0.5, 2.0, 6.0)])
 def test_table_keeps_its_bound(basis, sigma, width, scaling):
     table = RadialTable(basis, 6, sigma, 4.0, width, scaling)
@@ -100,6 +104,45 @@ def test_accuracy_is_a_choice():
 
 def test_cutoff_and_scaling():
     np.testing.assert_allclose(cutoff_function([0.0, 3.5, 3.75, 4.0, 5.0], 4.0, 0.5), [1, 1, 0.5, 0, 0], atol=1e-15)
-    np.testing.assert_allclose(cutoff_function([3.99, 4.0], 4.0, 0.0), [1, 0])
+    np.testing.assert_allclose(radial_scaling([0.0, 2.0], 1.0, 1e-300, 1000.0), [1.0, 0.0])
     np.testing.assert_allclose(radial_scaling([0.0, 2.0], 1.0, 2.0, 5.0), [1.0, 0.5])
     np.testing.assert_allclose(radial_scaling([0.0, 2.0], 1.0, None, 5.0), 1.0)
+
+
+def test_zeros_of_bessel_functions():
+    for l, count in ((0, 3), (1, 1), (4, 8), (30, 30)):
+        zeros = _bessel_zeros(l, count)
+        assert len(zeros) == count
+        # 200 points between zeros would show a zero that was left out
+        x = np.linspace(l / 2 + 1e-3, zeros[-1] + 0.5, 200 * count)
+        changes = x[1:][np.diff(np.sign(spherical_jn(l, x))) != 0]
+        np.testing.assert_allclose(zeros, changes, atol=x[1] - x[0])
+        assert np.abs(spherical_jn(l, zeros)).max() < 1e-14
+
+
+def _tabulated(basis, sigma, cutoff):
+    try:
+        table = RadialTable(basis, 2, sigma, cutoff, 0.1 * cutoff)
+    except ValueError as error:
+        return "refused" if "units of the positions" in str(error) else "refused without the cause"
+    d = np.array([0.0, 0.3, 0.95]) * cutoff
+    return "tabulated" if np.abs(table(d) - table.exact(d)).max() <= 1e-9 * np.abs(table.exact(d)).max() else "wrong"
+
+
+@pytest.mark.parametrize("basis", [GTO, LaplacianEigenstates])
+def test_lengths_of_any_size_are_tabulated_or_refused_without_delay(basis):
+    outcomes = set()
+    for cutoff in (1e-3, 0.5, 5.0, 1e3, 1e6):
+        for sigma in (1e-4, 1e-2, 0.3, 10.0, 1e3):
+            started = time.process_time()
+            outcomes.add(_tabulated(basis(3, cutoff), sigma, cutoff))
+            assert time.process_time() - started < 10
+    assert outcomes == {"tabulated", "refused"}
+
+
+@pytest.mark.parametrize("scaling", [(1.0, 1.0, 1e5), (1e-300, 1.0, 4.0)])
+def test_scaling_that_cannot_be_tabulated_is_refused_without_delay(scaling):
+    started = time.process_time()
+    with pytest.raises(ValueError, match="smaller exponent of the radial scaling"):
+        RadialTable(BASES[0], 4, 0.3, 4.0, 0.5, scaling)
+    assert time.process_time() - started < 10

@@ -89,7 +89,7 @@ def test_wrong_cutoffs(cutoff, error):
 
 
 def test_absurd_number_of_pairs():
-    with pytest.raises(ValueError, match="neighbor pairs within cutoff=5000: use a smaller cutoff"):
+    with pytest.raises(ValueError, match="neighbors within cutoff=5000: use a smaller cutoff, or check the units"):
         StructureBatch.from_frames([bulk("Cu")]).neighbor_pairs(5000.0)
 
 
