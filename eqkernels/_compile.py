@@ -6,10 +6,11 @@ file is damaged), they are compiled anew: results are the same, and a warning sa
 
 import contextlib
 import os
-import warnings
 
 import numba
 from numba.core.caching import FunctionCache
+
+from eqkernels._warnings import warn
 
 _warned: set[int] = set()  # processes: a forked one warns by itself
 
@@ -66,9 +67,8 @@ def _warn(error):
     if os.getpid() in _warned:
         return
     _warned.add(os.getpid())
-    warnings.warn(
+    warn(
         f"compiled loops cannot be kept for later processes, each of which will compile them again ({error}): set the "
         "environment variable NUMBA_CACHE_DIR to a directory that can be written and has some 20 MB of room",
         RuntimeWarning,
-        stacklevel=2,
     )

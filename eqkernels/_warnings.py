@@ -6,7 +6,7 @@ import sys
 import warnings
 
 # Packages between the user's line and ours: pipelines, cross-validation and workers call estimators.
-_INNER = ("eqkernels", "sklearn", "joblib")
+_INNER = ("eqkernels", "sklearn", "joblib", "importlib")
 
 
 def warn(message, category=UserWarning):
