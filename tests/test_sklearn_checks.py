@@ -57,6 +57,9 @@ class TransformerOfRows(Rows):
     def transform(self, X):
         return super().transform(self._rows(X))
 
+    def fit_transform(self, X, y=None):
+        return self.fit(X, y).transform(X)
+
 
 class RegressorOfRows(Rows):
     def predict(self, X, **options):
