@@ -28,6 +28,9 @@ __all__ = [
     "tensor_r2",
 ]
 
+# Squares of larger numbers overflow.
+_LARGEST = 1e150
+
 
 def frobenius_rmse(y_true, y_pred, sample_weight=None):
     """Root mean square of the Frobenius norm of the error.
@@ -147,6 +150,8 @@ def _squares(values):
 def _paired(y_true, y_pred, sample_weight):
     pairs = paired_rows(y_true, y_pred)
     pairs.check("y_pred", np.isfinite(pairs.pred), "is NaN or infinite: leave it out (atoms: with NaN in y_true)")
+    for name, values in (("y_true", pairs.true), ("y_pred", pairs.pred)):
+        pairs.check(name, np.abs(values) <= _LARGEST, f"is beyond {_LARGEST:g}, of which the square overflows")
     if sample_weight is None:
         return pairs.true, pairs.pred, np.ones(len(pairs.true))
     weight, n = read_numbers(sample_weight, "sample_weight"), len(y_true)

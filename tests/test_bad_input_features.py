@@ -153,8 +153,8 @@ CASES = {
     ),
     "cell in km": (lambda: cell(1e-3), ValueError, r"neighbors within cutoff=5: use a smaller cutoff, or check the units of the cell"),
     "a batch beyond its end": (lambda: StructureBatch.from_frames(FRAMES).select(0, 4), ValueError, "stop=4 must lie between 0 and 3"),
-    "frames one by one: a number": (lambda: list(LAMBDA.iter_transform(3)), TypeError, "X must be an iterable of ase.Atoms"),
-    "frames one by one: a structure": (lambda: list(LAMBDA.iter_transform(FRAMES[0])), TypeError, "X must be an iterable of ase.Atoms"),
+    "frames one by one: a number": (lambda: list(LAMBDA.iter_transform(3)), TypeError, "X must be a sequence of ase.Atoms, got int"),
+    "frames one by one: a structure": (lambda: list(LAMBDA.iter_transform(FRAMES[0])), TypeError, "X is a single ase.Atoms"),
     "frames one by one: words": (lambda: list(LAMBDA.iter_transform([FRAMES[0], "H2O"])), TypeError, "structure 1 is a str"),
     "no memory": (lambda: list(LAMBDA.iter_transform(FRAMES, 0)), ValueError, "memory_limit=0 must be a positive number of bytes"),
     "memory as a word": (lambda: list(LAMBDA.iter_transform(FRAMES, "1GB")), ValueError, "memory_limit='1GB' must be"),
@@ -228,7 +228,7 @@ CASES = {
     "NaN in features, sparse points": (lambda: select_sparse_points(spoiled(np.nan), 3), ValueError, SAME),
     "NaN in features, selection": (lambda: FeatureSelection(5).fit(spoiled(np.nan)), ValueError, SAME),
     "NaN in features, components": (lambda: EquivariantPCA(5).fit(spoiled(np.nan)), ValueError, SAME),
-    "huge weights": (lambda: TensorRidge().fit(FEATURES, DIPOLES, [1.0, 1e300, 1.0]), ValueError, r"up to 1e50.*got 1e\+300 for structure 1"),
+    "huge weights": (lambda: TensorRidge().fit(FEATURES, DIPOLES, [1.0, 1e300, 1.0]), ValueError, r"sample_weight is 1e\+300 for structure 1, beyond what can be computed with"),
     # -- unions and selections --------------------------------------------------------------------------------------------
     "union of a SOAP": (
         lambda: EquivariantUnion([("a", SOAP(**SMALL)), ("b", LambdaSOAP(**SMALL))]).fit_transform(FRAMES), TypeError,
@@ -288,20 +288,20 @@ CASES = {
     "ragged tensors": (lambda: CartesianTensor("ij").project([[1, 2], [3]]), ValueError, "entries of different shapes"),
     "symmetry of words": (lambda: infer_formula("x"), TypeError, "values must be real numbers"),
     # -- errors and checks ------------------------------------------------------------------------------------------------
-    **{f"{f.__name__} of NaN": (lambda f=f: f(NAN, DIPOLES), ValueError, r"y_true must be finite numbers.*\[0, 0\]") for f in RMSE},
-    **{f"{f.__name__} of NaN predictions": (lambda f=f: f(DIPOLES, NAN), ValueError, "y_pred must be finite numbers") for f in RMSE},
-    **{f"{f.__name__} of huge numbers": (lambda f=f: f(DIPOLES * 1e300, DIPOLES), ValueError, "y_true must be finite numbers") for f in RMSE},
-    **{f"{f.__name__} of a number": (lambda f=f: f(1.0, 1.0), TypeError, "y_true must be an array with one tensor") for f in RMSE},
-    **{f"{f.__name__} of words": (lambda f=f: f("x", DIPOLES), TypeError, "y_true must be real numbers") for f in RMSE},
-    **{f"{f.__name__} of nothing": (lambda f=f: f(DIPOLES[:0], DIPOLES[:0]), ValueError, "y_true has no tensors") for f in RMSE},
+    **{f"{f.__name__} of NaN": (lambda f=f: f(NAN, DIPOLES), ValueError, "y_true of structure 0 is NaN or infinite") for f in RMSE},
+    **{f"{f.__name__} of NaN predictions": (lambda f=f: f(DIPOLES, NAN), ValueError, "y_pred of structure 0 is NaN or infinite") for f in RMSE},
+    **{f"{f.__name__} of huge numbers": (lambda f=f: f(DIPOLES * 1e300, DIPOLES), ValueError, "y_true of structure 0 is beyond 1e.150") for f in RMSE},
+    **{f"{f.__name__} of a number": (lambda f=f: f(1.0, 1.0), ValueError, r"y_true has shape \(\)") for f in RMSE},
+    **{f"{f.__name__} of words": (lambda f=f: f("x", DIPOLES), TypeError, "y_true is not an array of numbers") for f in RMSE},
+    **{f"{f.__name__} of nothing": (lambda f=f: f(DIPOLES[:0], DIPOLES[:0]), ValueError, "there are no tensors in y_true") for f in RMSE},
     **{
         f"{f.__name__} with weights that do not fit": (
-            lambda f=f: f(DIPOLES, DIPOLES, sample_weight=[1.0]), ValueError, "sample_weight must be 3 numbers",
+            lambda f=f: f(DIPOLES, DIPOLES, sample_weight=[1.0]), ValueError, "sample_weight must be 3 finite, non-negative numbers",
         )
         for f in RMSE
     },
-    "negative weights of errors": (lambda: frobenius_rmse(DIPOLES, DIPOLES, [1, -1, 1]), ValueError, "zero or positive"),
-    "only weights of zero": (lambda: tensor_r2(DIPOLES, DIPOLES, [0, 0, 0]), ValueError, "positive for at least one"),
+    "negative weights of errors": (lambda: frobenius_rmse(DIPOLES, DIPOLES, [1, -1, 1]), ValueError, "non-negative"),
+    "only weights of zero": (lambda: tensor_r2(DIPOLES, DIPOLES, [0, 0, 0]), ValueError, "sample_weight is zero for every structure"),
     "no transformations": (lambda: assert_equivariant(LAMBDA, FRAMES, n_transformations=0), ValueError, "n_transformations=0 must lie"),
     "negative tolerance": (lambda: assert_equivariant(LAMBDA, FRAMES, tolerance=-1.0), ValueError, number("tolerance=-1.0")),
     "a model that is none": (lambda: assert_equivariant("model", FRAMES), TypeError, "model is 'model', expected an estimator"),

@@ -115,7 +115,7 @@ class DensityTransformer(FramesTransformer, BaseEstimator, auto_wrap_output_keys
         if wanted is not None and wanted > n_species:
             raise ValueError(f"n_species_channels={wanted} is more than the {n_species} species seen at fit")
         weights = np.eye(n_species) if embedding is None else species_weights(embedding, self.neighbor_species_)
-        is_center, expansion = _among(self.center_species_, batch.numbers), self._expansion(contracted=False)
+        is_center, expansion = among(self.center_species_, batch.numbers), self._expansion(contracted=False)
         shape = (self.l_max + 1, expansion.n_channels, expansion.n_channels)
         learns = wanted is not None or self.n_optimal is not None
         covariance = (
@@ -216,10 +216,10 @@ class DensityTransformer(FramesTransformer, BaseEstimator, auto_wrap_output_keys
         check_fitted(self)
         keep_freed_memory()
         batch = StructureBatch.from_frames(X)
-        unknown = ~_among(self.known_species_, batch.numbers)
+        unknown = ~among(self.known_species_, batch.numbers)
         if unknown.any() and self.handle_unknown != "ignore":
             raise ValueError(self._unknown_message(batch, np.flatnonzero(unknown)))
-        return batch, _among(self.center_species_, batch.numbers), self._expansion()
+        return batch, among(self.center_species_, batch.numbers), self._expansion()
 
     def transform(self, X, out=None):
         """Features of all centers.
@@ -405,7 +405,7 @@ def species_number(species, where):
     raise ValueError(f"{where} contains {species!r}, which is neither a chemical symbol nor an atomic number")
 
 
-def _among(species, numbers):
+def among(species, numbers):
     """Which atomic numbers are among some species; far faster than numpy.isin."""
     table = np.zeros(256, dtype=bool)
     table[species] = True

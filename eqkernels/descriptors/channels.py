@@ -29,6 +29,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from eqkernels.so3 import Irrep
+
 
 def degree_pairs(l_max, lam, parity):
     """Pairs (l1, l2), l1 <= l2 <= l_max, that couple to degree lam with the given parity (+1 or -1)."""
@@ -80,6 +82,16 @@ def n_features(l_max, n_channels, irrep):
     triangle = n_channels * (n_channels + 1) // 2 if even else n_channels * (n_channels - 1) // 2
     pairs = degree_pairs(l_max, irrep.l, irrep.p)
     return sum(triangle if l1 == l2 else n_channels**2 for l1, l2 in pairs)
+
+
+def most_triple_channels(l_max, n_channels, most):
+    """So many channels at most that their pseudoscalar features are no more than ``most`` (None: any number)."""
+    if most is None:
+        return n_channels
+    pseudoscalar, kept = Irrep(0, -1), n_channels
+    while kept > 1 and n_features(l_max, kept, pseudoscalar) > most:
+        kept -= 1
+    return kept
 
 
 def feature_layout(l_max, n_channels, irrep, first=0, width=None):

@@ -79,7 +79,7 @@ def correlated_species(covariance, n_species, n_channels):
     """Leading eigenvectors of the correlation of the species, shape (n_species, n_channels)."""
     n_max = covariance.shape[1] // n_species
     blocks = covariance.reshape(len(covariance), n_species, n_max, n_species, n_max)
-    return _leading(np.einsum("lanbn->ab", blocks), n_channels)
+    return leading(np.einsum("lanbn->ab", blocks), n_channels)
 
 
 def contraction(weights, covariance, n_optimal):
@@ -106,12 +106,12 @@ def contraction(weights, covariance, n_optimal):
         turned = (embedded.T @ part @ embedded).reshape(weights.shape[1], n_max, weights.shape[1], n_max)
         radial = np.zeros((weights.shape[1], n_max, weights.shape[1], n_optimal))
         for k in range(weights.shape[1]):
-            radial[k, :, k] = _leading(turned[k, :, k], n_optimal)
+            radial[k, :, k] = leading(turned[k, :, k], n_optimal)
         parts.append(embedded @ radial.reshape(weights.shape[1] * n_max, -1))
     return np.array(parts)
 
 
-def _leading(matrix, n):
+def leading(matrix, n):
     """Eigenvectors of the largest eigenvalues, in this order, with the largest element of each positive."""
     vectors = np.linalg.eigh(matrix)[1][:, ::-1][:, :n]
     return vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(n)])

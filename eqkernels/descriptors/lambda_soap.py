@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 
 from eqkernels._fitted import check_fitted, whole_or_nothing
-from eqkernels.descriptors.base import PARAMETERS
+from eqkernels.descriptors.base import PARAMETERS, among
+from eqkernels.descriptors.channels import most_triple_channels, n_features
+from eqkernels.descriptors.compression import channel_covariance, leading
 from eqkernels.descriptors.expansion import SphericalExpansion
 from eqkernels.descriptors.products import ProductBlocks
 from eqkernels.so3 import CartesianTensor, Irrep, Irreps
@@ -15,6 +19,7 @@ from eqkernels.structures import StructureBatch, read_labels
 # Without labels: what dipoles and polarizabilities need.
 _DEFAULT_IRREPS = "0e+1o+2e"
 _LAMBDA_LIMIT = 6
+_PSEUDOSCALAR = Irrep(0, -1)
 
 
 class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):  # type: ignore[call-arg]  # noqa: D101
@@ -27,7 +32,7 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
     Each unordered pair of factors is kept once with the weight that leaves scalar products unchanged; see
     :mod:`eqkernels.descriptors.channels` for their order. The block ``0e`` is the SOAP power spectrum. The block
     ``0o`` (pseudoscalars, which no two factors can make) couples three factors, and grows with the third power
-    of the number of channels: use it with small ``n_max`` and ``l_max``.
+    of the number of channels: beyond ``max_pseudoscalars`` features it is made of fewer, contracted channels.
 
     Parameters
     ----------
@@ -39,11 +44,18 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         Blocks to compute, e.g. ``"0e+2e"``. ``"auto"`` takes those that the labels y given to ``fit`` are made of
         (a dipole: 1o; a symmetric matrix: 0e+2e), or 0e+1o+2e without labels, and always 0e, which
         kernels with zeta > 1 need.
+    max_pseudoscalars : int, default=5000
+        Most features of the block ``0o``. If all triples of channels are more, the channels of each degree are
+        contracted, for this block alone, to so many principal components (of the density coefficients on the
+        structures given to ``fit``) that they are not. More features resolve more; memory and time grow with them.
+        None: all triples, which with eight species and the other defaults are 415,904.
 
     Attributes
     ----------
     irreps_ : str
         The irreps of the blocks.
+    triple_contraction_ : ndarray of shape (l_max + 1, n_channels, n_components), or None
+        The principal components that the block ``0o`` is made of; None: of the channels themselves.
     neighbor_species_, center_species_, known_species_ : ndarray of int
         Atomic numbers of the channels, of the centers, and of all atoms that may occur.
 
@@ -88,6 +100,7 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         dtype="float64",
         n_jobs=None,
         verbose=0,
+        max_pseudoscalars=5000,
     ):
         super().__init__(
             cutoff,
@@ -113,6 +126,7 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         )
         self.irreps = irreps
         self.compression = compression
+        self.max_pseudoscalars = max_pseudoscalars
 
     @whole_or_nothing
     def fit(self, X, y=None):
@@ -141,7 +155,29 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         for irrep in wanted:
             self._check_irrep(irrep)
         self.irreps_ = "+".join(str(irrep) for irrep in wanted)
+        self.triple_contraction_ = self._fit_triples(X) if _PSEUDOSCALAR in wanted else None
         return self
+
+    def _fit_triples(self, batch):
+        """Principal components of the channels of each degree, if all their triples are too many."""
+        species, n_radial = self._channels
+        n_channels = len(species) * n_radial
+        n_kept = most_triple_channels(self.l_max, n_channels, self.max_pseudoscalars)
+        if n_kept == n_channels:
+            return None
+        if n_features(self.l_max, n_kept, _PSEUDOSCALAR) == 0:
+            raise ValueError(
+                f"max_pseudoscalars={self.max_pseudoscalars} leaves no feature of the irrep 0o: increase it"
+            )
+        is_center = among(self.center_species_, batch.numbers)
+        covariance = channel_covariance(self._expansion(), batch, is_center, self._progress(batch.n_structures))
+        return np.array([leading(part, n_kept) for part in covariance])
+
+    def _number_problems(self):
+        yield from super()._number_problems()
+        value = self.max_pseudoscalars
+        if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < 1):
+            yield f"max_pseudoscalars={value!r} must be a positive integer, or None"
 
     def _irreps_of(self, X, y):
         labels = read_labels(y, np.diff(X.offsets))

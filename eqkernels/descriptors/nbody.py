@@ -159,6 +159,9 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
     def _check_irrep(self, irrep):
         check_lambda(irrep)
 
+    def _fit_triples(self, batch):
+        """Leave the channels as they are: orders have contractions of their own."""
+
     @whole_or_nothing
     def fit(self, X, y=None):
         """Learn the species, with ``irreps="auto"`` the irreps from y, and the principal components of every order.

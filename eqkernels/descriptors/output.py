@@ -14,12 +14,16 @@ def allocate(shapes, dtype, what, out=None):
     """Make new arrays, or take those given as ``out``, to be written range by range."""
     if out is not None:
         return _checked_out(shapes, np.dtype(dtype), out)
-    needed = sum(np.dtype(dtype).itemsize * np.prod(shape, dtype=float) for shape in shapes.values())
+    bytes_of = {key: np.dtype(dtype).itemsize * np.prod(shape, dtype=float) for key, shape in shapes.items()}
+    if bytes_of:
+        largest = max(bytes_of, key=bytes_of.__getitem__)
+        size = " x ".join(f"{length:,}" for length in shapes[largest])
+        what = f"{what} (block {largest}: {size} = {bytes_of[largest] / 1e9:.1f} GB)"
     remedy = (
-        "take the structures in parts (iter_transform), smaller n_max or l_max, fewer irreps or species, or "
-        "dtype='float32'"
+        "take the structures in parts (iter_transform), smaller n_max or l_max, fewer irreps, n_species_channels for "
+        "fewer species, or dtype='float32'"
     )
-    check_memory(needed, what, remedy)
+    check_memory(sum(bytes_of.values()), what, remedy)
     return {key: empty(shape, dtype) for key, shape in shapes.items()}
 
 

@@ -20,6 +20,9 @@ from eqkernels.descriptors.channels import (
 from eqkernels.descriptors.traces import add_traces, contract_traces, ordered_pairs, trace_labels
 from eqkernels.so3 import Irrep, clebsch_gordan_sparse
 
+# The species of channels that are made of several.
+_ALL_SPECIES = (-1,)
+
 
 class ProductBlocks:
     """Blocks of lambda-SOAP and their derivatives; for a transformer with ``l_max``, ``n_max`` and ``_irreps()``.
@@ -28,12 +31,17 @@ class ProductBlocks:
     n_features), all C-contiguous. The channels of a species, n_max of them, are skipped where it does not occur.
     """
 
+    #: contracts the channels of the block 0o, (l_max + 1, n_channels, n_components)
+    triple_contraction_: np.ndarray | None = None
+
     def _block_shapes(self, expansion):
         """(2 lambda + 1, n_features) of every block."""
         return {str(irrep): (irrep.dim, self._n_features(irrep)) for irrep in self._irreps()}
 
     def _n_features(self, irrep):
         species, n_radial = self._channels
+        if str(irrep) == "0o" and self.triple_contraction_ is not None:
+            return n_features(self.l_max, self.triple_contraction_.shape[2], irrep)
         if self.compression == "mu1nu1":
             return len(ordered_pairs(self.l_max, irrep)) * len(species) * n_radial**2
         return n_features(self.l_max, len(species) * n_radial, irrep)
@@ -46,6 +54,8 @@ class ProductBlocks:
 
     def _labels(self, irrep):
         species, n_radial = self._channels
+        if str(irrep) == "0o" and self.triple_contraction_ is not None:
+            return feature_labels(self.l_max, self.triple_contraction_.shape[2], _ALL_SPECIES, irrep)
         labels = trace_labels if self.compression == "mu1nu1" else feature_labels
         return labels(self.l_max, n_radial, species, irrep)
 
@@ -57,7 +67,8 @@ class ProductBlocks:
             add_traces(density, density, self._n_kept, self.l_max, _irrep(key), out)
             return
         if key == "0o":
-            add_pseudoscalars(density, density, density, *_triple_couplings(self.l_max), out[:, 0])
+            factor = self._triple_factor(density)
+            add_pseudoscalars(factor, factor, factor, *_triple_couplings(self.l_max), out[:, 0])
             return
         irrep, n_channels = _irrep(key), density.shape[2]
         bases, _ = _layout(self.l_max, n_channels, irrep, 0, n_channels)
@@ -67,9 +78,17 @@ class ProductBlocks:
             couplings = pair_couplings(self.l_max, irrep.l, irrep.p, density.dtype.char)
             fill_equivariants(density, self.n_max, irrep.l, *couplings, bases, out)
 
+    def _triple_factor(self, density, first=0):
+        """Coefficients that the block 0o is made of, from those of the channels from ``first`` on."""
+        if self.triple_contraction_ is None:
+            return density
+        matrices = self.triple_contraction_[:, first : first + density.shape[2]].astype(density.dtype, copy=False)
+        parts = [density[:, l * l : (l + 1) ** 2] @ matrix for l, matrix in enumerate(matrices)]
+        return np.concatenate(parts, axis=1)
+
     def _changing(self, key, n_channels, first, width):
         """Features that change with the channels ``first`` .. ``first + width - 1``."""
-        if self.compression == "mu1nu1":
+        if self.compression == "mu1nu1" or (key == "0o" and self.triple_contraction_ is not None):
             return np.arange(self._n_features(_irrep(key)))
         if key == "0o":
             factors = [np.stack(triple_channels(n_channels, *degrees)) for degrees in degree_triples(self.l_max)]
@@ -98,9 +117,13 @@ class ProductBlocks:
             return
         chosen = self._changing(key, n_channels, first, width)
         for e, owner in enumerate(owners):
-            c = np.repeat(density[owner, None], changes.shape[1], axis=0)
-            change, total = np.zeros_like(c), np.zeros((len(c), n_features(self.l_max, n_channels, _irrep(key))))
-            change[:, :, first : first + width] = changes[e]
+            c = np.repeat(self._triple_factor(density[owner, None]), changes.shape[1], axis=0)
+            total = np.zeros((len(c), self._n_features(_irrep(key))))
+            if self.triple_contraction_ is None:
+                change = np.zeros_like(c)
+                change[:, :, first : first + width] = changes[e]
+            else:
+                change = self._triple_factor(changes[e], first)
             for factors in ((change, c, c), (c, change, c), (c, c, change)):
                 add_pseudoscalars(*factors, *_triple_couplings(self.l_max), total)
             out[e, :, 0] = total[:, chosen]
@@ -110,7 +133,12 @@ class ProductBlocks:
         if self.compression == "mu1nu1":
             contract_traces(density, self._n_kept, self.l_max, _irrep(key), cotangent, out)
         elif key == "0o":
-            contract_pseudoscalars(density, *_triple_couplings(self.l_max), cotangent[:, 0], out)
+            factor = self._triple_factor(density)
+            slopes = out if factor is density else np.zeros_like(factor)
+            contract_pseudoscalars(factor, *_triple_couplings(self.l_max), cotangent[:, 0], slopes)
+            if factor is not density:
+                for l, matrix in enumerate(self.triple_contraction_):
+                    out[:, l * l : (l + 1) ** 2] += slopes[:, l * l : (l + 1) ** 2] @ matrix.T
         else:
             irrep, n_channels = _irrep(key), density.shape[2]
             bases, _ = _layout(self.l_max, n_channels, irrep, 0, n_channels)

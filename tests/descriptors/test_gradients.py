@@ -12,6 +12,7 @@ DESCRIPTORS = [
     SOAP(**OPTIONS),
     LambdaSOAP(**OPTIONS, irreps="0e+1o+1e+2e+2o+3e"),
     LambdaSOAP(cutoff=3.4, n_max=2, l_max=2, accuracy=1e-11, irreps="0o+1o"),
+    LambdaSOAP(cutoff=3.4, n_max=2, l_max=2, accuracy=1e-11, irreps="0o+1o", max_pseudoscalars=60),
     LambdaSOAP(
         **{**OPTIONS, "n_max": 5},
         irreps="0e+1o",
