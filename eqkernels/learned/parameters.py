@@ -86,6 +86,8 @@ _INTEGERS = {
     "n_init": (1, 10**6),
     "n_iter_no_change": (1, 10**9),
 }
+# Far beyond what neighbors are for, in any unit of length that positions come in.
+_LARGEST_CUTOFF = 1000.0
 _CHOICES = {
     "architecture": ("message_passing", "ace"),
     "solver": ("auto", "lbfgs", "adam"),
@@ -112,6 +114,8 @@ def _number_problems(network):
     for name in ("cutoff", "learning_rate", *(["time_budget"] if network.time_budget is not None else [])):
         if not _is_number(getattr(network, name)) or getattr(network, name) <= 0:
             yield f"{name}={getattr(network, name)!r} must be a positive, finite number"
+    if _is_number(network.cutoff) and network.cutoff > _LARGEST_CUTOFF:
+        yield f"cutoff={network.cutoff!r} must not exceed {_LARGEST_CUTOFF:g}: check its unit, that of the positions"
     if not _is_number(network.weight_decay) or network.weight_decay < 0:
         yield f"weight_decay={network.weight_decay!r} must be a finite number, zero or positive"
     if not _is_number(network.validation_fraction) or not 0 < network.validation_fraction < 1:

@@ -366,6 +366,8 @@ def test_unusable_input_is_named(waters):
     frames, y, *_ = waters
     with pytest.raises(ValueError, match="channels=0.*cutoff=-1"):
         LearnedTensorRegressor(cutoff=-1, channels=0).fit(frames, y)
+    with pytest.raises(ValueError, match="cutoff=4e\\+20 must not exceed 1000: check its unit"):
+        LearnedTensorRegressor(cutoff=4e20).fit(frames, y)
     with pytest.raises(TypeError, match="single ase.Atoms"):
         LearnedTensorRegressor(**SMALL).fit(frames[0], y)
     model = LearnedTensorRegressor(**SMALL).fit(frames, y)
