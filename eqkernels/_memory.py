@@ -11,6 +11,7 @@ import math
 import mmap
 import os
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -31,11 +32,19 @@ def keep_freed_memory():
 
 
 def machine_memory():
-    """Bytes of memory of the machine, infinity where it does not tell."""
+    """Bytes of memory of the machine or of the container, infinity where neither tells."""
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return min(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), _container_memory())
     except (AttributeError, ValueError, OSError):
-        return np.inf
+        return _container_memory()
+
+
+@lru_cache(maxsize=1)
+def _container_memory():
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # the second and the first version of cgroups
+        with contextlib.suppress(OSError, ValueError):  # a file that says "max" sets no limit
+            return float(Path("/sys/fs/cgroup", name).read_text(encoding="ascii"))
+    return np.inf
 
 
 def empty(shape, dtype):

@@ -23,6 +23,7 @@ from __future__ import annotations
 import numpy as np
 
 from eqkernels._arrays import real_array
+from eqkernels._progress import advance
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels._environment_loops import add_to_structures
 from eqkernels.kernels.algebra import TensorKernel, check_zeta
@@ -216,6 +217,7 @@ class _Pairs:
                 for b, column in enumerate(columns):
                     if left is not right or b >= a:
                         yield self._pair(row, column, left is right and a != b)
+                        advance(len(row) * len(column))
 
     def _pair(self, row, column, mirror):
         return _Pair(self.left, row, self.right, column, mirror)

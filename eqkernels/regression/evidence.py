@@ -21,6 +21,11 @@ from scipy.linalg import eigh
 CRITERIA = ("lml", "loo_density", "loo_error")
 # Noise to signal ratios that are tried before the optimization: decades from rounding to "nothing but noise".
 RATIOS = 10.0 ** np.arange(-13, 4)
+# Operations of an eigendecomposition, for each cube of the size, as many products of matrices take as long.
+EIGENVECTORS = 12.0
+# Least noise, in units of N eps times the largest eigenvalue. The same structure in another orientation or batch has a
+# kernel that differs by rounding, which the inverse amplifies: predictions shall agree to 1e-8 of their spread.
+_LEAST_NOISE = 10
 # Below this a kernel vanishes by symmetry and labels vanish: a number instead of zero keeps logarithms finite.
 _ZERO = 1e-100
 
@@ -38,8 +43,8 @@ class Spectrum:
 
     Notes
     -----
-    Eigenvalues of the covariance below N eps times the largest of the kernel are rounding: they are raised to it, so
-    that no noise level, however small, makes the inverse meaningless. Larger noise is not touched by this.
+    A kernel is known to rounding, N eps times its largest eigenvalue: ten times this is the least noise in units of the
+    signal variance, so that no noise level, however small, makes the inverse meaningless. Larger noise is not touched.
     """
 
     def __init__(self, kernel, values, weight=None):
@@ -47,13 +52,13 @@ class Spectrum:
         self.root = np.ones(n * d) if weight is None else np.repeat(np.sqrt(weight), d)
         matrix = self.root[:, None] * kernel.transpose(0, 2, 1, 3).reshape(n * d, n * d) * self.root
         eigenvalues, self.vectors = eigh(matrix, overwrite_a=True, check_finite=False)
-        self.floor = len(matrix) * np.finfo(float).eps * max(eigenvalues[-1], _ZERO)
+        self.floor = _LEAST_NOISE * len(matrix) * np.finfo(float).eps * max(eigenvalues[-1], _ZERO)
         self.eigenvalues = np.maximum(eigenvalues, 0.0)
         self.values = self.vectors.T @ (self.root[:, None] * values.reshape(n * d, -1))
 
     def inverse(self, signal, noise):
         """Eigenvalues of the inverse of the covariance."""
-        return 1.0 / np.maximum(signal * self.eigenvalues + noise, signal * self.floor)
+        return 1.0 / (signal * self.eigenvalues + max(noise, signal * self.floor))
 
     def best_signal(self, ratio):
         """Signal variance that maximizes the likelihood at a given ratio of noise to signal."""
@@ -149,9 +154,9 @@ class Evidence:
 
 def _changes(spectrum, slopes, signal, noise):
     """Derive the scaled covariance: eigenvalues where it keeps its eigenvectors, else a matrix and the inverse."""
-    raised = signal * spectrum.eigenvalues + noise < signal * spectrum.floor
-    changes = [(signal * np.where(raised, spectrum.floor, spectrum.eigenvalues), None)]
-    changes.append((np.where(raised, 0.0, noise), None))
+    raised = noise < signal * spectrum.floor
+    changes = [(signal * (spectrum.eigenvalues + raised * spectrum.floor), None)]
+    changes.append((np.full(len(spectrum.eigenvalues), 0.0 if raised else noise), None))
     if slopes:
         inverse = (spectrum.vectors * spectrum.inverse(signal, noise)) @ spectrum.vectors.T
         size = len(spectrum.root)

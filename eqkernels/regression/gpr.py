@@ -21,11 +21,11 @@ from sklearn.utils import check_random_state
 from eqkernels._fitted import check_fitted
 from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.descriptors.output import check_memory
 from eqkernels.kernels import TensorKernel
 from eqkernels.kernels.algebra import check_bounds
+from eqkernels.regression.cost import announced
 from eqkernels.regression.covariance import clip_covariances, copies
-from eqkernels.regression.evidence import CRITERIA, Evidence
+from eqkernels.regression.evidence import CRITERIA, EIGENVECTORS, Evidence
 from eqkernels.regression.hyperparameters import free_parameters, maximize
 from eqkernels.regression.kernel_ridge import TensorKernelRidge
 from eqkernels.regression.leave_one_out import LeftOutMixin
@@ -35,6 +35,8 @@ from eqkernels.regression.uncertainty import UncertainTensorRegressor
 _NOTHING = 1e-12
 # Matrices of the size of the kernel that are held at once: kernel, its copy, eigenvectors, factor.
 _MATRICES = 4
+# Steps that the optimizer takes where kernels have free factors, and the operations of each of their derivatives.
+_STEPS, _FLOPS_OF_SLOPE = 25, 6
 
 
 class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
@@ -51,8 +53,8 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
     noise_level : float, array-like of shape (n_irreps,) or dict of str to float, default=1e-6
         Variance of the white noise of every component, in the same units. It takes the place of scikit-learn's
         ``alpha`` and ``WhiteKernel``.
-    signal_variance_bounds, noise_level_bounds : pair of floats or "fixed", default=(1e-12, 1e12), (1e-14, 1e2)
-        Where the optimizer may look.
+    signal_variance_bounds, noise_level_bounds : pair of floats or "fixed", default=(1e-30, 1e30), (1e-30, 1e2)
+        Where the optimizer may look. The noise does not go below the rounding of the kernel.
     optimizer : "fmin_l_bfgs_b", callable or None, default="fmin_l_bfgs_b"
         None keeps the given hyperparameters. A callable has scikit-learn's signature ``optimizer(obj_func,
         initial_theta, bounds)`` and returns ``(theta, minimum)``; it is called for each irrep. The first start is the
@@ -73,6 +75,8 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         criteria it is that of all structures.
     random_state : int, RandomState or None, default=None
         For the starts of the optimizer.
+    verbose : int, default=0
+        If positive, the cost of a fit is printed on standard error before it begins, and how far it has come.
 
     Attributes
     ----------
@@ -123,8 +127,8 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         *,
         signal_variance=1.0,
         noise_level=1e-6,
-        signal_variance_bounds=(1e-12, 1e12),
-        noise_level_bounds=(1e-14, 1e2),
+        signal_variance_bounds=(1e-30, 1e30),
+        noise_level_bounds=(1e-30, 1e2),
         optimizer="fmin_l_bfgs_b",
         n_restarts_optimizer=0,
         criterion="loo_error",
@@ -133,6 +137,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         target=None,
         baseline="composition",
         random_state=None,
+        verbose=0,
     ):
         self.kernel = kernel
         self.signal_variance = signal_variance
@@ -147,6 +152,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         self.target = target
         self.baseline = baseline
         self.random_state = random_state
+        self.verbose = verbose
 
     _precomputed = False  # the variance needs the kernel of new structures with themselves
 
@@ -171,7 +177,13 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
             kept = np.flatnonzero(weight)
             features, weight, self.groups_ = features[kept], weight[kept], self.groups_[kept]
             blocks = {irrep: values[kept] for irrep, values in blocks.items()}
-        _check_memory(len(features) * max(values.shape[1] for values in blocks.values()))
+        variants = self._kernel().variants() if self.optimizer is not None else [self._kernel()]
+        n_free = len(self._kernel().hyperparameters) if self.optimizer is not None else 0
+        flops = EIGENVECTORS if not n_free else _STEPS * (EIGENVECTORS + _FLOPS_OF_SLOPE * n_free)
+        with announced(self, features, blocks, flops, len(variants), _MATRICES):
+            self._fit_all(features, blocks, weight, variants)
+
+    def _fit_all(self, features, blocks, weight, variants):
         self.X_fit_, self.sample_weight_ = self._own(features).to_dict(), weight
         self._reset_recalibration()
         self._normalize(features, blocks)
@@ -180,8 +192,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         kernels = dict.fromkeys(start, self._kernel())
         for irrep in start:
             if self.y_scale_[irrep]:
-                candidates = self._kernel().variants() if self.optimizer is not None else [self._kernel()]
-                trials = (self._problem(kernel, features, irrep) for kernel in candidates)
+                trials = (self._problem(kernel, features, irrep) for kernel in variants)
                 problems[irrep], parameters[irrep], values[irrep] = maximize(self, trials, start[irrep], random)
                 kernels[irrep] = problems[irrep].kernel
         self._set_parameters(kernels, {**start, **parameters})
@@ -323,11 +334,3 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         prior = signal * self.kernel_[irrep](rows, irrep=irrep).transpose(0, 2, 1, 3).reshape(n * d, n * d)
         full = clip_covariances(prior - white @ white.T) + noise * np.eye(n * d)
         return full.reshape(n, d, n, d).transpose(0, 2, 1, 3)
-
-
-def _check_memory(n_rows):
-    check_memory(
-        8.0 * _MATRICES * n_rows**2,
-        f"an exact Gaussian process of {n_rows} components",
-        "use fewer structures, a sparse model, or TensorRidge",
-    )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from scipy.optimize import minimize
 from scipy.stats import chi2
 from sklearn.exceptions import ConvergenceWarning
 
+from eqkernels._warnings import warn
 from eqkernels.regression.evidence import RATIOS
 
 _VARIANCES = ("signal_variance", "noise_level")
@@ -82,6 +81,9 @@ def _maximize(model, problem, initial, random):
         candidates.append((float(value), len(candidates), np.clip(theta, *bounds[free].T)))
     theta = min(candidates)[2]
     parameters = _filled(initial, free, theta)
+    if 1 in free:  # error bars have all the noise that the fit had
+        least = parameters[0] + np.log(problem.spectrum(parameters[2:])[0].floor)
+        parameters[1] = np.clip(max(parameters[1], least), *bounds[1])
     if criterion == "loo_error" and {0, 1} <= set(free.tolist()):
         parameters[:2] = np.clip(parameters[:2] + _left_out_scale(problem, parameters), *bounds[:2].T)
     return parameters, problem(model.criterion, parameters)[0]
@@ -158,11 +160,10 @@ def _warn_at_bounds(model, problem, parameters, initial):
     chosen = problem.kernel.get_params()
     for name, integers in model._kernel().choices.items():
         if len(integers) > 1 and chosen[name] in (integers[-1], integers[0]) and chosen[name] > 1:
-            warnings.warn(
+            warn(
                 f"kernel__{name} of {irrep} ended at {chosen[name]}, a bound of its range {integers[0]} to "
                 f"{integers[-1]}: widen kernel__{name}_bounds",
                 ConvergenceWarning,
-                stacklevel=2,
             )
     for k, name in zip(free, names, strict=True):
         low, high = bounds[k]
@@ -172,9 +173,8 @@ def _warn_at_bounds(model, problem, parameters, initial):
             given = (
                 f"; noise_level is fixed to {np.exp(parameters[1]):.3g}: do the labels agree?" if 1 not in free else ""
             )
-            warnings.warn(
+            warn(
                 f"{name} of {irrep} ended at {np.exp(parameters[k]):.3g}, a bound of its range [{np.exp(low):.3g}, "
                 f"{np.exp(high):.3g}]: widen {name}_bounds, or fix it{given}",
                 ConvergenceWarning,
-                stacklevel=2,
             )

@@ -18,8 +18,12 @@ from eqkernels.kernels import CovariantKernel, DensityKernel, KernelBlocks, Tens
 from eqkernels.kernels.density import contraction_is_cheaper, density_expansion
 from eqkernels.metrics import cartesian_tensor
 from eqkernels.regression.base import TensorRegressor
+from eqkernels.regression.cost import announced
 from eqkernels.so3 import Irrep
 from eqkernels.structures import atom_counts
+
+# Operations of a Cholesky factorization, for each cube of the size.
+_CHOLESKY = 1 / 3
 
 
 class TensorKernelRidge(TensorRegressor):
@@ -44,6 +48,9 @@ class TensorKernelRidge(TensorRegressor):
         which does not tell the elements), a constant, or nothing. Contributions of rare elements are drawn towards that
         of the average atom, as far as the errors on structures left out become smaller. They grow with the structure
         where the kernel does; for labels that do not, take ``aggregate="mean"``.
+
+    verbose : int, default=0
+        If positive, the cost of a fit is printed on standard error before it begins, and how far it has come.
 
     Attributes
     ----------
@@ -87,12 +94,13 @@ class TensorKernelRidge(TensorRegressor):
 
     _defaults = {**TensorRegressor._defaults, "kernel": CovariantKernel}
 
-    def __init__(self, alpha=1e-6, kernel=None, features=None, target=None, baseline="composition"):
+    def __init__(self, alpha=1e-6, kernel=None, features=None, target=None, baseline="composition", verbose=0):
         self.alpha = alpha
         self.kernel = kernel
         self.features = features
         self.target = target
         self.baseline = baseline
+        self.verbose = verbose
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -195,9 +203,10 @@ class TensorKernelRidge(TensorRegressor):
     def _fit_irreps(self, features, blocks, weight):
         self.X_fit_ = None if self._precomputed else self._own(features).to_dict()
         self.dual_coef_ = {}
-        for irrep, alpha in self._alphas().items():
-            kernel = self._matrix(features, irrep) if self._precomputed else self._kernel()(features, irrep=irrep)
-            self.dual_coef_[irrep] = solve_dual(kernel, blocks[irrep], alpha, weight)
+        with announced(self, features, blocks, _CHOLESKY, n_kernels=1, n_matrices=3):
+            for irrep, alpha in self._alphas().items():
+                kernel = self._matrix(features, irrep) if self._precomputed else self._kernel()(features, irrep=irrep)
+                self.dual_coef_[irrep] = solve_dual(kernel, blocks[irrep], alpha, weight)
 
     def _predict_irreps(self, features):
         predictions = {}

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Real
 
 import numpy as np
 
+from eqkernels._warnings import warn
 from eqkernels.regression.baseline import left_out_baselines
-from eqkernels.regression.evidence import Spectrum, block_rows
+from eqkernels.regression.cost import announced
+from eqkernels.regression.evidence import EIGENVECTORS, Spectrum, block_rows
 from eqkernels.regression.kernel_ridge import TensorKernelRidge
 from eqkernels.regression.leave_one_out import left_out
 
-_DECADES = tuple(10.0**k for k in range(-10, 3))
+# How many decades above the mean eigenvalue of the kernel the largest alpha lies.
+_DECADES_ABOVE = 2
 
 
 class TensorKernelRidgeCV(TensorKernelRidge):
@@ -23,9 +25,10 @@ class TensorKernelRidgeCV(TensorKernelRidge):
 
     Parameters
     ----------
-    alphas : sequence of float, default=(1e-10, 1e-9, ..., 100)
-        Positive values to try.
-    kernel, features, target, baseline
+    alphas : sequence of float, default=None
+        Positive values to try; None: for each irrep the decades from the rounding of its kernel to a hundred times the
+        mean eigenvalue of its kernel.
+    kernel, features, target, baseline, verbose
         As in :class:`TensorKernelRidge`.
 
     Attributes
@@ -35,7 +38,8 @@ class TensorKernelRidgeCV(TensorKernelRidge):
     best_score_ : float
         Negative leave-one-out RMSE (Frobenius norm, in the units of y) at these values.
     cv_results_ : dict of str to ndarray of shape (n_alphas,)
-        Leave-one-out RMSE per component of each irrep, for each of ``cv_results_["alpha"]``.
+        Leave-one-out RMSE per component of each irrep, for each of ``cv_results_["alpha"]``; NaN where it was not tried
+        for this irrep.
     dual_coef_, X_fit_, species_, target_, axial_, per_atom_, baseline_, features_
         As in :class:`TensorKernelRidge`.
 
@@ -50,45 +54,72 @@ class TensorKernelRidgeCV(TensorKernelRidge):
     True
     """
 
-    def __init__(self, alphas=_DECADES, kernel=None, features=None, target=None, baseline="composition"):
+    def __init__(self, alphas=None, kernel=None, features=None, target=None, baseline="composition", verbose=0):
         self.alphas = alphas
         self.kernel = kernel
         self.features = features
         self.target = target
         self.baseline = baseline
+        self.verbose = verbose
 
     def _check_parameters(self):
         super()._check_parameters()
+        if self.alphas is None:
+            return
         alphas = np.ravel(np.asarray(self.alphas, dtype=object))
         good = [isinstance(one, Real) and not isinstance(one, bool) and 0 < one < np.inf for one in alphas]
         if not len(good) or not all(good):
             raise ValueError(f"alphas={self.alphas!r} must be positive, finite numbers, at least one")
 
     def _fit_irreps(self, features, blocks, weight):
-        self.X_fit_ = None if self._precomputed else self._own(features).to_dict()
-        alphas = np.sort(np.asarray(self.alphas, dtype=float).ravel())
+        with announced(self, features, blocks, EIGENVECTORS, n_kernels=1, n_matrices=5):
+            self._fit_all(features, blocks, weight)
+
+    def _fit_all(self, features, blocks, weight):
+        self.X_fit_ = None if self._precomputed else features.to_dict()
         kept = np.arange(len(features)) if weight is None else np.flatnonzero(weight > 0)
         weight = None if weight is None else weight[kept]
-        self.dual_coef_, self.alpha_, self.cv_results_ = {}, {}, {"alpha": alphas}
+        self.dual_coef_, self.alpha_, errors_of = {}, {}, {}
         squares = 0.0
         for irrep, values in blocks.items():
             kernel = self._matrix(features, irrep) if self._precomputed else self._kernel()(features, irrep=irrep)
             spectrum = Spectrum(kernel[np.ix_(kept, kept)], values[kept], weight)
+            alphas = self._alphas_of(spectrum)
             errors = self._errors(spectrum, features, irrep, values, kept, weight, alphas)
             # of equal errors (an exact fit, labels that are zero) the larger alpha is the safer
             best = len(errors) - 1 - int(np.argmin(errors[::-1]))
             self.alpha_[irrep] = float(alphas[best])
-            self.cv_results_[irrep] = errors
+            errors_of[irrep] = dict(zip(alphas.tolist(), errors.tolist(), strict=True))
             squares += errors[best] ** 2 * values[0].size
             dual = np.zeros(values.shape)
             dual[kept] = (spectrum.root[:, None] * spectrum.solve(1.0, alphas[best])).reshape(values[kept].shape)
             self.dual_coef_[irrep] = dual
-            if best == len(alphas) - 1 > 0 and errors[best] < errors[best - 1]:
-                warnings.warn(
-                    f"the best alpha of {irrep} is the largest of those tried, {alphas[best]:g}: try larger ones",
-                    stacklevel=3,
-                )
+            self._warn_at_ends(irrep, alphas, errors, best, spectrum.floor)
         self.best_score_ = -float(np.sqrt(squares))
+        tried = sorted({alpha for errors in errors_of.values() for alpha in errors})
+        self.cv_results_ = {"alpha": np.array(tried)} | {
+            irrep: np.array([errors.get(alpha, np.nan) for alpha in tried]) for irrep, errors in errors_of.items()
+        }
+
+    def _alphas_of(self, spectrum):
+        """Values to try, ascending; decades from rounding to a hundred times the mean eigenvalue, if none are given."""
+        if self.alphas is not None:
+            return np.sort(np.asarray(self.alphas, dtype=float).ravel())
+        size = max(np.mean(spectrum.eigenvalues), spectrum.floor)
+        exponents = np.arange(np.ceil(np.log10(spectrum.floor)), np.ceil(np.log10(size)) + _DECADES_ABOVE + 1)
+        return np.array([float(f"1e{int(one)}") for one in exponents])  # the same bits as written numbers
+
+    def _warn_at_ends(self, irrep, alphas, errors, best, floor):
+        if len(alphas) == 1:
+            return
+        if best == len(alphas) - 1 and errors[best] < errors[best - 1]:
+            advice = "try larger ones" if self.alphas is not None else "nothing is learned from these features"
+            warn(f"the best alpha of {irrep} is the largest of those tried, {alphas[best]:g}: {advice}")
+        if best == 0 and errors[0] < errors[1] and self.alphas is not None and alphas[0] > floor:
+            warn(
+                f"the best alpha of {irrep} is the smallest of those tried, {alphas[0]:g}: try smaller ones, down to "
+                f"{floor:.1g}, the rounding of the kernel, or alphas=None"
+            )
 
     def _errors(self, spectrum, features, irrep, values, kept, weight, alphas):
         """Leave-one-out RMSE per component for each alpha."""

@@ -518,3 +518,35 @@ def test_default_settings_need_no_tuning(name):
     inside = [np.mean(np.abs(mean - y[test]) <= width * std) for width in (1.0, 1.96)]
     assert 0.55 < inside[0] < 0.8
     assert 0.85 < inside[1] < 0.99
+
+
+@pytest.mark.parametrize("kernel", [CovariantKernel(1), CovariantKernel(2), CovariantKernel(2, False)])
+@pytest.mark.parametrize("target", ["charges", "features"])
+def test_error_bars_without_noise(kernel, target):
+    """Labels that are a function of the structure: error bars are those of what was not learned, however small."""
+    frames = water_set(160, seed=8)[0]
+    descriptor = LambdaSOAP(4.0, 2, 2, irreps="0e+1o")
+    features = descriptor.fit_transform(frames)
+    y = np.array([[-0.4, 0.2, 0.2] @ atoms.positions for atoms in frames])
+    if target == "features":
+        block, random = features.blocks["1o"] / np.abs(features.blocks["1o"]).max(), np.random.default_rng(0)
+        values = np.add.reduceat(block @ random.normal(size=block.shape[2]), features.offsets[:-1])
+        y = CartesianTensor("i").to_cartesian({"1o": values[:, :, None]})
+    new, left_out = [], []
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(160)
+        train, test = order[:80], order[80:]
+        fitted = TensorGPR(kernel, target="i").fit(features[train], y[train])
+        mean, std = fitted.predict(features[test], return_std=True)
+        new.append(np.mean(np.abs(mean - y[test]) < std))
+        mean, std = fitted.predict_left_out(return_std=True)
+        left_out.append(np.mean(np.abs(mean - y[train]) < std))
+        assert fitted.noise_level_["1o"] < 1e-6
+    assert 0.6 < np.mean(new) < 0.8
+    assert 0.6 < np.mean(left_out) < 0.8
+    # neither batch nor orientation are seen
+    mean, spread, rotation = fitted.predict(features[test]), np.std(y), random_rotation(2)
+    turned = descriptor.transform([transformed(frames[k], rotation) for k in test[:20]])
+    assert np.abs(fitted.predict(turned) - mean[:20] @ rotation.T).max() < 1e-8 * spread
+    alone = np.concatenate([fitted.predict(features[[k]]) for k in test[:20]])
+    assert np.abs(alone - mean[:20]).max() < 1e-8 * spread

@@ -1,4 +1,5 @@
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -102,3 +103,51 @@ def test_scikit_learn_tools_and_messages(waters):
     one = TensorKernelRidgeCV().fit(features[:1], y[:1])
     assert np.isfinite(one.predict(features)).all()
     assert np.isfinite(one.best_score_)
+
+
+def test_a_warning_at_both_ends(waters):
+    features, y = noisy(waters)
+    frames, vector, *_ = waters
+    exact = LambdaSOAP(**SMALL).fit_transform(frames, vector)
+    with pytest.warns(UserWarning, match=r"the best alpha of 1o is the smallest of those tried, 0.1: try smaller ones"):
+        TensorKernelRidgeCV([0.1, 1.0]).fit(exact, vector)
+    with pytest.warns(UserWarning, match="the best alpha of 2e is the largest of those tried, 1e-05"):
+        TensorKernelRidgeCV([1e-9, 1e-5]).fit(features, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TensorKernelRidgeCV([0.1]).fit(exact, vector)  # nothing was chosen
+        TensorKernelRidgeCV().fit(exact, vector)
+        # below rounding there is nothing to be found
+        TensorKernelRidgeCV([1e-20, 1e-3]).fit(exact, vector)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e7])
+def test_the_default_range_has_the_scale_of_the_kernel(waters, scale):
+    """Without noise a much wider range has little more to offer, whatever the size of the features."""
+    frames, vector, *_ = waters
+    features = LambdaSOAP(**SMALL).fit_transform(frames, vector)
+    for block in features.blocks.values():
+        block *= scale
+    for kernel in (CovariantKernel(2, False), CovariantKernel(1, False, "mean")):
+        fitted = TensorKernelRidgeCV(kernel=kernel).fit(features, vector)
+        diagonal = np.mean(np.einsum("nnaa->na", kernel(features, irrep="1o")))
+        wide = diagonal * 10.0 ** np.arange(-20, 6)
+        best = np.nanmin(TensorKernelRidgeCV(wide, kernel=kernel).fit(features, vector).cv_results_["1o"])
+        assert np.nanmin(fitted.cv_results_["1o"]) < 3 * best
+        exponents = np.log10(fitted.cv_results_["alpha"])
+        np.testing.assert_allclose(np.diff(exponents), 1.0)
+        assert exponents[0] < np.log10(diagonal) - 9
+        assert exponents[-1] > np.log10(diagonal) + 1.9
+
+
+def test_each_irrep_has_its_own_range(waters):
+    frames, _, matrix, _ = waters
+    features = LambdaSOAP(**SMALL).fit_transform(frames, matrix)
+    features.blocks["2e"] *= 1e4
+    fitted = TensorKernelRidgeCV(kernel=CovariantKernel(1, False)).fit(features, matrix)
+    tried = {irrep: np.isfinite(fitted.cv_results_[irrep]) for irrep in ("0e", "2e")}
+    assert tried["0e"][0]
+    assert not tried["2e"][0]
+    assert tried["2e"][-1]
+    for irrep, alpha in fitted.alpha_.items():
+        assert alpha == fitted.cv_results_["alpha"][np.nanargmin(fitted.cv_results_[irrep])]
