@@ -56,7 +56,7 @@ def test_weights_and_gaps():
 
 def test_wrong_shapes(tensors):
     true, pred = tensors
-    with pytest.raises(ValueError, match=r"y_true has shape \(20, 3, 3\), y_pred \(10, 3, 3\)"):
+    with pytest.raises(ValueError, match=r"y_true has shape \(20, 3, 3\), y_pred shape \(10, 3, 3\)"):
         frobenius_rmse(true, pred[:10])
 
     class Fixed:

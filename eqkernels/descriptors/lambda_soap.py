@@ -8,9 +8,8 @@ from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels.descriptors.base import PARAMETERS
 from eqkernels.descriptors.expansion import SphericalExpansion
 from eqkernels.descriptors.products import ProductBlocks
-from eqkernels.so3 import CartesianTensor, Irrep, Irreps
-from eqkernels.so3.inference import infer_formula
-from eqkernels.structures import StructureBatch, read_labels
+from eqkernels.so3 import Irrep, Irreps
+from eqkernels.structures import StructureBatch, irreps_of_labels
 
 # Without labels: what dipoles and polarizabilities need.
 _DEFAULT_IRREPS = "0e+1o+2e"
@@ -38,7 +37,10 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
     irreps : "auto", str or Irreps, default="auto"
         Blocks to compute, e.g. ``"0e+2e"``. ``"auto"`` takes those that the labels y given to ``fit`` are made of
         (a dipole: 1o; a symmetric matrix: 0e+2e), or 0e+1o+2e without labels, and always 0e, which
-        kernels with zeta > 1 need.
+        kernels with zeta > 1 need. Where y can be read in several ways (vectors of three atoms or a matrix of the
+        structure), those of each.
+    per_atom : bool, default=None
+        Whether y belongs to atoms, for ``irreps="auto"``; None: either.
 
     Attributes
     ----------
@@ -88,6 +90,7 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         dtype="float64",
         n_jobs=None,
         verbose=0,
+        per_atom=None,
     ):
         super().__init__(
             cutoff,
@@ -113,6 +116,7 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         )
         self.irreps = irreps
         self.compression = compression
+        self.per_atom = per_atom
 
     @whole_or_nothing
     def fit(self, X, y=None):
@@ -144,8 +148,7 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         return self
 
     def _irreps_of(self, X, y):
-        labels = read_labels(y, np.diff(X.offsets))
-        return CartesianTensor(infer_formula(labels.values)).irreps
+        return irreps_of_labels(y, np.diff(X.offsets), self.per_atom)
 
     def _check_irrep(self, irrep):
         check_lambda(irrep)

@@ -25,7 +25,7 @@ class TensorKernelRidgeCV(TensorKernelRidge):
     ----------
     alphas : sequence of float, default=(1e-10, 1e-9, ..., 100)
         Positive values to try.
-    kernel, features, target, baseline
+    kernel, features, target, baseline, per_atom
         As in :class:`TensorKernelRidge`.
 
     Attributes
@@ -50,12 +50,13 @@ class TensorKernelRidgeCV(TensorKernelRidge):
     True
     """
 
-    def __init__(self, alphas=_DECADES, kernel=None, features=None, target=None, baseline="composition"):
+    def __init__(self, alphas=_DECADES, kernel=None, features=None, target=None, baseline="composition", per_atom=None):
         self.alphas = alphas
         self.kernel = kernel
         self.features = features
         self.target = target
         self.baseline = baseline
+        self.per_atom = per_atom
 
     def _check_parameters(self):
         super()._check_parameters()
