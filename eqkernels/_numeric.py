@@ -63,14 +63,14 @@ def check_plain(values, name):
     """Refuse what carries units, which would be lost."""
     if type(values) in (int, float, np.ndarray):
         return
-    for unit, magnitudes in (("units", ("magnitude", "value")), ("unit", ("value", "value_in_unit", "magnitude"))):
-        # columns of a table are attributes of it, too
-        found = [one for one in magnitudes if not hasattr(values, "iloc") and hasattr(values, one)]
-        if found and hasattr(values, unit):
-            raise TypeError(
-                f"{name} carries units ({getattr(values, unit)}), which would be lost: convert it to the unit that you "
-                f"want and give its numbers, {name.partition('[')[0]}.{found[0]}"
-            )
+    units = [one for one in ("units", "unit") if hasattr(values, one)]
+    if units and not hasattr(values, "iloc"):  # columns of a table are attributes of it, too
+        numbers = [one for one in ("magnitude", "value", "values") if hasattr(values, one)]
+        cure = f", {name.partition('[')[0]}.{numbers[0]}" if numbers else ""
+        raise TypeError(
+            f"{name} carries units ({getattr(values, units[0])}), which would be lost: convert it to the unit that you "
+            f"want and give its numbers{cure}"
+        )
 
 
 def is_missing(value):
