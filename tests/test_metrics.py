@@ -56,7 +56,7 @@ def test_weights_and_gaps():
 
 def test_wrong_shapes(tensors):
     true, pred = tensors
-    with pytest.raises(ValueError, match=r"y_true has shape \(20, 3, 3\), y_pred shape \(10, 3, 3\)"):
+    with pytest.raises(ValueError, match=r"y_true has shape \(20, 3, 3\), y_pred \(10, 3, 3\)"):
         frobenius_rmse(true, pred[:10])
 
     class Fixed:
@@ -80,7 +80,7 @@ def test_labels_and_weights_that_are_unusable_are_named(tensors, metric):
         (([true[:12], gap[12:]], [gap[:12], pred[12:]]), "y_pred of structure 0, atom 7 is NaN"),
         ((true.reshape(20, 9), pred.reshape(20, 9)), r"trailing shape \(9,\), expected that of a tensor"),
         ((1j * true, pred), "y_true is complex"),
-        ((true, [one[0] for one in pred]), "y_true has tensors|different numbers|must be equal"),
+        ((true, [one[0] for one in pred]), "tensors of structures or of 3 atoms each"),
     ):
         with pytest.raises(ValueError, match=message):
             metric(*arguments)

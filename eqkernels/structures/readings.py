@@ -209,7 +209,7 @@ def _wrong_shape(name, shape, rank, per_atom, n_atoms=None):
 def structure_tensors(values):
     """Whether tensors (n, 3, ..., 3) have a symmetry of their first index, which rows of atoms have not."""
     rank, norm = values.ndim - 1, np.linalg.norm(values)
-    if rank < 2 or norm == 0:
+    if rank < 2 or not len(values):
         return False
     others = [values.swapaxes(1, axis) for axis in range(2, rank + 1)]
     if rank == 4:
