@@ -5,6 +5,8 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from eqkernels._numeric import check_plain
+
 # Squares of larger numbers, and sums of them, overflow.
 _LARGEST = 1e150
 
@@ -27,10 +29,13 @@ def real_array(values, name, finite=False):
     Raises
     ------
     TypeError
-        If they are no real numbers.
+        If they are no real numbers, or carry units.
     ValueError
-        If they are ragged, or not finite where they must be.
+        If they are ragged or masked, or not finite where they must be.
     """
+    check_plain(values, name)
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name} has masked entries: remove them, or fill them in")
     try:
         array = np.asarray(values)
     except ValueError as error:

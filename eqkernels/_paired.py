@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eqkernels._numeric import as_floats
+from eqkernels.so3 import cartesian_tensor
+from eqkernels.structures import is_by_structure, read_labels
+
 
 @dataclass(frozen=True)
 class PairedRows:
@@ -54,7 +58,7 @@ def paired_rows(y_true, y_pred, name="y_true"):
     Parameters
     ----------
     y_true, y_pred : array-like of shape (n, 3, ..., 3), or list or object array of arrays (n_atoms, 3, ..., 3)
-        Rows of atoms that are NaN in y_true are left out.
+        Rows of atoms that are NaN in y_true are left out. For y_true whatever ``fit`` reads as labels.
     name : str, default="y_true"
         Of the first, for messages.
 
@@ -70,14 +74,16 @@ def paired_rows(y_true, y_pred, name="y_true"):
     if hasattr(y_true, "__len__") and len(y_true) == 0:
         raise ValueError(f"there are no tensors in {name}: give at least one")
     n_atoms = None
-    if of_atoms(y_pred):
+    if is_by_structure(y_pred):
         if not np.iterable(y_true) or any(np.ndim(one) == 0 for one in y_true):
             raise ValueError("y_pred has one array for each structure, y_true has not: give both in one form")
-        (true, n_atoms), (pred, predicted) = join_atoms(y_true, "y_true"), join_atoms(y_pred, "y_pred")
+        pred, predicted = join_atoms(y_pred, "y_pred")
+        true, n_atoms = join_atoms(_as_fit_reads(y_true, predicted, pred.ndim - 1, True), "y_true")
         if len(n_atoms) != len(predicted) or (n_atoms != predicted).any():
             raise ValueError("y_true and y_pred have different numbers of structures or of atoms")
     else:
-        true, pred = read_numbers(y_true, name), read_numbers(y_pred, "y_pred")
+        pred = as_floats(y_pred, "y_pred")
+        true = as_floats(_as_fit_reads(y_true, np.zeros(len(y_pred), dtype=int), pred.ndim - 1, False), name)
     if true.shape != pred.shape or true.ndim == 0:
         raise ValueError(f"y_true has shape {true.shape}, y_pred {pred.shape}: they must be equal")
     if true.shape[1:] != (3,) * (true.ndim - 1):
@@ -95,32 +101,18 @@ def paired_rows(y_true, y_pred, name="y_true"):
     return pairs
 
 
-def of_atoms(values):
-    """Whether these are tensors of atoms: a list, tuple or object array of one array for each structure."""
-    listed = isinstance(values, list | tuple) or (isinstance(values, np.ndarray) and values.dtype == object)
-    return listed and len(values) > 0 and all(isinstance(one, np.ndarray) and one.ndim > 0 for one in values)
-
-
 def join_atoms(values, name):
     """Tensors of the atoms of all structures, and the number of atoms of each."""
-    parts = [read_numbers(one, f"{name}[{k}]") for k, one in enumerate(values)]
+    parts = [as_floats(one, f"{name}[{k}]") for k, one in enumerate(values)]
     shapes = sorted({one.shape[1:] for one in parts})
     if len(shapes) > 1:
         raise ValueError(f"the arrays of {name} have tensors of different shapes: {', '.join(map(str, shapes))}")
     return np.concatenate(parts), np.array([len(one) for one in parts])
 
 
-def read_numbers(values, name):
-    """Array of floats, finite or not, of what has no units and no mask."""
-    for one in (values, *(values if isinstance(values, list | tuple) else ())):
-        if hasattr(one, "units") or hasattr(one, "unit"):
-            raise TypeError(f"{name} has units: give plain numbers, in the same unit everywhere")
-        if np.ma.is_masked(one):
-            raise ValueError(f"{name} has masked entries: remove them")
+def _as_fit_reads(y_true, n_atoms, rank, per_atom):
+    """Labels in the form of predictions where they are labels to ``fit``; what is wrong with others is said later."""
     try:
-        array = np.asarray(values)
-        if not np.iscomplexobj(array):
-            return array.astype(float)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} is not an array of numbers: {error}") from error
-    raise ValueError(f"{name} is complex: take its real and imaginary parts one by one")
+        return read_labels(y_true, n_atoms, cartesian_tensor(None, rank), per_atom).given()
+    except (TypeError, ValueError):
+        return y_true

@@ -23,7 +23,9 @@ from scipy.integrate import trapezoid
 from scipy.stats import chi2
 from sklearn.utils import check_random_state
 
-from eqkernels._paired import join_atoms, of_atoms, paired_rows, read_numbers
+from eqkernels._numeric import as_floats
+from eqkernels._paired import join_atoms, paired_rows
+from eqkernels.structures import is_by_structure
 
 __all__ = ["calibration_curve", "miscalibration_area", "negative_log_likelihood", "propagate", "sharpness"]
 
@@ -77,7 +79,7 @@ def miscalibration_area(y_true, y_pred, uncertainty, n_levels=99):
 def _levels(n_levels):
     if isinstance(n_levels, Integral) and not isinstance(n_levels, bool) and n_levels > 0:
         return np.arange(1, n_levels + 1) / (n_levels + 1)
-    levels = np.zeros(0) if np.ndim(n_levels) != 1 else read_numbers(n_levels, "n_levels")
+    levels = np.zeros(0) if np.ndim(n_levels) != 1 else as_floats(n_levels, "n_levels")
     if not len(levels) or not ((levels > 0) & (levels < 1)).all():
         raise ValueError(f"n_levels={n_levels!r} must be a positive number of levels, or levels between 0 and 1")
     return levels
@@ -125,8 +127,8 @@ def sharpness(std):
     >>> round(sharpness([[3.0, 4.0, 0.0], [5.0, 0.0, 0.0]]), 4)
     2.8868
     """
-    rows = join_atoms(std, "std")[0] if of_atoms(std) else read_numbers(std, "std")
-    if of_atoms(std):
+    rows = join_atoms(std, "std")[0] if is_by_structure(std) else as_floats(std, "std")
+    if is_by_structure(std):
         rows = rows[~_all_nan(rows)]
     if not rows.size or not np.isfinite(rows).all() or (rows < 0).any():
         raise ValueError("std must be finite numbers, zero or positive, at least one (of atoms without a label: NaN)")
@@ -164,10 +166,10 @@ def propagate(function, y_pred, covariance, n_samples=2000, random_state=0):
     >>> mean.round(2), std.round(2)
     (array([2.  , 0.16]), array([0.1 , 0.07]))
     """
-    if of_atoms(y_pred):
+    if is_by_structure(y_pred):
         raise ValueError("y_pred has one array for each structure: give np.concatenate of it, and of covariance")
     pairs = paired_rows(y_pred, y_pred, "y_pred")
-    y, cov = pairs.true, read_numbers(covariance, "covariance")
+    y, cov = pairs.true, as_floats(covariance, "covariance")
     if cov.shape != (*y.shape, *y.shape[1:]):
         raise ValueError(f"covariance has shape {cov.shape}, expected {(*y.shape, *y.shape[1:])} for y_pred {y.shape}")
     if not isinstance(n_samples, Integral) or n_samples < 2:
@@ -208,7 +210,7 @@ def _scalar(function, rank):
 
 
 def _checked_call(function, y):
-    values = read_numbers(function(y), "the value of function")
+    values = as_floats(function(y), "the value of function")
     if values.shape != y.shape[:1]:
         raise ValueError(f"function made {values.shape} of tensors {y.shape}: it must return one number for each")
     return values
@@ -230,7 +232,7 @@ def _anisotropy(y):
 def _standardized(y_true, y_pred, uncertainty):
     """Squared residuals in units of their variance, log determinants and numbers of components."""
     pairs = paired_rows(y_true, y_pred)
-    spread = read_numbers(uncertainty, "uncertainty") if pairs.n_atoms is None else _spread_of_atoms(uncertainty, pairs)
+    spread = as_floats(uncertainty, "uncertainty") if pairs.n_atoms is None else _spread_of_atoms(uncertainty, pairs)
     true, pred = pairs.true, pairs.pred
     if spread.shape not in (true.shape, (*true.shape, *true.shape[1:])):
         raise ValueError(
@@ -268,7 +270,7 @@ def _all_nan(values):
 
 def _spread_of_atoms(uncertainty, pairs):
     """Rows of the labelled atoms."""
-    if not of_atoms(uncertainty):
+    if not is_by_structure(uncertainty):
         raise ValueError("y_pred has one array for each structure, uncertainty has not: give both in one form")
     spread, n_atoms = join_atoms(uncertainty, "uncertainty")
     if not np.array_equal(n_atoms, pairs.n_atoms):

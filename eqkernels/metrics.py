@@ -4,9 +4,15 @@ All are built from the Frobenius norm, which no rotation changes; scikit-learn's
 components, do change (their R2 averages over components, their MAE is a sum of moduli). Irreps split the squared error
 exactly: :math:`\|\Delta\|_F^2 = \sum_\lambda \|\Delta^\lambda\|^2`.
 
-Labels are arrays (n, 3, ..., 3), or one array (n_atoms, 3, ..., 3) for each structure in a list or an object array, as
-``predict`` returns them for labels of atoms; rows that are NaN in ``y_true`` are then left out. Whatever else is NaN is
-refused.
+Labels are arrays (n, 3, ..., 3), or one array (n_atoms, 3, ..., 3) for each structure, in a list or, as ``predict``
+returns them for labels of atoms, in a one-dimensional object array; rows that are NaN in ``y_true`` are then left out.
+Whatever else is NaN is refused. What ``fit`` takes as y, they take as ``y_true``, e.g. tensors with their indices in
+one axis.
+
+For tensors of rank 2 or more, and for labels of atoms, give these scorers to ``GridSearchCV``, ``cross_val_score`` and
+the like, or leave ``scoring`` out (R2): the metrics behind scikit-learn's names, such as ``"r2"`` or
+``"neg_root_mean_squared_error"``, refuse arrays of more than two axes, which scikit-learn turns into scores of NaN with
+a warning (``error_score="raise"`` makes it an error). For scalars and vectors of structures the names work.
 """
 
 from __future__ import annotations
@@ -15,8 +21,9 @@ from functools import partial
 
 import numpy as np
 
-from eqkernels._paired import paired_rows, read_numbers
-from eqkernels.so3 import CartesianTensor, Irrep
+from eqkernels._numeric import as_floats
+from eqkernels._paired import paired_rows
+from eqkernels.so3 import Irrep, cartesian_tensor
 
 __all__ = [
     "frobenius_mae",
@@ -101,7 +108,7 @@ def irrep_rmse(y_true, y_pred, target=None, sample_weight=None):
     y_true, y_pred : array-like of shape (n, 3, ..., 3), or list of array-like of shape (n_atoms, 3, ..., 3)
         True and predicted tensors.
     target : str or CartesianTensor, default=None
-        Formula of the index symmetry, e.g. ``"ij=ji"``; None: no symmetry.
+        Name of the property, or formula of its index symmetry, e.g. ``"ij=ji"``; None: no symmetry.
     sample_weight : array-like of shape (n,), default=None
         Weights of the structures.
 
@@ -125,17 +132,6 @@ def irrep_rmse(y_true, y_pred, target=None, sample_weight=None):
             for key, block in errors.items()}  # fmt: skip
 
 
-def cartesian_tensor(target, rank=None):
-    """CartesianTensor of a formula; without one, the general tensor of a rank."""
-    if isinstance(target, CartesianTensor):
-        return target
-    if target is None:
-        return CartesianTensor("ijklmn"[:rank])
-    if not isinstance(target, str):
-        raise TypeError(f"target must be a formula such as 'ij=ji' or a CartesianTensor, got {type(target).__name__}")
-    return CartesianTensor(target)
-
-
 def isotropic_mean(values, weight=None):
     """Mean of tensors (n, 3, ..., 3) that is left when all rotations and inversions are averaged: its 0e part."""
     tensor = cartesian_tensor(None, values.ndim - 1)
@@ -154,7 +150,7 @@ def _paired(y_true, y_pred, sample_weight):
         pairs.check(name, np.abs(values) <= _LARGEST, f"is beyond {_LARGEST:g}, of which the square overflows")
     if sample_weight is None:
         return pairs.true, pairs.pred, np.ones(len(pairs.true))
-    weight, n = read_numbers(sample_weight, "sample_weight"), len(y_true)
+    weight, n = as_floats(sample_weight, "sample_weight"), len(y_true)
     if weight.shape != (n,) or not np.isfinite(weight).all() or (weight < 0).any():
         raise ValueError(f"sample_weight must be {n} finite, non-negative numbers, got {weight!r:.60}")
     weight = weight[pairs.structures]

@@ -136,6 +136,8 @@ def transformed(atoms, rotation=None, translation=None, order=None):
 
 def _checked(value, frames):
     """Value of a model: features, an array, or a list of arrays when each of them has a row for every atom."""
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        value = list(value)
     if not isinstance(value, list | tuple):
         return value if isinstance(value, EquivariantFeatures) else np.asarray(value)
     arrays = [np.asarray(one) for one in value]

@@ -178,7 +178,7 @@ class Quantity:
         (lambda t, p, c: (t, changed(p, np.nan), c), "y_pred of structure 2 is NaN or infinite"),
         (lambda t, p, c: (t.reshape(5, 9), p.reshape(5, 9), spread(c).reshape(5, 9)), "expected that of a tensor"),
         (lambda t, p, c: (t * 1j, p, c), "y_true is complex"),
-        (lambda t, p, c: (np.ma.masked_greater(t, 0), p, c), "y_true has masked entries"),
+        (lambda t, p, c: (np.ma.masked_greater(t, 0), p, c), r"y_true of structure \d is NaN or infinite"),
         (lambda t, p, c: (*by_structure(t, p), c), "y_pred has one array for each structure, uncertainty has not"),
         (lambda t, p, c: (t, *by_structure(p, c)), "different numbers of structures or of atoms"),
         (
@@ -232,8 +232,8 @@ def test_messages(call, message):
 def test_units_and_words_are_refused():
     true, pred, cov = drawn("i", 3)
     for wrong, message in (
-        (Quantity(true), "y_true has units"),
-        (["a", "b", "c"], "y_true is not an array of numbers"),
+        (Quantity(true), "y_true carries units"),
+        (["a", "b", "c"], "y_true.* is not numeric but text"),
     ):
         with pytest.raises(TypeError, match=message):
             calibration_curve(wrong, pred, cov)

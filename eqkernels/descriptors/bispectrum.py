@@ -26,6 +26,8 @@ class Bispectrum(NBodyFeatures, auto_wrap_output_keys=None):  # type: ignore[cal
     {LAMBDA_MAX}
     irreps : "auto", str or Irreps, default="0e"
         Blocks to compute, as in :class:`LambdaSOAP`.
+    per_atom : bool, default=None
+        As in :class:`LambdaSOAP`.
 
     Attributes
     ----------
@@ -71,6 +73,7 @@ class Bispectrum(NBodyFeatures, auto_wrap_output_keys=None):  # type: ignore[cal
         dtype="float64",
         n_jobs=None,
         verbose=0,
+        per_atom=None,
     ):
         super().__init__(
             cutoff,
@@ -97,4 +100,5 @@ class Bispectrum(NBodyFeatures, auto_wrap_output_keys=None):  # type: ignore[cal
             dtype=dtype,
             n_jobs=n_jobs,
             verbose=verbose,
+            per_atom=per_atom,
         )

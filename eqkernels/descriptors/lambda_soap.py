@@ -12,9 +12,8 @@ from eqkernels.descriptors.channels import most_triple_channels, n_features
 from eqkernels.descriptors.compression import channel_covariance, leading
 from eqkernels.descriptors.expansion import SphericalExpansion
 from eqkernels.descriptors.products import ProductBlocks
-from eqkernels.so3 import CartesianTensor, Irrep, Irreps
-from eqkernels.so3.inference import infer_formula
-from eqkernels.structures import StructureBatch, read_labels
+from eqkernels.so3 import Irrep, Irreps
+from eqkernels.structures import StructureBatch, irreps_of_labels
 
 # Without labels: what dipoles and polarizabilities need.
 _DEFAULT_IRREPS = "0e+1o+2e"
@@ -43,7 +42,10 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
     irreps : "auto", str or Irreps, default="auto"
         Blocks to compute, e.g. ``"0e+2e"``. ``"auto"`` takes those that the labels y given to ``fit`` are made of
         (a dipole: 1o; a symmetric matrix: 0e+2e), or 0e+1o+2e without labels, and always 0e, which
-        kernels with zeta > 1 need.
+        kernels with zeta > 1 need. Where y can be read in several ways (vectors of three atoms or a matrix of the
+        structure), those of each.
+    per_atom : bool, default=None
+        Whether y belongs to atoms, for ``irreps="auto"``; None: either.
     max_pseudoscalars : int, default=5000
         Most features of the block ``0o``. If all triples of channels are more, the channels of each degree are
         contracted, for this block alone, to so many principal components (of the density coefficients on the
@@ -100,6 +102,7 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         dtype="float64",
         n_jobs=None,
         verbose=0,
+        per_atom=None,
         max_pseudoscalars=5000,
     ):
         super().__init__(
@@ -126,6 +129,7 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         )
         self.irreps = irreps
         self.compression = compression
+        self.per_atom = per_atom
         self.max_pseudoscalars = max_pseudoscalars
 
     @whole_or_nothing
@@ -180,8 +184,7 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
             yield f"max_pseudoscalars={value!r} must be a positive integer, or None"
 
     def _irreps_of(self, X, y):
-        labels = read_labels(y, np.diff(X.offsets))
-        return CartesianTensor(infer_formula(labels.values)).irreps
+        return irreps_of_labels(y, np.diff(X.offsets), self.per_atom)
 
     def _check_irrep(self, irrep):
         check_lambda(irrep)

@@ -62,6 +62,8 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
     {LAMBDA_MAX}
     irreps : "auto", str or Irreps, default="auto"
         Blocks to compute, as in :class:`LambdaSOAP`.
+    per_atom : bool, default=None
+        As in :class:`LambdaSOAP`.
 
     Attributes
     ----------
@@ -118,6 +120,7 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
         dtype="float64",
         n_jobs=None,
         verbose=0,
+        per_atom=None,
     ):
         super().__init__(
             cutoff,
@@ -141,6 +144,7 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
             dtype=dtype,
             n_jobs=n_jobs,
             verbose=verbose,
+            per_atom=per_atom,
         )
         self.nu = nu
         self.n_components = n_components

@@ -117,6 +117,7 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
         n_jobs=None,
         verbose=0,
         handle_unknown="error",
+        per_atom=None,
     ):
         self.cutoff = cutoff
         self.irreps = irreps
@@ -147,6 +148,7 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
         self.n_jobs = n_jobs
         self.verbose = verbose
         self.handle_unknown = handle_unknown
+        self.per_atom = per_atom
 
     @whole_or_nothing
     def fit(self, X, y=None, sample_weight=None):
@@ -280,7 +282,7 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
         if weight is not None:
             unit = float(np.mean(weight[weight > 0]))
             weight = weight / unit
-        return *read_targets(y, batch, symmetries, self.baseline, self.aggregate, weight), unit
+        return *read_targets(y, batch, symmetries, self.baseline, self.aggregate, weight, self.per_atom), unit
 
     def _wanted_irreps(self, targets, irreps=None):
         needed, irreps = {target.irrep for target in targets}, self.irreps if irreps is None else irreps

@@ -29,7 +29,7 @@ NETWORK_PARAMETERS = """cutoff : float, default=6.0
     n_hidden : int, default=16
         Hidden units of the radial functions of message passing.
     target : str, CartesianTensor or dict, default=None
-        Index symmetry of y, e.g. ``"ij=ji"``; None: found from y.
+        The property, e.g. ``"polarizability"``, or its index symmetry, ``"ij=ji"``; None: found from y.
     baseline : {"composition", "mean", None}, default="composition"
         What is subtracted from the scalar part of the labels before training.
     aggregate : {"sum", "mean"}, default="sum"
@@ -72,7 +72,10 @@ NETWORK_PARAMETERS = """cutoff : float, default=6.0
     n_jobs : int, default=None
         Threads of ``transform``, with joblib's meaning.
     verbose : int, default=0
-        If positive, training reports its progress on standard error."""
+        If positive, training reports its progress on standard error.
+    per_atom : bool or dict, default=None
+        Whether y (or each property of it) belongs to atoms; None: what the target says, or the only way in which it can
+        be read."""
 
 
 _INTEGERS = {

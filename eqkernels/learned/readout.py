@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from eqkernels._numeric import as_floats
 from eqkernels.learned.objectives import ridge_weights
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.regression.ridge import TensorRidge
@@ -39,7 +40,7 @@ def predict_tensors(network, readouts, read):
 
     Returns
     -------
-    dict of str to ndarray of shape (n_structures, 3, ..., 3) or list of ndarray of shape (n_atoms, 3, ..., 3)
+    dict of str to ndarray of shape (n_structures, 3, ..., 3), or ndarray of object, shape (n_structures,)
     """
     atoms = read.features({})  # which there are, without features: all that the tensors of known irreps need
     picked = {name: readout._rows_to_predict(atoms) for name, readout in readouts.items()}
@@ -120,8 +121,8 @@ def feature_cotangents(readout, read, cotangents):
     """
     tensor, batch = readout._tensor(), read.batch
     if readout.per_atom_:
-        cotangents = np.concatenate([np.asarray(one, dtype=float) for one in cotangents])
-    given = np.asarray(cotangents, dtype=float)
+        cotangents = np.concatenate([as_floats(one, f"cotangents[{k}]") for k, one in enumerate(cotangents)])
+    given = as_floats(cotangents, "cotangents")
     shape = (batch.n_atoms if readout.per_atom_ else batch.n_structures, *tensor.shape)
     if given.shape != shape:
         raise ValueError(f"cotangents have shape {given.shape}, the predictions {shape}")

@@ -13,6 +13,7 @@ from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.learned.network import EquivariantNetwork
 from eqkernels.learned.parameters import NETWORK_PARAMETERS
 from eqkernels.learned.readout import Readout, feature_cotangents, predict_tensors
+from eqkernels.learned.targets import of_property
 from eqkernels.metrics import tensor_r2
 
 
@@ -93,6 +94,7 @@ class LearnedTensorRegressor(Readout):  # noqa: D101
         n_jobs=None,
         verbose=0,
         handle_unknown="error",
+        per_atom=None,
     ):
         self.cutoff = cutoff
         self.architecture = architecture
@@ -122,6 +124,7 @@ class LearnedTensorRegressor(Readout):  # noqa: D101
         self.n_jobs = n_jobs
         self.verbose = verbose
         self.handle_unknown = handle_unknown
+        self.per_atom = per_atom
 
     @whole_or_nothing
     def fit(self, X, y, sample_weight=None):
@@ -171,8 +174,8 @@ class LearnedTensorRegressor(Readout):  # noqa: D101
 
         Returns
         -------
-        ndarray of shape (n_structures, 3, ..., 3), or list of ndarray of shape (n_atoms, 3, ..., 3), or dict of them
-            Like the labels.
+        ndarray of shape (n_structures, 3, ..., 3), or ndarray of object, shape (n_structures,), or dict of them
+            For labels of atoms an array (n_atoms, 3, ..., 3) for each structure.
         """
         check_fitted(self)
         X = self._checked_input(X)
@@ -271,13 +274,14 @@ class LearnedTensorRegressor(Readout):  # noqa: D101
             target = self._declared_target(name)
             noise = {key.split(":")[-1]: value for key, value in self.features_.noise_.items()
                      if key.rpartition(":")[0] == name}  # fmt: skip
-            readout = Readout(noise, normalize=False, aggregate=self.aggregate, target=target, baseline=self.baseline)
+            per_atom = of_property(self.per_atom, name)
+            readout = Readout(noise, False, self.aggregate, target=target, baseline=self.baseline, per_atom=per_atom)
             self.readouts_[name] = readout.fit(features, labels, sample_weight)
         return self
 
     def _declared_target(self, name="y"):
         """Symmetry that the network found, for a part of the labels may have more of it by chance."""
-        declared = self.target.get(name) if isinstance(self.target, dict) else self.target
+        declared = of_property(self.target, name)
         return self.features_.formulas_.get(name) if declared is None else declared
 
     def _check_names(self, what, given):

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eqkernels.metrics import cartesian_tensor
 from eqkernels.regression.baseline import composition_design, fit_baseline
-from eqkernels.so3 import CartesianTensor, Irrep
+from eqkernels.so3 import Irrep
 from eqkernels.so3.inference import SYMMETRY_TOLERANCE, infer_formula
 from eqkernels.structures import read_labels
 
@@ -54,7 +53,7 @@ class Target:
         return replace(self, **picked, segments=inverse.astype(np.int64), row_weights=self.row_weights[atoms])
 
 
-def read_targets(y, batch, target, baseline, aggregate, sample_weight=None):
+def read_targets(y, batch, target, baseline, aggregate, sample_weight=None, per_atom=None):
     """All irreps of the labels, ready to be fitted.
 
     Parameters
@@ -63,10 +62,12 @@ def read_targets(y, batch, target, baseline, aggregate, sample_weight=None):
         As for :meth:`TensorRegressor.fit`.
     batch : StructureBatch
     target : str, CartesianTensor, dict of str to one of them, or None
-        Index symmetry of the labels; None: found from them.
+        Index symmetry of the labels, or names of properties; None: found from them.
     baseline : {"composition", "mean", None}
     aggregate : {"sum", "mean"}
     sample_weight : ndarray of shape (n_structures,), default=None
+    per_atom : bool, dict of str to bool, or None
+        Whether labels belong to atoms; None: what the target says, or the only way in which they can be read.
 
     Returns
     -------
@@ -79,15 +80,16 @@ def read_targets(y, batch, target, baseline, aggregate, sample_weight=None):
         raise ValueError("y is an empty dict: give at least one property, {'name': labels}")
     if not all(isinstance(name, str) for name in properties):
         raise TypeError(f"the names of the properties in y must be strings, got {list(properties)}")
-    unknown = sorted(set(target) - set(properties)) if isinstance(target, dict) else []
-    if unknown:
-        given = f"y has the properties {sorted(properties)}" if isinstance(y, dict) else "y is not a dict"
-        raise ValueError(f"target declares the symmetry of {', '.join(map(repr, unknown))}, but {given}")
+    for declared, what in ((target, "target declares the symmetry"), (per_atom, "per_atom declares the kind")):
+        unknown = sorted(set(declared) - set(properties)) if isinstance(declared, dict) else []
+        if unknown:
+            given = f"y has the properties {sorted(properties)}" if isinstance(y, dict) else "y is not a dict"
+            raise ValueError(f"{what} of {', '.join(map(repr, unknown))}, but {given}")
     targets, formulas = [], {}
     for name, labels in properties.items():
-        declared = target.get(name) if isinstance(target, dict) else target
         try:
-            tensor, found = _read_property(name, labels, batch, declared, baseline, aggregate, sample_weight)
+            read = read_labels(labels, np.diff(batch.offsets), of_property(target, name), of_property(per_atom, name))
+            tensor, found = _read_property(name, read, batch, baseline, aggregate, sample_weight)
         except (TypeError, ValueError) as error:
             raise type(error)(f"property {name!r}: {error}" if isinstance(y, dict) else str(error)) from error
         formulas[name] = tensor.formula
@@ -119,11 +121,13 @@ def known_symmetries(y, declared, found):
     return {name: symmetry for name, symmetry in {**found, **(declared or {})}.items() if name in names}
 
 
-def _read_property(name, labels, batch, declared, baseline, aggregate, sample_weight):
-    tensor = None if declared is None else cartesian_tensor(declared)
-    labels = read_labels(labels, np.diff(batch.offsets), None if tensor is None else tensor.rank)
-    if tensor is None:
-        tensor = CartesianTensor(infer_formula(labels.values))
+def of_property(declared, name):
+    """Look up what is declared of a property, for all or in a dict; None if nothing is."""
+    return declared.get(name) if isinstance(declared, dict) else declared
+
+
+def _read_property(name, labels, batch, baseline, aggregate, sample_weight):
+    tensor = labels.tensor
     if tensor.asymmetry(labels.values) > SYMMETRY_TOLERANCE:
         raise ValueError(
             f"y breaks the declared symmetry {tensor.formula!r}: state the symmetry that it has (inferred: "

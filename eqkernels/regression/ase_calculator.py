@@ -45,8 +45,9 @@ class TensorCalculator(Calculator):
         """Fill ``results``, with all derivatives if any is asked for."""
         super().calculate(atoms, properties, system_changes)
         energy = np.asarray(self.model.predict([self.atoms]))
-        if energy.shape != (1,):
-            raise ValueError(f"the model predicts arrays of shape {energy.shape[1:]}, not energies of structures")
+        if energy.shape != (1,) or energy.dtype == object:
+            what = "labels of atoms" if energy.dtype == object else f"arrays of shape {energy.shape[1:]}"
+            raise ValueError(f"the model predicts {what}, not energies of structures")
         self.results["energy"] = self.results["free_energy"] = float(energy[0])
         if "forces" in properties or "stress" in properties:
             derivatives = self.model.vjp([self.atoms], [1.0])

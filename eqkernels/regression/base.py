@@ -10,14 +10,16 @@ from sklearn.base import BaseEstimator, RegressorMixin, clone
 
 from eqkernels._defaults import NestedDefaults
 from eqkernels._fitted import check_fitted, whole_or_nothing
+from eqkernels._numeric import as_floats
 from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
-from eqkernels.metrics import cartesian_tensor, tensor_r2
+from eqkernels.metrics import tensor_r2
 from eqkernels.regression.baseline import BASELINES, composition_design, fit_baseline
-from eqkernels.so3 import CartesianTensor, Irreps
+from eqkernels.so3 import CartesianTensor, Irreps, cartesian_tensor
 from eqkernels.so3.inference import SYMMETRY_TOLERANCE, infer_formula
-from eqkernels.structures import StructureBatch, as_list, read_labels, takes_batches
+from eqkernels.structures import StructureBatch, as_list, atom_counts, by_structure, read_labels, takes_batches
 from eqkernels.structures.batch import structure_number
+from eqkernels.structures.labels import of_atoms
 
 # Labels whose symmetry is broken only by rounding are projected without a word.
 _ROUNDING = 1e-12
@@ -42,7 +44,9 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
             Structures, or their features.
         y : array-like of shape (n_structures, 3, ..., 3), or list of array-like of shape (n_atoms, 3, ..., 3)
             Cartesian tensors of the structures, or one array for each structure with the tensors of its
-            atoms (a row of NaN: no label). Scalars have shape (n_structures,).
+            atoms (a row of NaN, or None in place of the array: no label). Scalars have shape (n_structures,). Where
+            both are possible, as for the vectors of three atoms, ``target`` or ``per_atom`` has to say which; with a
+            declared target, the indices of a tensor may be written in one axis, row by row.
         sample_weight : array-like of shape (n_structures,), default=None
             Weights of the structures: larger ones are fitted more closely.
 
@@ -56,11 +60,11 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
             If frames, features or labels are unusable; the message names the structure and the remedy.
         """
         self._check_parameters()
-        features = self._features_to_fit(X, y)
-        labels = self._read_labels(y, features)
+        X = self._checked_input(X)
+        labels = self._read_labels(y, self._atom_counts(X))
+        features = self._features_to_fit(X, labels.given())
         self._check_blocks(features)
         weight = _check_weight(sample_weight, len(features))
-        self.per_atom_ = labels.per_atom
         self.groups_ = np.arange(len(features))
         self.n_atoms_fit_ = getattr(features, "n_atoms", np.zeros(len(features), dtype=int))
         if labels.per_atom:
@@ -81,14 +85,13 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
 
         Returns
         -------
-        ndarray of shape (n_structures, 3, ..., 3), or list of ndarray of shape (n_atoms, 3, ..., 3)
-            For labels of atoms: NaN rows for atoms that are no centers of the descriptor, or whose species had no
-            label at fit.
+        ndarray of shape (n_structures, 3, ..., 3), or ndarray of object, shape (n_structures,)
+            For labels of atoms an array (n_atoms, 3, ..., 3) for each structure, with NaN rows for atoms that are no
+            centers of the descriptor, or whose species had no label at fit.
         """
         check_fitted(self)
         X = self._checked_input(X)
-        parts = [self._predict_features(features) for features in self._blocks_of_features(X)]
-        return [one for part in parts for one in part] if self.per_atom_ else np.concatenate(parts)
+        return np.concatenate([self._predict_features(features) for features in self._blocks_of_features(X)])
 
     def score(self, X, y, sample_weight=None):
         """R2 with the squares of all components summed, see :func:`eqkernels.metrics.tensor_r2`.
@@ -128,7 +131,7 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
         return self.features is None or takes_batches(self.features)
 
     def _features_to_fit(self, X, y):
-        X = self._checked_input(X)
+        """Features, of a descriptor that is fitted to frames and labels as they were read."""
         if isinstance(X, EquivariantFeatures):
             self.features_ = None
             return X
@@ -137,9 +140,7 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
 
     def _fit_descriptor(self, X, y):
         descriptor = clone(self._object("features"))
-        if self.target is not None and descriptor.get_params().get("irreps") == "auto":
-            descriptor.set_params(irreps=str(cartesian_tensor(self.target).irreps + Irreps("0e")))
-        return descriptor.fit(X, y)
+        return declare_target(descriptor, self._tensor(), self.per_atom_).fit(X, y)
 
     def _own(self, features):
         """Features to keep: those that the caller made, and may write into, are copied."""
@@ -161,15 +162,12 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
     def _declared_target(self):
         return self.target
 
-    def _read_labels(self, y, features):
-        declared = self._declared_target()
-        tensor = None if declared is None else cartesian_tensor(declared)
-        # a precomputed kernel knows no atoms, so that its labels can only be those of structures
-        n_atoms = getattr(features, "n_atoms", np.zeros(len(features), dtype=int))
-        labels = read_labels(y, n_atoms, None if tensor is None else tensor.rank)
-        if tensor is None:
-            tensor = CartesianTensor(infer_formula(labels.values))
-        self.target_, self.axial_ = tensor.formula, tensor.axial
+    def _atom_counts(self, X):
+        return atom_counts(X)
+
+    def _read_labels(self, y, n_atoms):
+        labels = read_labels(y, n_atoms, self._declared_target(), self.per_atom)
+        self.target_, self.axial_, self.per_atom_ = labels.tensor.formula, labels.tensor.axial, labels.per_atom
         return labels
 
     def _check_blocks(self, features):
@@ -232,13 +230,13 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
         return self._tensor().to_cartesian(blocks)
 
     def _by_structure(self, features, known, values):
-        """Values of the predicted rows: as they are, or for labels of atoms a list of one array for each structure."""
+        """Values of the predicted rows: as they are, or for labels of atoms one array for each structure."""
         if not self.per_atom_:
             return values
         ends = np.cumsum(features.n_atoms)
         atoms = np.full((ends[-1], *values.shape[1:]), np.nan)
         atoms[((ends - features.n_atoms)[features.structures] + features.atoms)[known]] = values
-        return np.split(atoms, ends[:-1])
+        return by_structure(atoms, features.n_atoms)
 
     def _known_centers(self, features):
         """Which centers have a species that was a center at fit; for labels of structures, all must."""
@@ -259,6 +257,7 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
             raise ValueError(f"baseline={self.baseline!r} must be one of {BASELINES}")
         if self.target is not None:
             cartesian_tensor(self.target)
+        of_atoms(self.target, self.per_atom)
 
     def _alphas(self):
         """Regularization of each irrep of the target."""
@@ -280,6 +279,28 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
             kind = "a finite number, zero or positive," if zero else "a positive, finite number,"
             raise ValueError(f"{name}={given!r} must be {kind} or one for each irrep")
         return dict(zip(irreps, values, strict=True))
+
+
+def declare_target(transformer, tensor, per_atom):
+    """Say to a descriptor, and to all its parts that would find it from labels, what the target is.
+
+    Parameters
+    ----------
+    transformer : estimator
+    tensor : CartesianTensor
+    per_atom : bool
+
+    Returns
+    -------
+    transformer
+    """
+    wanted = {"irreps": str(tensor.irreps + Irreps("0e")), "target": tensor, "per_atom": per_atom}
+    open_ = {}
+    for path, value in transformer.get_params().items():
+        name = path.rpartition("__")[2]
+        if name in wanted and (value is None or (name == "irreps" and isinstance(value, str) and value == "auto")):
+            open_[path] = wanted[name]
+    return transformer.set_params(**open_)
 
 
 def checked_features(features, descriptor):
@@ -319,9 +340,9 @@ def _check_weight(sample_weight, n):
         f"sample_weight must be {n} finite, non-negative numbers (up to 1e50), not all zero, one for each structure"
     )
     try:
-        weight = np.asarray(sample_weight, dtype=float)
+        weight = as_floats(sample_weight, "sample_weight")
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{wanted}, got {sample_weight!r:.60}") from error
+        raise TypeError(f"{wanted}, got {sample_weight!r:.60}: {error}") from error
     if weight.ndim == 0:
         weight = np.full(n, float(weight))
     if weight.shape != (n,):

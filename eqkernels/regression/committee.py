@@ -22,8 +22,8 @@ from sklearn.utils import check_random_state
 from eqkernels._defaults import NestedDefaults
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.metrics import cartesian_tensor, tensor_r2
-from eqkernels.regression.base import TensorRegressor, _check_weight
+from eqkernels.metrics import tensor_r2
+from eqkernels.regression.base import TensorRegressor, _check_weight, declare_target
 from eqkernels.regression.covariance import (
     raised,
     scale_of_irreps,
@@ -35,8 +35,7 @@ from eqkernels.regression.covariance import (
 from eqkernels.regression.kernel_ridge import TensorKernelRidge
 from eqkernels.regression.uncertainty import Recalibrated
 from eqkernels.so3 import CartesianTensor
-from eqkernels.so3.inference import infer_formula
-from eqkernels.structures import StructureBatch, as_list, atom_counts, read_labels, takes_batches
+from eqkernels.structures import StructureBatch, as_list, atom_counts, by_structure, read_labels, takes_batches
 
 # A structure tells about the spread when it was left out by at least this many members.
 _FEWEST_MEMBERS = 2
@@ -60,6 +59,8 @@ class TensorCommittee(NestedDefaults, Recalibrated, RegressorMixin, BaseEstimato
         For the subsets.
     n_jobs : int, default=None
         Members fitted at once, with joblib's meaning.
+    per_atom : bool, default=None
+        Whether y belongs to atoms; None: as the estimator says.
 
     Attributes
     ----------
@@ -84,12 +85,13 @@ class TensorCommittee(NestedDefaults, Recalibrated, RegressorMixin, BaseEstimato
 
     _defaults = {"estimator": TensorKernelRidge}
 
-    def __init__(self, estimator=None, n_estimators=16, max_samples=0.5, random_state=None, n_jobs=None):
+    def __init__(self, estimator=None, n_estimators=16, max_samples=0.5, random_state=None, n_jobs=None, per_atom=None):
         self.estimator = estimator
         self.n_estimators = n_estimators
         self.max_samples = max_samples
         self.random_state = random_state
         self.n_jobs = n_jobs
+        self.per_atom = per_atom
 
     @whole_or_nothing
     def fit(self, X, y, sample_weight=None):
@@ -131,7 +133,8 @@ class TensorCommittee(NestedDefaults, Recalibrated, RegressorMixin, BaseEstimato
 
         Returns
         -------
-        y : ndarray of shape (n_structures, 3, ..., 3), or list of ndarray of shape (n_atoms, 3, ..., 3)
+        y : ndarray of shape (n_structures, 3, ..., 3), or ndarray of object, shape (n_structures,)
+            For labels of atoms an array (n_atoms, 3, ..., 3) for each structure.
         std or cov : as y, or with the indices of the tensor twice
         """
         if return_std and return_cov:
@@ -142,7 +145,7 @@ class TensorCommittee(NestedDefaults, Recalibrated, RegressorMixin, BaseEstimato
             cov = standard_deviations(self._tensor(), cov)
         parts = [mean, cov] if return_std or return_cov else [mean]
         if self.per_atom_:
-            parts = [np.split(part, np.cumsum(lengths)[:-1]) for part in parts]
+            parts = [by_structure(part, lengths) for part in parts]
         return tuple(parts) if len(parts) > 1 else parts[0]
 
     def score(self, X, y, sample_weight=None):
@@ -183,29 +186,26 @@ class TensorCommittee(NestedDefaults, Recalibrated, RegressorMixin, BaseEstimato
         member = clone(self._base())
         final = self._final(member)
         if "target" in final.get_params():  # that of all labels, not of a subset
-            final.set_params(target=CartesianTensor(self.target_, self.axial_))
-        return member
+            final.set_params(target=self._tensor())
+        return declare_target(member, self._tensor(), self.per_atom_)
 
     def _inputs(self, X, y):
         """Structures that can be indexed, with descriptors computed once where the members would compute the same."""
         if isinstance(y, dict):
             raise TypeError("y is a dict: a committee has one property, fit one for each of them")
         base = clone(self._base())
-        self.features_ = None
+        final = self._final(base)
+        X = base._checked_input(X) if isinstance(base, TensorRegressor) else self._read(X)
+        per_atom = getattr(final, "per_atom", None) if self.per_atom is None else self.per_atom
+        labels = read_labels(y, atom_counts(X), getattr(final, "target", None), per_atom)
+        self.target_, self.axial_, self.per_atom_ = labels.tensor.formula, labels.tensor.axial, labels.per_atom
+        y, self.features_ = labels.given(), None
         if isinstance(base, TensorRegressor) and "features" in base.get_params(deep=False):  # not learned ones
             base._may_contract = False
+            base.target_, base.axial_, base.per_atom_ = self.target_, self.axial_, self.per_atom_
             X = base._features_to_fit(X, y)
             self.features_ = base.features_
-        else:
-            X = self._read(X)
-        n_atoms = atom_counts(X)
-        target = getattr(self._final(base), "target", None)
-        labels = read_labels(y, n_atoms, None if target is None else cartesian_tensor(target).rank)
-        tensor = CartesianTensor(infer_formula(labels.values)) if target is None else cartesian_tensor(target)
-        self.target_, self.axial_, self.per_atom_ = tensor.formula, tensor.axial, labels.per_atom
-        if labels.per_atom:
-            return X, [np.asarray(one, dtype=float) for one in y]
-        return X, labels.values
+        return X, y
 
     def _read(self, X):
         """Structures that can be indexed and read again, once for all members."""

@@ -70,7 +70,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
     normalize_y : bool, default=True
         Divide the labels of each irrep by their root mean square before the fit (there is no mean to subtract: the
         baseline takes that of scalars). False: hyperparameters are in the squared units of y.
-    features, target, baseline
+    features, target, baseline, per_atom
         As in :class:`TensorKernelRidge`. In leave-one-out predictions the baseline is fitted anew, too; in the
         criteria it is that of all structures.
     random_state : int, RandomState or None, default=None
@@ -137,6 +137,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         target=None,
         baseline="composition",
         random_state=None,
+        per_atom=None,
         verbose=0,
     ):
         self.kernel = kernel
@@ -152,6 +153,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         self.target = target
         self.baseline = baseline
         self.random_state = random_state
+        self.per_atom = per_atom
         self.verbose = verbose
 
     _precomputed = False  # the variance needs the kernel of new structures with themselves

@@ -42,13 +42,15 @@ class TensorKernelRidge(TensorRegressor):
         What turns frames into equivariant features when X is a list of frames; None: ``LambdaSOAP()``. Kernels of
         LambdaSOAP are made without the features where that is cheaper, see :class:`DensityKernel`.
     target : str or CartesianTensor, default=None
-        Index symmetry of y, e.g. ``"ij=ji"``; None: found from y.
+        The property, e.g. ``"polarizability"``, or its index symmetry, ``"ij=ji"``, see :class:`CartesianTensor` for
+        the names; None: found from y.
     baseline : {"composition", "mean", None}, default="composition"
         What is fitted to the scalar (0e) part first: contributions of the elements (a constant where X is an array,
         which does not tell the elements), a constant, or nothing. Contributions of rare elements are drawn towards that
         of the average atom, as far as the errors on structures left out become smaller. They grow with the structure
         where the kernel does; for labels that do not, take ``aggregate="mean"``.
-
+    per_atom : bool, default=None
+        Whether y belongs to atoms; None: what the target says, or the only way in which y can be read.
     verbose : int, default=0
         If positive, the cost of a fit is printed on standard error before it begins, and how far it has come.
 
@@ -94,12 +96,15 @@ class TensorKernelRidge(TensorRegressor):
 
     _defaults = {**TensorRegressor._defaults, "kernel": CovariantKernel}
 
-    def __init__(self, alpha=1e-6, kernel=None, features=None, target=None, baseline="composition", verbose=0):
+    def __init__(
+        self, alpha=1e-6, kernel=None, features=None, target=None, baseline="composition", per_atom=None, verbose=0
+    ):
         self.alpha = alpha
         self.kernel = kernel
         self.features = features
         self.target = target
         self.baseline = baseline
+        self.per_atom = per_atom
         self.verbose = verbose
 
     def __sklearn_tags__(self):
@@ -144,6 +149,10 @@ class TensorKernelRidge(TensorRegressor):
         irrep = self._only_irrep(X.shape[2])
         return KernelBlocks({irrep: X})
 
+    def _atom_counts(self, X):
+        """Count atoms; a precomputed kernel knows none, so that its labels can only be those of structures."""
+        return np.zeros(len(X), dtype=int) if self._precomputed else super()._atom_counts(X)
+
     def _only_irrep(self, dim):
         """Name the irrep of an array: that of the target, or the natural one of its degree."""
         if self.target is None:
@@ -160,7 +169,6 @@ class TensorKernelRidge(TensorRegressor):
     def _features_to_fit(self, X, y):
         if not self._precomputed:
             return super()._features_to_fit(X, y)
-        X = self._checked_input(X)
         if X.shape[0] != X.shape[1]:
             raise ValueError(f"the precomputed kernel to fit must be square, got shape {X.shape}")
         self.features_ = None

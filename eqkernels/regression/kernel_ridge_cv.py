@@ -28,7 +28,7 @@ class TensorKernelRidgeCV(TensorKernelRidge):
     alphas : sequence of float, default=None
         Positive values to try; None: for each irrep the decades from the rounding of its kernel to a hundred times the
         mean eigenvalue of its kernel.
-    kernel, features, target, baseline, verbose
+    kernel, features, target, baseline, per_atom, verbose
         As in :class:`TensorKernelRidge`.
 
     Attributes
@@ -54,12 +54,15 @@ class TensorKernelRidgeCV(TensorKernelRidge):
     True
     """
 
-    def __init__(self, alphas=None, kernel=None, features=None, target=None, baseline="composition", verbose=0):
+    def __init__(
+        self, alphas=None, kernel=None, features=None, target=None, baseline="composition", per_atom=None, verbose=0
+    ):
         self.alphas = alphas
         self.kernel = kernel
         self.features = features
         self.target = target
         self.baseline = baseline
+        self.per_atom = per_atom
         self.verbose = verbose
 
     def _check_parameters(self):

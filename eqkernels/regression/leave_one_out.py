@@ -14,6 +14,7 @@ from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.regression.baseline import left_out_baselines
 from eqkernels.regression.covariance import copies, standard_deviations, to_cartesian
 from eqkernels.regression.evidence import block_rows
+from eqkernels.structures import by_structure
 
 
 class LeftOutMixin:
@@ -32,7 +33,7 @@ class LeftOutMixin:
 
         Returns
         -------
-        y : ndarray of shape (n_structures, 3, ..., 3), or list of ndarray of shape (n_atoms, 3, ..., 3)
+        y : ndarray of shape (n_structures, 3, ..., 3), or ndarray of object, arrays (n_atoms, 3, ..., 3)
             In the order of the training set; NaN for structures of weight zero and atoms without a label.
         std or cov : as y, or with the indices of the tensor twice
         """
@@ -78,7 +79,7 @@ class LeftOutMixin:
         ends = np.cumsum(self.n_atoms_fit_)
         whole = np.full((ends[-1], *values.shape[1:]), np.nan)
         whole[(ends - self.n_atoms_fit_)[self.groups_] + self.X_fit_["atoms"]] = values
-        return np.split(whole, ends[:-1])
+        return by_structure(whole, self.n_atoms_fit_)
 
 
 def left_out(factor, values, blocks, design=None, baselines=None):

@@ -32,9 +32,11 @@ class TensorRidge(TensorRegressor):
     features : transformer, default=None
         What turns frames into equivariant features when X is a list of frames; None: ``LambdaSOAP()``.
     target : str or CartesianTensor, default=None
-        Index symmetry of y, e.g. ``"ij=ji"``; None: found from y.
+        The property, e.g. ``"polarizability"``, or its index symmetry, ``"ij=ji"``, None: found from y.
     baseline : {"composition", "mean", None}, default="composition"
         What is fitted to the scalar (0e) part first.
+    per_atom : bool, default=None
+        Whether y belongs to atoms; None: what the target says, or the only way in which y can be read.
 
     Attributes
     ----------
@@ -57,7 +59,14 @@ class TensorRidge(TensorRegressor):
     """
 
     def __init__(
-        self, alpha=1e-6, normalize="invariant", aggregate="sum", features=None, target=None, baseline="composition"
+        self,
+        alpha=1e-6,
+        normalize="invariant",
+        aggregate="sum",
+        features=None,
+        target=None,
+        baseline="composition",
+        per_atom=None,
     ):
         self.alpha = alpha
         self.normalize = normalize
@@ -65,6 +74,7 @@ class TensorRidge(TensorRegressor):
         self.features = features
         self.target = target
         self.baseline = baseline
+        self.per_atom = per_atom
 
     def _aggregate(self):
         return self.aggregate

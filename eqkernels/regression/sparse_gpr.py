@@ -29,7 +29,7 @@ from eqkernels.kernels.sparse_points import (
     first_points,
     points_by_irrep,
 )
-from eqkernels.regression.base import _check_weight
+from eqkernels.regression.base import _check_weight, declare_target
 from eqkernels.regression.map_reduce import map_reduce, map_reduce_on_cluster
 from eqkernels.regression.sparse_derivatives import factor_key, read_derivatives
 from eqkernels.regression.sparse_fold import Parts, ridge_of_source
@@ -37,7 +37,6 @@ from eqkernels.regression.sparse_prediction import SparsePredictor
 from eqkernels.regression.sparse_solve import OtherRows, pivoted_cholesky, solve_irrep
 from eqkernels.regression.sparse_source import Source, candidate_features, choose_candidates
 from eqkernels.regression.triangular import TriangularFactor
-from eqkernels.so3 import Irreps
 from eqkernels.structures import read_labels
 
 # Environments, for each sparse point, among which the points are chosen.
@@ -76,7 +75,8 @@ class SparseTensorGPR(SparsePredictor):
     features : transformer, default=None
         What turns frames into equivariant features when X are frames; None: ``LambdaSOAP()``.
     target : str or CartesianTensor, default=None
-        Index symmetry of y, e.g. ``"ij=ji"``; None: found from y.
+        The property, e.g. ``"polarizability"``, or its index symmetry, ``"ij=ji"``, see :class:`CartesianTensor` for
+        the names; None: found from y.
     baseline : {"composition", "mean", None}, default="composition"
         What is fitted to the scalar (0e) part first, as in :class:`TensorKernelRidge`.
     memory : float, default=1.0
@@ -87,6 +87,8 @@ class SparseTensorGPR(SparsePredictor):
         Parts of the data that are worked on at once, with joblib's meaning, and its ``parallel_config``, e.g. for Dask.
     verbose : int, default=0
         If positive, sizes and progress are reported on standard error.
+    per_atom : bool, default=None
+        Whether y belongs to atoms; None: what the target says, or the only way in which y can be read.
 
     Attributes
     ----------
@@ -173,6 +175,7 @@ class SparseTensorGPR(SparsePredictor):
         random_state=None,
         n_jobs=None,
         verbose=0,
+        per_atom=None,
     ):
         self.n_points = n_points
         self.selection = selection
@@ -187,6 +190,7 @@ class SparseTensorGPR(SparsePredictor):
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
+        self.per_atom = per_atom
 
     # -- fit --------------------------------------------------------------------------------------------------------
 
@@ -255,8 +259,7 @@ class SparseTensorGPR(SparsePredictor):
         if first:
             for name in ("factors_", "coef_"):
                 vars(self).pop(name, None)
-            labels = self._read_labels(y, EquivariantFeatures({}, [], [], [], source.n_atoms))
-            self.per_atom_ = labels.per_atom
+            labels = self._read_labels(y, source.n_atoms)
         else:
             labels = self._read_more_labels(y, source.n_atoms)
         weight = _check_weight(sample_weight, len(source))
@@ -267,7 +270,7 @@ class SparseTensorGPR(SparsePredictor):
             self._check_scalar("fitted")
             derivatives = read_derivatives(source, forces, stress, self.per_atom_)
         if first:
-            self._start(source, y, labels)
+            self._start(source, labels)
         if derivatives:
             check_differentiable(self.features_, forward=True)
         job = self._job()
@@ -291,13 +294,14 @@ class SparseTensorGPR(SparsePredictor):
         return self
 
     def _read_more_labels(self, y, n_atoms):
-        labels = read_labels(y, n_atoms, self._tensor().rank)
-        if labels.per_atom != self.per_atom_:
+        try:
+            return read_labels(y, n_atoms, self._tensor(), self.per_atom_)
+        except ValueError as error:
             kind = "atoms" if self.per_atom_ else "structures"
-            raise ValueError(f"the labels so far were those of {kind}: add labels of {kind}")
-        return labels
+            shape = self._tensor().shape
+            raise ValueError(f"the labels so far were tensors {shape} of {kind}: {error}") from error
 
-    def _start(self, source, y, labels):
+    def _start(self, source, labels):
         """Fit the descriptor and choose the sparse environments."""
         labelled = np.ones(len(source.numbers), dtype=bool)
         if self.per_atom_:
@@ -307,7 +311,7 @@ class SparseTensorGPR(SparsePredictor):
         wanted, largest = points_by_irrep(self.n_points, [str(irrep) for _, irrep in self._tensor().irreps])
         total = sum(largest.values()) if isinstance(largest, dict) else largest
         candidates = choose_candidates(source, labelled, _CANDIDATES_PER_POINT * total, random)
-        self.features_ = self._fitted_descriptor(source, candidates, y)
+        self.features_ = self._fitted_descriptor(source, candidates, labels)
         normalize = getattr(self._kernel(), "normalize", "invariant")
         blocks = candidate_features(source, candidates, labelled, self.features_)
         points = select_sparse_points(blocks, largest, self.selection, normalize=normalize, random_state=random)
@@ -339,14 +343,12 @@ class SparseTensorGPR(SparsePredictor):
                 self.pivots_[irrep] = (d * rows[:, None] + np.arange(d)).ravel()[pivots]
                 self.cholesky_[irrep] = TriangularFactor.of_upper(lower.T).data
 
-    def _fitted_descriptor(self, source, candidates, y):
+    def _fitted_descriptor(self, source, candidates, labels):
         if isinstance(source.X, EquivariantFeatures):
             return None
         descriptor = clone(self._object("features"))
-        if descriptor.get_params().get("irreps") == "auto":
-            descriptor.set_params(irreps=str(self._tensor().irreps + Irreps("0e")))
-        labels = [y[k] for k in candidates] if isinstance(y, list | tuple) else np.asarray(y)[candidates]
-        return descriptor.fit(source[candidates], labels)
+        descriptor = declare_target(descriptor, self._tensor(), self.per_atom_)
+        return descriptor.fit(source[candidates], labels.given()[candidates])
 
     def _map_reduce(self, job, parts, client):
         progress = (lambda done: self._say(f"{done} of {len(parts)} parts")) if self.verbose else None

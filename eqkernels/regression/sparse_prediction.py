@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from eqkernels._fitted import check_fitted
+from eqkernels._numeric import as_floats
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.density import structure_blocks
 from eqkernels.descriptors.gradients import Derivatives
@@ -19,7 +20,7 @@ from eqkernels.regression.sparse_covariance import SparseCovariance
 from eqkernels.regression.sparse_fold import FoldJob, points_in_use
 from eqkernels.regression.sparse_source import lazy_sequence
 from eqkernels.regression.uncertainty import UncertainTensorRegressor
-from eqkernels.structures import StructureBatch, as_list, atom_counts, cell_volumes
+from eqkernels.structures import StructureBatch, as_list, atom_counts, by_structure, cell_volumes
 from eqkernels.structures.derivative_labels import check_volumes
 
 _STRUCTURES_PER_BLOCK = 256
@@ -73,13 +74,13 @@ class SparsePredictor(UncertainTensorRegressor):
     def _checked_cotangents(self, cotangents, n_atoms):
         shape = self._tensor().shape
         if self.per_atom_:
-            given = [np.asarray(one, dtype=float) for one in cotangents]
+            given = [as_floats(one, f"cotangents[{k}]") for k, one in enumerate(cotangents)]
             bad = [k for k, (one, n) in enumerate(zip(given, n_atoms, strict=False)) if one.shape != (n, *shape)]
             if bad or len(given) != len(n_atoms):
                 where = f"cotangents[{bad[0]}] of shape {given[bad[0]].shape}" if bad else f"{len(given)} cotangents"
                 raise ValueError(f"cotangents must have the shapes of the predictions: got {where}")
             return np.concatenate(given)
-        given = np.asarray(cotangents, dtype=float)
+        given = as_floats(cotangents, "cotangents")
         if given.shape != (len(n_atoms), *shape):
             raise ValueError(f"cotangents have shape {given.shape}, the predictions {(len(n_atoms), *shape)}")
         return given
@@ -93,13 +94,13 @@ class SparsePredictor(UncertainTensorRegressor):
 
         Returns
         -------
-        list of ndarray of shape (n_atoms, 3)
-            In the units of y over those of the positions.
+        ndarray of object, shape (n_structures,)
+            An array (n_atoms, 3) for each structure, in the units of y over those of the positions.
         """
         X = self._checked_frames(X)
         self._check_scalar("predicted")
         positions, _ = self.vjp(X, self._ones(X))
-        return np.split(-positions, np.cumsum(atom_counts(X))[:-1])
+        return by_structure(-positions, atom_counts(X))
 
     def predict_stress(self, X):
         """Predict stress with a model of energies: derivatives by strain over the volume, as in ASE.

@@ -15,7 +15,8 @@ from eqkernels.regression.covariance import (
     standard_deviations,
     to_cartesian,
 )
-from eqkernels.structures import read_labels
+from eqkernels.so3 import cartesian_tensor
+from eqkernels.structures import is_by_structure, read_labels
 
 # Part of the labels below which an error is rounding.
 _ROUNDING = 1e-12
@@ -69,10 +70,11 @@ class UncertainTensorRegressor(Recalibrated, TensorRegressor):
 
         Returns
         -------
-        y : ndarray of shape (n_structures, 3, ..., 3), or list of ndarray of shape (n_atoms, 3, ..., 3)
+        y : ndarray of shape (n_structures, 3, ..., 3), or ndarray of object, shape (n_structures,)
+            For labels of atoms an array (n_atoms, 3, ..., 3) for each structure.
         std : as y
             With ``return_std``.
-        cov : ndarray of shape (n_structures, 3, ..., 3, 3, ..., 3), or list of one such array (n_atoms, ...) each
+        cov : ndarray of shape (n_structures, 3, ..., 3, 3, ..., 3), or ndarray of object, arrays (n_atoms, ...)
             With ``return_cov=True``: first the indices of one tensor, then those of the other. Positive semidefinite.
             With ``"joint"``: an array (n, 3, ..., 3, n, 3, ..., 3), n counting structures, or for labels of atoms
             all atoms of all structures (NaN where the mean is).
@@ -93,8 +95,6 @@ class UncertainTensorRegressor(Recalibrated, TensorRegressor):
             spread = standard_deviations(self._tensor(), covariance) if return_std else covariance
             means.append(self._by_structure(features, known, self._tensors_of(rows, blocks)))
             spreads.append(self._by_structure(features, known, spread))
-        if self.per_atom_:
-            return [one for part in means for one in part], [one for part in spreads for one in part]
         return np.concatenate(means), np.concatenate(spreads)
 
     def predict_irreps(self, X, include_noise=True):
@@ -133,7 +133,7 @@ class UncertainTensorRegressor(Recalibrated, TensorRegressor):
 
         Returns
         -------
-        ndarray of shape (n_structures, 3, ..., 3, n_samples), or list of ndarray (n_atoms, 3, ..., 3, n_samples)
+        ndarray of shape (n_structures, 3, ..., 3, n_samples), or ndarray of object, (n_atoms, 3, ..., 3, n_samples)
         """
         check_fitted(self)
         random = check_random_state(random_state)
@@ -183,12 +183,11 @@ class UncertainTensorRegressor(Recalibrated, TensorRegressor):
 
 def held_out(y, mean, cov, rank):
     """Residuals and covariances (n, ...) of all labels of structures, or of atoms that have one and a prediction."""
-    n_atoms = np.array([len(one) for one in mean]) if isinstance(mean, list) else np.zeros(len(mean), dtype=int)
-    labels = read_labels(y, n_atoms, rank)
-    if not isinstance(mean, list):
+    per_atom = is_by_structure(mean)
+    n_atoms = np.array([len(one) for one in mean]) if per_atom else np.zeros(len(mean), dtype=int)
+    labels = read_labels(y, n_atoms, cartesian_tensor("ijklmn"[:rank]), per_atom)
+    if not per_atom:
         return _without_rounding(labels.values - mean, labels.values), cov
-    if not labels.per_atom:
-        raise ValueError("the model predicts tensors of atoms, y has tensors of structures: give one array a structure")
     residuals = _without_rounding(labels.values - np.concatenate(mean)[labels.atoms], labels.values)
     known = np.isfinite(residuals.reshape(len(residuals), -1)).all(axis=1)
     return residuals[known], np.concatenate(cov)[labels.atoms][known]

@@ -1,16 +1,19 @@
 """Three-dimensional rotations: harmonics, coupling coefficients, irreps and Cartesian tensors."""
 
-from eqkernels.so3.cartesian import CartesianTensor
+from eqkernels.so3.cartesian import CartesianTensor, cartesian_tensor
 from eqkernels.so3.clebsch_gordan import clebsch_gordan, clebsch_gordan_sparse, real_to_complex
 from eqkernels.so3.inference import infer_formula
 from eqkernels.so3.irreps import Irrep, Irreps
+from eqkernels.so3.properties import PROPERTIES
 from eqkernels.so3.spherical_harmonics import spherical_harmonics
 from eqkernels.so3.wigner import wigner_d
 
 __all__ = [
+    "PROPERTIES",
     "CartesianTensor",
     "Irrep",
     "Irreps",
+    "cartesian_tensor",
     "clebsch_gordan",
     "clebsch_gordan_sparse",
     "infer_formula",

@@ -14,6 +14,7 @@ of it makes the tensors of the change of basis.
 from __future__ import annotations
 
 from functools import lru_cache
+from textwrap import indent
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -21,6 +22,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from eqkernels._arrays import real_array
 from eqkernels.so3.clebsch_gordan import clebsch_gordan
 from eqkernels.so3.irreps import Irrep, Irreps
+from eqkernels.so3.properties import find_property, refuse_word, table_of_properties
 
 _RANK_LIMIT = 6
 # Columns of the projector that are linear combinations of earlier ones leave a rest of rounding, ~1e-15.
@@ -29,8 +31,8 @@ _DEPENDENT = 1e-6
 _VECTOR_ORDER = [1, 2, 0]
 
 
-class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
-    """A kind of Cartesian tensor, given by its index symmetries, and its irreducible components.
+class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]  # noqa: D101
+    __doc__ = f"""A kind of Cartesian tensor, given by its index symmetries, and its irreducible components.
 
     The change of basis is orthonormal: the Frobenius norm of a tensor is the norm of its components.
     It is usable at once, without ``fit``, and as the transformer of a
@@ -40,19 +42,25 @@ class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
     ----------
     formula : str
         Index symmetries in e3nn's notation: ``"i"``, ``"ij=ji"``, ``"ij=-ji"``, ``"ijkl=jikl=klij"``; the empty string
-        is a scalar. Rank 6 at most.
+        is a scalar. Rank 6 at most. Or the name of a property, see below.
     axial : str, default=""
-        The indices that are axial (do not change sign under inversion), e.g. ``"j"``.
+        The indices that are axial (do not change sign under inversion), e.g. ``"j"``. Properties by name know theirs.
 
     Raises
     ------
     ValueError
         If the formula cannot be read, contradicts itself or leaves no tensor but zero.
 
+    Notes
+    -----
+    Names of properties, wherever a target is declared (plurals and common synonyms are understood, too):
+
+{indent(table_of_properties(), "    ")}
+
     Examples
     --------
     >>> import numpy as np
-    >>> polarizability = CartesianTensor("ij=ji")
+    >>> polarizability = CartesianTensor("polarizability")  # the same as "ij=ji"
     >>> polarizability.irreps
     Irreps("1x0e+1x2e")
     >>> blocks = polarizability.to_irreps(np.diag([1.0, 1.0, 4.0]))
@@ -210,11 +218,50 @@ def _complex(values):
         return False
 
 
+def cartesian_tensor(target, rank=None):
+    """CartesianTensor of a formula or of the name of a property; without one, the general tensor of a rank.
+
+    Parameters
+    ----------
+    target : str, CartesianTensor or None
+    rank : int, default=None
+
+    Returns
+    -------
+    CartesianTensor
+        Its formula is one of indices, never a name.
+    """
+    if target is None:
+        return CartesianTensor("ijklmn"[:rank])
+    if isinstance(target, CartesianTensor):
+        return CartesianTensor(*formula_of(target.formula, target.axial))
+    if not isinstance(target, str):
+        raise TypeError(
+            "target must be the name of a property such as 'dipole', a formula such as 'ij=ji' or a CartesianTensor, "
+            f"got {type(target).__name__}"
+        )
+    tensor = CartesianTensor(*formula_of(target, ""))
+    tensor.irreps  # noqa: B018  what cannot be read is refused here
+    return tensor
+
+
+def formula_of(formula, axial=""):
+    """Index formula and axial indices of a formula, which may be the name of a property."""
+    known = find_property(formula)
+    if known is None:
+        refuse_word(formula)
+        return formula, axial
+    if axial and set(axial) != set(known.axial):
+        raise ValueError(f"axial={axial!r} contradicts the property {formula!r}, of which {known.axial or 'no'!r} is")
+    return known.formula, known.axial
+
+
 @lru_cache(maxsize=128)
 def _parse(formula, axial):
     """Letters of the indices, generators as (sign, permutation), and the parity of the tensor."""
     if not isinstance(formula, str) or not isinstance(axial, str):
         raise TypeError(f"formula and axial must be strings, got {formula!r} and {axial!r}")
+    formula, axial = formula_of(formula, axial)
     first, *others = (term.strip() for term in formula.split("="))
     if first and (not first.isalpha() or len(set(first)) != len(first)):
         raise ValueError(f"formula {formula!r}: the first term must be distinct letters, one an index, as in 'ij=ji'")
@@ -251,6 +298,7 @@ def _group(rank, generators, formula):
 
 @lru_cache(maxsize=128)
 def _basis(formula, axial):
+    formula, axial = formula_of(formula, axial)
     letters, generators, parity = _parse(formula, axial)
     signs = _group(len(letters), generators, formula)
     rows, terms = [], []

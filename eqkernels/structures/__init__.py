@@ -2,7 +2,7 @@
 
 from eqkernels.structures.batch import StructureBatch, as_list, atom_counts, cell_volumes, each_frame
 from eqkernels.structures.derivative_labels import DerivativeLabels, read_forces, read_stress
-from eqkernels.structures.labels import Labels, read_labels
+from eqkernels.structures.labels import Labels, by_structure, irreps_of_labels, is_by_structure, read_labels
 from eqkernels.structures.neighbors import NeighborPairs
 from eqkernels.structures.species import symbols
 from eqkernels.structures.transformer import FramesTransformer, takes_batches
@@ -15,8 +15,11 @@ __all__ = [
     "StructureBatch",
     "as_list",
     "atom_counts",
+    "by_structure",
     "cell_volumes",
     "each_frame",
+    "irreps_of_labels",
+    "is_by_structure",
     "read_forces",
     "read_labels",
     "read_stress",

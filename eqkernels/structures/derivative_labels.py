@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from eqkernels._numeric import LARGEST, as_floats, check_plain, is_missing
+
 # Stress whose parts across the diagonal differ by less, relative to the largest, is symmetric up to rounding.
 _ROUNDING = 1e-6
 # Columns of a symmetric matrix in ASE's order, xx, yy, zz, yz, xz, xy, and weights that keep its Frobenius norm.
@@ -65,7 +67,8 @@ def read_forces(forces, n_atoms):
     _check_length(forces, "forces", len(n_atoms))
     parts = []
     for k, (one, n) in enumerate(zip(forces, n_atoms, strict=True)):
-        one = np.full((n, 3), np.nan) if one is None else _numeric(one, f"forces[{k}]")
+        one = np.full((n, 3), np.nan) if is_missing(one) else as_floats(one, f"forces[{k}]")
+        one = np.full((n, 3), np.nan) if one.ndim == 0 and np.isnan(one) else one
         if one.shape != (n, 3):
             raise ValueError(f"forces[{k}] has shape {one.shape}, structure {k} has {n} atoms: expected ({n}, 3)")
         parts.append(one)
@@ -101,9 +104,11 @@ def read_stress(stress, volumes):
     _check_length(stress, "stress", len(volumes))
     full = np.full((len(volumes), 3, 3), np.nan)
     for k, one in enumerate(stress):
-        if one is None:
+        if is_missing(one):
             continue
-        one = _numeric(one, f"stress[{k}]")
+        one = as_floats(one, f"stress[{k}]")
+        if one.ndim == 0 and np.isnan(one):
+            continue
         if one.shape not in ((3, 3), (6,)):
             raise ValueError(f"stress[{k}] has shape {one.shape}, expected (3, 3), or (6,) as from Atoms.get_stress()")
         full[k] = one if one.ndim == 2 else voigt_6_to_full_3x3_stress(one)
@@ -138,17 +143,11 @@ def to_voigt(matrices):
 
 
 def _check_length(given, name, n):
+    check_plain(given, name)
     if isinstance(given, str | bytes | dict) or not hasattr(given, "__len__"):
         raise TypeError(f"{name} must be a sequence with one array for each structure, got {type(given).__name__}")
     if len(given) != n:
         raise ValueError(f"{name} has {len(given)} entries for {n} structures: give one for each, or None or NaN")
-
-
-def _numeric(values, name):
-    try:
-        return np.asarray(values, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} is not an array of numbers: {error}") from error
 
 
 def _known(values, where):
@@ -158,5 +157,8 @@ def _known(values, where):
         raise ValueError(
             f"{where(bad[0])} has NaN or infinity in some components: where it is not known, all must be NaN"
         )
+    large = np.flatnonzero(~missing & (np.abs(values).max(axis=1) > LARGEST))
+    if len(large):
+        raise ValueError(f"{where(large[0])} is larger than {LARGEST:.0e}, too large to be squared: check its unit")
     owners = np.flatnonzero(~missing)
     return DerivativeLabels(np.ascontiguousarray(values[owners]), owners)

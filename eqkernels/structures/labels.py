@@ -1,4 +1,4 @@
-"""The door for labels: what users pass as y becomes one array of Cartesian tensors."""
+"""The door for labels: what users pass as y becomes one array of Cartesian tensors, read in the one possible way."""
 
 from __future__ import annotations
 
@@ -7,6 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from sklearn.exceptions import DataConversionWarning
+
+from eqkernels._numeric import LARGEST, as_floats, check_plain, is_missing, written_out
+from eqkernels.so3 import CartesianTensor, Irreps, cartesian_tensor, infer_formula
+from eqkernels.so3.properties import find_property
+from eqkernels.structures.readings import (
+    ambiguous,
+    check_look_alike,
+    possible_readings,
+    readings_of_model,
+    structure_tensors,
+    unreadable,
+)
 
 
 @dataclass(frozen=True)
@@ -19,29 +31,47 @@ class Labels:
         One tensor for each structure, or for each labelled atom, structure after structure.
     atoms : ndarray of int, shape (n_labels,), or None
         For labels of atoms: the index of each labelled atom, counted over all atoms of all structures.
+    n_atoms : ndarray of int, shape (n_structures,)
+        Number of atoms of each structure.
+    tensor : CartesianTensor
+        The index symmetry that is declared, or else the one that the labels have.
     """
 
     values: np.ndarray
     atoms: np.ndarray | None
+    n_atoms: np.ndarray
+    tensor: CartesianTensor
 
     @property
     def per_atom(self):
         """Whether the labels belong to atoms, not to structures."""
         return self.atoms is not None
 
+    def given(self):
+        """Labels as ``predict`` returns them: NaN for atoms without one."""
+        if not self.per_atom:
+            return self.values
+        rows = np.full((self.n_atoms.sum(), *self.values.shape[1:]), np.nan)
+        rows[self.atoms] = self.values
+        return by_structure(rows, self.n_atoms)
 
-def read_labels(y, n_atoms, rank=None):
-    """Check labels and tell those of structures from those of atoms.
+
+def read_labels(y, n_atoms, target=None, per_atom=None):
+    """Check labels and find the one way in which they can be read.
 
     Parameters
     ----------
-    y : array-like of shape (n_structures, 3, ..., 3), or list of array-like of shape (n_atoms, 3, ..., 3)
+    y : array-like of shape (n_structures, 3, ..., 3), or sequence of array-like of shape (n_atoms, 3, ..., 3)
         Tensors of the structures, or for each structure one array with the tensors of its atoms, in which a row of
-        NaN marks an atom without a label.
+        NaN marks an atom without a label, and None in place of the array a structure without any. With a declared
+        target the indices of a tensor may be written in one axis, row by row. With ``per_atom=True`` also one array
+        (n_structures, n_atoms, 3, ..., 3).
     n_atoms : ndarray of int, shape (n_structures,)
         Number of atoms of each structure.
-    rank : int, default=None
-        Rank of the tensors when it is known.
+    target : str or CartesianTensor, default=None
+        Index symmetry, or the name of a property, if declared.
+    per_atom : bool, default=None
+        Whether the labels belong to atoms; None: as the target says, or if it does not, the only way that is possible.
 
     Returns
     -------
@@ -50,9 +80,10 @@ def read_labels(y, n_atoms, rank=None):
     Raises
     ------
     TypeError
-        If y is missing or is not numeric.
+        If y is not numeric, or carries units.
     ValueError
-        If its length or shape does not fit the structures, or a label is NaN or infinite.
+        If its length or shape does not fit the structures, it can be read in several ways, or a label is missing, NaN,
+        infinite or too large to be squared.
 
     Examples
     --------
@@ -62,106 +93,228 @@ def read_labels(y, n_atoms, rank=None):
     >>> read_labels([np.zeros((3, 3, 3)), np.zeros((5, 3, 3))], n_atoms=np.array([3, 5])).atoms
     array([0, 1, 2, 3, 4, 5, 6, 7])
     """
-    n_structures = len(n_atoms)
+    tensor = None if target is None else cartesian_tensor(target)
+    per_atom = of_atoms(target, per_atom)
+    written = _Written(y, n_atoms)
+    values, atoms = written.read(_one_reading(written, None if tensor is None else tensor.rank, per_atom))
+    return Labels(values, atoms, n_atoms, CartesianTensor(infer_formula(values)) if tensor is None else tensor)
+
+
+def irreps_of_labels(y, n_atoms, per_atom=None):
+    """Irreps of all readings of labels of which a model, which may have a target declared, may take one.
+
+    Parameters
+    ----------
+    y, n_atoms, per_atom
+        As for :func:`read_labels`.
+
+    Returns
+    -------
+    Irreps
+    """
+    written = _Written(y, n_atoms)
+    readings = possible_readings(set(written.shapes), None, of_atoms(None, per_atom))
+    if len(readings) > 1:  # of structures, all have a label
+        readings = [one for one in readings if one.per_atom or len(written.known(one)) == len(n_atoms)] or readings[:1]
+    if len(readings) < 2:  # if there is none, this says why
+        values, _ = written.read(readings[0] if readings else _one_reading(written, None, per_atom))
+        return CartesianTensor(infer_formula(values)).irreps
+    if structure_tensors(written.known(readings[0])):
+        readings = readings[:1]
+    irreps = Irreps("")
+    for reading in readings:
+        irreps = irreps + CartesianTensor(infer_formula(written.known(reading))).irreps
+    return irreps
+
+
+def of_atoms(target, per_atom):
+    """Whether labels belong to atoms, as declared, or as physics says of a property by name; None: either."""
+    if per_atom is not None and not isinstance(per_atom, bool | np.bool_):
+        raise ValueError(f"per_atom={per_atom!r} must be None, True or False")
+    name = getattr(target, "formula", target)
+    known = find_property(name) if isinstance(name, str) else None
+    return known.per_atom if per_atom is None and known is not None else per_atom
+
+
+def by_structure(values, n_atoms):
+    """Rows of all atoms as a one-dimensional object array of one array a structure, which scikit-learn can join.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_atoms_in_all, ...)
+    n_atoms : array-like of int, shape (n_structures,)
+
+    Returns
+    -------
+    ndarray of object, shape (n_structures,)
+    """
+    parts = np.empty(len(n_atoms), dtype=object)
+    for k, part in enumerate(np.split(values, np.cumsum(n_atoms)[:-1])):
+        parts[k] = part
+    return parts
+
+
+def is_by_structure(values):
+    """Whether predictions or errors are one array for each structure, and not one array of all of them.
+
+    Parameters
+    ----------
+    values : array-like
+        A one-dimensional object array, as ``predict`` returns it, or a list of arrays.
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    ValueError
+        If a list can be both.
+    """
+    if isinstance(values, np.ndarray):
+        return values.dtype == object and values.ndim == 1 and len(values) > 0 and np.ndim(values[0]) > 0
+    if not isinstance(values, list | tuple) or not values:
+        return False
+    if not all(isinstance(one, np.ndarray) and one.ndim > 0 for one in values):
+        return False
+    if all(one.shape == (3,) * one.ndim for one in values):
+        raise ValueError(
+            "a list of arrays of this shape can be tensors of structures or of 3 atoms each: pass np.array(...) for "
+            "tensors of structures, a one-dimensional object array, as predict returns it, for those of atoms"
+        )
+    return True
+
+
+def _one_reading(written, rank, per_atom):
+    shapes = set(written.shapes)
+    readings = readings_of_model(shapes, rank, per_atom, written.regular)
+    if not readings:
+        raise unreadable(written.shapes, rank, per_atom, written.regular)
+    if len(readings) == 1 and rank is None and per_atom is None and not written.regular:
+        check_look_alike(shapes, readings[0])
+    if len(readings) > 1 and not structure_tensors(written.known(readings[0])):
+        raise ambiguous(readings, shapes)
+    return readings[0]
+
+
+class _Written:
+    """Labels as they are written: one array, or an entry for each structure (None where it is missing)."""
+
+    def __init__(self, y, n_atoms):
+        self.n_atoms = n_atoms
+        self.array, self.entries = _array_or_entries(y)
+        length = len(self.entries if self.array is None else self.array)
+        if length != len(n_atoms):
+            raise ValueError(
+                f"y has {length} entries for {len(n_atoms)} structures (inconsistent numbers of samples): give one "
+                "label, or one array of atomic labels, for each structure"
+            )
+        if self.array is not None and self.array.ndim == 2 and self.array.shape[1] == 1:
+            message = "A column-vector y was passed when a 1d array was expected: its second axis is dropped"
+            warnings.warn(message, DataConversionWarning, stacklevel=4)
+            self.array = self.array[:, 0]
+
+    @property
+    def regular(self):
+        """Whether the labels are one array."""
+        return self.array is not None
+
+    @property
+    def shapes(self):
+        """Shape of each entry that is there, and the number of atoms of its structure."""
+        if self.array is not None:
+            return [(self.array.shape[1:], int(n)) for n in self.n_atoms]
+        return [(one.shape, int(n)) for one, n in zip(self.entries, self.n_atoms, strict=True) if one is not None]
+
+    def read(self, reading):
+        """Tensors, and for labels of atoms the atoms that have them."""
+        values = self._tensors(reading)
+        if reading.per_atom:
+            return _of_atoms(values, self.n_atoms)
+        flat = values.reshape(len(values), -1)
+        bad = np.flatnonzero(~np.isfinite(flat).all(axis=1))
+        if len(bad):
+            raise ValueError(
+                f"y contains NaN or infinity in {len(bad)} of {len(values)} labels, first for structure {bad[0]} (a "
+                "label that is None or masked counts as NaN): remove these structures. Only labels of atoms, in a list "
+                "of arrays, may have gaps"
+            )
+        _check_size(flat, lambda k: f"structure {k}")
+        return np.ascontiguousarray(values), None
+
+    def known(self, reading):
+        """Tensors without those that are missing, unchecked."""
+        values = self._tensors(reading)
+        return values[np.isfinite(values.reshape(len(values), -1)).all(axis=1)]
+
+    def _tensors(self, reading):
+        shape = (3,) * reading.rank
+        if self.array is not None:
+            return self.array.reshape(-1, *shape)
+        parts = [
+            np.full((n if reading.per_atom else 1, *shape), np.nan) if one is None else one.reshape(-1, *shape)
+            for one, n in zip(self.entries, self.n_atoms, strict=True)
+        ]
+        return np.concatenate(parts)
+
+
+def _array_or_entries(y):
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
-    ragged = isinstance(y, list | tuple) or getattr(getattr(y, "dtype", None), "kind", None) == "O"
-    entries = [_numeric(entry, k) for k, entry in enumerate(y)] if ragged else None
-    values = _numeric(y, None) if entries is None else None
-    length = len(entries) if values is None else len(np.atleast_1d(values))
-    if length != n_structures:
-        raise ValueError(
-            f"y has {length} entries for {n_structures} structures (inconsistent numbers of samples): give one label, "
-            "or one array of atomic labels, for each structure"
-        )
-    if entries is not None and _is_per_atom(entries, n_atoms, rank, all(isinstance(one, np.ndarray) for one in y)):
-        return _atomic_labels(entries, n_atoms, rank)
-    values = _stacked(entries) if values is None else values
-    if values.ndim == 2 and values.shape[1] == 1:
-        message = "A column-vector y was passed when a 1d array was expected: its second axis is dropped"
-        warnings.warn(message, DataConversionWarning, stacklevel=2)
-        values = values[:, 0]
-    _check_tensor_shape(values.shape[1:], rank, "y")
-    bad = np.flatnonzero(~np.isfinite(values.reshape(n_structures, -1)).all(axis=1))
-    if len(bad):
-        raise ValueError(
-            f"y contains NaN or infinity in {len(bad)} of {n_structures} labels, first for structure {bad[0]}: remove "
-            "these structures (only labels of atoms, given as a list of arrays, may have gaps)"
-        )
-    return Labels(np.ascontiguousarray(values), None)
+    check_plain(y, "y")
+    sequence = hasattr(y, "__len__") and (hasattr(y, "__getitem__") or hasattr(y, "__array__"))
+    if isinstance(y, dict | str | bytes) or not sequence or getattr(y, "ndim", 1) == 0:
+        raise TypeError(f"y must be an array or a list with an entry for each structure, got {type(y).__name__}")
+    listed = isinstance(y, list | tuple)
+    if listed and len(y) and written_out(y):
+        try:
+            return np.array(y, dtype=float), None
+        except ValueError:  # of several lengths
+            pass
+    if not listed and hasattr(y, "__array__") and not isinstance(y, np.ma.MaskedArray):
+        array = np.asarray(y)
+        if array.dtype != object or array.ndim > 1:
+            return as_floats(y if array.dtype != object else array, "y"), None
+        y = array
+    elif isinstance(y, np.ma.MaskedArray):
+        return as_floats(y, "y"), None
+    entries = [None if is_missing(one) else as_floats(one, f"y[{k}]") for k, one in enumerate(y)]
+    # a cell of a table that is empty is NaN
+    ndim = max((one.ndim for one in entries if one is not None), default=0)
+    if ndim == 0:
+        return np.array([np.nan if one is None else one for one in entries], dtype=float), None
+    entries = [None if one is not None and one.ndim == 0 and np.isnan(one) else one for one in entries]
+    numbers = listed and not any(hasattr(one, "__array__") for one in y)
+    if numbers and len({one.shape if one is not None else None for one in entries}) == 1:
+        return np.array(entries), None  # nested lists of numbers are one array, written out
+    return None, entries
 
 
-def _numeric(values, k):
-    values = np.asarray(values)
-    name = "y" if k is None else f"y[{k}]"
-    if np.iscomplexobj(values):
-        raise ValueError(f"Complex data not supported: {name} is complex, fit its real and imaginary parts one by one")
-    try:
-        return values.astype(float)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} is not numeric: {error}") from error
-
-
-def _is_per_atom(entries, n_atoms, rank, arrays):
-    ranks = {entry.ndim for entry in entries}
-    if len(ranks) > 1:
-        raise ValueError(f"the entries of y have different numbers of axes: {sorted(ranks)}")
-    ndim = ranks.pop() if ranks else 0
-    if rank is not None:
-        return ndim == rank + 1
-    as_structure = all(entry.shape == (3,) * ndim for entry in entries)
-    as_atoms = ndim > 0 and all(
-        entry.shape == (n, *(3,) * (ndim - 1)) for entry, n in zip(entries, n_atoms, strict=True)
-    )
-    if as_structure and as_atoms and not arrays:
-        return False  # nested lists of numbers are one array, written out
-    if as_structure and as_atoms:
-        warnings.warn(
-            "y is a list in which every entry fits both tensors of 3 atoms and a tensor of the structure: it is read "
-            "as labels of atoms. Pass np.array(y) for labels of structures, or state target= (e.g. target='i')",
-            stacklevel=2,
-        )
-    return as_atoms or (ndim > 0 and not as_structure)
-
-
-def _stacked(entries):
-    shapes = {entry.shape for entry in entries}
-    if len(shapes) > 1:
-        raise ValueError(f"the labels have different shapes: {sorted(shapes)}")
-    return np.array(entries)
-
-
-def _check_tensor_shape(shape, rank, name):
-    expected = (3,) * (len(shape) if rank is None else rank)
-    if shape == expected:
-        return
-    size = int(np.prod(shape)) if shape else 1
-    flat = len(shape) == 1 and size in (9, 27, 81)
-    advice = (
-        f": a flattened tensor is restored by y.reshape(-1{', 3' * round(np.log(size) / np.log(3))})" if flat else ""
-    )
-    wanted = "a tensor, (3,), (3, 3), ..., or none for a scalar" if rank is None else f"{expected}, of rank {rank}"
-    raise ValueError(f"{name} has trailing shape {shape}, expected that of {wanted}{advice}")
-
-
-def _atomic_labels(entries, n_atoms, rank):
-    for k, (entry, n) in enumerate(zip(entries, n_atoms, strict=True)):
-        if len(entry) != n:
-            raise ValueError(
-                f"y[{k}] has {len(entry)} rows, structure {k} has {n} atoms: one row for each atom is needed"
-            )
-        _check_tensor_shape(entry.shape[1:], rank, f"a row of y[{k}]")
-    values = np.concatenate(entries)
+def _of_atoms(values, n_atoms):
     flat = values.reshape(len(values), -1)
     missing = np.isnan(flat).all(axis=1)
     bad = np.flatnonzero(~missing & ~np.isfinite(flat).all(axis=1))
+    ends = np.cumsum(n_atoms)
+
+    def where(atom):
+        k = int(np.searchsorted(ends, atom, side="right"))
+        return f"structure {k}, atom {atom - ends[k] + n_atoms[k]}"
+
     if len(bad):
-        ends = np.cumsum(n_atoms)
-        k = int(np.searchsorted(ends, bad[0], side="right"))
         raise ValueError(
-            f"the label of structure {k}, atom {bad[0] - ends[k] + n_atoms[k]} has NaN or infinity in some components: "
+            f"the label of {where(bad[0])} has NaN or infinity in some components: "
             "an atom without a label must be NaN in all of them"
         )
     if missing.all():
         raise ValueError("every label in y is NaN: there is nothing to fit")
-    return Labels(np.ascontiguousarray(values[~missing]), np.flatnonzero(~missing))
+    _check_size(np.where(missing[:, None], 0.0, flat), where)
+    return np.ascontiguousarray(values[~missing]), np.flatnonzero(~missing)
+
+
+def _check_size(flat, where):
+    if np.abs(flat).max(initial=0.0) > LARGEST:
+        k = int(np.argmax(np.abs(flat).max(axis=1)))
+        raise ValueError(
+            f"the label of {where(k)} is as large as {np.abs(flat[k]).max():.1e}, more than the {LARGEST:.0e} that can "
+            "be squared and summed: check its unit"
+        )

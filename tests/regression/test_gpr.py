@@ -68,7 +68,9 @@ def test_gradients_are_finite_differences(data, name, criterion):
     weight = np.random.default_rng(1).uniform(0.5, 2.0, size=len(features))
     options = {"kernel": KERNELS[name], "signal_variance": 0.7, "noise_level": 0.02}
     for target in ("matrix", "rank3"):
-        fitted = TensorGPR(**options, optimizer=None).fit(features, targets[target], sample_weight=weight)
+        fitted = TensorGPR(**options, optimizer=None, per_atom=False).fit(
+            features, targets[target], sample_weight=weight
+        )
         theta = fitted.theta_ + 0.1
         _, gradient = fitted._evaluate(criterion, theta, True)
         for k in range(len(theta)):
@@ -153,7 +155,7 @@ def test_left_out_equals_refits(data):
     weight = np.random.default_rng(1).uniform(0.5, 2.0, size=len(features))
     for target in ("vector", "matrix", "scalar", "rank3"):
         y = targets[target]
-        fitted = TensorGPR(normalize_y=False, kernel=FREE).fit(features, y, sample_weight=weight)
+        fitted = TensorGPR(normalize_y=False, kernel=FREE, per_atom=False).fit(features, y, sample_weight=weight)
         mean, cov = fitted.predict_left_out(return_cov=True)
         options = {"optimizer": None, "normalize_y": False, "target": fitted.target_}
         for k in range(0, len(features), 3):

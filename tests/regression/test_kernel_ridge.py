@@ -161,9 +161,8 @@ def test_labels_of_atoms(waters):
         y.append(np.array([np.outer(both, both), np.outer(bonds[0], both), np.outer(bonds[1], both)]))
     y[0][1] = np.nan
     y[3][:] = np.nan
-    pipeline = model(TensorKernelRidge(alpha=1e-6))
-    with pytest.warns(UserWarning, match="read as labels of atoms"):
-        pipeline.fit(frames[:30], y[:30])
+    pipeline = model(TensorKernelRidge(alpha=1e-6, per_atom=True))
+    pipeline.fit(frames[:30], y[:30])
     predicted = pipeline.predict(frames[30:])
     assert [one.shape for one in predicted] == [(3, 3, 3)] * 10
     assert pipeline.score(frames[30:], y[30:]) > 0.98

@@ -67,7 +67,7 @@ def test_atoms_of_a_structure_are_left_out_together(waters):
     predicted = []
     for k in range(40):
         one = TensorKernelRidge(1e-2, target="i").fit(features[np.delete(np.arange(40), k)], y[:k] + y[k + 1 :])
-        predicted += one.predict(features[[k]])
+        predicted.extend(one.predict(features[[k]]))
     error = np.sqrt(np.mean((np.concatenate(predicted) - np.concatenate(y)) ** 2))
     np.testing.assert_allclose(fitted.cv_results_["1o"][0], error, rtol=1e-8)
 
