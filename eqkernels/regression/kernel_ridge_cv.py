@@ -8,6 +8,7 @@ from numbers import Real
 import numpy as np
 
 from eqkernels.regression.baseline import left_out_baselines
+from eqkernels.regression.cancellation import cancellation_of_duals, size_of_blocks
 from eqkernels.regression.evidence import Spectrum, block_rows
 from eqkernels.regression.kernel_ridge import TensorKernelRidge
 from eqkernels.regression.leave_one_out import left_out
@@ -69,7 +70,7 @@ class TensorKernelRidgeCV(TensorKernelRidge):
         alphas = np.sort(np.asarray(self.alphas, dtype=float).ravel())
         kept = np.arange(len(features)) if weight is None else np.flatnonzero(weight > 0)
         weight = None if weight is None else weight[kept]
-        self.dual_coef_, self.alpha_, self.cv_results_ = {}, {}, {"alpha": alphas}
+        self.dual_coef_, self.cancellation_, self.alpha_, self.cv_results_ = {}, {}, {}, {"alpha": alphas}
         squares = 0.0
         for irrep, values in blocks.items():
             kernel = self._matrix(features, irrep) if self._precomputed else self._kernel()(features, irrep=irrep)
@@ -83,6 +84,7 @@ class TensorKernelRidgeCV(TensorKernelRidge):
             dual = np.zeros(values.shape)
             dual[kept] = (spectrum.root[:, None] * spectrum.solve(1.0, alphas[best])).reshape(values[kept].shape)
             self.dual_coef_[irrep] = dual
+            self.cancellation_[irrep] = cancellation_of_duals(dual, size_of_blocks(kernel), values)
             if best == len(alphas) - 1 > 0 and errors[best] < errors[best - 1]:
                 warnings.warn(
                     f"the best alpha of {irrep} is the largest of those tried, {alphas[best]:g}: try larger ones",

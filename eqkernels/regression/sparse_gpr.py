@@ -46,7 +46,7 @@ _CANDIDATES_PER_POINT = 20
 _ROUNDING = 1e-10
 # Parameters that are used anew whenever the coefficients are solved.
 _FREE_BETWEEN_PARTS = ("noise", "force_noise", "stress_noise")
-_LEARNED = ("coef", "noise", "signal_variance", "damped", "unexplained")
+_LEARNED = ("coef", "noise", "signal_variance", "damped", "unexplained", "cancellation")
 
 
 class SparseTensorGPR(SparsePredictor):

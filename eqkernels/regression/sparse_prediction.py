@@ -14,6 +14,7 @@ from eqkernels.descriptors.density import structure_blocks
 from eqkernels.descriptors.gradients import Derivatives
 from eqkernels.descriptors.scalar_gradients import check_differentiable, features_vjp, scalars_only
 from eqkernels.kernels import CovariantKernel
+from eqkernels.regression.cancellation import contract, contract_vjp
 from eqkernels.regression.covariance import copies
 from eqkernels.regression.sparse_covariance import SparseCovariance
 from eqkernels.regression.sparse_fold import FoldJob, points_in_use
@@ -149,10 +150,11 @@ class SparsePredictor(UncertainTensorRegressor):
         for irrep, coef in self.coef_.items():
             coef = coef.reshape(len(points), -1, coef.shape[1])
             for one in self._slices(rows):
-                weights = np.einsum("nak,mbk->nmab", cotangents[irrep][one], coef, optimize=True)
+                cotangent, rounding = cotangents[irrep][one], self.cancellation_[irrep]
+                parts = contract_vjp(self._kernel(), rows[one], points, irrep, cotangent, coef, rounding)
                 start, stop = rows.offsets[[one.start, min(one.stop, len(rows))]]
                 place = np.flatnonzero(known)[start:stop]
-                for key, array in self._kernel().vjp(rows[one], points, irrep, weights).items():
+                for key, array in parts.items():
                     out[key][place] += array
         return out
 
@@ -186,8 +188,7 @@ class SparsePredictor(UncertainTensorRegressor):
             coef = of_points.reshape(len(points), d, -1)
             parts = [np.zeros((0, d, coef.shape[2]))]
             for rows in self._slices(features):
-                kernel = self._kernel()(features[rows], points, irrep=irrep)
-                parts.append(np.einsum("nmab,mbk->nak", kernel, coef, optimize=True))
+                parts.append(contract(self._kernel(), features[rows], points, irrep, coef, self.cancellation_[irrep]))
             predictions[irrep] = np.concatenate(parts)
         return predictions
 
