@@ -52,7 +52,7 @@ class TensorKernelRidge(TensorRegressor):
         Dual coefficients of each irrep.
     cancellation_ : dict of str to float
         Rounding that kernels in working precision would leave in a prediction, as a part of the spread of the labels.
-        Above 1e-10, which takes a small ``alpha`` and structures that resemble each other, predictions with
+        Above 5e-10, which takes a small ``alpha`` and structures that resemble each other, predictions with
         :class:`CovariantKernel` of integer zeta are made in higher precision, at up to three times the cost.
     X_fit_ : dict
         Features of the training structures (arguments of :class:`EquivariantFeatures`), None if precomputed.

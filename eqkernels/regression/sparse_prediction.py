@@ -18,6 +18,7 @@ from eqkernels.regression.cancellation import contract, contract_vjp
 from eqkernels.regression.covariance import copies
 from eqkernels.regression.sparse_covariance import SparseCovariance
 from eqkernels.regression.sparse_fold import FoldJob, points_in_use
+from eqkernels.regression.sparse_memory import LARGEST
 from eqkernels.regression.sparse_source import lazy_sequence
 from eqkernels.regression.uncertainty import UncertainTensorRegressor
 from eqkernels.structures import StructureBatch, as_list, atom_counts, cell_volumes
@@ -212,7 +213,10 @@ class SparsePredictor(UncertainTensorRegressor):
     def _job(self):
         blocks = {str(irrep): multiplicity for multiplicity, irrep in self._tensor().irreps}
         return FoldJob(self.features_, self._kernel(), self.points_, self.species_, self.baseline,
-                       self.pivots_, blocks, self.memory * 2**30)  # fmt: skip
+                       self.pivots_, blocks, self.environment_size_, self._bytes())  # fmt: skip
+
+    def _bytes(self):
+        return min(self.memory * 2.0**30, LARGEST)
 
     # -- blocks of bounded memory -----------------------------------------------------------------------------------
 
