@@ -51,11 +51,11 @@ def test_sparse_model_with_forces(crystals, kinds):
     batch = model.predict(test * 100)[: len(test)]
     np.testing.assert_allclose(batch, mean, atol=TOLERANCE * spreads[0], rtol=0)
     for k, atoms in enumerate(test):
-        turned, r = rotated(atoms, k)
-        for one in (atoms, turned, atoms.repeat((2, 1, 1))):
+        moved_atoms, r = rotated(atoms, k)
+        for one in (atoms, moved_atoms, atoms.repeat((2, 1, 1))):
             assert abs(model.predict([one])[0] / len(one) - mean[k] / len(atoms)) < TOLERANCE * spreads[0] / len(atoms)
-        assert np.abs(model.predict_forces([turned])[0] - forces[k] @ r.T).max() < TOLERANCE * spreads[1]
-        assert np.abs(model.predict_stress([turned])[0] - r @ stress[k] @ r.T).max() < TOLERANCE * spreads[2]
+        assert np.abs(model.predict_forces([moved_atoms])[0] - forces[k] @ r.T).max() < TOLERANCE * spreads[1]
+        assert np.abs(model.predict_stress([moved_atoms])[0] - r @ stress[k] @ r.T).max() < TOLERANCE * spreads[2]
 
 
 @pytest.mark.parametrize("model", [TensorKernelRidge(alpha=1e-12), TensorKernelRidgeCV(), TensorGPR()])
@@ -78,7 +78,6 @@ def test_precise_sums_are_those_of_exact_arithmetic():
     random = np.random.default_rng(0)
     for irrep, d in (("0e", 1), ("1o", 3)):
         coef = 10.0 ** random.uniform(0, 12, size=(m, d, 1)) * random.choice([-1, 1], size=(m, d, 1))
-        # a sum of which the terms cancel, by a last coefficient
         exact = _exact(x, y, irrep, coef, 3)
         summed = contract_covariant(x, y, irrep, coef, 3, (ones[:n], ones[:m], ones[:n], ones[:m]))
         scale = np.abs(coef).max() * np.abs(features.blocks["0e"]).max() ** 3
@@ -120,7 +119,7 @@ def test_sums_and_products_of_kernels_contract_as_their_matrices(crystals):
     frames = crystals[0][:6]
     features = LambdaSOAP(n_max=3, l_max=2, irreps="0e+2e").fit_transform(frames)
     x, y = features[:2], features[2:]
-    coef, random = {}, np.random.default_rng(0)
+    random = np.random.default_rng(0)
     for kernel in (
         CovariantKernel(zeta=1),
         CovariantKernel(zeta=2, normalize=True, aggregate="mean"),
