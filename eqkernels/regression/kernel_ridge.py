@@ -53,7 +53,7 @@ class TensorKernelRidge(TensorRegressor):
     cancellation_ : dict of str to float
         Rounding that kernels in working precision would leave in a prediction, as a part of the spread of the labels.
         Above 5e-10, which takes a small ``alpha`` and structures that resemble each other, predictions with
-        :class:`CovariantKernel` of integer zeta are made in higher precision, at up to three times the cost.
+        :class:`CovariantKernel` are made in higher precision, at up to three times the cost.
     X_fit_ : dict
         Features of the training structures (arguments of :class:`EquivariantFeatures`), None if precomputed.
     species_ : ndarray of int

@@ -123,7 +123,6 @@ def test_sums_and_products_of_kernels_contract_as_their_matrices(crystals):
     for kernel in (
         CovariantKernel(zeta=1),
         CovariantKernel(zeta=2, normalize=True, aggregate="mean"),
-        CovariantKernel(zeta=2.5),
         CovariantKernel(zeta=3, normalize=False) + 0.5 * CovariantKernel(zeta=1),
         CovariantKernel(zeta=2) * CovariantKernel(zeta=1),
     ):
