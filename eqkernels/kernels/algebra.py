@@ -189,6 +189,37 @@ class TensorKernel(BaseEstimator):
         """
         raise TypeError(f"{type(self).__name__} has no derivatives by features: use CovariantKernel")
 
+    def contract(self, X, Y, irrep, coef):
+        """Sum kernels times coefficients, to the rounding of the sum where the kernel can do that.
+
+        Parameters
+        ----------
+        X, Y : EquivariantFeatures
+        irrep : str
+        coef : ndarray of shape (n_structures_Y, 2 lambda + 1, n_columns)
+
+        Returns
+        -------
+        ndarray of shape (n_structures_X, 2 lambda + 1, n_columns)
+        """
+        return np.einsum("nmab,mbk->nak", self(X, Y, irrep=irrep), coef, optimize=True)
+
+    def contract_vjp(self, X, Y, irrep, cotangents, coef):
+        """Vector-Jacobian product: derivatives of sum(cotangents * contract(X, Y, irrep, coef)) by the features of X.
+
+        Parameters
+        ----------
+        X, Y : EquivariantFeatures
+        irrep : str
+        cotangents : ndarray of shape (n_structures_X, 2 lambda + 1, n_columns)
+        coef : ndarray of shape (n_structures_Y, 2 lambda + 1, n_columns)
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_centers, 2 lambda + 1, n_features)
+        """
+        return self.vjp(X, Y, irrep, np.einsum("nak,mbk->nmab", cotangents, coef, optimize=True))
+
     def blocks(self, X, Y=None, irreps=None):
         """Kernel matrices of several irreps, to be used as ``X`` of ``TensorKernelRidge(kernel="precomputed")``.
 
@@ -242,6 +273,14 @@ class Sum(TensorKernel):
     def vjp(self, X, Y, irrep, weights):
         """Sum of both."""
         return sum_cotangents(*(kernel.vjp(X, Y, irrep, weights) for kernel in (self.k1, self.k2)))
+
+    def contract(self, X, Y, irrep, coef):
+        """Sum of both."""
+        return self.k1.contract(X, Y, irrep, coef) + self.k2.contract(X, Y, irrep, coef)
+
+    def contract_vjp(self, X, Y, irrep, cotangents, coef):
+        """Sum of both."""
+        return sum_cotangents(*(one.contract_vjp(X, Y, irrep, cotangents, coef) for one in (self.k1, self.k2)))
 
     def _gradient(self, X, irrep, cache):
         first, of_first = self.k1.gradient(X, irrep, cache)
@@ -317,6 +356,14 @@ class Scaled(TensorKernel):
     def vjp(self, X, Y, irrep, weights):
         """Scaled product."""
         return self.kernel.vjp(X, Y, irrep, _positive(self.factor, "factor") * weights)
+
+    def contract(self, X, Y, irrep, coef):
+        """Scaled sum."""
+        return _positive(self.factor, "factor") * self.kernel.contract(X, Y, irrep, coef)
+
+    def contract_vjp(self, X, Y, irrep, cotangents, coef):
+        """Scaled product."""
+        return self.kernel.contract_vjp(X, Y, irrep, _positive(self.factor, "factor") * cotangents, coef)
 
     def _gradient(self, X, irrep, cache):
         factor = _positive(self.factor, "factor")

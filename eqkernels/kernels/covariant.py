@@ -25,9 +25,11 @@ import numpy as np
 from eqkernels._arrays import real_array
 from eqkernels._progress import advance
 from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.descriptors.features import aggregate_rows
 from eqkernels.kernels._environment_loops import add_to_structures
 from eqkernels.kernels.algebra import TensorKernel, check_zeta
 from eqkernels.kernels.cotangents import covariant_vjp
+from eqkernels.kernels.precise_sums import contract_covariant, contract_scalars_vjp
 from eqkernels.kernels.slopes import polynomial_slopes
 
 # Rows of one matrix product: large enough for BLAS, small enough that its result (32 MB) is bounded.
@@ -145,6 +147,32 @@ class CovariantKernel(TensorKernel):
             weights = weights / (counts[0][:, None, None, None] * counts[1][:, None, None])
         own_norm = None if self.normalize is False else self.normalize is True and irrep != "0e"
         return covariant_vjp(X, Y, irrep, weights, int(self.zeta), scales, own_norm)
+
+    def contract(self, X, Y, irrep, coef):
+        """Sum kernels times coefficients to the rounding of the sum."""
+        self._check(X, Y, irrep)
+        keys = (irrep, "0e") if self._needs_scalars else (irrep, irrep)
+        scales = [environment_scale(one, key, self.normalize) for key in keys for one in (X, Y)]
+        coef = self._of_environments(Y, coef)
+        terms = contract_covariant(X, Y, irrep, coef, int(self.zeta), scales)
+        return aggregate_rows(terms, X.offsets, self.aggregate)
+
+    def contract_vjp(self, X, Y, irrep, cotangents, coef):
+        """Vector-Jacobian product of the sum, for scalars to the rounding of the sum."""
+        if irrep != "0e" or coef.shape[2] > 1:
+            return super().contract_vjp(X, Y, irrep, cotangents, coef)
+        self._check(X, Y, irrep)
+        scales = [environment_scale(one, "0e", self.normalize) for one in (X, Y)]
+        coef = self._of_environments(Y, coef)[:, 0, 0]
+        slopes = contract_scalars_vjp(X, Y, coef, int(self.zeta), None if self.normalize is False else scales)
+        return {"0e": self._of_environments(X, cotangents) * slopes}
+
+    def _of_environments(self, features, of_structures):
+        """Share of every environment of what its structure is multiplied by."""
+        if self.aggregate == "mean":
+            counts = np.maximum(np.diff(features.offsets), 1)
+            of_structures = of_structures / counts.reshape(-1, *[1] * (of_structures.ndim - 1))
+        return of_structures[features.structures]
 
     def _aggregated(self, out, moduli, left, right):
         out[np.abs(out).max(axis=(2, 3)) <= _CANCELLED * moduli] = 0.0

@@ -98,6 +98,14 @@ class DensityKernel(CovariantKernel):
         """Not available, as slopes."""
         return TensorKernel.vjp(self, X, Y, irrep, weights)
 
+    def contract(self, X, Y, irrep, coef):
+        """Sum kernels times coefficients, in working precision."""
+        return TensorKernel.contract(self, X, Y, irrep, coef)
+
+    def contract_vjp(self, X, Y, irrep, cotangents, coef):
+        """Not available, as slopes."""
+        return TensorKernel.contract_vjp(self, X, Y, irrep, cotangents, coef)
+
 
 class _Densities:
     """Density coefficients with the norms of their environments."""

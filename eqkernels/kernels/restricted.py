@@ -55,8 +55,19 @@ class Restricted(TensorKernel):
 
     def vjp(self, X, Y, irrep, weights):
         """Product by the part of the features, zero for other centers."""
+        return self._spread(X, self.kernel.vjp(self._restrict(X), self._restrict(Y), irrep, weights))
+
+    def contract(self, X, Y, irrep, coef):
+        """Sum over the centers that the kernel sees."""
+        return self.kernel.contract(self._restrict(X), self._restrict(Y), irrep, coef)
+
+    def contract_vjp(self, X, Y, irrep, cotangents, coef):
+        """Product by the part of the features, zero for other centers."""
+        return self._spread(X, self.kernel.contract_vjp(self._restrict(X), self._restrict(Y), irrep, cotangents, coef))
+
+    def _spread(self, X, cotangents):
         rows, out = self._chosen(X), {}
-        for key, array in self.kernel.vjp(self._restrict(X), self._restrict(Y), irrep, weights).items():
+        for key, array in cotangents.items():
             out[key] = np.zeros(X.blocks[key].shape)
             columns = slice(None) if self.part is None else slice(*X.parts[self.part][key])
             out[key][rows, :, columns] = array

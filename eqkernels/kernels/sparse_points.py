@@ -73,11 +73,31 @@ def select_sparse_points(features, n_points, method="fps", *, normalize="invaria
         raise ValueError(f"method={method!r} must be one of {METHODS}")
     check_normalize(normalize)
     wanted = check_n_points(n_points)
-    random = check_random_state(random_state)
-    pools: dict[int, _Pool] = {}
     if not isinstance(features, Iterable | EquivariantFeatures):
         raise TypeError(f"features must be EquivariantFeatures or blocks of them, got {type(features).__name__}")
-    for block in [features] if isinstance(features, EquivariantFeatures) else features:
+    blocks = [features] if isinstance(features, EquivariantFeatures) else features
+    return choose_points(blocks, wanted, method, normalize, check_random_state(random_state))
+
+
+def choose_points(blocks, wanted, method, normalize, random, room=None):
+    """Choose points from blocks of features, as :func:`select_sparse_points`.
+
+    Parameters
+    ----------
+    blocks : iterable of EquivariantFeatures
+    wanted : int or dict of int to int
+    method, normalize
+        As there.
+    random : RandomState
+    room : dict of int to int, default=None
+        Most points of each species that are kept from one block to the next; None: as many as are wanted.
+
+    Returns
+    -------
+    EquivariantFeatures
+    """
+    pools: dict[int, _Pool] = {}
+    for block in blocks:
         if not isinstance(block, EquivariantFeatures):
             raise TypeError(f"features must be EquivariantFeatures or blocks of them, got {type(block).__name__}")
         block.check_values()
@@ -88,6 +108,7 @@ def select_sparse_points(features, n_points, method="fps", *, normalize="invaria
             )
         for species in np.unique(block.species).tolist():
             limit = wanted if isinstance(wanted, int) else _of_species(wanted, species)
+            limit = limit if room is None else min(limit, room[species])
             pool = pools.setdefault(species, _Pool(limit, method, normalize, random))
             pool.add(block.split_centers(np.flatnonzero(block.species == species)))
     if not pools:
@@ -95,7 +116,7 @@ def select_sparse_points(features, n_points, method="fps", *, normalize="invaria
     counts = {species: len(pool.points) for species, pool in pools.items()}
     if isinstance(wanted, int):
         counts = _shares(wanted, counts)
-    return _joined([pools[species].points[: counts[species]] for species in sorted(pools)])
+    return _gathered(pools, counts)
 
 
 class _Pool:
@@ -108,10 +129,10 @@ class _Pool:
         self.covariance = 0.0
 
     def add(self, new):
-        n_old = 0 if self.points is None else len(self.points)
-        points = new if self.points is None else _joined([self.points, new])
-        scale = environment_scale(points, "0e", self.normalize)
-        x = points.blocks["0e"][:, 0] * scale[:, None]
+        parts = [new] if self.points is None else [self.points, new]
+        n_old = len(parts[0]) if len(parts) > 1 else 0
+        scaled = [environment_scale(one, "0e", self.normalize)[:, None] * one.blocks["0e"][:, 0] for one in parts]
+        x = np.concatenate(scaled)
         if self.method == "fps":
             start = 0 if n_old else int(self.random.randint(len(x)))
             order = _farthest(x, self.limit, start)
@@ -119,7 +140,7 @@ class _Pool:
             self.keys = np.concatenate([self.keys, self._draw(x[n_old:])])
             order = np.argsort(self.keys, kind="stable")[: self.limit]
             self.keys = self.keys[order]
-        self.points = points[order]
+        self.points = _picked(parts, order)
 
     def _draw(self, x):
         """Exponential variates with the weights as rates: the smallest are a weighted sample without replacement."""
@@ -146,6 +167,31 @@ def _farthest(x, n, start):
         order.append(farthest)
         np.minimum(distances, squares + squares[farthest] - 2 * (x @ x[farthest]), out=distances)
     return np.array(order[:n], dtype=int)
+
+
+def room_of_species(wanted, available, most):
+    """Points of each species to keep while points are chosen: all that may be used, if these are not too many.
+
+    Parameters
+    ----------
+    wanted : int or dict of int to int
+    available : dict of int to int
+        Environments of each species.
+    most : float
+        How many points are not too many.
+
+    Returns
+    -------
+    dict of int to int, or None
+        None: all. Else up to twice the share of each species, for others may have fewer that differ.
+    """
+    if not isinstance(wanted, int) or len(available) > wanted:
+        return None
+    if sum(min(wanted, count) for count in available.values()) <= most:
+        return None
+    shares = _shares(wanted, available)
+    factor = min(2.0, max(1.0, most / sum(shares.values())))
+    return {species: int(factor * share) for species, share in shares.items()}
 
 
 def check_n_points(n_points):
@@ -242,10 +288,39 @@ def _shares(total, available):
     return shares
 
 
-def _joined(parts):
-    """Environments of several sets, each a structure of one atom."""
-    blocks = {key: np.concatenate([part.blocks[key] for part in parts]) for key in parts[0].blocks}
-    species, atoms = (np.concatenate([getattr(part, name) for part in parts]) for name in ("species", "atoms"))
+def _gathered(pools, counts):
+    """Take the first points of each species; pools are emptied on the way, so that nothing is in memory twice."""
+    first, total, start = next(iter(pools.values())).points, sum(counts.values()), 0
+    blocks = {key: np.empty((total, *block.shape[1:]), block.dtype) for key, block in first.blocks.items()}
+    species, atoms = np.empty(total, first.species.dtype), np.empty(total, first.atoms.dtype)
+    for number in sorted(pools):
+        points, count = pools.pop(number).points, counts[number]
+        rows, start = slice(start, start + count), start + count
+        for key, block in blocks.items():
+            block[rows] = points.blocks[key][:count]
+        species[rows], atoms[rows] = points.species[:count], points.atoms[:count]
+    return _single_atoms(blocks, species, atoms, first)
+
+
+def _picked(parts, order):
+    """Environments of several sets by their place in all of them, without joining the sets."""
+    ends = np.cumsum([len(part) for part in parts])
+    chosen = [(order >= end - len(part)) & (order < end) for part, end in zip(parts, ends, strict=True)]
+
+    def pick(arrays):
+        out = np.empty((len(order), *arrays[0].shape[1:]), arrays[0].dtype)
+        for array, mask, end in zip(arrays, chosen, ends, strict=True):
+            out[mask] = array[order[mask] - (end - len(array))]
+        return out
+
+    blocks = {key: pick([part.blocks[key] for part in parts]) for key in parts[0].blocks}
+    species, atoms = (pick([getattr(part, name) for part in parts]) for name in ("species", "atoms"))
+    return _single_atoms(blocks, species, atoms, parts[0])
+
+
+def _single_atoms(blocks, species, atoms, like):
+    """Environments, each a structure of one atom."""
     rows = np.arange(len(species))
-    n_atoms, first = np.ones(len(rows), dtype=np.int64), parts[0]
-    return EquivariantFeatures(blocks, species, rows, atoms, n_atoms, first.parts, first.labels)
+    return EquivariantFeatures(
+        blocks, species, rows, atoms, np.ones(len(rows), dtype=np.int64), like.parts, like.labels
+    )

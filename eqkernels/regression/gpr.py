@@ -23,6 +23,7 @@ from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import TensorKernel
 from eqkernels.kernels.algebra import check_bounds
+from eqkernels.regression.cancellation import cancellation_of_duals
 from eqkernels.regression.cost import announced
 from eqkernels.regression.covariance import clip_covariances, copies
 from eqkernels.regression.evidence import CRITERIA, EIGENVECTORS, Evidence
@@ -243,11 +244,11 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         self.theta_ = np.concatenate([*theta, []])
 
     def _factorize(self, spectra):
-        self.dual_coef_, self.factor_, self.copy_covariance_ = {}, {}, {}
+        self.dual_coef_, self.cancellation_, self.factor_, self.copy_covariance_ = {}, {}, {}, {}
         for irrep, values in self.y_fit_.items():
             n, d, multiplicity = values.shape
             self.copy_covariance_[irrep] = np.eye(multiplicity)
-            self.dual_coef_[irrep] = np.zeros(values.shape)
+            self.dual_coef_[irrep], self.cancellation_[irrep] = np.zeros(values.shape), 0.0
             if irrep not in spectra:
                 self.factor_[irrep] = np.zeros((n * d, 0))
                 continue
@@ -257,6 +258,8 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
             white = np.sqrt(spectrum.inverse(signal, noise))[:, None] * spectrum.values
             dual = signal * self.y_scale_[irrep] * (self.factor_[irrep] @ white)
             self.dual_coef_[irrep] = dual.reshape(values.shape)
+            size = np.linalg.norm(spectrum.eigenvalues) / n
+            self.cancellation_[irrep] = cancellation_of_duals(dual, size, self.y_scale_[irrep] * values)
             if multiplicity > 1:  # the maximum likelihood of the covariance of copies (matrix normal distribution)
                 between = white.T @ white
                 self.copy_covariance_[irrep] = between * multiplicity / np.trace(between)
@@ -310,14 +313,14 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
 
     # -- prediction -------------------------------------------------------------------------------------------------
 
-    def _matrix(self, features, irrep):
-        return self.kernel_[irrep](features, EquivariantFeatures(**self.X_fit_), irrep=irrep)
+    def _kernel_of(self, irrep):
+        return self.kernel_[irrep]
 
     def _posterior(self, rows, joint, include_noise, irreps=None):
         means, covariances = {}, {}
         for irrep in self.dual_coef_ if irreps is None else irreps:
             cross = self._matrix(rows, irrep)
-            means[irrep] = np.einsum("nmab,mbk->nak", cross, self.dual_coef_[irrep], optimize=True)
+            means[irrep] = self._contracted(rows, irrep, cross)
             covariance = self._block_covariance(rows, irrep, cross, joint, include_noise)
             covariances[irrep] = copies(self.y_scale_[irrep] ** 2 * covariance, self.copy_covariance_[irrep])
         return means, covariances

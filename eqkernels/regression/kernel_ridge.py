@@ -18,6 +18,7 @@ from eqkernels.kernels import CovariantKernel, DensityKernel, KernelBlocks, Tens
 from eqkernels.kernels.density import contraction_is_cheaper, density_expansion
 from eqkernels.metrics import cartesian_tensor
 from eqkernels.regression.base import TensorRegressor
+from eqkernels.regression.cancellation import cancellation_of_duals, contract, size_of_blocks
 from eqkernels.regression.cost import announced
 from eqkernels.so3 import Irrep
 from eqkernels.structures import atom_counts
@@ -58,6 +59,10 @@ class TensorKernelRidge(TensorRegressor):
     ----------
     dual_coef_ : dict of str to ndarray of shape (n, 2 lambda + 1, multiplicity)
         Dual coefficients of each irrep.
+    cancellation_ : dict of str to float
+        Rounding that kernels in working precision would leave in a prediction, as a part of the spread of the labels.
+        Above 5e-10, which takes a small ``alpha`` and structures that resemble each other, predictions with
+        :class:`CovariantKernel` are made in higher precision, at up to three times the cost.
     X_fit_ : dict
         Features of the training structures (arguments of :class:`EquivariantFeatures`), None if precomputed.
     species_ : ndarray of int
@@ -195,8 +200,11 @@ class TensorKernelRidge(TensorRegressor):
     def _matrix(self, features, irrep):
         """Kernel of structures with the training set, or a block of a precomputed kernel."""
         if not self._precomputed:
-            return self._kernel()(features, EquivariantFeatures(**self.X_fit_), irrep=irrep)
+            return self._kernel_of(irrep)(features, EquivariantFeatures(**self.X_fit_), irrep=irrep)
         return features.blocks[irrep]
+
+    def _kernel_of(self, irrep):
+        return self._kernel()
 
     def _known_centers(self, features):
         return None if self._precomputed else super()._known_centers(features)
@@ -210,15 +218,20 @@ class TensorKernelRidge(TensorRegressor):
 
     def _fit_irreps(self, features, blocks, weight):
         self.X_fit_ = None if self._precomputed else self._own(features).to_dict()
-        self.dual_coef_ = {}
+        self.dual_coef_, self.cancellation_ = {}, {}
         with announced(self, features, blocks, _CHOLESKY, n_kernels=1, n_matrices=3):
             for irrep, alpha in self._alphas().items():
                 kernel = self._matrix(features, irrep) if self._precomputed else self._kernel()(features, irrep=irrep)
-                self.dual_coef_[irrep] = solve_dual(kernel, blocks[irrep], alpha, weight)
+                dual = solve_dual(kernel, blocks[irrep], alpha, weight)
+                self.dual_coef_[irrep] = dual
+                self.cancellation_[irrep] = cancellation_of_duals(dual, size_of_blocks(kernel), blocks[irrep])
 
     def _predict_irreps(self, features):
         predictions = {}
         for irrep, dual in self.dual_coef_.items():
+            if not self._precomputed:
+                predictions[irrep] = self._contracted(features, irrep)
+                continue
             kernel = self._matrix(features, irrep)
             if kernel.shape[1] != len(dual):
                 raise ValueError(
@@ -226,6 +239,11 @@ class TensorKernelRidge(TensorRegressor):
                 )
             predictions[irrep] = np.einsum("nmab,mbk->nak", kernel, dual, optimize=True)
         return predictions
+
+    def _contracted(self, features, irrep, known=None):
+        """Sum kernels with the training set times dual coefficients; ``known``: these kernels, if they are there."""
+        training_set, dual = EquivariantFeatures(**self.X_fit_), self.dual_coef_[irrep]
+        return contract(self._kernel_of(irrep), features, training_set, irrep, dual, self.cancellation_[irrep], known)
 
 
 def solve_dual(kernel, values, alpha, weight=None):

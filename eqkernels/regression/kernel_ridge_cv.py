@@ -8,6 +8,7 @@ import numpy as np
 
 from eqkernels._warnings import warn
 from eqkernels.regression.baseline import left_out_baselines
+from eqkernels.regression.cancellation import cancellation_of_duals, size_of_blocks
 from eqkernels.regression.cost import announced
 from eqkernels.regression.evidence import EIGENVECTORS, Spectrum, block_rows
 from eqkernels.regression.kernel_ridge import TensorKernelRidge
@@ -79,10 +80,10 @@ class TensorKernelRidgeCV(TensorKernelRidge):
             self._fit_all(features, blocks, weight)
 
     def _fit_all(self, features, blocks, weight):
-        self.X_fit_ = None if self._precomputed else features.to_dict()
+        self.X_fit_ = None if self._precomputed else self._own(features).to_dict()
         kept = np.arange(len(features)) if weight is None else np.flatnonzero(weight > 0)
         weight = None if weight is None else weight[kept]
-        self.dual_coef_, self.alpha_, errors_of = {}, {}, {}
+        self.dual_coef_, self.cancellation_, self.alpha_, errors_of = {}, {}, {}, {}
         squares = 0.0
         for irrep, values in blocks.items():
             kernel = self._matrix(features, irrep) if self._precomputed else self._kernel()(features, irrep=irrep)
@@ -97,6 +98,7 @@ class TensorKernelRidgeCV(TensorKernelRidge):
             dual = np.zeros(values.shape)
             dual[kept] = (spectrum.root[:, None] * spectrum.solve(1.0, alphas[best])).reshape(values[kept].shape)
             self.dual_coef_[irrep] = dual
+            self.cancellation_[irrep] = cancellation_of_duals(dual, size_of_blocks(kernel), values)
             self._warn_at_ends(irrep, alphas, errors, best, spectrum.floor)
         self.best_score_ = -float(np.sqrt(squares))
         tried = sorted({alpha for errors in errors_of.values() for alpha in errors})

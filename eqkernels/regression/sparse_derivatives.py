@@ -99,7 +99,7 @@ def derivative_rows(job, block, features, points):
     kind : str
     rows : ndarray of shape (n_rows, n_columns of the factor)
     """
-    limit = max(1, int(0.25 * job.memory / (8 * _ARRAYS_PER_ATOM * max(1, job.n_kernel("0e")))))
+    limit = max(1, int(0.2 * job.room() / (8 * _ARRAYS_PER_ATOM * max(1, job.n_kernel("0e")))))
     points = points[job.pivots["0e"]]
     n_atoms = features.n_atoms
     for start, stop in structure_blocks(np.concatenate([[0], np.cumsum(n_atoms)]), limit):
@@ -107,7 +107,7 @@ def derivative_rows(job, block, features, points):
         if not any(len(one) for one in part.derivatives.values()):
             continue
         kernels = kernel_derivatives(
-            job.descriptor, part.X, features[start:stop], job.kernel, points, part.derivatives, 0.25 * job.memory
+            job.descriptor, part.X, features[start:stop], job.kernel, points, part.derivatives, 0.2 * job.room()
         )  # fmt: skip
         for kind, kernel in kernels.items():
             yield kind, _rows(job, part, kind, kernel)

@@ -13,6 +13,7 @@ from eqkernels.kernels import TensorKernel
 from eqkernels.regression.base import _labelled_centers
 from eqkernels.regression.baseline import best_ridge, composition_design
 from eqkernels.regression.sparse_derivatives import COMPONENTS, derivative_rows, derivative_work, factor_key
+from eqkernels.regression.sparse_memory import centers_of_block
 from eqkernels.regression.triangular import TriangularFactor
 from eqkernels.structures import DerivativeLabels, StructureBatch, atom_counts
 
@@ -158,8 +159,10 @@ class FoldJob:
         For each irrep the components of the sparse points that do not depend on others, in the order of the columns.
     multiplicities : dict of str to int
         How often the target has each irrep.
+    environment_size : int
+        Features of one environment, in all irreps and components that the descriptor makes.
     memory : float
-        Bytes for the arrays of one block.
+        Bytes for the sparse points and the arrays of one block.
     """
 
     descriptor: object
@@ -169,6 +172,7 @@ class FoldJob:
     baseline: str | None
     pivots: dict[str, np.ndarray]
     multiplicities: dict[str, int]
+    environment_size: int
     memory: float
 
     def size(self, irrep):
@@ -189,8 +193,8 @@ class FoldJob:
         """Sizes, in words."""
         size = sum(4 * self.size(irrep) ** 2 for irrep in self.multiplicities) / 2**30
         return (
-            f"factors of {size:.3g} GiB; blocks of {self.centers_per_block()} centers and "
-            f"{self.labels_per_block()} labels"
+            f"{self.bytes_of_points() / 2**30:.3g} GiB; factors of {size:.3g} GiB; blocks of "
+            f"{self.centers_per_block()} centers and {self.labels_per_block()} labels"
         )
 
     def work_per_center(self):
@@ -198,15 +202,22 @@ class FoldJob:
         widths = [self.points["blocks"][irrep].shape[2] / max(self.n_kernel(irrep), 1) for irrep in self.multiplicities]
         return min(widths) / len(self.species)
 
+    def bytes_of_points(self):
+        """Bytes of the features of the sparse points."""
+        return sum(block.nbytes for block in self.points["blocks"].values())
+
+    def room(self):
+        """Bytes for the arrays of one block beside the sparse points."""
+        return max(self.memory - self.bytes_of_points(), 0.25 * self.memory)
+
     def centers_per_block(self):
         """How many centers have their features in memory at once."""
-        width = sum(block[0].size for block in self.points["blocks"].values())
-        return max(1, int(0.5 * self.memory / (8 * width)))
+        return centers_of_block(self.environment_size, self.room())
 
     def labels_per_block(self):
         """How many labels have their kernels in memory at once."""
         width = max(len(self.points["species"]) * (2 * int(irrep[:-1]) + 1) ** 2 for irrep in self.multiplicities)
-        return max(1, int(0.5 * self.memory / (_BYTES_OF_KERNEL * width)))
+        return max(1, int(0.3 * self.room() / (_BYTES_OF_KERNEL * width)))
 
     def __call__(self, part):
         """Fold a part: data of the factor of each irrep, and of forces and stress as far as there are any."""

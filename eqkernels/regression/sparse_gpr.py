@@ -9,7 +9,6 @@ not depend on N (:mod:`eqkernels.regression.sparse_solve`).
 from __future__ import annotations
 
 import sys
-import warnings
 from numbers import Real
 
 import numpy as np
@@ -19,20 +18,24 @@ from sklearn.utils import check_random_state
 from threadpoolctl import threadpool_limits
 
 from eqkernels._fitted import check_unchanged, whole_or_nothing
+from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.output import check_memory
 from eqkernels.descriptors.scalar_gradients import check_differentiable
-from eqkernels.kernels import DensityKernel, TensorKernel, select_sparse_points
+from eqkernels.kernels import DensityKernel, TensorKernel
 from eqkernels.kernels.sparse_points import (
     METHODS,
     check_n_points_of_model,
+    choose_points,
     first_points,
     points_by_irrep,
+    room_of_species,
 )
 from eqkernels.regression.base import _check_weight, declare_target
 from eqkernels.regression.map_reduce import map_reduce, map_reduce_on_cluster
 from eqkernels.regression.sparse_derivatives import factor_key, read_derivatives
 from eqkernels.regression.sparse_fold import Parts, ridge_of_source
+from eqkernels.regression.sparse_memory import centers_of_block, check_fit, environment_sizes, n_values
 from eqkernels.regression.sparse_prediction import SparsePredictor
 from eqkernels.regression.sparse_solve import OtherRows, pivoted_cholesky, solve_irrep
 from eqkernels.regression.sparse_source import Source, candidate_features, choose_candidates
@@ -45,7 +48,7 @@ _CANDIDATES_PER_POINT = 20
 _ROUNDING = 1e-10
 # Parameters that are used anew whenever the coefficients are solved.
 _FREE_BETWEEN_PARTS = ("noise", "force_noise", "stress_noise")
-_LEARNED = ("coef", "noise", "signal_variance", "damped", "unexplained")
+_LEARNED = ("coef", "noise", "signal_variance", "damped", "unexplained", "cancellation")
 
 
 class SparseTensorGPR(SparsePredictor):
@@ -80,7 +83,9 @@ class SparseTensorGPR(SparsePredictor):
     baseline : {"composition", "mean", None}, default="composition"
         What is fitted to the scalar (0e) part first, as in :class:`TensorKernelRidge`.
     memory : float, default=1.0
-        GiB that features and kernels of one block may take in each of the ``n_jobs``.
+        GiB that the sparse points and the features and kernels of one block may take in each of the ``n_jobs``, on top
+        of the program itself and the triangular matrices of n_points rows. More points, or a larger structure, are
+        refused before the work begins.
     random_state : int, RandomState instance or None, default=None
         Chooses the sparse environments. The same integer gives the same bits, whatever ``n_jobs``.
     n_jobs : int, default=None
@@ -96,6 +101,9 @@ class SparseTensorGPR(SparsePredictor):
         Sparse environments (arguments of :class:`EquivariantFeatures`).
     coef_ : dict of str to ndarray of shape (n_points (2 lambda + 1), multiplicity)
         Coefficient of each component of each sparse environment.
+    cancellation_ : dict of str to float
+        Rounding that kernels in working precision would leave in a prediction, as a part of the spread of the labels;
+        above 5e-10, predictions are made in higher precision, as by :class:`TensorKernelRidge`.
     pivots_, cholesky_, damped_, unexplained_ : dict of str to ndarray or float
         What covariances are made of, see :mod:`eqkernels.regression.sparse_covariance`.
     noise_, signal_variance_ : dict of str to float
@@ -103,6 +111,8 @@ class SparseTensorGPR(SparsePredictor):
         of ``"0e forces"`` and ``"0e stress"`` where these are fitted.
     log_marginal_likelihood_value_ : float
         Of the labels minus the baseline, summed over irreps.
+    environment_size_ : int
+        Features of one environment, in all irreps and components that the descriptor makes.
     label_totals_ : ndarray of shape (3,)
         Number of labels so far, the sum of their weights and that of the logarithms of the weights.
     derivative_totals_ : dict of str to ndarray of shape (3,)
@@ -224,7 +234,7 @@ class SparseTensorGPR(SparsePredictor):
         TypeError, ValueError
             If structures, labels or parameters are unusable; the message says where and what to do.
         MemoryError
-            If n_points asks for more than the machine has.
+            If sparse points or one structure take more than ``memory``, or the matrices more than the machine has.
         """
         return self._fit(X, y, sample_weight, forces, stress, client, solve=True, first=True)
 
@@ -312,22 +322,30 @@ class SparseTensorGPR(SparsePredictor):
         total = sum(largest.values()) if isinstance(largest, dict) else largest
         candidates = choose_candidates(source, labelled, _CANDIDATES_PER_POINT * total, random)
         self.features_ = self._fitted_descriptor(source, candidates, labels)
-        normalize = getattr(self._kernel(), "normalize", "invariant")
-        blocks = candidate_features(source, candidates, labelled, self.features_)
-        points = select_sparse_points(blocks, largest, self.selection, normalize=normalize, random_state=random)
-        self._check_blocks(points)
+        shapes = environment_sizes(source, self.features_)
         needed = {"0e", *(str(irrep) for _, irrep in self._tensor().irreps)}
-        points.blocks = {irrep: block for irrep, block in points.blocks.items() if irrep in needed}
-        points.parts = {
-            name: {irrep: pair for irrep, pair in ranges.items() if irrep in needed}
-            for name, ranges in points.parts.items()
-        }
+        of_points = {irrep: shape for irrep, shape in shapes.items() if irrep in needed}
+        self.environment_size_, memory = n_values(shapes), self._bytes()
+        check_fit(shapes, of_points, min(total, labelled.sum()), source.n_atoms.max(), memory)
+        limit = centers_of_block(self.environment_size_, memory)
+        blocks = candidate_features(source, candidates, labelled, self.features_, needed, limit)
+        room = self._room(source, candidates, labelled, largest, 0.2 * memory / (8 * n_values(of_points)))
+        normalize = getattr(self._kernel(), "normalize", "invariant")
+        points = choose_points(blocks, largest, self.selection, normalize, random, room)
+        self._check_blocks(points)
         self.points_ = points.to_dict()
         self.species_ = np.unique(points.species)
         self._factor_points(points, {irrep: first_points(points, one) for irrep, one in wanted.items()})
         if self.verbose:
             counts = ", ".join(f"{chemical_symbols[z]} {np.sum(points.species == z)}" for z in self.species_)
             self._say(f"{len(points)} sparse environments ({counts}); {self._job().summary()}")
+
+    def _room(self, source, candidates, labelled, n_points, most):
+        """Most points of a species to be kept while they are chosen."""
+        structures = np.repeat(np.arange(len(source)), source.n_atoms)
+        numbers = source.numbers[labelled & np.isin(structures, candidates)]
+        species, counts = np.unique(numbers, return_counts=True)
+        return room_of_species(n_points, dict(zip(species.tolist(), counts.tolist(), strict=True)), most)
 
     def _factor_points(self, points, chosen):
         """Cholesky factors of the kernels among the sparse environments; components that depend on others drop out."""
@@ -387,10 +405,9 @@ class SparseTensorGPR(SparsePredictor):
                           f"{rank} of {len(coef)} directions{noises}")  # fmt: skip
         for irrep in only_noise:
             if sizes[irrep] > _ROUNDING * max(sizes.values()):
-                warnings.warn(
+                warn(
                     f"the likelihood takes the labels of {irrep} for noise, so that little or nothing is learned: give "
-                    "more structures or another kernel, or state the noise",
-                    stacklevel=4,
+                    "more structures or another kernel, or state the noise"
                 )
 
     def _other_rows(self, job):

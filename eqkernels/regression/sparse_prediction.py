@@ -15,9 +15,11 @@ from eqkernels.descriptors.density import structure_blocks
 from eqkernels.descriptors.gradients import Derivatives
 from eqkernels.descriptors.scalar_gradients import check_differentiable, features_vjp, scalars_only
 from eqkernels.kernels import CovariantKernel
+from eqkernels.regression.cancellation import contract, contract_vjp
 from eqkernels.regression.covariance import copies
 from eqkernels.regression.sparse_covariance import SparseCovariance
 from eqkernels.regression.sparse_fold import FoldJob, points_in_use
+from eqkernels.regression.sparse_memory import LARGEST
 from eqkernels.regression.sparse_source import lazy_sequence
 from eqkernels.regression.uncertainty import UncertainTensorRegressor
 from eqkernels.structures import StructureBatch, as_list, atom_counts, by_structure, cell_volumes
@@ -150,10 +152,11 @@ class SparsePredictor(UncertainTensorRegressor):
         for irrep, coef in self.coef_.items():
             coef = coef.reshape(len(points), -1, coef.shape[1])
             for one in self._slices(rows):
-                weights = np.einsum("nak,mbk->nmab", cotangents[irrep][one], coef, optimize=True)
+                cotangent, rounding = cotangents[irrep][one], self.cancellation_[irrep]
+                parts = contract_vjp(self._kernel(), rows[one], points, irrep, cotangent, coef, rounding)
                 start, stop = rows.offsets[[one.start, min(one.stop, len(rows))]]
                 place = np.flatnonzero(known)[start:stop]
-                for key, array in self._kernel().vjp(rows[one], points, irrep, weights).items():
+                for key, array in parts.items():
                     out[key][place] += array
         return out
 
@@ -187,8 +190,7 @@ class SparsePredictor(UncertainTensorRegressor):
             coef = of_points.reshape(len(points), d, -1)
             parts = [np.zeros((0, d, coef.shape[2]))]
             for rows in self._slices(features):
-                kernel = self._kernel()(features[rows], points, irrep=irrep)
-                parts.append(np.einsum("nmab,mbk->nak", kernel, coef, optimize=True))
+                parts.append(contract(self._kernel(), features[rows], points, irrep, coef, self.cancellation_[irrep]))
             predictions[irrep] = np.concatenate(parts)
         return predictions
 
@@ -212,7 +214,10 @@ class SparsePredictor(UncertainTensorRegressor):
     def _job(self):
         blocks = {str(irrep): multiplicity for multiplicity, irrep in self._tensor().irreps}
         return FoldJob(self.features_, self._kernel(), self.points_, self.species_, self.baseline,
-                       self.pivots_, blocks, self.memory * 2**30)  # fmt: skip
+                       self.pivots_, blocks, self.environment_size_, self._bytes())  # fmt: skip
+
+    def _bytes(self):
+        return min(self.memory * 2.0**30, LARGEST)
 
     # -- blocks of bounded memory -----------------------------------------------------------------------------------
 

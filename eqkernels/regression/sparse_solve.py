@@ -21,6 +21,7 @@ from scipy.linalg.lapack import dpstrf
 from scipy.optimize import minimize_scalar
 
 from eqkernels.regression.baseline import fit_baseline
+from eqkernels.regression.cancellation import cancellation
 from eqkernels.regression.sparse_evidence import StackedProblem
 from eqkernels.regression.triangular import TriangularFactor
 
@@ -54,8 +55,8 @@ def pivoted_cholesky(matrix):
     lower : ndarray of shape (rank, rank)
         ``matrix[pivots][:, pivots] = lower @ lower.T``.
     """
-    # the usual tolerance, n times larger, would be seen in predictions at small noise
-    tolerance = np.finfo(float).eps * np.diagonal(matrix).max(initial=0.0)
+    # each pivot is what up to n subtractions leave: smaller ones are rounding, which no data should rely on
+    tolerance = len(matrix) * np.finfo(float).eps * np.diagonal(matrix).max(initial=0.0)
     factor, pivots, rank, _ = dpstrf(matrix.T, tol=tolerance, lower=1, overwrite_a=1)
     if tolerance == 0.0:  # features that vanish by symmetry in all sparse environments
         rank = 0
@@ -227,6 +228,7 @@ class SparseSolution:
     other_noises: dict[str, float]
     only_noise: bool
     label_norm: float
+    cancellation: float
 
 
 @dataclass
@@ -294,12 +296,29 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, othe
         noises = [problem.best_noise() if isinstance(noise, str) else float(noise)]
         every, damped, shift = problem, problem.damped(noises[0]), 0.0
     value, variance = every.likelihood(noises[0], damped)
+    coef = every.coefficients(damped, lower)
+    rounding = cancellation(coef, _size(factor, rank, total_weight), _spread(columns, multiplicity, total_weight))
     return SparseSolution(
-        every.coefficients(damped, lower), noises[0], variance, value + shift, baseline, damped.data,
+        coef, noises[0], variance, value + shift, baseline, damped.data,
         problem.unexplained(), dict(zip(stacked, noises[1:], strict=True)),
         noise == "auto" and noises[0] > _ONLY_NOISE * problem.signal() and not problem.is_fitted_by_the_baseline(),
-        np.linalg.norm(values),
+        np.linalg.norm(values), rounding,
     )  # fmt: skip
+
+
+def _size(factor, n_kernel, total_weight):
+    """Root mean square of the kernels of a component of a label with those of the sparse environments."""
+    squares = 0.0
+    for start, stop in factor.tiles():
+        squares += np.sum(factor.rows(start, stop)[:, : max(n_kernel - start, 0)] ** 2)
+    return np.sqrt(squares / total_weight / max(n_kernel, 1))
+
+
+def _spread(columns, multiplicity, total_weight):
+    """Root mean square of the labels without what the baseline or the size of a structure explains."""
+    design, values = columns[:, :-multiplicity], columns[:, -multiplicity:]
+    left = values - design @ np.linalg.lstsq(design, values, rcond=_BASELINE_RANK)[0]
+    return np.sqrt(np.sum(left**2) / total_weight)
 
 
 def _combination(baseline, multiplicity):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.descriptors.density import structure_blocks
 from eqkernels.regression.base import checked_features
 from eqkernels.structures import StructureBatch, as_list
 
@@ -94,7 +95,7 @@ def lazy_sequence(X):
     return not in_memory and hasattr(X, "__len__") and hasattr(X, "__getitem__")
 
 
-def candidate_features(source, candidates, labelled, descriptor):
+def candidate_features(source, candidates, labelled, descriptor, irreps, limit):
     """Features of the labelled centers of some structures, block by block.
 
     Parameters
@@ -104,16 +105,38 @@ def candidate_features(source, candidates, labelled, descriptor):
     labelled : ndarray of bool, shape (n_atoms_in_all,)
     descriptor : transformer or None
         Fitted; None where the source holds features.
+    irreps : set of str
+        Blocks that are needed.
+    limit : int
+        How many atoms the structures of one block may have, but for a single larger one.
 
     Yields
     ------
     EquivariantFeatures
         Each center is a structure of its own.
     """
-    for start in range(0, len(candidates), _CANDIDATES_PER_BLOCK):
-        picked = candidates[start : start + _CANDIDATES_PER_BLOCK]
+    for picked in _blocks_of_candidates(source, candidates, limit):
         features = source[picked]
         if descriptor is not None:
             features = checked_features(descriptor.transform(features), descriptor)
+        features = _with_blocks(features, irreps)
         first_atom = (source.ends - source.n_atoms)[picked]
         yield features.split_centers(np.flatnonzero(labelled[first_atom[features.structures] + features.atoms]))
+
+
+def _blocks_of_candidates(source, candidates, limit):
+    for first in range(0, len(candidates), _CANDIDATES_PER_BLOCK):
+        part = candidates[first : first + _CANDIDATES_PER_BLOCK]
+        for start, stop in structure_blocks(np.concatenate([[0], np.cumsum(source.n_atoms[part])]), limit):
+            yield part[start:stop]
+
+
+def _with_blocks(features, irreps):
+    """Features with some of their blocks."""
+    blocks, labels, *parts = (
+        {irrep: one for irrep, one in given.items() if irrep in irreps}
+        for given in (features.blocks, features.labels, *features.parts.values())
+    )
+    parts = dict(zip(features.parts, parts, strict=True))
+    rows = features.species, features.structures, features.atoms, features.n_atoms
+    return EquivariantFeatures(blocks, *rows, parts, labels)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.exceptions import DataConversionWarning
 
 from eqkernels._numeric import LARGEST, as_floats, check_plain, is_missing, written_out
+from eqkernels._warnings import warn
 from eqkernels.so3 import CartesianTensor, Irreps, cartesian_tensor, infer_formula
 from eqkernels.so3.properties import find_property
 from eqkernels.structures.readings import (
@@ -211,7 +211,7 @@ class _Written:
             )
         if self.array is not None and self.array.ndim == 2 and self.array.shape[1] == 1:
             message = "A column-vector y was passed when a 1d array was expected: its second axis is dropped"
-            warnings.warn(message, DataConversionWarning, stacklevel=4)
+            warn(message, DataConversionWarning)
             self.array = self.array[:, 0]
 
     @property
