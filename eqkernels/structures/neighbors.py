@@ -85,7 +85,7 @@ def find_neighbors(batch, cutoff):
 
 def _check_number(expected, batch, cutoff):
     """Refuse what would take more memory or time than anybody wants, before the search."""
-    per_atom = expected / batch.n_atoms
+    per_atom = expected / max(batch.n_atoms, 1)  # of none, where all atoms of a structure are left out
     if per_atom > _MOST_NEIGHBORS:
         raise ValueError(
             f"an atom would have about {per_atom:.1e} neighbors within cutoff={cutoff:g}: use a smaller cutoff, or "
