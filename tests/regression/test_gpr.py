@@ -462,7 +462,7 @@ def test_a_kernel_that_cannot_fit_in_memory_is_told_before(data, monkeypatch):
     _, features, targets = data
     monkeypatch.setattr("os.sysconf", lambda name: 100)
     with pytest.raises(
-        MemoryError, match=r"Gaussian process of 70 components would take .* GiB, this machine has .*sparse"
+        MemoryError, match=r"TensorGPR: the exact kernel of 14 .* 70 components, would take .* machine has .*Sparse"
     ):
         TensorGPR().fit(features, targets["matrix"])
 
