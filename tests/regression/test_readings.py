@@ -266,7 +266,7 @@ def test_what_has_a_label_but_no_prediction():
     known = [np.where(np.arange(3) == 0, one, np.nan) for one in SUMS[0::4]]
     model.fit(waters, known)
     assert np.isfinite(model.score(waters, known))
-    with pytest.raises(ValueError, match="structure 0, atom 1 has a label but the prediction is NaN"):
+    with pytest.raises(ValueError, match="y_pred of structure 0, atom 1 is NaN"):
         model.score(waters, SUMS[0::4])
 
 
