@@ -68,9 +68,10 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
         self.groups_ = np.arange(len(features))
         self.n_atoms_fit_ = getattr(features, "n_atoms", np.zeros(len(features), dtype=int))
         if labels.per_atom:
-            features, structures = _labelled_centers(features, labels.atoms)
-            self.groups_ = structures
-            weight = None if weight is None else weight[structures]
+            rows = labelled_rows(features, labels.atoms)
+            self.groups_, features = features.structures[rows], features.split_centers(rows)
+            weight = None if weight is None else weight[self.groups_]
+        self.atoms_fit_ = labels.atoms
         blocks = self._tensor().to_irreps(self._project(labels.values))
         self.species_ = np.unique(features.species)
         self._fit_irreps(features, self._subtract_baseline(features, blocks, weight), weight)
@@ -314,8 +315,8 @@ def checked_features(features, descriptor):
     return features
 
 
-def _labelled_centers(features, atoms):
-    """Features with every labelled atom as a structure of its own, and the structure that it came from."""
+def labelled_rows(features, atoms):
+    """Rows of the labelled atoms, which are counted over all structures."""
     ends = np.cumsum(features.n_atoms)
     row_of_atom = np.full(ends[-1], -1)
     row_of_atom[(ends - features.n_atoms)[features.structures] + features.atoms] = np.arange(len(features.species))
@@ -328,9 +329,7 @@ def _labelled_centers(features, atoms):
             f"{where} has a label but is no center of the descriptor: add its species to center_species, or set its "
             "label to NaN"
         )
-    split = features.split_centers(rows)
-    split.origin = structure_number(features.origin, features.structures[rows])
-    return split, features.structures[rows]
+    return rows
 
 
 def _check_weight(sample_weight, n):

@@ -250,15 +250,21 @@ class TensorCommittee(NestedDefaults, Recalibrated, RegressorMixin, BaseEstimato
         return to_cartesian(tensor, scaled(tensor, components, self.recalibration_))
 
     def _deviations(self, X):
-        """Scaled deviations of members, (n_rows, dim, n_members), their products the covariances; structure of rows."""
+        """Scaled deviations of members, (n_rows, dim, n_members), variances that lack to the floor, structures."""
         predictions = self._predictions(X)
         lengths = [len(one) if self.per_atom_ else 1 for one in predictions[0]]
         rows = np.array([np.concatenate(one) if self.per_atom_ else one for one in predictions])
         tensor = self._tensor()
         components = tensor.transform(rows - rows.mean(axis=0)) / np.sqrt(len(rows) - 1)
-        scale = np.concatenate([np.full(m * irrep.dim, self.recalibration_[str(irrep)]) for m, irrep in tensor.irreps])
         known = np.isfinite(components).all(axis=(0, 2))
-        return (scale * components).transpose(1, 2, 0)[known], np.repeat(np.arange(len(lengths)), lengths)[known]
+        components = components[:, known].transpose(1, 2, 0)
+        lacking = np.zeros(components.shape[:2])
+        for (_, irrep), part in zip(tensor.irreps, tensor.irreps.slices(), strict=True):
+            variance = np.mean(np.sum(components[:, part] ** 2, axis=2), axis=1)
+            factor = self.recalibration_[str(irrep)]
+            lacking[:, part] = (factor**2 * np.maximum(self.floor_[str(irrep)] - variance, 0.0))[:, None]
+            components[:, part] *= factor
+        return components, lacking, np.repeat(np.arange(len(lengths)), lengths)[known]
 
     def _scale_to_left_out(self, X, y, subsets, weight):
         """Errors on each structure of those members that did not see it, relative to their spread."""

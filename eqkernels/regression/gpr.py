@@ -179,6 +179,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         if weight is not None and not weight.all():
             kept = np.flatnonzero(weight)
             features, weight, self.groups_ = features[kept], weight[kept], self.groups_[kept]
+            self.atoms_fit_ = None if self.atoms_fit_ is None else self.atoms_fit_[kept]
             blocks = {irrep: values[kept] for irrep, values in blocks.items()}
         variants = self._kernel().variants() if self.optimizer is not None else [self._kernel()]
         n_free = len(self._kernel().hyperparameters) if self.optimizer is not None else 0

@@ -76,9 +76,8 @@ class LeftOutMixin:
             whole = np.full((len(self.n_atoms_fit_), *values.shape[1:]), np.nan)
             whole[self.groups_] = values
             return whole
-        ends = np.cumsum(self.n_atoms_fit_)
-        whole = np.full((ends[-1], *values.shape[1:]), np.nan)
-        whole[(ends - self.n_atoms_fit_)[self.groups_] + self.X_fit_["atoms"]] = values
+        whole = np.full((self.n_atoms_fit_.sum(), *values.shape[1:]), np.nan)
+        whole[self.atoms_fit_] = values
         return by_structure(whole, self.n_atoms_fit_)
 
 

@@ -71,9 +71,9 @@ def rank_candidates(model, X, n_candidates=None, return_gain=False):
             posteriors = [_SparsePosterior(model, rows, irrep) for irrep in model.coef_]
     elif isinstance(model, TensorCommittee):
         X = model._read(X)
-        deviations, groups = model._deviations(X)
+        deviations, lacking, groups = model._deviations(X)
         n, n_rows = len(X), len(groups)
-        posteriors = [_Members(deviations)]
+        posteriors = [_Members(deviations, lacking)]
     else:
         raise TypeError(
             f"model must be a TensorGPR, SparseTensorGPR or TensorCommittee or end in one, got {type(model).__name__}"
@@ -162,12 +162,14 @@ class _SparsePosterior(_Conditioned):
 
 
 class _Members(_Conditioned):
-    """All components of a committee, whose covariance is the product of the deviations of its members."""
+    """All components of a committee: products of the deviations of its members, and what these lack by themselves."""
 
-    def __init__(self, deviations):
-        self.flat = deviations.reshape(-1, deviations.shape[2])
-        diagonal = np.einsum("xk,xk->x", self.flat, self.flat)
+    def __init__(self, deviations, lacking):
+        self.flat, self.lacking = deviations.reshape(-1, deviations.shape[2]), lacking.ravel()
+        diagonal = np.einsum("xk,xk->x", self.flat, self.flat) + self.lacking
         super().__init__(deviations.shape[1], diagonal, [], 1.0, 0.0, diagonal.max(initial=0.0))
 
     def _prior(self, taken, columns):
-        return self.flat @ self.flat[columns].T
+        prior = self.flat @ self.flat[columns].T
+        prior[columns, np.arange(len(columns))] += self.lacking[columns]
+        return prior

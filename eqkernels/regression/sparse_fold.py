@@ -10,7 +10,7 @@ from ase.data import chemical_symbols
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.density import structure_blocks
 from eqkernels.kernels import TensorKernel
-from eqkernels.regression.base import _labelled_centers
+from eqkernels.regression.base import labelled_rows
 from eqkernels.regression.baseline import best_ridge, composition_design
 from eqkernels.regression.sparse_derivatives import COMPONENTS, derivative_rows, derivative_work, factor_key
 from eqkernels.regression.sparse_memory import centers_of_block
@@ -275,16 +275,16 @@ class FoldJob:
         features = block.X if self.descriptor is None else self.descriptor.transform(block.X)
         if self.descriptor is None:
             features.origin = block.start
-        if block.atoms is not None:
-            features, _ = _labelled_centers(features, block.atoms)
-        unknown = np.flatnonzero(~np.isin(features.species, self.species))
+        rows = slice(None) if block.atoms is None else labelled_rows(features, block.atoms)
+        unknown = np.flatnonzero(~np.isin(features.species[rows], self.species))
         if len(unknown):
-            symbol, where = chemical_symbols[features.species[unknown[0]]], features.where(unknown[0])
+            row = np.arange(len(features.species))[rows][unknown[0]]
+            symbol, where = chemical_symbols[features.species[row]], features.where(row)
             raise ValueError(
                 f"there are no sparse points for the species {symbol} (first in {where}): sparse points are chosen at "
                 "the first fit, which must have all species"
             )
-        return features
+        return features if block.atoms is None else features.split_centers(rows)
 
 
 def ridge_of_source(source, labels, blocks, weight, job):
