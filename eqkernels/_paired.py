@@ -71,6 +71,9 @@ def paired_rows(y_true, y_pred, name="y_true"):
     TypeError, ValueError
         If they are not numbers, are not tensors, do not fit each other, or if y_true is not finite.
     """
+    for values, what in ((y_true, name), (y_pred, "y_pred")):
+        if not np.iterable(values) or isinstance(values, str | bytes):
+            raise TypeError(f"{what} is not an array of numbers, got {values!r:.60}")
     if hasattr(y_true, "__len__") and len(y_true) == 0:
         raise ValueError(f"there are no tensors in {name}: give at least one")
     n_atoms = None

@@ -291,7 +291,7 @@ CASES = {
     **{f"{f.__name__} of NaN": (lambda f=f: f(NAN, DIPOLES), ValueError, "y_true of structure 0 is NaN or infinite") for f in RMSE},
     **{f"{f.__name__} of NaN predictions": (lambda f=f: f(DIPOLES, NAN), ValueError, "y_pred of structure 0 is NaN or infinite") for f in RMSE},
     **{f"{f.__name__} of huge numbers": (lambda f=f: f(DIPOLES * 1e300, DIPOLES), ValueError, "y_true of structure 0 is beyond 1e.150") for f in RMSE},
-    **{f"{f.__name__} of a number": (lambda f=f: f(1.0, 1.0), ValueError, r"y_true has shape \(\)") for f in RMSE},
+    **{f"{f.__name__} of a number": (lambda f=f: f(1.0, 1.0), TypeError, "y_true is not an array of numbers") for f in RMSE},
     **{f"{f.__name__} of words": (lambda f=f: f("x", DIPOLES), TypeError, "y_true is not an array of numbers") for f in RMSE},
     **{f"{f.__name__} of nothing": (lambda f=f: f(DIPOLES[:0], DIPOLES[:0]), ValueError, "there are no tensors in y_true") for f in RMSE},
     **{

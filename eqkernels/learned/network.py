@@ -179,12 +179,13 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
     def _fit(self, X, y, sample_weight, begin, readout=False):
         check_parameters(self)
         batch = StructureBatch.from_frames(X)
-        targets, formulas, unit = self._targets(y, batch, sample_weight, self.target)
+        targets, formulas, unit = self._targets(y, batch, sample_weight, self.target, self.per_atom)
         irreps, species, previous = self._wanted_irreps(targets), batch.species, None
         if self.warm_start and hasattr(self, "weights_"):
             self._check_unchanged(species, irreps)
             species, previous = self.species_, self._state()
         self.species_, self.irreps_, self.formulas_ = species, irreps, formulas
+        self.of_atoms_ = {target.name.rpartition(":")[0]: target.per_atom for target in targets}
         return self._train(batch, targets, unit, previous, begin, readout)
 
     @whole_or_nothing
@@ -209,7 +210,9 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
         batch = StructureBatch.from_frames(X)
         self._known(batch, "fit on structures that contain it")
         self._check_unchanged(self.species_, self.irreps_)
-        targets, _, unit = self._targets(y, batch, sample_weight, known_symmetries(y, self.target, self.formulas_))
+        symmetries = known_symmetries(y, self.target, self.formulas_)
+        of_atoms = {name: known for name, known in self.of_atoms_.items() if not isinstance(y, dict) or name in y}
+        targets, _, unit = self._targets(y, batch, sample_weight, symmetries, of_atoms)
         self._wanted_irreps(targets, self.irreps_)
         return self._train(batch, targets, unit, self._state(), begin, readout)
 
@@ -274,7 +277,7 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
-    def _targets(self, y, batch, sample_weight, symmetries):
+    def _targets(self, y, batch, sample_weight, symmetries, per_atom):
         """Targets, their symmetries, and the unit of the weights: only their ratios matter in training."""
         if y is None:
             return [], {}, 1.0
@@ -282,7 +285,7 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
         if weight is not None:
             unit = float(np.mean(weight[weight > 0]))
             weight = weight / unit
-        return *read_targets(y, batch, symmetries, self.baseline, self.aggregate, weight, self.per_atom), unit
+        return *read_targets(y, batch, symmetries, self.baseline, self.aggregate, weight, per_atom), unit
 
     def _wanted_irreps(self, targets, irreps=None):
         needed, irreps = {target.irrep for target in targets}, self.irreps if irreps is None else irreps

@@ -274,7 +274,7 @@ class LearnedTensorRegressor(Readout):  # noqa: D101
             target = self._declared_target(name)
             noise = {key.split(":")[-1]: value for key, value in self.features_.noise_.items()
                      if key.rpartition(":")[0] == name}  # fmt: skip
-            per_atom = of_property(self.per_atom, name)
+            per_atom = self.features_.of_atoms_[name]
             readout = Readout(noise, False, self.aggregate, target=target, baseline=self.baseline, per_atom=per_atom)
             self.readouts_[name] = readout.fit(features, labels, sample_weight)
         return self

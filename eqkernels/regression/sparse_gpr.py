@@ -149,6 +149,7 @@ class SparseTensorGPR(SparsePredictor):
 
     Examples
     --------
+    >>> from eqkernels import LambdaSOAP
     >>> from eqkernels.datasets import load_water_clusters
     >>> frames, dipoles = load_water_clusters(return_X_y=True, target="dipole")
     >>> model = SparseTensorGPR(n_points=60, features=LambdaSOAP(n_max=4, l_max=2), random_state=0)

@@ -103,6 +103,8 @@ def read_labels(y, n_atoms, target=None, per_atom=None):
 def irreps_of_labels(y, n_atoms, per_atom=None):
     """Irreps of all readings of labels of which a model, which may have a target declared, may take one.
 
+    Where there are several, without 0o.
+
     Parameters
     ----------
     y, n_atoms, per_atom
@@ -124,7 +126,8 @@ def irreps_of_labels(y, n_atoms, per_atom=None):
     irreps = Irreps("")
     for reading in readings:
         irreps = irreps + CartesianTensor(infer_formula(written.known(reading))).irreps
-    return irreps
+    # of three factors, far more features than all others: not for a reading that may not be meant
+    return Irreps([(multiplicity, irrep) for multiplicity, irrep in irreps if str(irrep) != "0o"])
 
 
 def of_atoms(target, per_atom):
@@ -262,6 +265,7 @@ def _array_or_entries(y):
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None")
     check_plain(y, "y")
+    y = np.asarray(y) if hasattr(y, "__array__") and not hasattr(y, "__len__") else y
     sequence = hasattr(y, "__len__") and (hasattr(y, "__getitem__") or hasattr(y, "__array__"))
     if isinstance(y, dict | str | bytes) or not sequence or getattr(y, "ndim", 1) == 0:
         raise TypeError(f"y must be an array or a list with an entry for each structure, got {type(y).__name__}")

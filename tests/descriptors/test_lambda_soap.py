@@ -107,11 +107,11 @@ def test_labels_decide_the_irreps(waters):
     cases = [
         (vector, "0e+1o"),
         (matrix, "0e+2e"),
-        (matrix + np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 0]]), "0e+1e+2e"),
+        (matrix + np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 0]]), "0e+1e+1o+2e"),  # or a vector of each of three atoms
         (scalar, "0e"),
         (np.einsum("na,nb,nc->nabc", vector, vector, vector), "0e+1o+3o"),
         (None, "0e+1o+2e"),
-        ([np.ones((3, 3, 3)) * np.arange(9).reshape(3, 3) for _ in frames], "0e+1e+2e"),
+        ([np.ones((3, 3, 3)) * np.arange(9).reshape(3, 3) for _ in frames], "0e+1e+1o+2e+2o+3o"),
     ]
     for y, irreps in cases:
         assert LambdaSOAP(4.0, 2, 2).fit(frames, y).irreps_ == irreps

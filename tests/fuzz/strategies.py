@@ -319,7 +319,9 @@ def models(draw, name, symbols, target, piped=(False, True)):
     _enough_for(changed, irreps)
     descriptor.set_params(**changed)
     if "0o" in irreps.split("+"):  # of three densities
-        descriptor.set_params(compression=None, n_max=min(descriptor.n_max, 2), l_max=min(descriptor.l_max, 3))
+        n_max, n_optimal = min(descriptor.n_max, 2), descriptor.n_optimal
+        descriptor.set_params(compression=None, n_max=n_max, l_max=min(descriptor.l_max, 3))
+        descriptor.set_params(n_optimal=None if n_optimal is None else min(n_optimal, n_max))
     piped = draw(st.sampled_from(piped))
     common = {"features": None if piped else descriptor, "target": target, "baseline": baseline}
     alpha, kernel = draw(st.sampled_from([1e-6, 1e-3, 1.0])), draw(st.one_of(st.none(), kernels(symbols)))

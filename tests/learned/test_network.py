@@ -227,9 +227,9 @@ def test_partial_fit_keeps_the_symmetry_of_the_labels(waters):
     general = np.random.default_rng(0).normal(size=(40, 3, 3))
     symmetric = general + general.swapaxes(1, 2)
     y = {"general": general, "other": general}
-    model = LearnedTensorRegressor(**SMALL).partial_fit(frames, general)
+    model = LearnedTensorRegressor(**SMALL, per_atom=False).partial_fit(frames, general)
     assert model.partial_fit(frames, symmetric).target_ == "ij"
-    several = LearnedTensorRegressor(**SMALL).partial_fit(frames, y)
+    several = LearnedTensorRegressor(**SMALL, per_atom=False).partial_fit(frames, y)
     assert several.partial_fit(frames, {"general": symmetric}).readouts_["general"].target_ == "ij"
     with pytest.raises(ValueError, match="earlier labels"):
         several.partial_fit(frames, {"new": symmetric})
@@ -276,7 +276,7 @@ def test_time_budget_is_kept_and_used(options):
     """By the whole fit, its readout included; labels of noise have no end that L-BFGS could converge to so soon."""
     frames, *_ = water_set(150, seed=1)
     y = np.random.default_rng(0).normal(size=(150, 3, 3))
-    model = LearnedTensorRegressor(4.0, channels=8, random_state=0, **options)
+    model = LearnedTensorRegressor(4.0, channels=8, random_state=0, target="ij", **options)
     model.set_params(max_iter=1).fit(frames, y)  # loads the loops
     before = time.process_time()
     model.set_params(max_iter=None, time_budget=2.0).fit(frames, y)

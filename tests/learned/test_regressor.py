@@ -160,7 +160,9 @@ def test_several_properties(waters, tmp_path):
     frames, dipoles, *others = waters
     of_atoms = [atoms.get_center_of_mass() - atoms.positions for atoms in frames]
     y = {"dipole": dipoles, "other": others[0], "to the center": of_atoms}
-    model = LearnedTensorRegressor(**{**SMALL, "max_iter": 40}).fit(frames[:30], {key: v[:30] for key, v in y.items()})
+    targets = {"dipole": "dipole", "other": "polarizability", "to the center": "forces"}
+    model = LearnedTensorRegressor(**{**SMALL, "max_iter": 40}, target=targets)
+    model.fit(frames[:30], {key: v[:30] for key, v in y.items()})
     test = {key: v[30:] for key, v in y.items()}
     predicted = model.predict(frames[30:])
     assert list(predicted) == list(y)

@@ -499,7 +499,7 @@ def test_recalibration_of_an_irrep_without_labels(data):
         )
     rest = LambdaSOAP(**SMALL, irreps="0e+1e+2e").fit_transform(data[0])[10:]
     assert fitted.recalibrate(rest, targets["matrix"][10:]).recalibration_["1e"] == 1.0
-    with pytest.raises(ValueError, match="all predicted variances of 1e are zero: no factor"):
+    with pytest.raises(ValueError, match="all predicted variances of 1e are zero, the errors are not: no factor"):
         fitted.recalibrate(rest, targets["matrix"][10:] + [[0, 1, 0], [0, 0, 0], [0, 0, 0]])
 
 
