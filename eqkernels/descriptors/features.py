@@ -81,6 +81,15 @@ class EquivariantFeatures:
         self._check_labels()
         self.offsets = np.searchsorted(self.structures, np.arange(len(self.n_atoms) + 1))
 
+    @classmethod
+    def of_checked(cls, blocks, species, structures, atoms, n_atoms, parts=None, labels=None):
+        """Features of arrays that need no more checks, for they were made here or come from features."""
+        self = cls.__new__(cls)
+        self.blocks, self.parts, self.labels = blocks, parts or {}, labels or {}
+        self.species, self.structures, self.atoms, self.n_atoms = species, structures, atoms, n_atoms
+        self.offsets = np.searchsorted(structures, np.arange(len(n_atoms) + 1))
+        return self
+
     def _check_rows(self):
         n_rows = len(self.species)
         for name in _ROW_ARRAYS:
@@ -211,7 +220,7 @@ class EquivariantFeatures:
     def _rows(self, rows, structures, n_atoms, atoms=None):
         blocks, rest = {key: block[rows] for key, block in self.blocks.items()}, (self.parts, self._current_labels())
         atoms = self.atoms[rows] if atoms is None else atoms
-        return EquivariantFeatures(blocks, self.species[rows], structures, atoms, n_atoms, *rest)
+        return EquivariantFeatures.of_checked(blocks, self.species[rows], structures, atoms, n_atoms, *rest)
 
     def part(self, name):
         """Features of one descriptor of a union.
@@ -233,7 +242,7 @@ class EquivariantFeatures:
         current = self._current_labels()
         labels = {key: current[key][columns] for key, columns in ranges.items() if key in current}
         rows = self.species, self.structures, self.atoms, self.n_atoms
-        return EquivariantFeatures(blocks, *rows, labels=labels)
+        return EquivariantFeatures.of_checked(blocks, *rows, labels=labels)
 
     def centers(self, rows):
         """Features of the centers in some rows only, of the same structures."""
@@ -302,7 +311,9 @@ class EquivariantFeatures:
         arrays = {key: block.copy() for key, block in self.blocks.items()}
         rows = [getattr(self, name).copy() for name in (*_ROW_ARRAYS, "n_atoms")]
         labels = {key: one.copy() for key, one in self._current_labels().items()}
-        return EquivariantFeatures(arrays, *rows, {name: dict(part) for name, part in self.parts.items()}, labels)
+        return EquivariantFeatures.of_checked(
+            arrays, *rows, {name: dict(part) for name, part in self.parts.items()}, labels
+        )
 
     def to_dict(self):
         """Arguments of the constructor: a dict of arrays, and of dicts of them by irrep, or by part and irrep."""

@@ -54,7 +54,7 @@ def _checked_out(shapes, dtype, out):
 def row_features(blocks, batch, is_center, labels):
     """Blocks with the structure, atom and species of each center of a batch."""
     atoms = is_center.nonzero()[0]
-    features = EquivariantFeatures(
+    features = EquivariantFeatures.of_checked(
         blocks,
         batch.numbers[atoms],
         batch.structure_of_atom[atoms],

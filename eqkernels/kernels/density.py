@@ -79,7 +79,7 @@ class DensityKernel(CovariantKernel):
         for one in (X, X if Y is None else Y):
             _check_density(one)
             _check_coupling(len(one.blocks) - 1, Irrep.parse(irrep))
-        scalars = EquivariantFeatures({"0e": X.blocks["0e"]}, X.species, X.structures, X.atoms, X.n_atoms)
+        scalars = EquivariantFeatures.of_checked({"0e": X.blocks["0e"]}, X.species, X.structures, X.atoms, X.n_atoms)
         self._check(scalars, None, "0e")
         if Y is not None and [b.shape[1:] for b in X.blocks.values()] != [b.shape[1:] for b in Y.blocks.values()]:
             raise ValueError("X and Y have different channels: make them with the same fitted descriptor")

@@ -106,7 +106,7 @@ class Known(NamedTuple):
         """Features with a row for each known atom."""
         whole, atoms = self.batch, self.atoms
         rows = whole.numbers[atoms], whole.structure_of_atom[atoms], whole.atom_in_structure[atoms]
-        return EquivariantFeatures(blocks, *rows, np.diff(whole.offsets))
+        return EquivariantFeatures.of_checked(blocks, *rows, np.diff(whole.offsets))
 
 
 def make_graph(batch, species, cutoff, n_radial, l_max, tape=None):

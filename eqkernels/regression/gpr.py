@@ -296,7 +296,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         theta = self.theta_ if theta is None else np.asarray(theta, dtype=float)
         if theta.shape != self.theta_.shape:
             raise ValueError(f"theta has shape {theta.shape}, expected {self.theta_.shape}: {self.theta_names_}")
-        features = EquivariantFeatures(**self.X_fit_)
+        features = EquivariantFeatures.of_checked(**self.X_fit_)
         problems = {
             irrep: self._problem(self.kernel_[irrep], features, irrep) for irrep in self.y_fit_ if self.y_scale_[irrep]
         }

@@ -200,7 +200,7 @@ class TensorKernelRidge(TensorRegressor):
     def _matrix(self, features, irrep):
         """Kernel of structures with the training set, or a block of a precomputed kernel."""
         if not self._precomputed:
-            return self._kernel_of(irrep)(features, EquivariantFeatures(**self.X_fit_), irrep=irrep)
+            return self._kernel_of(irrep)(features, EquivariantFeatures.of_checked(**self.X_fit_), irrep=irrep)
         return features.blocks[irrep]
 
     def _kernel_of(self, irrep):
@@ -242,7 +242,7 @@ class TensorKernelRidge(TensorRegressor):
 
     def _contracted(self, features, irrep, known=None):
         """Sum kernels with the training set times dual coefficients; ``known``: these kernels, if they are there."""
-        training_set, dual = EquivariantFeatures(**self.X_fit_), self.dual_coef_[irrep]
+        training_set, dual = EquivariantFeatures.of_checked(**self.X_fit_), self.dual_coef_[irrep]
         return contract(self._kernel_of(irrep), features, training_set, irrep, dual, self.cancellation_[irrep], known)
 
 

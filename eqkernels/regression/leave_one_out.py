@@ -56,7 +56,7 @@ class LeftOutMixin:
         labels, design, baselines = scale * values.reshape(n * d, multiplicity), None, None
         baseline = 0.0
         if irrep == "0e" and self.baseline_ is not None:
-            design = self._baseline_design(EquivariantFeatures(**self.X_fit_))
+            design = self._baseline_design(EquivariantFeatures.of_checked(**self.X_fit_))
             labels = labels + design @ self.baseline_
             baselines = left_out_baselines(design, labels, self.groups_, self.sample_weight_)
             baseline = np.einsum("nq,nqk->nk", design, baselines)[:, None]

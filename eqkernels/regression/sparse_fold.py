@@ -222,7 +222,7 @@ class FoldJob:
     def __call__(self, part):
         """Fold a part: data of the factor of each irrep, and of forces and stress as far as there are any."""
         factors = {irrep: TriangularFactor(self.size(irrep)) for irrep in self.multiplicities}
-        points = EquivariantFeatures(**self.points)
+        points = EquivariantFeatures.of_checked(**self.points)
         for block in self._blocks(part):
             features = self._features(block)
             size = self.labels_per_block()

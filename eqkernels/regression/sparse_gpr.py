@@ -85,7 +85,8 @@ class SparseTensorGPR(SparsePredictor):
     memory : float, default=1.0
         GiB that the sparse points and the features and kernels of one block may take in each of the ``n_jobs``, on top
         of the program itself and the triangular matrices of n_points rows. More points, or a larger structure, are
-        refused before the work begins.
+        refused before the work begins. It bounds from how many environments at once the points are chosen, too, so
+        that with another memory they may be others.
     random_state : int, RandomState instance or None, default=None
         Chooses the sparse environments. The same integer gives the same bits, whatever ``n_jobs``.
     n_jobs : int, default=None

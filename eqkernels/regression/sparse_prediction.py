@@ -143,7 +143,7 @@ class SparsePredictor(UncertainTensorRegressor):
     def _by_features(self, features, cotangents):
         """Differentiate the sum of cotangents (by irrep) times predictions by the features."""
         rows, known = self._rows_to_predict(features)
-        points = EquivariantFeatures(**self.points_)
+        points = EquivariantFeatures.of_checked(**self.points_)
         if self.per_atom_:
             first_atom = np.cumsum(features.n_atoms) - features.n_atoms
             atoms = (first_atom[features.structures] + features.atoms)[known]
@@ -178,7 +178,9 @@ class SparsePredictor(UncertainTensorRegressor):
         return SparseCovariance(self._kernel(), points, irrep, self._job().size(irrep), **learned)
 
     def _points_in_use(self, irrep):
-        return points_in_use(EquivariantFeatures(**self.points_), self.pivots_[irrep], 2 * int(irrep[:-1]) + 1)
+        return points_in_use(
+            EquivariantFeatures.of_checked(**self.points_), self.pivots_[irrep], 2 * int(irrep[:-1]) + 1
+        )
 
     def _predict_irreps(self, features):
         predictions = {}

@@ -421,7 +421,7 @@ def test_neither_blocks_nor_jobs_nor_the_container_matter(monkeypatch, crystals)
             (frames, {}),
             (frames, {"n_jobs": 2}),
             (Lazy(frames), {}),
-            (frames, {"memory": 2e-5}),
+            (frames, {"memory": 2e-4}),
         )
     ]
     first = predictions(fits[0], frames)

@@ -259,7 +259,7 @@ def test_neither_blocks_nor_jobs_nor_the_container_matter(tmp_path):
     with joblib.parallel_config("loky"):
         other = sparse(n_points=12, noise=1e-4, n_jobs=2).fit(Lazy(frames), matrix)
     np.testing.assert_array_equal(other.coef_["2e"], model.coef_["2e"])
-    same_predictions(model, sparse(n_points=12, noise=1e-4, memory=1e-4).fit(frames, matrix), frames)
+    same_predictions(model, sparse(n_points=12, noise=1e-4, memory=0.016).fit(frames, matrix), frames)
     same_predictions(model, other, Lazy(frames))
     features = LambdaSOAP(**SMALL, irreps="0e+2e").fit_transform(frames)
     of_features = sparse(n_points=12, noise=1e-4).fit(features, matrix)
