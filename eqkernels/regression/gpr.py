@@ -30,6 +30,7 @@ from eqkernels.regression.evidence import CRITERIA, EIGENVECTORS, Evidence
 from eqkernels.regression.hyperparameters import free_parameters, maximize
 from eqkernels.regression.kernel_ridge import TensorKernelRidge
 from eqkernels.regression.leave_one_out import LeftOutMixin
+from eqkernels.regression.relation import warn_if_unrelated
 from eqkernels.regression.uncertainty import UncertainTensorRegressor
 
 # Labels that the baseline leaves smaller than this, relative to all of the tensor, are rounding.
@@ -202,6 +203,14 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         self._set_parameters(kernels, {**start, **parameters})
         self.criterion_value_ = float(sum(values.values()))
         self._factorize({irrep: problem.spectrum(parameters[irrep][2:])[0] for irrep, problem in problems.items()})
+        if self.target is None:
+            squares = {}
+            for irrep, problem in problems.items():
+                # the criterion is half the logarithm of the squared error for each component
+                of_components = np.exp(-2 * problem("loo_error", parameters[irrep])[0] / problem.values.size)
+                of_labels = self.y_scale_[irrep] ** 2 * np.mean(problem.values**2)
+                squares[irrep] = self.y_scale_[irrep] ** 2 * of_components / problem.values.size, of_labels
+            warn_if_unrelated(self, len(self.n_atoms_fit_), squares)
         likelihoods = [problem("lml", parameters[irrep])[0] for irrep, problem in problems.items()]
         self.log_marginal_likelihood_value_ = float(sum(likelihoods))
 

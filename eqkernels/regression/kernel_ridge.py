@@ -20,6 +20,7 @@ from eqkernels.metrics import cartesian_tensor
 from eqkernels.regression.base import TensorRegressor
 from eqkernels.regression.cancellation import cancellation_of_duals, contract, size_of_blocks
 from eqkernels.regression.cost import announced
+from eqkernels.regression.relation import left_out_squares, warn_if_unrelated
 from eqkernels.so3 import Irrep
 from eqkernels.structures import atom_counts
 
@@ -218,13 +219,16 @@ class TensorKernelRidge(TensorRegressor):
 
     def _fit_irreps(self, features, blocks, weight):
         self.X_fit_ = None if self._precomputed else self._own(features).to_dict()
-        self.dual_coef_, self.cancellation_ = {}, {}
+        self.dual_coef_, self.cancellation_, squares = {}, {}, {}
         with announced(self, features, blocks, _CHOLESKY, n_kernels=1, n_matrices=3):
             for irrep, alpha in self._alphas().items():
                 kernel = self._matrix(features, irrep) if self._precomputed else self._kernel()(features, irrep=irrep)
                 dual = solve_dual(kernel, blocks[irrep], alpha, weight)
                 self.dual_coef_[irrep] = dual
                 self.cancellation_[irrep] = cancellation_of_duals(dual, size_of_blocks(kernel), blocks[irrep])
+                if self.target is None:
+                    squares[irrep] = left_out_squares(kernel, blocks[irrep], alpha)
+        warn_if_unrelated(self, len(self.n_atoms_fit_), squares)
 
     def _predict_irreps(self, features):
         predictions = {}

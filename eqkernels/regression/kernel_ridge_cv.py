@@ -13,6 +13,7 @@ from eqkernels.regression.cost import announced
 from eqkernels.regression.evidence import EIGENVECTORS, Spectrum, block_rows
 from eqkernels.regression.kernel_ridge import TensorKernelRidge
 from eqkernels.regression.leave_one_out import left_out
+from eqkernels.regression.relation import warn_if_unrelated
 
 # How many decades above the mean eigenvalue of the kernel the largest alpha lies.
 _DECADES_ABOVE = 2
@@ -84,7 +85,7 @@ class TensorKernelRidgeCV(TensorKernelRidge):
         kept = np.arange(len(features)) if weight is None else np.flatnonzero(weight > 0)
         weight = None if weight is None else weight[kept]
         self.dual_coef_, self.cancellation_, self.alpha_, errors_of = {}, {}, {}, {}
-        squares = 0.0
+        squares, of_irreps = 0.0, {}
         for irrep, values in blocks.items():
             kernel = self._matrix(features, irrep) if self._precomputed else self._kernel()(features, irrep=irrep)
             spectrum = Spectrum(kernel[np.ix_(kept, kept)], values[kept], weight)
@@ -95,12 +96,14 @@ class TensorKernelRidgeCV(TensorKernelRidge):
             self.alpha_[irrep] = float(alphas[best])
             errors_of[irrep] = dict(zip(alphas.tolist(), errors.tolist(), strict=True))
             squares += errors[best] ** 2 * values[0].size
+            of_irreps[irrep] = errors[best] ** 2, np.mean(values[kept] ** 2)
             dual = np.zeros(values.shape)
             dual[kept] = (spectrum.root[:, None] * spectrum.solve(1.0, alphas[best])).reshape(values[kept].shape)
             self.dual_coef_[irrep] = dual
             self.cancellation_[irrep] = cancellation_of_duals(dual, size_of_blocks(kernel), values)
             self._warn_at_ends(irrep, alphas, errors, best, spectrum.floor)
         self.best_score_ = -float(np.sqrt(squares))
+        warn_if_unrelated(self, len(self.n_atoms_fit_), of_irreps)
         tried = sorted({alpha for errors in errors_of.values() for alpha in errors})
         self.cv_results_ = {"alpha": np.array(tried)} | {
             irrep: np.array([errors.get(alpha, np.nan) for alpha in tried]) for irrep, errors in errors_of.items()

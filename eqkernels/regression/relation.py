@@ -1,0 +1,66 @@
+"""Whether a kernel relates structures to tensors at all, where the kind of these was not declared.
+
+Axial tensors that are read as polar, or tensors in another frame than their structures, cannot be learned: the model
+that is fitted without a structure predicts its tensor no better than zero does. A few structures show it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eqkernels._warnings import warn
+from eqkernels.regression.evidence import Spectrum, block_rows
+
+# Components of the structures that are left out one by one: their kernel takes milliseconds.
+_COMPONENTS = 300
+# With fewer structures chance decides.
+_FEWEST = 20
+# Part of the squares of all labels below which those of vectors and higher tensors do not matter.
+_SMALL = 0.1
+
+
+def left_out_squares(kernel, values, alpha):
+    """Mean square of the errors on some structures left out, and of their labels.
+
+    Parameters
+    ----------
+    kernel : ndarray of shape (n, n, d, d)
+    values : ndarray of shape (n, d, multiplicity)
+    alpha : float
+
+    Returns
+    -------
+    float, float
+    """
+    n, d, _ = values.shape
+    picked = np.arange(0, n, max(1, -(-n * d // _COMPONENTS)))
+    values = values[picked]
+    spectrum = Spectrum(kernel[np.ix_(picked, picked)], values)
+    solution, total = spectrum.solve(1.0, alpha), 0.0
+    for rows in block_rows(np.arange(len(picked)), d):
+        total += np.sum(np.linalg.solve(spectrum.precision(rows, 1.0, alpha), solution[rows]) ** 2)
+    return total / values.size, float(np.mean(values**2))
+
+
+def warn_if_unrelated(model, n_structures, squares):
+    """Warn if nothing was learned of vectors and higher tensors, and the target is not declared.
+
+    Parameters
+    ----------
+    model : TensorRegressor
+    n_structures : int
+        Of the training set.
+    squares : dict of str to (float, float)
+        Of each irrep the mean squares of left-out errors and of labels.
+    """
+    if model.target is not None or n_structures < _FEWEST:
+        return
+    sizes = {irrep: (2 * int(irrep[:-1]) + 1) * np.array(pair) for irrep, pair in squares.items()}
+    tensors = [irrep for irrep in sizes if irrep[:-1] != "0"]
+    errors, labels = sum((sizes[irrep] for irrep in tensors), np.zeros(2))
+    if errors >= labels > _SMALL * sum(pair[1] for pair in sizes.values()):
+        warn(
+            f"no relation between the structures and the part {'+'.join(tensors)} of y was found: structures left out "
+            "are predicted no better than by zero. If y is axial, declare it (e.g. target='optical_rotation' or "
+            "'magnetic_moment'); if it is not, check that it is in the frame and in the order of its structures"
+        )
