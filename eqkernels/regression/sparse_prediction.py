@@ -22,7 +22,7 @@ from eqkernels.regression.sparse_fold import FoldJob, points_in_use
 from eqkernels.regression.sparse_memory import LARGEST
 from eqkernels.regression.sparse_source import lazy_sequence
 from eqkernels.regression.uncertainty import UncertainTensorRegressor
-from eqkernels.structures import StructureBatch, as_list, atom_counts, by_structure, cell_volumes
+from eqkernels.structures import StructureBatch, as_list, atom_counts, cell_volumes
 from eqkernels.structures.derivative_labels import check_volumes
 
 _STRUCTURES_PER_BLOCK = 256
@@ -96,13 +96,13 @@ class SparsePredictor(UncertainTensorRegressor):
 
         Returns
         -------
-        ndarray of object, shape (n_structures,)
-            An array (n_atoms, 3) for each structure, in the units of y over those of the positions.
+        list of ndarray of shape (n_atoms, 3)
+            In the units of y over those of the positions.
         """
         X = self._checked_frames(X)
         self._check_scalar("predicted")
         positions, _ = self.vjp(X, self._ones(X))
-        return by_structure(-positions, atom_counts(X))
+        return np.split(-positions, np.cumsum(atom_counts(X))[:-1])
 
     def predict_stress(self, X):
         """Predict stress with a model of energies: derivatives by strain over the volume, as in ASE.
