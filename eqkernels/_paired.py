@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eqkernels._numeric import as_floats
+from eqkernels._numeric import as_floats, check_plain
 from eqkernels.so3 import cartesian_tensor
 from eqkernels.structures import is_by_structure, read_labels
 
@@ -72,6 +72,7 @@ def paired_rows(y_true, y_pred, name="y_true"):
         If they are not numbers, are not tensors, do not fit each other, or if y_true is not finite.
     """
     for values, what in ((y_true, name), (y_pred, "y_pred")):
+        check_plain(values, what)
         if not np.iterable(values) or isinstance(values, str | bytes):
             raise TypeError(f"{what} is not an array of numbers, got {values!r:.60}")
     if hasattr(y_true, "__len__") and len(y_true) == 0:

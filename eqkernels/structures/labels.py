@@ -103,8 +103,6 @@ def read_labels(y, n_atoms, target=None, per_atom=None):
 def irreps_of_labels(y, n_atoms, per_atom=None):
     """Irreps of all readings of labels of which a model, which may have a target declared, may take one.
 
-    Where there are several, without 0o.
-
     Parameters
     ----------
     y, n_atoms, per_atom
@@ -126,8 +124,7 @@ def irreps_of_labels(y, n_atoms, per_atom=None):
     irreps = Irreps("")
     for reading in readings:
         irreps = irreps + CartesianTensor(infer_formula(written.known(reading))).irreps
-    # of three factors, far more features than all others: not for a reading that may not be meant
-    return Irreps([(multiplicity, irrep) for multiplicity, irrep in irreps if str(irrep) != "0o"])
+    return irreps
 
 
 def of_atoms(target, per_atom):
