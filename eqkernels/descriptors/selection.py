@@ -48,6 +48,8 @@ class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
         self
         """
         self._check(X)
+        if len(X.species) == 0 or not X.blocks:
+            raise ValueError("X has no centers, or no blocks: make the features of at least one structure")
         self.learned_ = {key: self._fit_block(key, _samples(block)) for key, block in X.blocks.items()}
         self.n_features_in_ = {key: block.shape[2] for key, block in X.blocks.items()}
         return self
@@ -71,7 +73,7 @@ class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
             raise ValueError(f"X has blocks with {found} features, at fit there were {self.n_features_in_}")
         blocks = {key: self._transform_block(block, self.learned_[key]) for key, block in X.blocks.items()}
         labels = {key: self._labels(one, self.learned_[key]) for key, one in X.labels.items()}
-        return EquivariantFeatures(blocks, X.species, X.structures, X.atoms, X.n_atoms, labels=labels)
+        return EquivariantFeatures.of_checked(blocks, X.species, X.structures, X.atoms, X.n_atoms, labels=labels)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -82,8 +84,6 @@ class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
         if not isinstance(X, EquivariantFeatures):
             name = type(X).__name__
             raise TypeError(f"X must be EquivariantFeatures, got {name}: put it behind LambdaSOAP in a pipeline")
-        if len(X.species) == 0 or not X.blocks:
-            raise ValueError("X has no centers, or no blocks: make the features of at least one structure")
         X.check_values()
 
     def _count(self, given, name, key, n_features):

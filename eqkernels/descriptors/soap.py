@@ -202,7 +202,8 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
 
         progress = self._progress(batch.n_structures)
         expansion.for_each_range(batch, is_center, store, self.n_jobs, progress, self.dtype)
-        rows = vstack([part for _, part in sorted(parts, key=lambda part: part[0])], format="csr")
+        none = csr_array((0, width), dtype=self.dtype)  # no structure may have a center
+        rows = vstack([none, *(part for _, part in sorted(parts, key=lambda part: part[0]))], format="csr")
         return rows if self.aggregate is None else self._averages(batch, is_center) @ rows
 
     def _averages(self, batch, is_center):

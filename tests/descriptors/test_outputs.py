@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ase.build import molecule
 from scipy.sparse import issparse
 
 from eqkernels import SOAP, Bispectrum, LambdaSOAP, NBodyFeatures, SphericalExpansion
@@ -100,3 +101,17 @@ def test_parts_make_up_the_whole(limit):
     descriptor = LambdaSOAP(**OPTIONS, irreps="1o").fit(frames)
     parts = [part.blocks["1o"] for part in descriptor.iter_transform(frames, memory_limit=limit)]
     np.testing.assert_array_equal(np.concatenate(parts), descriptor.transform(frames).blocks["1o"])
+
+
+@pytest.mark.parametrize("aggregate", [None, "sum", "mean"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_structures_without_centers(sparse, aggregate):
+    frames = [molecule("CO2"), molecule("H2O")]
+    soap = SOAP(cutoff=3.0, n_max=2, l_max=1, center_species=["H"], sparse=sparse, aggregate=aggregate).fit(frames)
+    for some in (frames[:1], frames):
+        rows = soap.transform(some)
+        rows = rows.toarray() if sparse else rows
+        n_hydrogen = 2 * (len(some) - 1)
+        assert rows.shape == (n_hydrogen if aggregate is None else len(some), soap.transform(frames).shape[1])
+        assert rows.dtype == np.float64
+        assert aggregate is None or not rows[0].any()

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from ase.build import molecule
 from sklearn.pipeline import make_pipeline
 
 from eqkernels import EquivariantPCA, FeatureSelection, LambdaSOAP, TensorKernelRidge
@@ -115,3 +116,12 @@ def test_cur_by_singular_value_decomposition():
         column = rest[:, expected[-1]] / np.linalg.norm(rest[:, expected[-1]])
         rest -= np.outer(column, column @ rest)
     assert FeatureSelection(8, "cur").fit(features).learned_["0e"].tolist() == expected
+
+
+@pytest.mark.parametrize("reduction", [FeatureSelection(3), EquivariantPCA(2)], ids=str)
+def test_structures_without_centers(reduction):
+    frames = [molecule(name) for name in ("H2O", "CH3OH", "C2H6", "CH4")]
+    descriptor = LambdaSOAP(cutoff=3.0, n_max=2, l_max=2, center_species=["C"]).fit(frames)
+    reduction.fit(descriptor.transform(frames))
+    blocks = reduction.transform(descriptor.transform(frames[:1])).blocks
+    assert {block.shape[0] for block in blocks.values()} == {0}
