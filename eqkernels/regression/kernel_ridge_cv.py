@@ -17,6 +17,8 @@ from eqkernels.regression.relation import warn_if_unrelated
 
 # How many decades above the mean eigenvalue of the kernel the largest alpha lies.
 _DECADES_ABOVE = 2
+# The smallest alpha in units of the rounding of the kernel: with less, coefficients cancel beyond what sums can keep.
+_ABOVE_ROUNDING = 100.0
 
 
 class TensorKernelRidgeCV(TensorKernelRidge):
@@ -114,7 +116,8 @@ class TensorKernelRidgeCV(TensorKernelRidge):
         if self.alphas is not None:
             return np.sort(np.asarray(self.alphas, dtype=float).ravel())
         size = max(np.mean(spectrum.eigenvalues), spectrum.floor)
-        exponents = np.arange(np.ceil(np.log10(spectrum.floor)), np.ceil(np.log10(size)) + _DECADES_ABOVE + 1)
+        least = np.ceil(np.log10(_ABOVE_ROUNDING * spectrum.floor))
+        exponents = np.arange(least, np.ceil(np.log10(size)) + _DECADES_ABOVE + 1)
         return np.array([float(f"1e{int(one)}") for one in exponents])  # the same bits as written numbers
 
     def _warn_at_ends(self, irrep, alphas, errors, best, floor):
