@@ -17,8 +17,8 @@ from eqkernels.regression.relation import warn_if_unrelated
 
 # How many decades above the mean eigenvalue of the kernel the largest alpha lies.
 _DECADES_ABOVE = 2
-# The smallest alpha in units of the rounding of the kernel: with less, coefficients cancel beyond what sums can keep.
-_ABOVE_ROUNDING = 100.0
+# Coefficients may cancel so far by default: with more, where labels disagree, predictions would keep rounding errors.
+_MOST_CANCELLATION = 1e-5
 
 
 class TensorKernelRidgeCV(TensorKernelRidge):
@@ -30,7 +30,8 @@ class TensorKernelRidgeCV(TensorKernelRidge):
     Parameters
     ----------
     alphas : sequence of float, default=None
-        Positive values to try; None: for each irrep the decades from the rounding of its kernel to a hundred times the
+        Positive values to try; None: for each irrep the decades from the rounding of its kernel (or from where the
+        coefficients do not cancel too far for predictions that are free of rounding) to a hundred times the
         mean eigenvalue of its kernel.
     kernel, features, target, baseline, per_atom, verbose
         As in :class:`TensorKernelRidge`.
@@ -91,7 +92,7 @@ class TensorKernelRidgeCV(TensorKernelRidge):
         for irrep, values in blocks.items():
             kernel = self._matrix(features, irrep) if self._precomputed else self._kernel()(features, irrep=irrep)
             spectrum = Spectrum(kernel[np.ix_(kept, kept)], values[kept], weight)
-            alphas = self._alphas_of(spectrum)
+            alphas = self._alphas_of(spectrum, size_of_blocks(kernel), values[kept])
             errors = self._errors(spectrum, features, irrep, values, kept, weight, alphas)
             # of equal errors (an exact fit, labels that are zero) the larger alpha is the safer
             best = len(errors) - 1 - int(np.argmin(errors[::-1]))
@@ -111,14 +112,16 @@ class TensorKernelRidgeCV(TensorKernelRidge):
             irrep: np.array([errors.get(alpha, np.nan) for alpha in tried]) for irrep, errors in errors_of.items()
         }
 
-    def _alphas_of(self, spectrum):
+    def _alphas_of(self, spectrum, size, values):
         """Values to try, ascending; decades from rounding to a hundred times the mean eigenvalue, if none are given."""
         if self.alphas is not None:
             return np.sort(np.asarray(self.alphas, dtype=float).ravel())
-        size = max(np.mean(spectrum.eigenvalues), spectrum.floor)
-        least = np.ceil(np.log10(_ABOVE_ROUNDING * spectrum.floor))
-        exponents = np.arange(least, np.ceil(np.log10(size)) + _DECADES_ABOVE + 1)
-        return np.array([float(f"1e{int(one)}") for one in exponents])  # the same bits as written numbers
+        mean = max(np.mean(spectrum.eigenvalues), spectrum.floor)
+        exponents = np.arange(np.ceil(np.log10(spectrum.floor)), np.ceil(np.log10(mean)) + _DECADES_ABOVE + 1)
+        alphas = np.array([float(f"1e{int(one)}") for one in exponents])  # the same bits as written numbers
+        duals = (spectrum.inverse(1.0, alpha)[:, None] * spectrum.values for alpha in alphas)
+        fine = [cancellation_of_duals(dual, size, values) <= _MOST_CANCELLATION for dual in duals]
+        return alphas[fine] if any(fine) else alphas[-1:]
 
     def _warn_at_ends(self, irrep, alphas, errors, best, floor):
         if len(alphas) == 1:
