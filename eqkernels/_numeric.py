@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Integral, Real
+
 import numpy as np
 
 # Squares of larger numbers, summed and weighted, come near the end of double precision.
 LARGEST = 1e100
+# Squares of larger numbers, and sums of them, overflow.
+LARGEST_TO_SQUARE = 1e150
 _PLAIN = (int, float, np.integer, np.floating)
 _REFUSED = {"b": "booleans", "S": "text", "U": "text", "M": "dates", "m": "time differences", "V": "records"}
 
@@ -103,3 +108,63 @@ def _number(value, name):
         return float(value)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name} is not numeric: it holds a {type(value).__name__}") from error
+
+
+def real_array(values, name, finite=False):
+    """Array of float64 from real numbers.
+
+    Parameters
+    ----------
+    values : array-like
+    name : str
+        What the message calls them.
+    finite : bool, default=False
+        Whether to refuse NaN, infinity, and numbers whose squares overflow.
+
+    Returns
+    -------
+    ndarray of float64
+
+    Raises
+    ------
+    TypeError
+        If they are no real numbers, or carry units.
+    ValueError
+        If they are ragged or masked, or not finite where they must be.
+    """
+    check_plain(values, name)
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name} has masked entries: remove them, or fill them in")
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} has entries of different shapes, which make no array") from error
+    if array.dtype.kind == "c":
+        raise TypeError(f"{name} must be real numbers, got complex ones")
+    try:
+        array = array.astype(float, copy=False)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be real numbers: {error}") from error
+    if finite and not (np.abs(array) <= LARGEST_TO_SQUARE).all():
+        place = np.argwhere(~(np.abs(array) <= LARGEST_TO_SQUARE))[0].tolist()
+        value = array[tuple(place)]
+        raise ValueError(
+            f"{name} must be finite numbers up to {LARGEST_TO_SQUARE:g}, got {value} (NaN or too large) at {place}"
+        )
+    return array
+
+
+def check_integer(value, name, low, high):
+    """Refuse what is no integer between two bounds."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise TypeError(f"{name}={value!r} must be an integer")
+    if not low <= value <= high:
+        raise ValueError(f"{name}={value} must lie between {low} and {high}")
+
+
+def check_positive(value, name):
+    """Refuse what is no positive, finite number."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name}={value!r} must be a number")
+    if not value > 0 or not math.isfinite(value):
+        raise ValueError(f"{name}={value!r} must be a positive, finite number")

@@ -21,7 +21,7 @@ from functools import partial
 
 import numpy as np
 
-from eqkernels._numeric import as_floats
+from eqkernels._numeric import LARGEST_TO_SQUARE, as_floats
 from eqkernels._paired import paired_rows
 from eqkernels.so3 import Irrep, cartesian_tensor
 
@@ -34,9 +34,6 @@ __all__ = [
     "neg_irrep_rmse",
     "tensor_r2",
 ]
-
-# Squares of larger numbers overflow.
-_LARGEST = 1e150
 
 
 def frobenius_rmse(y_true, y_pred, sample_weight=None):
@@ -147,7 +144,9 @@ def _paired(y_true, y_pred, sample_weight):
     pairs = paired_rows(y_true, y_pred)
     pairs.check("y_pred", np.isfinite(pairs.pred), "is NaN or infinite: leave it out (atoms: with NaN in y_true)")
     for name, values in (("y_true", pairs.true), ("y_pred", pairs.pred)):
-        pairs.check(name, np.abs(values) <= _LARGEST, f"is beyond {_LARGEST:g}, of which the square overflows")
+        pairs.check(
+            name, np.abs(values) <= LARGEST_TO_SQUARE, f"is beyond {LARGEST_TO_SQUARE:g}, of which the square overflows"
+        )
     if sample_weight is None:
         return pairs.true, pairs.pred, np.ones(len(pairs.true))
     weight, n = as_floats(sample_weight, "sample_weight"), len(y_true)

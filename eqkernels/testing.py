@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from ase import Atoms
 
-from eqkernels._arrays import check_integer, check_positive, real_array
+from eqkernels._numeric import check_integer, check_positive, real_array
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.metrics import cartesian_tensor
 from eqkernels.so3 import wigner_d

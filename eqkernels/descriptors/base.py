@@ -11,9 +11,9 @@ import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 from sklearn.base import BaseEstimator
 
-from eqkernels._arrays import real_array
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels._memory import keep_freed_memory
+from eqkernels._numeric import real_array
 from eqkernels.descriptors.compression import channel_covariance, contraction, correlated_species, species_weights
 from eqkernels.descriptors.density import RADIAL_BASES, DensityExpansion, radial_table
 from eqkernels.descriptors.gradients import feature_gradients, vector_jacobian_product

@@ -6,8 +6,8 @@ import numpy as np
 from ase.data import chemical_symbols
 from scipy.sparse import csr_array, vstack
 
-from eqkernels._arrays import real_array
 from eqkernels._fitted import check_fitted
+from eqkernels._numeric import real_array
 from eqkernels.descriptors._product_loops import sum_rows
 from eqkernels.descriptors.base import PARAMETERS, is_choice
 from eqkernels.descriptors.expansion import SphericalExpansion

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eqkernels._arrays import real_array
+from eqkernels._numeric import real_array
 from eqkernels._progress import advance
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.features import aggregate_rows

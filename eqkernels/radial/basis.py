@@ -17,7 +17,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from scipy.special import spherical_jn
 
-from eqkernels._arrays import check_integer, check_positive, real_array
+from eqkernels._numeric import check_integer, check_positive, real_array
 
 # The widest Gaussian is followed until exp(-10^2 / 2) = 2e-22, far below the rounding of its maximum.
 _TAIL_IN_WIDTHS = 10.0

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eqkernels._arrays import check_integer, check_positive
+from eqkernels._numeric import check_integer, check_positive
 from eqkernels.radial.basis import gauss_legendre_panels
 
 # exp(-9.5^2 / 2) = 3e-20: the Gaussian is followed this many widths beyond the farthest distance.

@@ -16,7 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from eqkernels._arrays import check_positive
+from eqkernels._numeric import check_positive
 from eqkernels.radial.integrals import RadialIntegrals
 
 DEGREE = 7

@@ -19,7 +19,7 @@ from textwrap import indent
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from eqkernels._arrays import real_array
+from eqkernels._numeric import real_array
 from eqkernels.so3.clebsch_gordan import clebsch_gordan
 from eqkernels.so3.irreps import Irrep, Irreps
 from eqkernels.so3.properties import find_property, refuse_word, table_of_properties

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from eqkernels._arrays import real_array
+from eqkernels._numeric import real_array
 
 # Printed labels are symmetric to about six digits; genuine antisymmetric parts are rarely below a percent.
 SYMMETRY_TOLERANCE = 1e-3

@@ -12,7 +12,7 @@ from numbers import Integral
 
 import numpy as np
 
-from eqkernels._arrays import check_integer
+from eqkernels._numeric import check_integer
 
 # More terms than this are a mistake.
 _LARGEST_SIZE = 10**4

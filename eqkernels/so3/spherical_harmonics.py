@@ -17,7 +17,7 @@ from numbers import Integral
 
 import numpy as np
 
-from eqkernels._arrays import real_array
+from eqkernels._numeric import real_array
 from eqkernels.so3._spherical_harmonics_loops import fill_spherical_harmonics
 
 # Far beyond what the tables of recurrence coefficients serve.

@@ -15,7 +15,7 @@ from numbers import Integral
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from eqkernels._arrays import real_array
+from eqkernels._numeric import real_array
 from eqkernels.so3.irreps import Irrep
 from eqkernels.so3.spherical_harmonics import check_degree, spherical_harmonics
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from ase import Atom, Atoms
 
-from eqkernels._arrays import check_integer
+from eqkernels._numeric import check_integer
 from eqkernels._warnings import warn
 from eqkernels.structures._door_loops import all_usable
 from eqkernels.structures.neighbors import find_neighbors
