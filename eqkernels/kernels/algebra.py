@@ -21,6 +21,7 @@ from sklearn.base import BaseEstimator, clone
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels.blocks import KernelBlocks
 from eqkernels.kernels.cotangents import sum_cotangents
+from eqkernels.kernels.precise_sums import add_kernels, multiply_kernels
 from eqkernels.kernels.slopes import sum_slopes
 from eqkernels.so3 import Irrep
 
@@ -189,23 +190,24 @@ class TensorKernel(BaseEstimator):
         """
         raise TypeError(f"{type(self).__name__} has no derivatives by features: use CovariantKernel")
 
-    def contract(self, X, Y, irrep, coef):
-        """Sum kernels times coefficients, to the rounding of the sum where the kernel can do that.
+    def precise(self, X, Y, irrep):
+        """Kernel matrices to twice the working precision, for sums in which they cancel.
 
         Parameters
         ----------
         X, Y : EquivariantFeatures
         irrep : str
-        coef : ndarray of shape (n_structures_Y, 2 lambda + 1, n_columns)
 
         Returns
         -------
-        ndarray of shape (n_structures_X, 2 lambda + 1, n_columns)
+        high, low : ndarray of shape (n_structures_X, n_structures_Y, 2 lambda + 1, 2 lambda + 1)
+            Their sum is the kernel; zeros for ``low`` where a kernel knows no better.
         """
-        return np.einsum("nmab,mbk->nak", self(X, Y, irrep=irrep), coef, optimize=True)
+        matrix = self(X, Y, irrep=irrep)
+        return matrix, np.zeros(matrix.shape)
 
     def contract_vjp(self, X, Y, irrep, cotangents, coef):
-        """Vector-Jacobian product: derivatives of sum(cotangents * contract(X, Y, irrep, coef)) by the features of X.
+        """Vector-Jacobian product: derivatives of sum(cotangents * (kernel @ coef)) by the features of X.
 
         Parameters
         ----------
@@ -274,9 +276,9 @@ class Sum(TensorKernel):
         """Sum of both."""
         return sum_cotangents(*(kernel.vjp(X, Y, irrep, weights) for kernel in (self.k1, self.k2)))
 
-    def contract(self, X, Y, irrep, coef):
+    def precise(self, X, Y, irrep):
         """Sum of both."""
-        return self.k1.contract(X, Y, irrep, coef) + self.k2.contract(X, Y, irrep, coef)
+        return add_kernels(self.k1.precise(X, Y, irrep), self.k2.precise(X, Y, irrep))
 
     def contract_vjp(self, X, Y, irrep, cotangents, coef):
         """Sum of both."""
@@ -315,6 +317,10 @@ class Product(TensorKernel):
         first, second = self.k1(X, Y, irrep=irrep), self.k2(X, Y, irrep="0e")
         along = np.sum(weights * first, axis=(2, 3), keepdims=True)
         return sum_cotangents(self.k1.vjp(X, Y, irrep, weights * second), self.k2.vjp(X, Y, "0e", along))
+
+    def precise(self, X, Y, irrep):
+        """Matrices of the first times the scalar kernel of the second."""
+        return multiply_kernels(self.k1.precise(X, Y, irrep), self.k2.precise(X, Y, "0e"))
 
     def _gradient(self, X, irrep, cache):
         first, of_first = self.k1.gradient(X, irrep, cache)
@@ -357,9 +363,10 @@ class Scaled(TensorKernel):
         """Scaled product."""
         return self.kernel.vjp(X, Y, irrep, _positive(self.factor, "factor") * weights)
 
-    def contract(self, X, Y, irrep, coef):
-        """Scaled sum."""
-        return _positive(self.factor, "factor") * self.kernel.contract(X, Y, irrep, coef)
+    def precise(self, X, Y, irrep):
+        """Scaled matrix."""
+        factor = np.reshape(_positive(self.factor, "factor"), (1, 1, 1, 1))
+        return multiply_kernels(self.kernel.precise(X, Y, irrep), (factor, np.zeros((1, 1, 1, 1))))
 
     def contract_vjp(self, X, Y, irrep, cotangents, coef):
         """Scaled product."""

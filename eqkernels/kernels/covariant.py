@@ -25,11 +25,10 @@ import numpy as np
 from eqkernels._numeric import real_array
 from eqkernels._progress import advance
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.descriptors.features import aggregate_rows
 from eqkernels.kernels._environment_loops import add_to_structures
 from eqkernels.kernels.algebra import TensorKernel, check_zeta
 from eqkernels.kernels.cotangents import covariant_vjp
-from eqkernels.kernels.precise_sums import contract_covariant, contract_scalars_vjp
+from eqkernels.kernels.precise_sums import contract_scalars_vjp, precise_covariant, precise_weights
 from eqkernels.kernels.slopes import polynomial_slopes
 
 # Rows of one matrix product: large enough for BLAS, small enough that its result (32 MB) is bounded.
@@ -148,14 +147,14 @@ class CovariantKernel(TensorKernel):
         own_norm = None if self.normalize is False else self.normalize is True and irrep != "0e"
         return covariant_vjp(X, Y, irrep, weights, int(self.zeta), scales, own_norm)
 
-    def contract(self, X, Y, irrep, coef):
-        """Sum kernels times coefficients to the rounding of the sum."""
+    def precise(self, X, Y, irrep):
+        """Kernel matrices to twice the working precision."""
         self._check(X, Y, irrep)
-        keys = (irrep, "0e") if self._needs_scalars else (irrep, irrep)
-        scales = [environment_scale(one, key, self.normalize) for key in keys for one in (X, Y)]
-        coef = self._of_environments(Y, coef)
-        terms = contract_covariant(X, Y, irrep, coef, int(self.zeta), scales)
-        return aggregate_rows(terms, X.offsets, self.aggregate)
+        own = irrep if self.normalize is True else "0e"
+        norms = [] if self.normalize is False else [own] + ["0e"] * (int(self.zeta) - 1)
+        scales = ([(key, environment_scale(one, key, self.normalize)) for key in norms] for one in (X, Y))
+        weights = [precise_weights(one, scale, self.aggregate) for one, scale in zip((X, Y), scales, strict=True)]
+        return precise_covariant(X, Y, irrep, int(self.zeta), weights)
 
     def contract_vjp(self, X, Y, irrep, cotangents, coef):
         """Vector-Jacobian product of the sum, for scalars to the rounding of the sum."""

@@ -98,9 +98,9 @@ class DensityKernel(CovariantKernel):
         """Not available, as slopes."""
         return TensorKernel.vjp(self, X, Y, irrep, weights)
 
-    def contract(self, X, Y, irrep, coef):
-        """Sum kernels times coefficients, in working precision."""
-        return TensorKernel.contract(self, X, Y, irrep, coef)
+    def precise(self, X, Y, irrep):
+        """Kernel matrices, in working precision."""
+        return TensorKernel.precise(self, X, Y, irrep)
 
     def contract_vjp(self, X, Y, irrep, cotangents, coef):
         """Not available, as slopes."""

@@ -11,7 +11,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from eqkernels.kernels._precise_loops import contract_powers, weigh_powers
+from eqkernels.kernels._precise_loops import (
+    add,
+    add_powers,
+    contract,
+    inverse_norm_rest,
+    multiply,
+    reciprocal_rest,
+    weigh_powers,
+)
 
 # Elements of the matrices between environments that are in memory at once.
 _ELEMENTS = 2**21
@@ -19,36 +27,86 @@ _ELEMENTS = 2**21
 _BITS = 53
 
 
-def contract_covariant(X, Y, irrep, coef, zeta, scales):
-    """Sum polynomial kernels with the environments of Y times coefficients.
+def precise_covariant(X, Y, irrep, zeta, weights):
+    """Polynomial kernels between structures, to twice the working precision.
 
     Parameters
     ----------
     X, Y : EquivariantFeatures
     irrep : str
-    coef : ndarray of shape (n_environments_Y, 2 lambda + 1, n_columns)
     zeta : int
-    scales : tuple of four ndarray
-        Inverse norms of the blocks of X and Y, and of their invariant features; ones where not normalized.
+    weights : pair of pairs of ndarray
+        Factor of each environment of X and of Y, as high and low parts.
 
     Returns
     -------
-    ndarray of shape (n_environments_X, 2 lambda + 1, n_columns)
+    high, low : ndarray of shape (n_structures_X, n_structures_Y, 2 lambda + 1, 2 lambda + 1)
+        Their sum is the kernel.
     """
-    own = scales[0] * scales[2] ** (zeta - 1)
-    coef = coef * (scales[1] * scales[3] ** (zeta - 1))[:, None, None]
-    out = np.zeros((len(X.species), *coef.shape[1:]))
-    for i, m in _ranges(X, Y, coef.shape[1]):
+    d = X.blocks[irrep].shape[1]
+    high, low = np.zeros((len(X), len(Y), d, d)), np.zeros((len(X), len(Y), d, d))
+    for i, m in _ranges(X, Y, d):
         blocks = _block_products(X, Y, irrep, i, m)
-        if irrep == "0e":
-            scalars = tuple(one[:, 0, :, 0] for one in blocks)
-        else:
-            scalars = tuple(one[:, 0, :, 0] for one in _block_products(X, Y, "0e", i, m)) if zeta > 1 else None
-        if scalars is None:
+        if zeta == 1:
             scalars = np.ones((len(i), len(m))), np.zeros((len(i), len(m)))
-        part = np.empty((len(i), *coef.shape[1:]))
-        contract_powers(*blocks, *scalars, zeta - 1, coef[m], part)
-        out[i] = own[i, None, None] * part
+        else:
+            scalars = blocks if irrep == "0e" else _block_products(X, Y, "0e", i, m)
+            scalars = tuple(part[:, 0, :, 0] for part in scalars)
+        factors = (part[rows] for pair, rows in zip(weights, (i, m), strict=True) for part in pair)
+        add_powers(*blocks, *scalars, zeta - 1, *factors, X.structures[i], Y.structures[m], high, low)
+    return high, low
+
+
+def precise_weights(features, scales, aggregate):
+    """Factor of each environment, to twice the working precision.
+
+    Parameters
+    ----------
+    features : EquivariantFeatures
+    scales : list of (str, ndarray)
+        Inverse norms of the blocks of these names, of which the factor is the product.
+    aggregate : {"sum", "mean"}
+
+    Returns
+    -------
+    high, low : ndarray of shape (n_environments,)
+    """
+    high, low = np.ones(len(features.species)), np.zeros(len(features.species))
+    for key, scale in scales:
+        block = features.blocks[key].astype(float, copy=False)
+        multiply(high, low, scale, inverse_norm_rest(*_products(block, block.transpose(0, 2, 1)), scale))
+    if aggregate == "mean":
+        counts = np.diff(features.offsets)[features.structures].astype(float)
+        multiply(high, low, 1.0 / counts, reciprocal_rest(counts))
+    return high, low
+
+
+def multiply_kernels(first, second):
+    """Product of kernels that are pairs of high and low parts; the second one has blocks of one element."""
+    high, low = (part.copy() for part in first)
+    factor, factor_low = (np.broadcast_to(part, high.shape).ravel() for part in second)
+    multiply(high.ravel(), low.ravel(), factor, factor_low)
+    return high, low
+
+
+def add_kernels(first, second):
+    """Sum of kernels that are pairs of high and low parts."""
+    high, low = (part.copy() for part in first)
+    add(high.ravel(), low.ravel(), *(part.ravel() for part in second))
+    return high, low
+
+
+def contract_precisely(kernel, X, Y, irrep, coef):
+    """Sum the kernels of a TensorKernel times coefficients (n_structures_Y, 2 lambda + 1, n_columns).
+
+    Returns
+    -------
+    ndarray of shape (n_structures_X, 2 lambda + 1, n_columns)
+    """
+    out = np.empty((len(X), *coef.shape[1:]))
+    size = max(1, _ELEMENTS // (len(Y) * coef.shape[1] ** 2))
+    for start in range(0, len(X), size):
+        contract(*kernel.precise(X[start : start + size], Y, irrep), coef, out[start : start + size])
     return out
 
 
@@ -99,10 +157,16 @@ def _block_products(X, Y, irrep, i, m):
 
 
 def _products(left, right):
-    """Matrix product as the exact product of the leading bits, and the rest."""
-    bits = (_BITS - int(np.ceil(np.log2(max(2, left.shape[1]))))) // 2
-    first, second = _leading(left, bits, 1), _leading(right, bits, 0)
-    return first @ second, (left - first) @ right + first @ (right - second)
+    """Matrix product, and what is lost by rounding it: the product of the leading bits is exact, the rest is added.
+
+    The second part is below half a unit in the last place of the first, as products of both parts assume.
+    """
+    bits = (_BITS - int(np.ceil(np.log2(max(2, left.shape[-1]))))) // 2
+    first, second = _leading(left, bits, -1), _leading(right, bits, -2)
+    exact, rest = first @ second, (left - first) @ right + first @ (right - second)
+    high = exact + rest
+    of_rest = high - exact
+    return high, (exact - (high - of_rest)) + (rest - of_rest)
 
 
 def _leading(matrix, bits, axis):

@@ -57,9 +57,9 @@ class Restricted(TensorKernel):
         """Product by the part of the features, zero for other centers."""
         return self._spread(X, self.kernel.vjp(self._restrict(X), self._restrict(Y), irrep, weights))
 
-    def contract(self, X, Y, irrep, coef):
-        """Sum over the centers that the kernel sees."""
-        return self.kernel.contract(self._restrict(X), self._restrict(Y), irrep, coef)
+    def precise(self, X, Y, irrep):
+        """Matrix of the kernel to twice the working precision."""
+        return self.kernel.precise(self._restrict(X), self._restrict(Y), irrep)
 
     def contract_vjp(self, X, Y, irrep, cotangents, coef):
         """Product by the part of the features, zero for other centers."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from eqkernels.kernels.precise_sums import contract_precisely
+
 # Predictions whose rounding is below this part of the spread of the labels need no sums of higher precision: the
 # largest deviation of rotated structures was up to eight times as large.
 _NEGLIGIBLE = 5e-10
@@ -45,7 +47,7 @@ def contract(kernel, X, Y, irrep, coef, rounding, known=None):
     ``known`` are the kernels, if they are there.
     """
     if rounding > _NEGLIGIBLE:
-        return kernel.contract(X, Y, irrep, coef)
+        return contract_precisely(kernel, X, Y, irrep, coef)
     kernels = kernel(X, Y, irrep=irrep) if known is None else known
     return np.einsum("nmab,mbk->nak", kernels, coef, optimize=True)
 

@@ -4,11 +4,19 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 
-from eqkernels import CovariantKernel, LambdaSOAP, SparseTensorGPR, TensorGPR, TensorKernelRidge, TensorKernelRidgeCV
-from eqkernels.kernels.precise_sums import contract_covariant, contract_scalars_vjp
+from eqkernels import (
+    CovariantKernel,
+    EquivariantFeatures,
+    LambdaSOAP,
+    SparseTensorGPR,
+    TensorGPR,
+    TensorKernelRidge,
+    TensorKernelRidgeCV,
+)
+from eqkernels.kernels.precise_sums import contract_precisely, contract_scalars_vjp
 from eqkernels.testing import random_rotation
 
 # Of the spread of the labels.
@@ -73,13 +81,14 @@ def test_precise_sums_are_those_of_exact_arithmetic():
     for k, atoms in enumerate(frames):
         atoms.rattle(0.1, seed=k)
     features = LambdaSOAP(n_max=2, l_max=1, irreps="0e+1o").fit_transform(frames)
-    x, y = features[:1], features[1:]
-    n, m, ones = len(x.species), len(y.species), np.ones(12)
+    x, y = (_single_environments(one) for one in (features[:1], features[1:]))
+    m = len(y)
     random = np.random.default_rng(0)
+    kernel = CovariantKernel(zeta=3, normalize=False)
     for irrep, d in (("0e", 1), ("1o", 3)):
         coef = 10.0 ** random.uniform(0, 12, size=(m, d, 1)) * random.choice([-1, 1], size=(m, d, 1))
         exact = _exact(x, y, irrep, coef, 3)
-        summed = contract_covariant(x, y, irrep, coef, 3, (ones[:n], ones[:m], ones[:n], ones[:m]))
+        summed = contract_precisely(kernel, x, y, irrep, coef)
         scale = np.abs(coef).max() * np.abs(features.blocks["0e"]).max() ** 3
         np.testing.assert_allclose(summed, exact, rtol=1e-14, atol=1e-20 * scale)
     coef, step = coef[:, 0, 0], 1e-6
@@ -89,6 +98,46 @@ def test_precise_sums_are_those_of_exact_arithmetic():
     difference = [_exact(one, y, "0e", coef[:, None, None], 3)[:, 0, 0] for one in moved]
     expected = (difference[0] - difference[1]) / (2 * step)
     np.testing.assert_allclose(np.sum(slopes * direction, axis=(1, 2)), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("normalize", ["invariant", True, False])
+@pytest.mark.parametrize("aggregate", ["sum", "mean"])
+def test_kernels_are_precise_with_their_norms_and_products(normalize, aggregate):
+    """Kernels of float32 features, so that twice the precision of their products is that of a float128."""
+    frames = [molecule(name) for name in ("H2O", "NH3", "CH3OH")]
+    features = LambdaSOAP(n_max=2, l_max=1, irreps="0e+1o").fit_transform(frames)
+    exact = {key: block.astype(np.longdouble) for key, block in features.blocks.items()}
+    first = CovariantKernel(2, normalize=normalize, aggregate=aggregate)
+    kernel = (first * (0.3 * CovariantKernel(1, normalize=normalize, aggregate=aggregate)), first)
+    products = {key: np.einsum("imf,jnf->ijmn", block, block) for key, block in exact.items()}
+    grams = {key: np.einsum("iimn->imn", one) for key, one in products.items()}
+    norms = {key: np.sqrt(np.sum(one**2, axis=(1, 2))) ** np.longdouble(0.5) for key, one in grams.items()}
+
+    def summed(key, zeta):
+        own = norms[key if normalize is True else "0e"] if normalize is not False else np.ones(len(features.species))
+        inner = norms["0e"] if normalize is not False else np.ones(len(features.species))
+        pairs = products[key] / np.multiply.outer(own, own)[:, :, None, None]
+        pairs = pairs * (products["0e"] / np.multiply.outer(inner, inner)[:, :, None, None]) ** (zeta - 1)
+        pairs[features.species[:, None] != features.species] = 0
+        membership = (features.structures == np.arange(3)[:, None]).astype(np.longdouble)
+        if aggregate == "mean":
+            membership /= membership.sum(axis=1, keepdims=True)
+        return np.einsum("ai,ijmn,bj->abmn", membership, pairs, membership)
+
+    for key in ("0e", "1o"):
+        for one, expected in zip(
+            kernel, (summed(key, 2) * np.longdouble(0.3) * summed("0e", 1), summed(key, 2)), strict=True
+        ):
+            high, low = one.precise(features, features, key)
+            largest = np.abs(expected).max()
+            error = np.abs((high.astype(np.longdouble) + low) - expected).max() / largest
+            assert error < 3e-18, (key, error)
+
+
+def _single_environments(features):
+    """The same environments, each as a structure of its own."""
+    n = len(features.species)
+    return EquivariantFeatures(features.blocks, features.species, np.arange(n), np.zeros(n, int), np.ones(n, int))
 
 
 def _moved(features, by):
@@ -130,7 +179,8 @@ def test_sums_and_products_of_kernels_contract_as_their_matrices(crystals):
             coef, cotangents = random.normal(size=(len(y), d, 1)), random.normal(size=(len(x), d, 1))
             expected = np.einsum("nmab,mbk->nak", kernel(x, y, irrep=irrep), coef)
             scale = np.abs(expected).max()
-            np.testing.assert_allclose(kernel.contract(x, y, irrep, coef), expected, rtol=1e-9, atol=1e-12 * scale)
+            contracted = contract_precisely(kernel, x, y, irrep, coef)
+            np.testing.assert_allclose(contracted, expected, rtol=1e-9, atol=1e-12 * scale)
             slopes = kernel.contract_vjp(x, y, irrep, cotangents, coef)
             weights = np.einsum("nak,mbk->nmab", cotangents, coef)
             for key, array in kernel.vjp(x, y, irrep, weights).items():
