@@ -27,8 +27,9 @@ LOG_NOISE_BOUNDS = (-20.0, 2.0)
 _LOG_NOISE_START = -6.0
 # The constant feature over the root mean square norm of the other invariants.
 _CONSTANT = 10.0
-# Mean square of features that vanish by symmetry (initial ones are about 1): they are not scaled up, being rounding.
-_VANISHING = 1e-18
+# Mean square of features that (nearly) vanish by symmetry, where initial ones are about 1. They are not scaled to unit
+# norm, which would magnify their rounding, 1e-16, beyond the 1e-10 to which features rotate.
+_VANISHING = 1e-10
 
 
 class Packing:
