@@ -18,7 +18,7 @@ from ase import Atoms  # noqa: E402
 
 from eqkernels import SOAP, LambdaSOAP  # noqa: E402
 from eqkernels.datasets import load_small_organics  # noqa: E402
-from eqkernels.structures import StructureBatch  # noqa: E402
+from eqkernels.structures import StructureBatch, find_neighbors  # noqa: E402
 
 STANDARD = {"cutoff": 5.0, "n_max": 8, "l_max": 6, "sigma": 0.3}
 NUMBERS = (1, 6, 7, 8, 9, 16, 17, 35)
@@ -47,7 +47,7 @@ def report(label, frames, options):
     soap = SOAP(**options).fit(frames)
     out = soap.transform(frames)
     seconds, n_atoms = best(lambda: soap.transform(frames, out=out)), len(out)
-    pairs = len(StructureBatch.from_frames(frames).neighbor_pairs(options["cutoff"]).neighbors)
+    pairs = len(find_neighbors(StructureBatch.from_frames(frames), options["cutoff"]).neighbors)
     n_lm, n_max = (options["l_max"] + 1) ** 2, options["n_max"]
     n_channels = n_max * len(soap.neighbor_species_)
     flops = 2 * n_lm * (pairs * n_max + n_atoms * n_channels * (n_channels + 1) / 2)

@@ -32,7 +32,7 @@ from eqkernels.regression import (
 from eqkernels.so3 import CartesianTensor, Irreps
 
 if TYPE_CHECKING:
-    from eqkernels.regression.ase_calculator import TensorCalculator
+    from eqkernels.calculator import TensorCalculator
 
 __version__ = "0.1.0"
 
@@ -66,7 +66,7 @@ __all__ = [
 
 def __getattr__(name):
     if name == "TensorCalculator":  # ase's calculators take a tenth of a second to import: only for those who use them
-        from eqkernels.regression.ase_calculator import TensorCalculator
+        from eqkernels.calculator import TensorCalculator
 
         return TensorCalculator
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

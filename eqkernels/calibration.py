@@ -24,8 +24,8 @@ from scipy.stats import chi2
 from sklearn.utils import check_random_state
 
 from eqkernels._numeric import as_floats
-from eqkernels._paired import join_atoms, paired_rows
 from eqkernels.structures import is_by_structure
+from eqkernels.structures.paired import join_atoms, paired_rows
 
 __all__ = ["calibration_curve", "miscalibration_area", "negative_log_likelihood", "propagate", "sharpness"]
 

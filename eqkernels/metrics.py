@@ -22,8 +22,8 @@ from functools import partial
 import numpy as np
 
 from eqkernels._numeric import LARGEST_TO_SQUARE, as_floats
-from eqkernels._paired import paired_rows
 from eqkernels.so3 import Irrep, cartesian_tensor
+from eqkernels.structures.paired import paired_rows
 
 __all__ = [
     "frobenius_mae",

@@ -11,8 +11,7 @@ from ase import Atoms
 
 from eqkernels._numeric import check_integer, check_positive, real_array
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.metrics import cartesian_tensor
-from eqkernels.so3 import wigner_d
+from eqkernels.so3 import cartesian_tensor, wigner_d
 from eqkernels.structures import StructureBatch
 
 __all__ = ["assert_equivariant", "random_rotation", "transformed"]

@@ -3,7 +3,7 @@
 import numpy as np
 from ase.neighborlist import neighbor_list
 
-from eqkernels.descriptors.channels import pair_channels
+from eqkernels.descriptors.products.channels import pair_channels
 from eqkernels.radial.table import cutoff_function, radial_scaling
 from eqkernels.so3 import clebsch_gordan, spherical_harmonics
 

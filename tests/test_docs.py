@@ -11,11 +11,10 @@ import pytest
 import eqkernels
 
 ROOT = Path(__file__).parent.parent
-NEED_EXTRAS = ("eqkernels.datasets.generate", "eqkernels.datasets._geometries", "eqkernels.datasets._quantum_chemistry")
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(eqkernels.__path__, "eqkernels.")
-    if module.name not in NEED_EXTRAS and not module.name.endswith("_loops")
+    if not module.name.endswith("_loops")
 ]
 
 

@@ -60,7 +60,7 @@ Units are atomic units (a0 = 0.52917721092 Angstrom) except for positions (Angst
 """
 
 _REST = """\
-Remade by ``python -m eqkernels.datasets.generate``, which needs ``pip install "eqkernels[data]"``.
+Remade by ``python -m examples.make_datasets.generate`` in the sources, which needs ``pip install "eqkernels[data]"``.
 
 Licence: that of eqkernels (BSD-3-Clause). The data were computed for eqkernels; cite eqkernels, and for the method
 

@@ -1,9 +1,9 @@
 """Descriptors of atomic environments as scikit-learn transformers on lists of ase.Atoms."""
 
 from eqkernels.descriptors.bispectrum import Bispectrum
+from eqkernels.descriptors.density.gradients import Derivatives, FeatureGradients
 from eqkernels.descriptors.expansion import SphericalExpansion
 from eqkernels.descriptors.features import EquivariantFeatures
-from eqkernels.descriptors.gradients import Derivatives, FeatureGradients
 from eqkernels.descriptors.lambda_soap import LambdaSOAP
 from eqkernels.descriptors.nbody import NBodyFeatures
 from eqkernels.descriptors.selection import EquivariantPCA, FeatureSelection

@@ -12,11 +12,15 @@ from ase.data import atomic_numbers, chemical_symbols
 from sklearn.base import BaseEstimator
 
 from eqkernels._fitted import check_fitted, whole_or_nothing
-from eqkernels._memory import keep_freed_memory
 from eqkernels._numeric import real_array
-from eqkernels.descriptors.compression import channel_covariance, contraction, correlated_species, species_weights
-from eqkernels.descriptors.density import RADIAL_BASES, DensityExpansion, radial_table
-from eqkernels.descriptors.gradients import feature_gradients, vector_jacobian_product
+from eqkernels.descriptors.density.compression import (
+    channel_covariance,
+    contraction,
+    correlated_species,
+    species_weights,
+)
+from eqkernels.descriptors.density.expand import RADIAL_BASES, DensityExpansion, radial_table
+from eqkernels.descriptors.density.gradients import feature_gradients, vector_jacobian_product
 from eqkernels.descriptors.output import allocate, row_features
 from eqkernels.radial.table import length_problems
 from eqkernels.structures import FramesTransformer, StructureBatch, each_frame, symbols
@@ -75,7 +79,7 @@ class DensityTransformer(FramesTransformer, BaseEstimator, auto_wrap_output_keys
     """Base class: subclasses list the parameters in ``__init__`` and say what the blocks are.
 
     Their methods ``_block_shapes``, ``_fill``, ``_fill_derivatives`` and ``_contract`` are those of
-    :class:`~eqkernels.descriptors.products.ProductBlocks`.
+    :class:`~eqkernels.descriptors.products.pairs.ProductBlocks`.
     """
 
     @whole_or_nothing
@@ -214,7 +218,6 @@ class DensityTransformer(FramesTransformer, BaseEstimator, auto_wrap_output_keys
     def _read(self, X):
         """Batch of the frames, which of its atoms are centers, and the expansion."""
         check_fitted(self)
-        keep_freed_memory()
         batch = StructureBatch.from_frames(X)
         unknown = ~among(self.known_species_, batch.numbers)
         if unknown.any() and self.handle_unknown != "ignore":

@@ -10,8 +10,8 @@ from eqkernels.descriptors.base import PARAMETERS, DensityTransformer
 class SphericalExpansion(DensityTransformer, auto_wrap_output_keys=None):  # type: ignore[call-arg]  # noqa: D101
     __doc__ = rf"""Coefficients of the atomic density in radial functions and spherical harmonics.
 
-    Block l holds :math:`c^i_{{anlm}}` (see :mod:`eqkernels.descriptors.density`) with m along its second axis and the
-    channels (species a, radial index n), n fastest, along its third. Its parity is :math:`(-1)^l`.
+    Block l holds :math:`c^i_{{anlm}}` (see :mod:`eqkernels.descriptors.density.expand`) with m along its second axis
+    and the channels (species a, radial index n), n fastest, along its third. Its parity is :math:`(-1)^l`.
 
     Parameters
     ----------

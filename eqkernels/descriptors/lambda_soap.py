@@ -8,10 +8,10 @@ import numpy as np
 
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels.descriptors.base import PARAMETERS, among
-from eqkernels.descriptors.channels import most_triple_channels, n_features
-from eqkernels.descriptors.compression import channel_covariance, leading
+from eqkernels.descriptors.density.compression import channel_covariance, leading
 from eqkernels.descriptors.expansion import SphericalExpansion
-from eqkernels.descriptors.products import ProductBlocks
+from eqkernels.descriptors.products.channels import most_triple_channels, n_features
+from eqkernels.descriptors.products.pairs import ProductBlocks
 from eqkernels.so3 import Irrep, Irreps
 from eqkernels.structures import StructureBatch, irreps_of_labels
 
@@ -29,8 +29,8 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
               \quad \text{{parity}}\ (-1)^{{l + l'}},\ q = (a, n) .
 
     Each unordered pair of factors is kept once with the weight that leaves scalar products unchanged; see
-    :mod:`eqkernels.descriptors.channels` for their order. The block ``0e`` is the SOAP power spectrum. The block
-    ``0o`` (pseudoscalars, which no two factors can make) couples three factors, and grows with the third power
+    :mod:`eqkernels.descriptors.products.channels` for their order. The block ``0e`` is the SOAP power spectrum. The
+    block ``0o`` (pseudoscalars, which no two factors can make) couples three factors, and grows with the third power
     of the number of channels: beyond ``max_pseudoscalars`` features it is made of fewer, contracted channels.
 
     Parameters

@@ -1,6 +1,6 @@
 """Derivatives of the invariant features alone, within a memory budget: what forces and stress are learned from.
 
-Those of all centers at once (:mod:`eqkernels.descriptors.gradients`) do not fit into memory for more than a few
+Those of all centers at once (:mod:`eqkernels.descriptors.density.gradients`) do not fit into memory for more than a few
 structures, so that they are made for so many centers at a time as do, used, and dropped.
 """
 
@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from eqkernels.descriptors.base import DensityTransformer
-from eqkernels.descriptors.gradients import Derivatives, feature_gradients
+from eqkernels.descriptors.density.gradients import Derivatives, feature_gradients
 from eqkernels.descriptors.lambda_soap import LambdaSOAP
 from eqkernels.descriptors.union import EquivariantUnion
+from eqkernels.structures import find_neighbors
 from eqkernels.structures.derivative_labels import to_voigt
 
 
@@ -118,7 +119,7 @@ def _of_one(descriptor, frames, memory, width, strain, first_column):
     batch, is_center, expansion = descriptor._read(frames)
     sizes = sum(np.prod(shape) for shape in descriptor._block_shapes(expansion).values()) + width
     # each center is moved by its neighbors and by itself, and by the 9 components of a strain
-    moves = np.diff(batch.neighbor_pairs(expansion.table.cutoff).offsets)[is_center] + 1 + 3 * strain
+    moves = np.diff(find_neighbors(batch, expansion.table.cutoff).offsets)[is_center] + 1 + 3 * strain
     centers = np.flatnonzero(is_center)
     start = 0
     for stop in _stops(24.0 * sizes * moves, memory):

@@ -8,12 +8,12 @@ from scipy.sparse import csr_array, vstack
 
 from eqkernels._fitted import check_fitted
 from eqkernels._numeric import real_array
-from eqkernels.descriptors._product_loops import sum_rows
 from eqkernels.descriptors.base import PARAMETERS, is_choice
+from eqkernels.descriptors.density.gradients import vector_jacobian_product
 from eqkernels.descriptors.expansion import SphericalExpansion
-from eqkernels.descriptors.gradients import vector_jacobian_product
 from eqkernels.descriptors.output import allocate
-from eqkernels.descriptors.products import ProductBlocks
+from eqkernels.descriptors.products._product_loops import sum_rows
+from eqkernels.descriptors.products.pairs import ProductBlocks
 from eqkernels.so3 import Irrep
 
 _SCALAR = Irrep(0, 1)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP, SphericalExpansion
-from eqkernels.descriptors.products import pair_couplings
+from eqkernels.descriptors.products.pairs import pair_couplings
 from eqkernels.kernels._overlap_loops import contract_overlaps
 from eqkernels.kernels.algebra import TensorKernel
 from eqkernels.kernels.covariant import _VANISHING, CovariantKernel, _Pair, _Pairs, _zeros

@@ -10,6 +10,7 @@ from eqkernels._warnings import warn
 from eqkernels.learned.architectures import make_architecture
 from eqkernels.learned.optimizers import Monitor, train_adam, train_lbfgs
 from eqkernels.learned.training import Loss, Model, Packing, TrainingSet, count_held, initial_vector, split_by_size
+from eqkernels.structures import find_neighbors
 
 # With more training structures than this, solver="auto" takes mini-batches: the errors of dipoles and polarizabilities
 # after the same seconds are then a tenth to a third smaller; with fewer structures they are about equal.
@@ -204,5 +205,5 @@ def work_of_structures(batch, cutoff):
     sizes, work = np.diff(batch.offsets), []
     for block in split_by_size(np.arange(batch.n_structures), sizes, _ATOMS_TO_SCALE):
         part = batch.select(block[0], block[-1] + 1)
-        work.append(np.diff(part.neighbor_pairs(float(cutoff)).offsets[part.offsets]) + np.diff(part.offsets))
+        work.append(np.diff(find_neighbors(part, float(cutoff)).offsets[part.offsets]) + np.diff(part.offsets))
     return np.concatenate(work)

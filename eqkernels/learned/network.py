@@ -10,11 +10,10 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 from eqkernels._fitted import check_fitted, whole_or_nothing
-from eqkernels._memory import keep_freed_memory
 from eqkernels.learned.architectures import make_architecture
 from eqkernels.learned.derivatives import Derivatives, vector_jacobian_product
 from eqkernels.learned.fitting import Fit
-from eqkernels.learned.geometry import Known, make_graph
+from eqkernels.learned.graph import Known, make_graph
 from eqkernels.learned.parameters import NETWORK_PARAMETERS, check_parameters
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.learned.targets import known_symmetries, read_targets
@@ -341,7 +340,6 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
         return {str(irrep): block.value[graph.rank] for irrep, block in blocks.items()}
 
     def _read(self, X):
-        keep_freed_memory()
         batch = StructureBatch.from_frames(X)
         ignores = self.handle_unknown == "ignore"
         remedy = "fit on structures that contain it, or set handle_unknown='ignore' to leave such atoms out"
@@ -361,7 +359,6 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
         return known
 
     def _train(self, batch, targets, unit, previous, begin, readout):
-        keep_freed_memory()
         fit = Fit(self, batch, targets, self._graph, begin, readout)
         if previous is None:
             self.neighbor_scale_ = 1.0 / np.sqrt(max(len(fit.sample.edges[0]) / fit.sample.n_atoms, 1.0))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from eqkernels._paired import paired_rows
 from eqkernels.metrics import irrep_rmse
 from eqkernels.so3 import cartesian_tensor
 from eqkernels.so3.inference import infer_formula
+from eqkernels.structures.paired import paired_rows
 
 
 class ParityDisplay:

@@ -4,9 +4,9 @@ from eqkernels.regression.committee import TensorCommittee
 from eqkernels.regression.gpr import TensorGPR
 from eqkernels.regression.kernel_ridge import TensorKernelRidge
 from eqkernels.regression.kernel_ridge_cv import TensorKernelRidgeCV
+from eqkernels.regression.ranking import rank_candidates
 from eqkernels.regression.ridge import TensorRidge
-from eqkernels.regression.selection import rank_candidates
-from eqkernels.regression.sparse_gpr import SparseTensorGPR
+from eqkernels.regression.sparse.gpr import SparseTensorGPR
 
 __all__ = [
     "SparseTensorGPR",

@@ -10,9 +10,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from eqkernels._memory import check_memory
 from eqkernels._progress import Count, Lines, duration, reported_to
 from eqkernels._warnings import warn
-from eqkernels.descriptors.output import check_memory
 
 logger = logging.getLogger("eqkernels")
 # Environments in the sample.

@@ -10,7 +10,7 @@ W. A new structure A has the mean and the covariance
 .. math:: \mu = s\, k(A)\, C^{-1} y , \qquad
           \Sigma = s\, k(A, A) - s^2\, k(A)\, C^{-1} k(A)^T + n\, \mathbb 1 ,
 
-blocks of :math:`2 \lambda + 1` that turn with A. See :mod:`eqkernels.regression.evidence` for what is maximized.
+blocks of :math:`2 \lambda + 1` that turn with A. See :mod:`eqkernels.regression.criteria` for what is maximized.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from eqkernels.kernels.algebra import check_bounds
 from eqkernels.regression.cancellation import cancellation_of_duals
 from eqkernels.regression.cost import announced
 from eqkernels.regression.covariance import clip_covariances, copies
-from eqkernels.regression.evidence import CRITERIA, EIGENVECTORS, Evidence
+from eqkernels.regression.criteria import CRITERIA, EIGENVECTORS, Evidence
 from eqkernels.regression.hyperparameters import free_parameters, maximize
 from eqkernels.regression.kernel_ridge import TensorKernelRidge
 from eqkernels.regression.leave_one_out import LeftOutMixin

@@ -8,7 +8,7 @@ from scipy.stats import chi2
 from sklearn.exceptions import ConvergenceWarning
 
 from eqkernels._warnings import warn
-from eqkernels.regression.evidence import RATIOS
+from eqkernels.regression.criteria import RATIOS
 
 _VARIANCES = ("signal_variance", "noise_level")
 # Distance in log(theta) from the bound of the signal variance or of a kernel parameter at which users are told.

@@ -16,12 +16,11 @@ from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
 from eqkernels.kernels import CovariantKernel, DensityKernel, KernelBlocks, TensorKernel
 from eqkernels.kernels.density import contraction_is_cheaper, density_expansion
-from eqkernels.metrics import cartesian_tensor
 from eqkernels.regression.base import TensorRegressor
 from eqkernels.regression.cancellation import cancellation_of_duals, contract, size_of_blocks
 from eqkernels.regression.cost import announced
 from eqkernels.regression.relation import left_out_squares, warn_if_unrelated
-from eqkernels.so3 import Irrep
+from eqkernels.so3 import Irrep, cartesian_tensor
 from eqkernels.structures import atom_counts
 
 # Operations of a Cholesky factorization, for each cube of the size.

@@ -10,7 +10,7 @@ from eqkernels._warnings import warn
 from eqkernels.regression.baseline import left_out_baselines
 from eqkernels.regression.cancellation import cancellation_of_duals, size_of_blocks
 from eqkernels.regression.cost import announced
-from eqkernels.regression.evidence import EIGENVECTORS, Spectrum, block_rows
+from eqkernels.regression.criteria import EIGENVECTORS, Spectrum, block_rows
 from eqkernels.regression.kernel_ridge import TensorKernelRidge
 from eqkernels.regression.leave_one_out import left_out
 from eqkernels.regression.relation import warn_if_unrelated

@@ -13,7 +13,7 @@ from eqkernels._fitted import check_fitted
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.regression.baseline import left_out_baselines
 from eqkernels.regression.covariance import copies, standard_deviations, to_cartesian
-from eqkernels.regression.evidence import block_rows
+from eqkernels.regression.criteria import block_rows
 from eqkernels.structures import by_structure
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from eqkernels._warnings import warn
-from eqkernels.regression.evidence import Spectrum, block_rows
+from eqkernels.regression.criteria import Spectrum, block_rows
 
 # Components of the structures that are left out one by one: their kernel takes milliseconds.
 _COMPONENTS = 300

@@ -2,6 +2,7 @@
 
 from eqkernels.so3.cartesian import CartesianTensor, cartesian_tensor
 from eqkernels.so3.clebsch_gordan import clebsch_gordan, clebsch_gordan_sparse, real_to_complex
+from eqkernels.so3.conventions import change_to_complex, change_to_e3nn
 from eqkernels.so3.inference import infer_formula
 from eqkernels.so3.irreps import Irrep, Irreps
 from eqkernels.so3.properties import PROPERTIES
@@ -14,6 +15,8 @@ __all__ = [
     "Irrep",
     "Irreps",
     "cartesian_tensor",
+    "change_to_complex",
+    "change_to_e3nn",
     "clebsch_gordan",
     "clebsch_gordan_sparse",
     "infer_formula",

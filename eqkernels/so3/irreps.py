@@ -90,30 +90,6 @@ class Irreps:
         self._terms = tuple(_terms(irreps))
 
     @classmethod
-    def from_formula(cls, formula, axial=""):
-        """Irreps of a Cartesian tensor with the index symmetries of a formula, see :class:`CartesianTensor`.
-
-        Parameters
-        ----------
-        formula : str
-            E.g. ``"ij=ji"``.
-        axial : str, default=""
-            The indices that are axial.
-
-        Returns
-        -------
-        Irreps
-
-        Examples
-        --------
-        >>> Irreps.from_formula("ijk=jik")
-        Irreps("2x1o+1x2o+1x3o")
-        """
-        from eqkernels.so3.cartesian import CartesianTensor
-
-        return CartesianTensor(formula, axial).irreps
-
-    @classmethod
     def spherical_harmonics(cls, l_max):
         """Irreps of all spherical harmonics up to l_max.
 
@@ -233,63 +209,6 @@ class Irreps:
         """
         other = Irreps(other)
         return Irreps([(m1 * m2, one) for m1, i1 in self for m2, i2 in other for one in i1 * i2]).regroup()
-
-    def wigner_d(self, rotation):
-        """Block-diagonal matrix that turns all components.
-
-        Parameters
-        ----------
-        rotation : array-like of shape (3, 3) or scipy Rotation
-
-        Returns
-        -------
-        ndarray of shape (dim, dim)
-        """
-        from eqkernels.so3.wigner import wigner_d
-
-        return self._block_diagonal(lambda irrep: wigner_d(irrep, rotation))
-
-    def change_to_e3nn(self):
-        """Orthogonal matrix from our components to e3nn's.
-
-        e3nn calls the polar axis y: its harmonics are ours after the cyclic exchange of axes (x, y, z) -> (z, x, y), so
-        that vectors have the order x, y, z.
-
-        Returns
-        -------
-        ndarray of shape (dim, dim)
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> ours = np.array([2.0, 3.0, 1.0])  # y, z, x
-        >>> (Irreps("1o").change_to_e3nn() @ ours).round(12)
-        array([1., 2., 3.])
-        """
-        from eqkernels.so3.wigner import wigner_d
-
-        cyclic = np.roll(np.eye(3), 1, axis=0)  # (x, y, z) -> (z, x, y)
-        return self._block_diagonal(lambda irrep: wigner_d(irrep, cyclic))
-
-    def change_to_complex(self):
-        """Unitary matrix from our components to those of complex harmonics.
-
-        Returns
-        -------
-        ndarray of complex, shape (dim, dim)
-        """
-        from eqkernels.so3.clebsch_gordan import real_to_complex
-
-        return self._block_diagonal(lambda irrep: real_to_complex(irrep.l))
-
-    def _block_diagonal(self, block):
-        parts = [block(irrep) for multiplicity, irrep in self for _ in range(multiplicity)]
-        matrix = np.zeros((self.dim, self.dim), dtype=np.result_type(float, *parts) if parts else float)
-        start = 0
-        for part in parts:
-            matrix[start : start + len(part), start : start + len(part)] = part
-            start += len(part)
-        return matrix
 
 
 def _terms(irreps):

@@ -3,7 +3,7 @@
 from eqkernels.structures.batch import StructureBatch, as_list, atom_counts, cell_volumes, each_frame
 from eqkernels.structures.derivative_labels import DerivativeLabels, read_forces, read_stress
 from eqkernels.structures.labels import Labels, by_structure, irreps_of_labels, is_by_structure, read_labels
-from eqkernels.structures.neighbors import NeighborPairs
+from eqkernels.structures.neighbors import NeighborPairs, find_neighbors
 from eqkernels.structures.species import symbols
 from eqkernels.structures.transformer import FramesTransformer, takes_batches
 
@@ -18,6 +18,7 @@ __all__ = [
     "by_structure",
     "cell_volumes",
     "each_frame",
+    "find_neighbors",
     "irreps_of_labels",
     "is_by_structure",
     "read_forces",

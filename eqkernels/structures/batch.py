@@ -10,8 +10,7 @@ from ase import Atom, Atoms
 
 from eqkernels._numeric import check_integer
 from eqkernels._warnings import warn
-from eqkernels.structures._door_loops import all_usable
-from eqkernels.structures.neighbors import find_neighbors
+from eqkernels.structures._validation_loops import all_usable
 
 # |det| of the cell with its vectors scaled to unit length; below this they are linearly dependent to rounding.
 _FLAT_CELL = 1e-10
@@ -47,8 +46,6 @@ class StructureBatch:
     >>> batch = StructureBatch.from_frames([molecule("H2O"), bulk("Si")])
     >>> batch.offsets
     array([0, 3, 5])
-    >>> batch.neighbor_pairs(2.5).offsets  # two O-H pairs and four bonds of each silicon, seen from both sides
-    array([ 0,  2,  4,  6, 10, 14])
     """
 
     positions: np.ndarray
@@ -189,25 +186,6 @@ class StructureBatch:
             self.offsets[start : stop + 1] - self.offsets[start],
             self.origin + start if np.ndim(self.origin) == 0 else self.origin[structures],
         )
-
-    def neighbor_pairs(self, cutoff):
-        """All ordered pairs of atoms closer than the cutoff, periodic images included.
-
-        Parameters
-        ----------
-        cutoff : float
-            In the units of the positions.
-
-        Returns
-        -------
-        NeighborPairs
-
-        Raises
-        ------
-        ValueError
-            If the cutoff is not positive, or two atoms coincide; the message names them.
-        """
-        return find_neighbors(self, cutoff)
 
 
 def structure_number(origin, structure):

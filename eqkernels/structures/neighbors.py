@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eqkernels._memory import machine_memory
+from eqkernels._memory import check_memory
 from eqkernels.structures._neighbors_loops import complete_cells, expected_pairs, find_pairs
 
 if TYPE_CHECKING:
@@ -61,7 +61,33 @@ class NeighborPairs:
 
 
 def find_neighbors(batch, cutoff):
-    """Neighbor pairs of a batch, see :meth:`StructureBatch.neighbor_pairs`."""
+    """Find all ordered pairs of atoms closer than the cutoff, periodic images included.
+
+    Parameters
+    ----------
+    batch : StructureBatch
+    cutoff : float
+        In the units of the positions.
+
+    Returns
+    -------
+    NeighborPairs
+
+    Raises
+    ------
+    ValueError
+        If the cutoff is not positive, or two atoms coincide; the message names them.
+    MemoryError
+        If there are more pairs than fit into memory.
+
+    Examples
+    --------
+    >>> from ase.build import bulk, molecule
+    >>> from eqkernels.structures import StructureBatch
+    >>> batch = StructureBatch.from_frames([molecule("H2O"), bulk("Si")])
+    >>> find_neighbors(batch, 2.5).offsets  # two O-H pairs and four bonds of each silicon, seen from both sides
+    array([ 0,  2,  4,  6, 10, 14])
+    """
     if not isinstance(cutoff, Real) or isinstance(cutoff, bool):
         raise TypeError(f"cutoff={cutoff!r} must be a number")
     if not 0 < cutoff < np.inf:
@@ -91,12 +117,11 @@ def _check_number(expected, batch, cutoff):
             f"an atom would have about {per_atom:.1e} neighbors within cutoff={cutoff:g}: use a smaller cutoff, or "
             "check the units of the cell and the positions, in which the cutoff is given"
         )
-    needed = _BYTES_PER_PAIR * expected
-    if needed > 0.9 * machine_memory():
-        raise MemoryError(
-            f"about {expected:.1e} neighbor pairs within cutoff={cutoff:g} would take {needed / 2**30:.1f} GiB, this "
-            f"machine has {machine_memory() / 2**30:.1f} GiB: use a smaller cutoff, or fewer structures at a time"
-        )
+    check_memory(
+        _BYTES_PER_PAIR * expected,
+        f"about {expected:.1e} neighbor pairs within cutoff={cutoff:g}",
+        "use a smaller cutoff, or fewer structures at a time",
+    )
 
 
 def _coincidence(batch, bad):

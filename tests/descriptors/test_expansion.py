@@ -80,8 +80,8 @@ def test_choice_of_species(molecules):
 
 def test_result_does_not_depend_on_threads_or_block_sizes(molecules, monkeypatch):
     serial = SphericalExpansion(4.0, 3, 2).fit_transform(molecules)
-    monkeypatch.setattr("eqkernels.descriptors.density._DENSITY_PER_RANGE", 2000)
-    monkeypatch.setattr("eqkernels.descriptors.density._ATOMS_PER_BLOCK", 5)
+    monkeypatch.setattr("eqkernels.descriptors.density.expand._DENSITY_PER_RANGE", 2000)
+    monkeypatch.setattr("eqkernels.descriptors.density.expand._ATOMS_PER_BLOCK", 5)
     threaded = SphericalExpansion(4.0, 3, 2, n_jobs=2).fit_transform(molecules)
     for key, block in serial.blocks.items():
         assert np.array_equal(block, threaded.blocks[key])

@@ -85,7 +85,7 @@ def test_achiral_molecule_has_no_pseudoscalar():
 
 
 def test_pseudoscalars_are_the_printed_formula(molecules):
-    from eqkernels.descriptors.channels import degree_triples, triple_channels
+    from eqkernels.descriptors.products.channels import degree_triples, triple_channels
     from eqkernels.so3 import clebsch_gordan
 
     descriptor = LambdaSOAP(4.0, 2, 3, irreps="0o").fit(molecules)

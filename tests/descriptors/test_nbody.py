@@ -8,7 +8,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from eqkernels import SOAP, Bispectrum, LambdaSOAP, NBodyFeatures, SphericalExpansion, TensorKernelRidge
-from eqkernels.descriptors.coupled_products import Products, largest_products
+from eqkernels.descriptors.products.coupled_products import Products, largest_products
 from eqkernels.so3 import Irrep, clebsch_gordan, wigner_d
 from eqkernels.testing import assert_equivariant, random_rotation, transformed
 from tests.conftest import random_frames

@@ -5,7 +5,7 @@ import pytest
 from ase.build import molecule
 
 from eqkernels import Bispectrum, LambdaSOAP, SphericalExpansion
-from eqkernels.descriptors.channels import degree_triples, triple_channels
+from eqkernels.descriptors.products.channels import degree_triples, triple_channels
 from eqkernels.so3 import clebsch_gordan
 from eqkernels.testing import assert_equivariant
 

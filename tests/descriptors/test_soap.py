@@ -96,7 +96,7 @@ def test_aggregation(molecules, aggregate, monkeypatch):
     rows = SOAP(4.0, 3, 2).fit_transform(molecules)
     ends = np.cumsum([len(atoms) for atoms in molecules])
     expected = [getattr(part, aggregate)(axis=0) for part in np.split(rows, ends[:-1])]
-    monkeypatch.setattr("eqkernels.descriptors.density._DENSITY_PER_RANGE", 3000)
+    monkeypatch.setattr("eqkernels.descriptors.density.expand._DENSITY_PER_RANGE", 3000)
     got = SOAP(4.0, 3, 2, aggregate=aggregate, n_jobs=2).fit_transform(molecules)
     np.testing.assert_allclose(got, expected, rtol=1e-12)
 

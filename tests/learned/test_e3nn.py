@@ -1,4 +1,4 @@
-"""Agreement with e3nn after the change of basis of ``Irreps.change_to_e3nn``; runs where e3nn is installed.
+"""Agreement with e3nn after the change of basis of ``change_to_e3nn``; runs where e3nn is installed.
 
 Our Clebsch-Gordan coefficients are ``sqrt(2 l3 + 1) wigner_3j``, our edge harmonics e3nn's of "component" normalization,
 and a coupling path with the weight w / sqrt(number of paths that end in its irrep) is e3nn's tensor product ("component"
@@ -10,16 +10,16 @@ import pytest
 
 from eqkernels.learned import operations as op
 from eqkernels.learned.coupling import coupling, slices
-from eqkernels.learned.geometry import edge_harmonics
+from eqkernels.learned.graph import edge_harmonics
 from eqkernels.learned.tape import Tape, Variable
-from eqkernels.so3 import Irrep, Irreps, clebsch_gordan
+from eqkernels.so3 import Irrep, Irreps, change_to_e3nn, clebsch_gordan
 
 torch = pytest.importorskip("torch")
 o3 = pytest.importorskip("e3nn.o3")
 
 
 def change(l):
-    return Irreps([(1, Irrep(l, (-1) ** l))]).change_to_e3nn()
+    return change_to_e3nn(Irrep(l, (-1) ** l))
 
 
 def test_edge_harmonics():

@@ -13,7 +13,7 @@ from sklearn.utils.validation import validate_data
 
 from eqkernels import CartesianTensor, CovariantKernel, EquivariantUnion, LambdaSOAP, TensorKernelRidge, TensorRidge
 from eqkernels.learned import EquivariantNetwork, LearnedTensorRegressor, fitting, optimizers
-from eqkernels.learned.geometry import make_graph
+from eqkernels.learned.graph import make_graph
 from eqkernels.learned.objectives import log_marginal_likelihood
 from eqkernels.learned.readout import Readout
 from eqkernels.learned.tape import Tape, Variable

@@ -52,7 +52,7 @@ def test_long_work_is_told_before(features, model, monkeypatch):
 @pytest.mark.parametrize("model", MODELS)
 def test_more_than_the_memory_is_refused_before(features, model, monkeypatch):
     X, y = features
-    monkeypatch.setattr("eqkernels.descriptors.output.machine_memory", lambda: 1e5)
+    monkeypatch.setattr("eqkernels._memory.memory_limit", lambda: 1e5)
     monkeypatch.setattr(CovariantKernel, "__call__", lambda *_: pytest.fail("work has begun"))
     with pytest.raises(MemoryError, match=rf"{model.__name__}: the exact kernel of 60 .* would take .*SparseTensorGPR"):
         model(target="i").fit(X, y)

@@ -2,8 +2,8 @@ r"""Gaussian process regression of tensors on representative environments: error
 
 A tensor is modelled by its kernels with M sparse environments, :math:`y^\lambda(A) = \sum_m k^\lambda(A, m)\, c_m`,
 instead of those with all N training structures. Structures are read block by block, folded into one triangular factor
-of M (2 lambda + 1) columns for each irrep (:mod:`eqkernels.regression.triangular`) and dropped; what is left to do does
-not depend on N (:mod:`eqkernels.regression.sparse_solve`).
+of M (2 lambda + 1) columns for each irrep (:mod:`eqkernels.regression.sparse.triangular`) and dropped; what is left to
+do does not depend on N (:mod:`eqkernels.regression.sparse.solve`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from sklearn.utils import check_random_state
 from threadpoolctl import threadpool_limits
 
 from eqkernels._fitted import check_unchanged, whole_or_nothing
+from eqkernels._memory import check_memory
 from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.descriptors.output import check_memory
 from eqkernels.descriptors.scalar_gradients import check_differentiable
 from eqkernels.kernels import DensityKernel, TensorKernel
 from eqkernels.kernels.sparse_points import (
@@ -32,14 +32,14 @@ from eqkernels.kernels.sparse_points import (
     room_of_species,
 )
 from eqkernels.regression.base import _check_weight, declare_target
-from eqkernels.regression.map_reduce import map_reduce, map_reduce_on_cluster
-from eqkernels.regression.sparse_derivatives import factor_key, read_derivatives
-from eqkernels.regression.sparse_fold import Parts, ridge_of_source
-from eqkernels.regression.sparse_memory import centers_of_block, check_fit, environment_sizes, n_values
-from eqkernels.regression.sparse_prediction import SparsePredictor
-from eqkernels.regression.sparse_solve import OtherRows, pivoted_cholesky, solve_irrep
-from eqkernels.regression.sparse_source import Source, candidate_features, choose_candidates
-from eqkernels.regression.triangular import TriangularFactor
+from eqkernels.regression.sparse.derivatives import factor_key, read_derivatives
+from eqkernels.regression.sparse.fold import Parts, ridge_of_source
+from eqkernels.regression.sparse.map_reduce import map_reduce, map_reduce_on_cluster
+from eqkernels.regression.sparse.memory import centers_of_block, check_fit, environment_sizes, n_values
+from eqkernels.regression.sparse.prediction import SparsePredictor
+from eqkernels.regression.sparse.solve import OtherRows, pivoted_cholesky, solve_irrep
+from eqkernels.regression.sparse.source import Source, candidate_features, choose_candidates
+from eqkernels.regression.sparse.triangular import TriangularFactor
 from eqkernels.structures import read_labels
 
 # Environments, for each sparse point, among which the points are chosen.
@@ -55,7 +55,7 @@ class SparseTensorGPR(SparsePredictor):
     r"""Sparse Gaussian process for Cartesian tensors, exactly equivariant, with error bars.
 
     Its mean is that of the subset of regressors; its error bars see how unlike the sparse environments a structure is,
-    see :mod:`eqkernels.regression.sparse_covariance`. With all environments as sparse points it is the exact Gaussian
+    see :mod:`eqkernels.regression.sparse.covariance`. With all environments as sparse points it is the exact Gaussian
     process.
 
     Parameters
@@ -106,7 +106,7 @@ class SparseTensorGPR(SparsePredictor):
         Rounding that kernels in working precision would leave in a prediction, as a part of the spread of the labels;
         above 5e-10, predictions are made in higher precision, as by :class:`TensorKernelRidge`.
     pivots_, cholesky_, damped_, unexplained_ : dict of str to ndarray or float
-        What covariances are made of, see :mod:`eqkernels.regression.sparse_covariance`.
+        What covariances are made of, see :mod:`eqkernels.regression.sparse.covariance`.
     noise_, signal_variance_ : dict of str to float
         Noise in units of the signal variance, and the signal variance in units of y squared, of each irrep; noise also
         of ``"0e forces"`` and ``"0e stress"`` where these are fitted.

@@ -12,7 +12,6 @@ with g a Gaussian of unit integral (Bartok et al., Phys. Rev. B 87, 184115 (2013
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from threading import Lock
@@ -20,10 +19,11 @@ from threading import Lock
 import numpy as np
 from joblib import effective_n_jobs
 
-from eqkernels.descriptors._density_loops import contract_gradients, expand_density, expand_gradients
+from eqkernels._ranges import over_ranges, structure_blocks
+from eqkernels.descriptors.density._density_loops import contract_gradients, expand_density, expand_gradients
 from eqkernels.radial import GTO, LaplacianEigenstates, RadialTable
 from eqkernels.so3.spherical_harmonics import harmonics_prefactors
-from eqkernels.structures import NeighborPairs
+from eqkernels.structures import NeighborPairs, find_neighbors
 
 RADIAL_BASES = {"gto": GTO, "laplacian": LaplacianEigenstates}
 
@@ -51,7 +51,8 @@ class DensityExpansion:
     species : ndarray of int
         Atomic numbers of the neighbor channels.
     contraction : ndarray of shape (l_max + 1, n_species * n_max, n_channels), default=None
-        Contracts the channels (species, radial index) of each degree, see :mod:`eqkernels.descriptors.compression`.
+        Contracts the channels (species, radial index) of each degree, see
+        :mod:`eqkernels.descriptors.density.compression`.
     """
 
     table: RadialTable
@@ -116,7 +117,7 @@ class DensityExpansion:
         first_channel[self.species] = np.arange(len(self.species)) * self.n_max
         part = batch.select(start, stop)
         centers = np.flatnonzero(is_center[batch.offsets[start] : batch.offsets[stop]])
-        pairs = part.neighbor_pairs(self.table.cutoff)
+        pairs = find_neighbors(part, self.table.cutoff)
         return DensityBlock(pairs, centers, first_channel[part.numbers], first_row, start, stop)
 
     def expand(self, block, a, b, dtype=np.float64):
@@ -202,38 +203,7 @@ class DensityBlock:
     stop: int
 
 
-def over_ranges(n, size, work, n_jobs=None):
-    """Call ``work(a, b)`` for ranges a .. b - 1 of n things, possibly from several threads."""
-    ranges = [(start, min(start + size, n)) for start in range(0, n, size)]
-    n_threads = min(len(ranges), 1 if n_jobs == 1 else effective_n_jobs(n_jobs))
-    remaining = iter(ranges)
-
-    def run():
-        for a, b in remaining:  # each thread takes the next one when it is done
-            work(a, b)
-
-    if n_threads < 2:
-        run()
-        return
-    # joblib says how many threads there may be; those of its own take ten milliseconds to start. This thread is one of
-    # them: if it slept, its processor might stay idle for longer than all the work takes.
-    with ThreadPoolExecutor(n_threads - 1) as executor:
-        others = [executor.submit(run) for _ in range(n_threads - 1)]
-        run()
-        for other in others:
-            other.result()  # raises what it raised
-
-
 def _plan(offsets, is_center):
     """List blocks of whole structures: (start, stop, number of centers before them)."""
     rows = np.concatenate([[0], np.cumsum(is_center)])[offsets]
     return [(start, stop, int(rows[start])) for start, stop in structure_blocks(offsets, _ATOMS_PER_BLOCK)]
-
-
-def structure_blocks(offsets, size):
-    """Ranges (start, stop) of whole structures with at most ``size`` atoms, or a single larger structure."""
-    start, n_structures = 0, len(offsets) - 1
-    while start < n_structures:
-        stop = max(start + 1, int(np.searchsorted(offsets, offsets[start] + size, side="right")) - 1)
-        yield start, stop
-        start = stop

@@ -1,6 +1,6 @@
 """Remake the bundled data: geometries, then labels, then the files in the package.
 
-Run as ``python -m eqkernels.datasets.generate {geometries,labels,pack} [options]``; needs
+Run as ``python -m examples.make_datasets.generate {geometries,labels,pack} [options]``; needs
 ``pip install "eqkernels[data]"``. The labels are resumable: each structure is a file in the work directory, and what
 is there is not computed again. The geometries can differ between machines where modes are degenerate; the labels
 belong to the geometries that are stored with them.
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+import eqkernels.datasets
 from eqkernels.datasets._storage import PROPERTIES, SET_PROPERTIES, pack_arrays
 
 GEOMETRIES_PER_ORGANIC_MOLECULE = 30
@@ -30,16 +31,16 @@ def make_geometries(work, names):
     FileExistsError
         If a folder has labels, which would belong to other geometries.
     """
-    from eqkernels.datasets import _geometries
+    from examples.make_datasets import geometries
 
     for name in names:
         if any((work / name).glob("[0-9]*.npz")):
             raise FileExistsError(f"{work / name} has labels of earlier geometries; remove it or give another --work")
 
     makers = {
-        "small_organics": lambda: _geometries.small_organics(GEOMETRIES_PER_ORGANIC_MOLECULE),
-        "water_clusters": lambda: _geometries.water_clusters(GEOMETRIES_PER_CLUSTER),
-        "chiral_molecules": lambda: _geometries.chiral_molecules(GEOMETRIES_PER_CHIRAL_MOLECULE),
+        "small_organics": lambda: geometries.small_organics(GEOMETRIES_PER_ORGANIC_MOLECULE),
+        "water_clusters": lambda: geometries.water_clusters(GEOMETRIES_PER_CLUSTER),
+        "chiral_molecules": lambda: geometries.chiral_molecules(GEOMETRIES_PER_CHIRAL_MOLECULE),
     }
     for name in names:
         started = time.perf_counter()
@@ -80,7 +81,7 @@ def compute_labels(work, names, part=(0, 1)):
     dict of str to str
         Errors, by file.
     """
-    from eqkernels.datasets._quantum_chemistry import compute_properties
+    from examples.make_datasets.quantum_chemistry import compute_properties
 
     errors = {}
     for name in names:
@@ -144,13 +145,18 @@ def pack(work, names, destination):
 
 def main(arguments=None):
     """Run one step from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m eqkernels.datasets.generate", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.make_datasets.generate", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("step", choices=["geometries", "labels", "pack"])
     parser.add_argument("--set", dest="names", action="append", choices=list(SET_PROPERTIES), help="default: all")
     parser.add_argument("--work", type=Path, default=Path("dataset_work"), help="work directory")
     parser.add_argument("--part", default="0/1", metavar="k/n", help="labels: every n-th structure, starting at k")
     parser.add_argument(
-        "--destination", type=Path, default=Path(__file__).parent, help="pack: folder of the data files"
+        "--destination",
+        type=Path,
+        default=Path(eqkernels.datasets.__file__).parent,
+        help="pack: folder of the data files",
     )
     options = parser.parse_args(arguments)
     names = options.names or list(SET_PROPERTIES)

@@ -7,8 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from eqkernels.datasets import generate, load_chiral_molecules, load_water_clusters
+from eqkernels.datasets import load_chiral_molecules, load_water_clusters
 from eqkernels.datasets._storage import PROPERTIES, SET_PROPERTIES, unpack_arrays
+from examples.make_datasets import generate
 
 HAS_TBLITE = importlib.util.find_spec("tblite") is not None
 ROUNDING = 1e-6  # of the stored labels
@@ -16,13 +17,13 @@ ROUNDING = 1e-6  # of the stored labels
 
 @pytest.mark.parametrize(
     ("module", "dependency"),
-    [("_quantum_chemistry", "pyscf"), ("_geometries", "tblite.interface")],
+    [("quantum_chemistry", "pyscf"), ("geometries", "tblite.interface")],
 )
 def test_missing_programs_are_an_error_that_says_what_to_install(monkeypatch, module, dependency):
     monkeypatch.setitem(sys.modules, dependency, None)
-    monkeypatch.delitem(sys.modules, f"eqkernels.datasets.{module}", raising=False)
+    monkeypatch.delitem(sys.modules, f"examples.make_datasets.{module}", raising=False)
     with pytest.raises(ImportError, match=r'pip install "eqkernels\[data\]"'):
-        importlib.import_module(f"eqkernels.datasets.{module}")
+        importlib.import_module(f"examples.make_datasets.{module}")
 
 
 def _write_work(folder, labelled):
@@ -73,8 +74,8 @@ def test_failed_structures_are_reported_and_the_others_kept(tmp_path, monkeypatc
                 raise RuntimeError("the self-consistent field did not converge")
             return {"energy": -1.0}
 
-    monkeypatch.setitem(sys.modules, "eqkernels.datasets._quantum_chemistry", FakeChemistry)
-    monkeypatch.setattr("eqkernels.datasets._quantum_chemistry", FakeChemistry, raising=False)
+    monkeypatch.setitem(sys.modules, "examples.make_datasets.quantum_chemistry", FakeChemistry)
+    monkeypatch.setattr("examples.make_datasets.quantum_chemistry", FakeChemistry, raising=False)
     arguments = ["labels", "--work", str(tmp_path), "--set", "chiral_molecules"]
     assert generate.main(arguments) == 1
     output = capsys.readouterr().out
@@ -91,14 +92,14 @@ def test_labels_that_are_there_are_not_computed_again(tmp_path, monkeypatch):
         def compute_properties(*_):
             raise AssertionError("not needed")
 
-    monkeypatch.setitem(sys.modules, "eqkernels.datasets._quantum_chemistry", FakeChemistry)
-    monkeypatch.setattr("eqkernels.datasets._quantum_chemistry", FakeChemistry, raising=False)
+    monkeypatch.setitem(sys.modules, "examples.make_datasets.quantum_chemistry", FakeChemistry)
+    monkeypatch.setattr("examples.make_datasets.quantum_chemistry", FakeChemistry, raising=False)
     assert generate.compute_labels(tmp_path, ["chiral_molecules"]) == {}
 
 
 def test_geometries_are_not_made_anew_under_their_labels(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "eqkernels.datasets._geometries", None)
-    monkeypatch.setattr("eqkernels.datasets._geometries", None, raising=False)
+    monkeypatch.setitem(sys.modules, "examples.make_datasets.geometries", None)
+    monkeypatch.setattr("examples.make_datasets.geometries", None, raising=False)
     _write_work(tmp_path, labelled=[0])
     with pytest.raises(FileExistsError, match="chiral_molecules has labels of earlier geometries"):
         generate.make_geometries(tmp_path, ["chiral_molecules"])
@@ -113,7 +114,7 @@ def test_geometries_are_not_made_anew_under_their_labels(tmp_path, monkeypatch):
 )
 def test_labels_can_be_recomputed(load, set_name, name):
     pytest.importorskip("pyscf.prop.nmr", reason="needs pyscf and pyscf-properties")
-    from eqkernels.datasets._quantum_chemistry import compute_properties
+    from examples.make_datasets.quantum_chemistry import compute_properties
 
     data = load()
     index = data.names.tolist().index(name)
@@ -128,7 +129,7 @@ def test_labels_turn_with_the_molecule_and_are_reflected_with_it():
     from scipy.spatial.transform import Rotation
 
     pytest.importorskip("pyscf.prop.nmr", reason="needs pyscf and pyscf-properties")
-    from eqkernels.datasets._quantum_chemistry import compute_properties
+    from examples.make_datasets.quantum_chemistry import compute_properties
 
     improper = -Rotation.random(random_state=0).as_matrix()
     data = load_chiral_molecules()
@@ -149,7 +150,7 @@ def test_labels_turn_with_the_molecule_and_are_reflected_with_it():
 def test_normal_modes_of_water_follow_equipartition():
     from ase.units import kB
 
-    from eqkernels.datasets._geometries import NormalModes
+    from examples.make_datasets.geometries import NormalModes
 
     modes = NormalModes.of("H2O")
     assert len(modes.displacements) == 3
@@ -160,7 +161,7 @@ def test_normal_modes_of_water_follow_equipartition():
 
 @pytest.mark.skipif(not HAS_TBLITE, reason="needs tblite")
 def test_fewer_geometries_are_a_part_of_more():
-    from eqkernels.datasets._geometries import chiral_molecules
+    from examples.make_datasets.geometries import chiral_molecules
 
     few, more = chiral_molecules({"hydrogen peroxide": 2}), chiral_molecules({"hydrogen peroxide": 4})
     for short, long in zip(few, more[:2], strict=True):

@@ -6,16 +6,16 @@ r"""Products in which one density keeps its species and the other is the sum ove
 
 Their number grows with the number of species, not with its square: the compression mu1nu1 of J. P. Darby, J. R.
 Kermode, G. Csanyi, npj Comput. Mater. 8, 166 (2022). (With the sum in both places, their mu2, the species are
-embedded in one channel, see :mod:`eqkernels.descriptors.compression`.) The two factors are different things, so that
-both orders of l and l' are kept, without a weight. The channels of a density are here those of the first factor, then
-those of the sum.
+embedded in one channel, see :mod:`eqkernels.descriptors.density.compression`.) The two factors are different things,
+so that both orders of l and l' are kept, without a weight. The channels of a density are here those of the first
+factor, then those of the sum.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from eqkernels.descriptors.channels import degree_pairs
+from eqkernels.descriptors.products.channels import degree_pairs
 from eqkernels.so3 import clebsch_gordan
 
 

@@ -13,9 +13,9 @@ from eqkernels import CovariantKernel, EquivariantUnion, LambdaSOAP, NBodyFeatur
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.scalar_gradients import iter_scalar_gradients
 from eqkernels.kernels import Restricted
-from eqkernels.regression.sparse_derivatives import kernel_derivatives
-from eqkernels.regression.sparse_evidence import StackedProblem
-from eqkernels.structures import DerivativeLabels, StructureBatch, read_forces, read_stress
+from eqkernels.regression.sparse.derivatives import kernel_derivatives
+from eqkernels.regression.sparse.evidence import StackedProblem
+from eqkernels.structures import DerivativeLabels, StructureBatch, find_neighbors, read_forces, read_stress
 from eqkernels.structures.derivative_labels import to_voigt
 from tests.conftest import random_frames
 from tests.descriptors.test_gradients import moved, strained
@@ -44,7 +44,7 @@ def smooth_frames(seed, **options):
     """Random structures without pairs where the cutoff function has jumps in its second derivative."""
     for k in range(seed, seed + 1000):
         frames = random_frames(k, **options)
-        distances = StructureBatch.from_frames(frames).neighbor_pairs(3.5).distances
+        distances = find_neighbors(StructureBatch.from_frames(frames), 3.5).distances
         if np.abs(distances[:, None] - [SMALL["cutoff"], SMALL["cutoff"] - 0.5]).min() > 3e-3:
             return frames
     raise AssertionError("no such frames")

@@ -6,7 +6,7 @@ import joblib
 import numpy as np
 import pytest
 
-from eqkernels.regression.map_reduce import map_reduce, map_reduce_on_cluster
+from eqkernels.regression.sparse.map_reduce import map_reduce, map_reduce_on_cluster
 
 
 class Brackets:

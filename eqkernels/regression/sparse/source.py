@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from eqkernels._ranges import structure_blocks
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.descriptors.density import structure_blocks
 from eqkernels.regression.base import checked_features
 from eqkernels.structures import StructureBatch, as_list
 

@@ -2,7 +2,7 @@ r"""Labels of several kinds with one model, each with a noise of its own: energi
 
 With the features :math:`\Phi_t` of the kinds t, of noise :math:`\gamma_t` in units of the signal variance s^2, rows
 that are scaled by :math:`\sqrt{\gamma_1 / \gamma_t}` all have the noise of the first kind, so that the model is that of
-:mod:`eqkernels.regression.sparse_solve` with the triangular factors of all kinds under each other: no noise needs the
+:mod:`eqkernels.regression.sparse.solve` with the triangular factors of all kinds under each other: no noise needs the
 labels again. The baseline is that of the largest likelihood, too: were it fitted to the energies alone, forces, which
 tell nothing of it, would have to bend to what it leaves. The log marginal likelihood is largest where
 

@@ -1,7 +1,8 @@
 """What a sparse model predicts: tensors with error bars, and their derivatives by positions and strain.
 
 Predictions are sums of kernels, so that their derivatives are a vector-Jacobian product of the kernel
-(:mod:`eqkernels.kernels.cotangents`) followed by one of the descriptor (:mod:`eqkernels.descriptors.gradients`).
+(:mod:`eqkernels.kernels.cotangents`) followed by that of the descriptor
+(:mod:`eqkernels.descriptors.density.gradients`).
 """
 
 from __future__ import annotations
@@ -10,17 +11,17 @@ import numpy as np
 
 from eqkernels._fitted import check_fitted
 from eqkernels._numeric import as_floats
+from eqkernels._ranges import structure_blocks
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.descriptors.density import structure_blocks
-from eqkernels.descriptors.gradients import Derivatives
+from eqkernels.descriptors.density.gradients import Derivatives
 from eqkernels.descriptors.scalar_gradients import check_differentiable, features_vjp, scalars_only
 from eqkernels.kernels import CovariantKernel
 from eqkernels.regression.cancellation import contract, contract_vjp
 from eqkernels.regression.covariance import copies
-from eqkernels.regression.sparse_covariance import SparseCovariance
-from eqkernels.regression.sparse_fold import FoldJob, points_in_use
-from eqkernels.regression.sparse_memory import LARGEST
-from eqkernels.regression.sparse_source import lazy_sequence
+from eqkernels.regression.sparse.covariance import SparseCovariance
+from eqkernels.regression.sparse.fold import FoldJob, points_in_use
+from eqkernels.regression.sparse.memory import LARGEST
+from eqkernels.regression.sparse.source import lazy_sequence
 from eqkernels.regression.uncertainty import UncertainTensorRegressor
 from eqkernels.structures import StructureBatch, as_list, atom_counts, cell_volumes
 from eqkernels.structures.derivative_labels import check_volumes

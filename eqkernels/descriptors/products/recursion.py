@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eqkernels.descriptors.coupled_products import (
+from eqkernels.descriptors.products.coupled_products import (
     all_products,
     channel_factors,
     contract_products,

@@ -16,10 +16,10 @@ import numpy as np
 
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.learned import operations
-from eqkernels.learned._geometry_loops import fill_radial_basis, join_directions
+from eqkernels.learned._graph_loops import fill_radial_basis, join_directions
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.so3 import clebsch_gordan, spherical_harmonics
-from eqkernels.structures import StructureBatch
+from eqkernels.structures import StructureBatch, find_neighbors
 
 # The basis functions have about this mean square over the distances of a liquid or molecule with cutoffs of 4 to 6.
 _RADIAL_SCALE = 1.5
@@ -125,7 +125,7 @@ def make_graph(batch, species, cutoff, n_radial, l_max, tape=None):
     -------
     Graph
     """
-    pairs = batch.neighbor_pairs(float(cutoff))
+    pairs = find_neighbors(batch, float(cutoff))
     order = np.argsort(np.searchsorted(species, batch.numbers), kind="stable")
     rank = np.argsort(order, kind="stable")
     species_of_atom = np.searchsorted(species, batch.numbers[order])

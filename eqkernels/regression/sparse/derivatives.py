@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from eqkernels.descriptors.density import structure_blocks
+from eqkernels._ranges import structure_blocks
 from eqkernels.descriptors.scalar_gradients import iter_scalar_gradients
-from eqkernels.regression._sparse_derivative_loops import add_slopes
+from eqkernels.regression.sparse._derivative_loops import add_slopes
 from eqkernels.structures import atom_counts, cell_volumes, read_forces, read_stress
 
 #: Components of one label of each kind.

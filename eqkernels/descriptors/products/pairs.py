@@ -6,10 +6,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from eqkernels.descriptors._cotangent_loops import contract_equivariants, contract_invariants
-from eqkernels.descriptors._product_loops import fill_derivatives, fill_equivariants, fill_invariants
-from eqkernels.descriptors._triple_loops import add_pseudoscalars, contract_pseudoscalars
-from eqkernels.descriptors.channels import (
+from eqkernels.descriptors.products._cotangent_loops import contract_equivariants, contract_invariants
+from eqkernels.descriptors.products._product_loops import fill_derivatives, fill_equivariants, fill_invariants
+from eqkernels.descriptors.products._triple_loops import add_pseudoscalars, contract_pseudoscalars
+from eqkernels.descriptors.products.channels import (
     degree_pairs,
     degree_triples,
     feature_labels,
@@ -17,7 +17,7 @@ from eqkernels.descriptors.channels import (
     n_features,
     triple_channels,
 )
-from eqkernels.descriptors.traces import add_traces, contract_traces, ordered_pairs, trace_labels
+from eqkernels.descriptors.products.summed_species import add_traces, contract_traces, ordered_pairs, trace_labels
 from eqkernels.so3 import Irrep, clebsch_gordan_sparse
 
 # The species of channels that are made of several.

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from ase.data import chemical_symbols
 
+from eqkernels._ranges import structure_blocks
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.descriptors.density import structure_blocks
 from eqkernels.kernels import TensorKernel
 from eqkernels.regression.base import labelled_rows
 from eqkernels.regression.baseline import best_ridge, composition_design
-from eqkernels.regression.sparse_derivatives import COMPONENTS, derivative_rows, derivative_work, factor_key
-from eqkernels.regression.sparse_memory import centers_of_block
-from eqkernels.regression.triangular import TriangularFactor
+from eqkernels.regression.sparse.derivatives import COMPONENTS, derivative_rows, derivative_work, factor_key
+from eqkernels.regression.sparse.memory import centers_of_block
+from eqkernels.regression.sparse.triangular import TriangularFactor
 from eqkernels.structures import DerivativeLabels, StructureBatch, atom_counts
 
 # Bytes of one kernel element: the kernel, its modulus, a copy in the order of the factor, an update.

@@ -22,8 +22,8 @@ from scipy.optimize import minimize_scalar
 
 from eqkernels.regression.baseline import fit_baseline
 from eqkernels.regression.cancellation import cancellation
-from eqkernels.regression.sparse_evidence import StackedProblem
-from eqkernels.regression.triangular import TriangularFactor
+from eqkernels.regression.sparse.evidence import StackedProblem
+from eqkernels.regression.sparse.triangular import TriangularFactor
 
 # Decades of noise, relative to the mean variance of a label, that are tried before the best is refined.
 _DECADES = np.arange(-12.0, 3.0, 2.0)

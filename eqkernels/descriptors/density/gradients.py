@@ -21,9 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eqkernels._memory import zeros
-from eqkernels.descriptors._derivative_loops import subtract_changes, sum_pairs, sum_strains
-from eqkernels.descriptors.density import over_ranges
+from eqkernels._ranges import over_ranges
+from eqkernels.descriptors.density._derivative_loops import subtract_changes, sum_pairs, sum_strains
 
 # Bytes of derivatives of the density that are made and used up at once.
 _CHANGES_PER_RANGE = 2**22
@@ -191,7 +190,7 @@ def feature_gradients(expansion, batch, is_center, descriptor, strain):
         for s in range(len(firsts))
     ]
     parts.append(_empty_part(n_centers, 0, n_channels, n_channels, shapes, descriptor))
-    strains = {key: zeros((n_centers, 9, *shape)) for key, shape in shapes.items()} if strain else {}
+    strains = {key: np.zeros((n_centers, 9, *shape)) for key, shape in shapes.items()} if strain else {}
     starts = np.zeros(len(parts), dtype=np.int64)
     for block, of_block in zip(blocks, entries, strict=True):
         owners = [*((one.owners, one.moved) for one in of_block), (np.arange(len(block.centers)), block.centers)]
@@ -218,7 +217,7 @@ def _changed(expansion, s):
 
 def _empty_part(n, first, width, n_channels, shapes, descriptor):
     columns = {key: descriptor._changing(key, n_channels, first, width) for key in shapes}
-    blocks = {key: zeros((n, 3, shape[0], len(columns[key]))) for key, shape in shapes.items()}
+    blocks = {key: np.zeros((n, 3, shape[0], len(columns[key]))) for key, shape in shapes.items()}
     return GradientPart(*(np.empty(n, dtype=np.int64) for _ in range(3)), columns, blocks)
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from eqkernels.regression.triangular import TriangularFactor
+from eqkernels.regression.sparse.triangular import TriangularFactor
 
 
 @pytest.mark.parametrize("size", [1, 5, 128, 300, 1100])

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eqkernels.descriptors._nbody_loops import contract_couple, couple
+from eqkernels.descriptors.products._nbody_loops import contract_couple, couple
 from eqkernels.so3 import Irrep, clebsch_gordan_sparse
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from eqkernels._fitted import check_fitted
 from eqkernels.regression.committee import TensorCommittee
 from eqkernels.regression.gpr import TensorGPR
-from eqkernels.regression.sparse_gpr import SparseTensorGPR
+from eqkernels.regression.sparse.gpr import SparseTensorGPR
 
 
 def rank_candidates(model, X, n_candidates=None, return_gain=False):

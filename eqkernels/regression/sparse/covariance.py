@@ -20,7 +20,7 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from eqkernels.regression.covariance import clip_covariances
-from eqkernels.regression.triangular import TriangularFactor
+from eqkernels.regression.sparse.triangular import TriangularFactor
 
 
 class SparseCovariance:
@@ -35,7 +35,7 @@ class SparseCovariance:
     size : int
         Number of columns of the damped factor.
     pivots, cholesky, damped, noise, signal_variance, unexplained
-        Of :class:`~eqkernels.regression.sparse_solve.SparseSolution`.
+        Of :class:`~eqkernels.regression.sparse.solve.SparseSolution`.
     """
 
     def __init__(self, kernel, points, irrep, size, pivots, cholesky, damped, noise, signal_variance, unexplained):

@@ -1,0 +1,1 @@
+"""Density coefficients of atomic environments, their contraction over channels and their derivatives."""
