@@ -7,7 +7,7 @@ from ase.optimize import BFGS
 from ase.units import fs
 
 from eqkernels import LambdaSOAP, LearnedTensorRegressor, SparseTensorGPR, TensorCalculator
-from tests.regression.test_sparse_forces import copper
+from tests.regression.sparse.test_derivatives import copper
 
 SOAP = LambdaSOAP(4.0, 4, 3, 0.5)
 

@@ -12,7 +12,7 @@ from eqkernels.descriptors.products.coupled_products import Products, largest_pr
 from eqkernels.so3 import Irrep, clebsch_gordan, wigner_d
 from eqkernels.testing import assert_equivariant, random_rotation, transformed
 from tests.conftest import random_frames
-from tests.descriptors.test_gradients import difference, moved, strained
+from tests.descriptors.density.test_gradients import difference, moved, strained
 from tests.descriptors.test_soap import environments, overlaps
 from tests.naive import rotation_quadrature
 

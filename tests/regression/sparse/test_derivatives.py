@@ -18,7 +18,7 @@ from eqkernels.regression.sparse.evidence import StackedProblem
 from eqkernels.structures import DerivativeLabels, StructureBatch, find_neighbors, read_forces, read_stress
 from eqkernels.structures.derivative_labels import to_voigt
 from tests.conftest import random_frames
-from tests.descriptors.test_gradients import moved, strained
+from tests.descriptors.density.test_gradients import moved, strained
 
 SMALL = {"cutoff": 3.4, "n_max": 3, "l_max": 2, "sigma": 0.5, "accuracy": 1e-12}
 SOAP = LambdaSOAP(**SMALL)
