@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from eqkernels.learned import geometry
+from eqkernels.learned import graph as graphs
 from eqkernels.learned import operations as op
 from eqkernels.learned.coupling import coupling, position, slices
 from eqkernels.learned.tape import Tape, Variable
@@ -55,8 +55,8 @@ OPERATIONS = {
     "silu": (op.silu, [(N, C)]),
     "gate": (lambda t, x, g: op.gate(t, x, g, IRREPS), [(N, DIM, C), (N, 5, C)]),
     "norm": (lambda t, x: op.norm(t, x, IRREPS), [(N, DIM, C)]),
-    "edge_harmonics": (lambda t, v: geometry.edge_harmonics(t, v, 4), [(6, 3)]),
-    "radial_basis": (lambda t, v: geometry.radial_basis(t, v, 6.0, 5), [(6, 3)]),
+    "edge_harmonics": (lambda t, v: graphs.edge_harmonics(t, v, 4), [(6, 3)]),
+    "radial_basis": (lambda t, v: graphs.radial_basis(t, v, 6.0, 5), [(6, 3)]),
 }
 
 
@@ -146,7 +146,7 @@ def test_operations_commute_with_rotations(name):
 def test_density_is_the_sum_over_neighbors():
     batch = StructureBatch.from_frames([*random_frames(1, n_species=3), bulk("Si")])
     species = batch.species
-    graph = geometry.make_graph(batch, species, 3.5, 4, 2)
+    graph = graphs.make_graph(batch, species, 3.5, 4, 2)
     numbers = batch.numbers[graph.order]
     got = graph.density(Tape()).value
     expected = np.zeros((batch.n_atoms, 9, len(species), 4))
@@ -159,7 +159,7 @@ def test_density_is_the_sum_over_neighbors():
 def test_both_directions_of_an_edge_are_one_pair():
     batch = StructureBatch.from_frames([*random_frames(2, n_species=3, periodic=True), bulk("Si")])
     found = find_neighbors(batch, 5.0)
-    representatives, pairs = geometry.undirected_pairs(found.offsets, found.neighbors, found.vectors)
+    representatives, pairs = graphs.undirected_pairs(found.offsets, found.neighbors, found.vectors)
     assert np.allclose(found.distances[representatives][pairs], found.distances, atol=1e-12)
     assert np.array_equal(pairs[representatives], np.arange(len(representatives)))
     assert 2 * len(representatives) == len(pairs)
@@ -173,7 +173,7 @@ def test_both_directions_of_an_edge_are_one_pair():
 def test_an_edge_without_its_reverse_is_left_alone():
     offsets, neighbors, vectors = np.array([0, 2, 3, 4]), np.array([1, 2, 0, 1]), np.zeros((4, 3))
     vectors[:, 0] = 1.0, 2.0, -1.0, 3.0
-    representatives, pairs = geometry.undirected_pairs(offsets, neighbors, vectors)
+    representatives, pairs = graphs.undirected_pairs(offsets, neighbors, vectors)
     assert np.array_equal(pairs, [0, 1, 0, 2])
     assert np.array_equal(representatives, [0, 1, 3])
 
@@ -183,10 +183,10 @@ def test_radial_functions_are_bessel_functions_with_a_cutoff():
     n, x = np.arange(1, 21), r[:, None] / 6.0
     u = 1 - 21 * x**5 + 35 * x**6 - 15 * x**7
     expected = 1.5 * np.sqrt(2 / 6.0) * np.sin(n * np.pi * x) / r[:, None] * u
-    got = geometry.radial_basis(Tape(), Variable(r[:, None] * [[0.6, 0.0, 0.8]]), 6.0, 20).value
+    got = graphs.radial_basis(Tape(), Variable(r[:, None] * [[0.6, 0.0, 0.8]]), 6.0, 20).value
     assert np.allclose(got, expected, atol=1e-13)
 
 
 def test_radial_functions_end_smoothly():
     vectors = np.array([[5.999999, 0.0, 0.0]])
-    assert np.abs(geometry.radial_basis(Tape(), Variable(vectors), 6.0, 8).value).max() < 1e-14
+    assert np.abs(graphs.radial_basis(Tape(), Variable(vectors), 6.0, 8).value).max() < 1e-14
