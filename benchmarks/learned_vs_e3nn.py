@@ -45,18 +45,18 @@ def seconds_of(function):
 
 
 def ours(frames, y, train, test, seconds):
-    from eqkernels import LearnedTensorRegressor
+    from eqkernels import EquivariantNetworkRegressor
 
     options = {"cutoff": CUTOFF, "channels": CHANNELS, "l_max": L_MAX, "n_layers": LAYERS, "n_radial": N_RADIAL}
     options |= {"n_hidden": N_HIDDEN, "products": False, "random_state": 0}
     some, rest = [frames[k] for k in train], [frames[k] for k in test]
-    LearnedTensorRegressor(**options, max_iter=2).fit(some[:20], y[train][:20]).predict(rest[:2])  # compiles
+    EquivariantNetworkRegressor(**options, max_iter=2).fit(some[:20], y[train][:20]).predict(rest[:2])  # compiles
     curve = []
     for mark in [mark for mark in MARKS if mark < seconds] + [seconds]:
-        model = LearnedTensorRegressor(**options, max_iter=10**6, time_budget=mark).fit(some, y[train])
+        model = EquivariantNetworkRegressor(**options, max_iter=10**6, time_budget=mark).fit(some, y[train])
         curve.append((mark, rmse(model.predict(rest), y[test])))
     # an epoch of Adam, or an iteration of L-BFGS, which calls the loss a little more often: a lower bound of the speed
-    network = model.features_
+    network = model.descriptor_
     epoch = 1e3 * network.history_["cpu_time"][-1] / network.n_iter_ / len(train)
     return {"curve": curve, "epoch": epoch, "predict": 1e3 * seconds_of(lambda: model.predict(rest)) / len(rest)}
 

@@ -22,9 +22,9 @@ from sklearn.pipeline import make_pipeline  # noqa: E402
 from eqkernels import (  # noqa: E402
     CovariantKernel,
     EquivariantNetwork,
+    EquivariantNetworkRegressor,
     EquivariantUnion,
     LambdaSOAP,
-    LearnedTensorRegressor,
     TensorKernelRidgeCV,
 )
 
@@ -37,7 +37,7 @@ def models(budget, seed):
     network = EquivariantNetwork(time_budget=budget, random_state=seed)
     both = EquivariantUnion([("learned", network), ("fixed", LambdaSOAP(**FIXED))])
     return {
-        "network": LearnedTensorRegressor(time_budget=budget, random_state=seed),
+        "network": EquivariantNetworkRegressor(time_budget=budget, random_state=seed),
         "network + kernel": make_pipeline(network, kernel),
         "network and lambda-SOAP + kernel": make_pipeline(both, kernel),
         "lambda-SOAP + kernel": make_pipeline(LambdaSOAP(**FIXED), kernel),

@@ -82,7 +82,7 @@ def run(arguments):
     model = SparseTensorGPR(
         n_points=arguments.points,
         noise=noise,
-        features=LambdaSOAP(cutoff=4.0, n_max=arguments.n_max, l_max=arguments.l_max),
+        descriptor=LambdaSOAP(cutoff=4.0, n_max=arguments.n_max, l_max=arguments.l_max),
         target="ij=ji",
         memory=arguments.memory,
         random_state=0,

@@ -19,7 +19,7 @@ from eqkernels.descriptors import (
     SphericalExpansion,
 )
 from eqkernels.kernels import CovariantKernel, DensityKernel, select_sparse_points
-from eqkernels.learned import EquivariantNetwork, LearnedTensorRegressor
+from eqkernels.learned import EquivariantNetwork, EquivariantNetworkRegressor
 from eqkernels.regression import (
     SparseTensorGPR,
     TensorCommittee,
@@ -49,7 +49,7 @@ __all__ = [
     "FeatureSelection",
     "Irreps",
     "LambdaSOAP",
-    "LearnedTensorRegressor",
+    "EquivariantNetworkRegressor",
     "NBodyFeatures",
     "SparseTensorGPR",
     "SphericalExpansion",

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 # How the work is done, or what is refused, not what comes out.
 _FREE = {"n_jobs", "verbose", "memory", "random_state", "handle_unknown"}
 # Estimators of which a fit makes its own copies, so that later changes do not reach them.
-_CLONED = {"features", "estimator", "transformers"}
+_CLONED = {"descriptor", "estimator", "transformers"}
 _RECORD = "_parameters_at_fit"
 
 

@@ -14,7 +14,7 @@ class TensorCalculator(Calculator):
     ----------
     model : estimator
         Fitted to energies of frames, with ``predict`` and ``vjp``: a :class:`SparseTensorGPR` or a
-        :class:`LearnedTensorRegressor`.
+        :class:`EquivariantNetworkRegressor`.
     **kwargs
         Passed on to :class:`ase.calculators.calculator.Calculator`.
 
@@ -28,7 +28,7 @@ class TensorCalculator(Calculator):
     ...     atoms.rattle(0.1, seed=k)
     ...     atoms.calc = EMT()
     >>> energies, forces = [a.get_potential_energy() for a in frames], [a.get_forces() for a in frames]
-    >>> model = SparseTensorGPR(n_points=20, features=LambdaSOAP(n_max=4, l_max=2), random_state=0)
+    >>> model = SparseTensorGPR(n_points=20, descriptor=LambdaSOAP(n_max=4, l_max=2), random_state=0)
     >>> atoms = frames[0].copy()
     >>> atoms.calc = TensorCalculator(model.fit(frames, energies, forces=forces))
     >>> bool(abs(atoms.get_forces() - forces[0]).max() < 0.05)

@@ -54,7 +54,7 @@ for name, labels in (
     ("+ stress", {"stress": stress[train]}),
 ):
     known |= labels
-    model = SparseTensorGPR(n_points=500, features=descriptor, random_state=0).fit(frames[train], y[train], **known)
+    model = SparseTensorGPR(n_points=500, descriptor=descriptor, random_state=0).fit(frames[train], y[train], **known)
     predicted = np.array(model.predict_forces(frames[test]))
     errors = rmse(model.predict(frames[test]), y[test]) / 8, rmse(predicted, forces[test])
     errors += (rmse(model.predict_stress(frames[test]), stress[test]),)

@@ -26,7 +26,7 @@ start = time.perf_counter()
 for n in SIZES:
     train, y_train = frames[:n], y[:n]
     fixed = LambdaSOAP(cutoff=4.0, n_max=5, l_max=3)
-    models = {"lambda-SOAP, kernel": TensorKernelRidge(alpha=1e-5, features=fixed)}
+    models = {"lambda-SOAP, kernel": TensorKernelRidge(alpha=1e-5, descriptor=fixed)}
     network = EquivariantNetwork(cutoff=4.0, max_iter=60, weight_decay=1e-3, random_state=0).fit(train, y_train)
     noise = {name.split(":")[1]: value for name, value in network.noise_.items()}
     models["network"] = TensorRidge(alpha=noise, normalize=False)

@@ -131,7 +131,7 @@ CASES = {
         "sample_weight must be 4 finite, non-negative numbers.*, got -1.0 for structure 1",
     ),
     "too few weights": (
-        lambda: TensorGPR(features=LambdaSOAP(**SMALL)).fit(FRAMES, DIPOLES, sample_weight=[1, 1, 1]), ValueError,
+        lambda: TensorGPR(descriptor=LambdaSOAP(**SMALL)).fit(FRAMES, DIPOLES, sample_weight=[1, 1, 1]), ValueError,
         r"sample_weight must be 4 .*, got an array of shape \(3,\)",
     ),
     "weights by name": (
@@ -139,7 +139,7 @@ CASES = {
     ),
     "no structures to predict": (lambda: fit(FRAMES).predict([]), ValueError, "give at least one"),
     "nothing to predict, from frames": (
-        lambda: SparseTensorGPR(8, features=LambdaSOAP(**SMALL)).fit(FRAMES, DIPOLES).predict([]), ValueError,
+        lambda: SparseTensorGPR(8, descriptor=LambdaSOAP(**SMALL)).fit(FRAMES, DIPOLES).predict([]), ValueError,
         "X has no structures",
     ),
     "calibration of nothing": (lambda: calibration_curve([], [], []), ValueError, "no tensors in y_true"),

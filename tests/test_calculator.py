@@ -6,7 +6,7 @@ from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 from ase.units import fs
 
-from eqkernels import LambdaSOAP, LearnedTensorRegressor, SparseTensorGPR, TensorCalculator
+from eqkernels import EquivariantNetworkRegressor, LambdaSOAP, SparseTensorGPR, TensorCalculator
 from tests.regression.sparse.test_derivatives import copper
 
 SOAP = LambdaSOAP(4.0, 4, 3, 0.5)
@@ -20,7 +20,7 @@ def crystals():
 @pytest.fixture(scope="module")
 def model(crystals):
     frames, energies, forces, stresses = crystals
-    return SparseTensorGPR(60, features=SOAP, random_state=0).fit(frames, energies, forces=forces, stress=stresses)
+    return SparseTensorGPR(60, descriptor=SOAP, random_state=0).fit(frames, energies, forces=forces, stress=stresses)
 
 
 def test_results_are_predictions(crystals, model):
@@ -46,7 +46,7 @@ def test_relaxation_and_conserved_energy(crystals, model):
 
 def test_other_models_and_errors(crystals):
     frames, energies, forces, _ = crystals
-    learned = LearnedTensorRegressor(channels=4, max_iter=3, cutoff=3.5, random_state=0).fit(frames, energies)
+    learned = EquivariantNetworkRegressor(channels=4, max_iter=3, cutoff=3.5, random_state=0).fit(frames, energies)
     atoms = frames[1].copy()
     atoms.calc = TensorCalculator(learned)
     np.testing.assert_array_equal(atoms.get_forces(), -learned.vjp([atoms], [1.0]).positions)
@@ -54,7 +54,7 @@ def test_other_models_and_errors(crystals):
     atoms.pbc = False
     with pytest.raises(PropertyNotImplementedError):
         atoms.get_stress()
-    dipoles = SparseTensorGPR(20, features=SOAP, random_state=0, noise=1e-2).fit(
+    dipoles = SparseTensorGPR(20, descriptor=SOAP, random_state=0, noise=1e-2).fit(
         frames, np.array([f[0] for f in forces])
     )
     atoms = bulk("Cu")

@@ -6,8 +6,8 @@ from sklearn.pipeline import make_pipeline
 
 from eqkernels import (
     CovariantKernel,
+    EquivariantNetworkRegressor,
     LambdaSOAP,
-    LearnedTensorRegressor,
     SparseTensorGPR,
     TensorCommittee,
     TensorGPR,
@@ -22,9 +22,9 @@ SMALL = {"cutoff": 3.0, "n_max": 2, "l_max": 1}
 
 @pytest.mark.parametrize("model", KERNEL_MODELS)
 def test_parameters_of_defaults_can_be_set(model):
-    changed = model().set_params(kernel__zeta=3, features__cutoff=2.5)
+    changed = model().set_params(kernel__zeta=3, descriptor__cutoff=2.5)
     assert (type(changed.kernel), changed.kernel.zeta) == (CovariantKernel, 3)
-    assert (type(changed.features), changed.features.cutoff) == (LambdaSOAP, 2.5)
+    assert (type(changed.descriptor), changed.descriptor.cutoff) == (LambdaSOAP, 2.5)
     assert model().kernel is None
     assert (
         model().set_params(kernel=CovariantKernel(5, False), kernel__zeta=4).kernel.get_params()["normalize"] is False
@@ -39,10 +39,10 @@ def test_parameters_of_defaults_can_be_set(model):
 
 
 def test_of_other_models():
-    assert TensorRidge().set_params(features__cutoff=2.5).features.cutoff == 2.5
+    assert TensorRidge().set_params(descriptor__cutoff=2.5).descriptor.cutoff == 2.5
     committee = TensorCommittee().set_params(estimator__kernel__zeta=1, estimator__alpha=0.1)
     assert (committee.estimator.kernel.zeta, committee.estimator.alpha) == (1, 0.1)
-    for model in (TensorRidge(), LearnedTensorRegressor()):
+    for model in (TensorRidge(), EquivariantNetworkRegressor()):
         with pytest.raises(ValueError, match="Invalid parameter 'kernel'"):
             model.set_params(kernel__zeta=1)
     pipeline = make_pipeline(LambdaSOAP(), TensorKernelRidge()).set_params(tensorkernelridge__kernel__zeta=1)
@@ -62,10 +62,10 @@ def test_what_has_no_parameters_is_refused_in_words():
 @pytest.mark.parametrize(
     ("model", "grid"),
     [
-        (TensorKernelRidge(features=LambdaSOAP(**SMALL)), {"kernel__zeta": [1, 2]}),
-        (TensorKernelRidge(), {"kernel__zeta": [2], "features__l_max": [1], "features__n_max": [1, 2]}),
-        (SparseTensorGPR(10, features=LambdaSOAP(**SMALL), random_state=0), {"kernel__zeta": [1, 2]}),
-        (TensorCommittee(n_estimators=2, random_state=0), {"estimator__kernel__zeta": [1], "estimator__features__n_max": [1]}),
+        (TensorKernelRidge(descriptor=LambdaSOAP(**SMALL)), {"kernel__zeta": [1, 2]}),
+        (TensorKernelRidge(), {"kernel__zeta": [2], "descriptor__l_max": [1], "descriptor__n_max": [1, 2]}),
+        (SparseTensorGPR(10, descriptor=LambdaSOAP(**SMALL), random_state=0), {"kernel__zeta": [1, 2]}),
+        (TensorCommittee(n_estimators=2, random_state=0), {"estimator__kernel__zeta": [1], "estimator__descriptor__n_max": [1]}),
     ],
 )  # fmt: skip
 def test_grid_search(waters, model, grid):

@@ -17,11 +17,11 @@ from eqkernels import (
     CovariantKernel,
     EquivariantFeatures,
     EquivariantNetwork,
+    EquivariantNetworkRegressor,
     EquivariantPCA,
     EquivariantUnion,
     FeatureSelection,
     LambdaSOAP,
-    LearnedTensorRegressor,
     NBodyFeatures,
     SparseTensorGPR,
     SphericalExpansion,
@@ -53,13 +53,15 @@ ESTIMATORS = {
     "FeatureSelection": lambda: FeatureSelection(5),
     "EquivariantPCA": lambda: EquivariantPCA(5),
     "EquivariantNetwork": lambda: EquivariantNetwork(**NETWORK),
-    "TensorRidge": lambda: TensorRidge(alpha=1e-3, features=soap()),
-    "TensorKernelRidge": lambda: TensorKernelRidge(alpha=1e-6, kernel=CovariantKernel(), features=soap()),
-    "TensorKernelRidgeCV": lambda: TensorKernelRidgeCV(alphas=[1e-6, 1e-3], kernel=CovariantKernel(), features=soap()),
-    "TensorGPR": lambda: TensorGPR(CovariantKernel(), features=soap(), random_state=np.random.RandomState(0)),
-    "SparseTensorGPR": lambda: SparseTensorGPR(12, kernel=CovariantKernel(), features=soap(), random_state=0),
-    "TensorCommittee": lambda: TensorCommittee(TensorKernelRidge(features=soap()), n_estimators=4, random_state=0),
-    "LearnedTensorRegressor": lambda: LearnedTensorRegressor(**NETWORK),
+    "TensorRidge": lambda: TensorRidge(alpha=1e-3, descriptor=soap()),
+    "TensorKernelRidge": lambda: TensorKernelRidge(alpha=1e-6, kernel=CovariantKernel(), descriptor=soap()),
+    "TensorKernelRidgeCV": lambda: TensorKernelRidgeCV(
+        alphas=[1e-6, 1e-3], kernel=CovariantKernel(), descriptor=soap()
+    ),
+    "TensorGPR": lambda: TensorGPR(CovariantKernel(), descriptor=soap(), random_state=np.random.RandomState(0)),
+    "SparseTensorGPR": lambda: SparseTensorGPR(12, kernel=CovariantKernel(), descriptor=soap(), random_state=0),
+    "TensorCommittee": lambda: TensorCommittee(TensorKernelRidge(descriptor=soap()), n_estimators=4, random_state=0),
+    "EquivariantNetworkRegressor": lambda: EquivariantNetworkRegressor(**NETWORK),
 }
 MODELS = [name for name, make in ESTIMATORS.items() if hasattr(make(), "predict")]
 OF_FEATURES = ["FeatureSelection", "EquivariantPCA"]
@@ -173,7 +175,7 @@ def test_arrays_and_dicts_changed_in_place():
 
 def test_shared_descriptors_may_serve_others():
     descriptor = soap()
-    model = TensorKernelRidge(features=descriptor).fit(FRAMES, vectors(FRAMES))
+    model = TensorKernelRidge(descriptor=descriptor).fit(FRAMES, vectors(FRAMES))
     before = model.predict(TEST)
     descriptor.set_params(cutoff=4.0)
     np.testing.assert_array_equal(model.predict(TEST), before)
@@ -234,14 +236,14 @@ def test_fits_that_are_interrupted(name):
     Interrupted.calls = 0
     polarizabilities = np.einsum("na,nb->nab", vectors(FRAMES), vectors(FRAMES))
     with pytest.raises(KeyboardInterrupt):
-        model.set_params(kernel=Interrupted(), features=LambdaSOAP(**SMALL)).fit(FRAMES, polarizabilities)
+        model.set_params(kernel=Interrupted(), descriptor=LambdaSOAP(**SMALL)).fit(FRAMES, polarizabilities)
     with pytest.raises(NotFittedError, match="kernel"):
         result(name, model)
     assert_equal(before, result(name, model.set_params(kernel=kernel)))
 
 
 @pytest.mark.parametrize("method", ["partial_fit"])
-@pytest.mark.parametrize("name", ["SparseTensorGPR", "LearnedTensorRegressor", "EquivariantNetwork"])
+@pytest.mark.parametrize("name", ["SparseTensorGPR", "EquivariantNetworkRegressor", "EquivariantNetwork"])
 def test_partial_fits_that_fail(name, method):
     model = fitted(name)
     before = result(name, model)
@@ -253,12 +255,12 @@ def test_partial_fits_that_fail(name, method):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"kernel": CovariantKernel(zeta=4)}, {"kernel__zeta": 4}, {"features__cutoff": 4.0}, {"baseline": None},
+    [{"kernel": CovariantKernel(zeta=4)}, {"kernel__zeta": 4}, {"descriptor__cutoff": 4.0}, {"baseline": None},
      {"n_points": 5}, {"target": "ij"}, {"selection": "random"}],
     ids=str,
 )  # fmt: skip
 def test_partial_fit_with_other_parameters(changed):
-    model = SparseTensorGPR(10, kernel=CovariantKernel(), features=soap(), random_state=0)
+    model = SparseTensorGPR(10, kernel=CovariantKernel(), descriptor=soap(), random_state=0)
     model.partial_fit(FRAMES[:7], vectors(FRAMES[:7]))
     before = model.predict(TEST)
     old = {name: model.get_params()[name] for name in changed}
@@ -285,7 +287,7 @@ def spoil(value):
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_arrays_belong_to_the_caller(name, of_features):
     """Frames, features, labels and weights may be overwritten after a fit, and so may what predict returns."""
-    takes_features = name in MODELS and name != "LearnedTensorRegressor"
+    takes_features = name in MODELS and name != "EquivariantNetworkRegressor"
     if of_features and not (takes_features or name in OF_FEATURES):
         pytest.skip("takes frames")
     if not of_features and name in OF_FEATURES:

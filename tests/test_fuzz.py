@@ -51,7 +51,7 @@ DIFFERENTIABLE = {
     "rattles": (1e-3, 0.05, 0.15),
 }
 DIFFERENTIABLE_MODELS = {
-    "names": ("SparseTensorGPR", "LearnedTensorRegressor"),
+    "names": ("SparseTensorGPR", "EquivariantNetworkRegressor"),
     "rattles": (1e-3, 0.05, 0.15),
     "piped": (False,),
 }

@@ -106,13 +106,13 @@ class SparseTensorGPROfRows(RegressorOfRows, SparseTensorGPR):
 SMALL = {"cutoff": 3.5, "n_max": 4, "l_max": 2, "center_weight": 0.0}
 ESTIMATORS = [
     SOAPOfRows(**SMALL, aggregate="mean"),
-    TensorKernelRidgeOfRows(features=LambdaSOAP(**SMALL)),
-    TensorKernelRidgeCVOfRows(features=LambdaSOAP(**SMALL)),
-    TensorGPROfRows(features=LambdaSOAP(**SMALL)),
-    TensorCommitteeOfRows(TensorKernelRidge(features=LambdaSOAP(**SMALL)), n_estimators=6),
-    TensorRidgeOfRows(features=LambdaSOAP(**SMALL)),
-    TensorKernelRidgeOfRows(features=NBodyFeatures(**{**SMALL, "n_max": 2}, n_components=40, n_products=200)),
-    SparseTensorGPROfRows(noise=1e-4, features=LambdaSOAP(**SMALL)),
+    TensorKernelRidgeOfRows(descriptor=LambdaSOAP(**SMALL)),
+    TensorKernelRidgeCVOfRows(descriptor=LambdaSOAP(**SMALL)),
+    TensorGPROfRows(descriptor=LambdaSOAP(**SMALL)),
+    TensorCommitteeOfRows(TensorKernelRidge(descriptor=LambdaSOAP(**SMALL)), n_estimators=6),
+    TensorRidgeOfRows(descriptor=LambdaSOAP(**SMALL)),
+    TensorKernelRidgeOfRows(descriptor=NBodyFeatures(**{**SMALL, "n_max": 2}, n_components=40, n_products=200)),
+    SparseTensorGPROfRows(noise=1e-4, descriptor=LambdaSOAP(**SMALL)),
 ]
 
 

@@ -35,8 +35,8 @@ class DensityKernel(CovariantKernel):
 
     The same numbers as with the features of :class:`LambdaSOAP` of the same parameters, for many species in a small
     part of their time and memory: with eight species and eight radial functions the features are 57 times larger.
-    Models that are given frames, a ``LambdaSOAP`` as ``features`` and a ``CovariantKernel`` do this by themselves where
-    it is cheaper; in a pipeline after ``SphericalExpansion`` it is yours to choose.
+    Models of frames with a ``LambdaSOAP`` as ``descriptor`` and a ``CovariantKernel`` do this by themselves where it is
+    cheaper; in a pipeline after ``SphericalExpansion`` it is yours to choose.
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ def _check_density(features):
         raise ValueError(
             f"the blocks {', '.join(features.blocks)} are not those of density coefficients, 0e, 1o, 2e, ... with the "
             "same channels: make them with SphericalExpansion, or use CovariantKernel for features of LambdaSOAP; a "
-            "model that was fitted on frames takes frames, or what its features_.transform makes of them"
+            "model that was fitted on frames takes frames, or what its descriptor_.transform makes of them"
         )
 
 

@@ -1,6 +1,6 @@
 """Features whose weights are learned from labels, by differentiating through a closed-form readout."""
 
 from eqkernels.learned.network import EquivariantNetwork
-from eqkernels.learned.regressor import LearnedTensorRegressor
+from eqkernels.learned.regressor import EquivariantNetworkRegressor
 
-__all__ = ["EquivariantNetwork", "LearnedTensorRegressor"]
+__all__ = ["EquivariantNetwork", "EquivariantNetworkRegressor"]

@@ -17,7 +17,7 @@ from eqkernels.learned.targets import of_property
 from eqkernels.metrics import tensor_r2
 
 
-class LearnedTensorRegressor(Readout):  # noqa: D101
+class EquivariantNetworkRegressor(Readout):  # noqa: D101
     __doc__ = f"""Regression of Cartesian tensors on learned equivariant features.
 
     An :class:`EquivariantNetwork` is trained, then its readout, a ridge of each irrep with the noise found in training,
@@ -30,7 +30,7 @@ class LearnedTensorRegressor(Readout):  # noqa: D101
 
     Attributes
     ----------
-    features_ : EquivariantNetwork
+    descriptor_ : EquivariantNetwork
         The trained network.
     coef_ : dict of str to ndarray of shape (n_species, n_features, multiplicity)
         Weights of the readout.
@@ -47,21 +47,21 @@ class LearnedTensorRegressor(Readout):  # noqa: D101
     >>> from ase.build import molecule
     >>> frames = [molecule(name) for name in ("H2O", "NH3", "HF", "CH3OH")]
     >>> dipoles = np.array([[0, 0, -1.85], [0, 0, -1.47], [0, 0, 1.82], [-1.4, 0.9, 0]])
-    >>> model = LearnedTensorRegressor(channels=4, max_iter=30, random_state=0).fit(frames, dipoles)
+    >>> model = EquivariantNetworkRegressor(channels=4, max_iter=30, random_state=0).fit(frames, dipoles)
     >>> bool(np.abs(model.predict(frames) - dipoles).max() < 0.05)
     True
 
     Dipole and energy from one network:
 
     >>> y = {{"dipole": dipoles, "energy": [-76.4, -56.5, -100.4, -115.7]}}
-    >>> model = LearnedTensorRegressor(channels=4, max_iter=30, random_state=0).fit(frames, y)
+    >>> model = EquivariantNetworkRegressor(channels=4, max_iter=30, random_state=0).fit(frames, y)
     >>> {{name: values.shape for name, values in model.predict(frames).items()}}
     {{'dipole': (4, 3), 'energy': (4,)}}
     """
 
     # the readout is that of training: features as they are, from the network
     normalize = False
-    features = None
+    descriptor = None
 
     def __init__(
         self,
@@ -181,7 +181,7 @@ class LearnedTensorRegressor(Readout):  # noqa: D101
         X = self._checked_input(X)
         if isinstance(X, EquivariantFeatures):
             return self._predict_learned(X)
-        predicted = predict_tensors(self.features_, self.readouts_ or {"y": self}, self.features_._read(X))
+        predicted = predict_tensors(self.descriptor_, self.readouts_ or {"y": self}, self.descriptor_._read(X))
         return predicted if self.readouts_ else predicted["y"]
 
     def _predict_learned(self, features):
@@ -229,52 +229,53 @@ class LearnedTensorRegressor(Readout):  # noqa: D101
         >>> from ase.build import molecule
         >>> frames = [molecule("H2O"), molecule("H2O"), molecule("NH3")]
         >>> frames[1].positions[1] += 0.1
-        >>> model = LearnedTensorRegressor(channels=4, max_iter=10, random_state=0).fit(frames, [-14.2, -14.1, -19.5])
+        >>> model = EquivariantNetworkRegressor(channels=4, max_iter=10, random_state=0)
+        >>> model = model.fit(frames, [-14.2, -14.1, -19.5])
         >>> forces = -model.vjp(frames[:1], [1.0]).positions
         >>> forces.shape
         (3, 3)
         """
         check_fitted(self)
         X = self._checked_input(X)
-        read = self.features_._read(X)
+        read = self.descriptor_._read(X)
         if not self.readouts_:
-            return self.features_.vjp(X, feature_cotangents(self, read, cotangents))
+            return self.descriptor_.vjp(X, feature_cotangents(self, read, cotangents))
         self._check_names("cotangents", cotangents)
         total: dict = {}
         for name, readout in self.readouts_.items():
             for irrep, block in feature_cotangents(readout, read, cotangents[name]).items():
                 total[irrep] = total[irrep] + block if irrep in total else block
-        return self.features_.vjp(X, total)
+        return self.descriptor_.vjp(X, total)
 
     @property
     def history_(self):
         """History of the training."""
-        return self.features_.history_
+        return self.descriptor_.history_
 
     @property
     def n_iter_(self):
         """Iterations of the training."""
-        return self.features_.n_iter_
+        return self.descriptor_.n_iter_
 
     def _train(self, X, y, sample_weight, method, begin):
         names = inspect.signature(EquivariantNetwork).parameters
         parameters = {name: value for name, value in self.get_params(deep=False).items() if name in names}
-        keep = hasattr(self, "features_") and (self.warm_start or method == "partial_fit")
+        keep = hasattr(self, "descriptor_") and (self.warm_start or method == "partial_fit")
         # a copy, whose arrays training replaces: should it fail, the old network is whole
-        network = copy.copy(self.features_).set_params(**parameters) if keep else EquivariantNetwork(**parameters)
+        network = copy.copy(self.descriptor_).set_params(**parameters) if keep else EquivariantNetwork(**parameters)
         train = network._fit if method == "fit" else network._partial_fit
-        self.features_ = train(X, y, sample_weight, begin, readout=True)
+        self.descriptor_ = train(X, y, sample_weight, begin, readout=True)
 
     def _solve(self, X, y, sample_weight):
         self.readouts_ = {}
         if not isinstance(y, dict):
             return super().fit(X, y, sample_weight)
-        features = self.features_.transform(X)
+        features = self.descriptor_.transform(X)
         for name, labels in y.items():
             target = self._declared_target(name)
-            noise = {key.split(":")[-1]: value for key, value in self.features_.noise_.items()
+            noise = {key.split(":")[-1]: value for key, value in self.descriptor_.noise_.items()
                      if key.rpartition(":")[0] == name}  # fmt: skip
-            per_atom = self.features_.of_atoms_[name]
+            per_atom = self.descriptor_.of_atoms_[name]
             readout = Readout(noise, False, self.aggregate, target=target, baseline=self.baseline, per_atom=per_atom)
             self.readouts_[name] = readout.fit(features, labels, sample_weight)
         return self
@@ -282,7 +283,7 @@ class LearnedTensorRegressor(Readout):  # noqa: D101
     def _declared_target(self, name="y"):
         """Symmetry that the network found, for a part of the labels may have more of it by chance."""
         declared = of_property(self.target, name)
-        return self.features_.formulas_.get(name) if declared is None else declared
+        return self.descriptor_.formulas_.get(name) if declared is None else declared
 
     def _check_names(self, what, given):
         if not isinstance(given, dict) or set(given) != set(self.readouts_):
@@ -293,7 +294,7 @@ class LearnedTensorRegressor(Readout):  # noqa: D101
         return None  # the network has checked them
 
     def _features_to_fit(self, X, y):
-        return self.features_.transform(X)
+        return self.descriptor_.transform(X)
 
     def _alphas(self):
-        return {str(irrep): self.features_.noise_[f"y:{irrep}"] for _, irrep in self._tensor().irreps}
+        return {str(irrep): self.descriptor_.noise_[f"y:{irrep}"] for _, irrep in self._tensor().irreps}

@@ -32,7 +32,7 @@ _STRUCTURES_PER_BLOCK = 256
 class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
     """Base class: subclasses implement ``_fit_irreps`` and ``_predict_irreps`` on features, one irrep at a time."""
 
-    _defaults = {"features": LambdaSOAP}
+    _defaults = {"descriptor": LambdaSOAP}
 
     @whole_or_nothing
     def fit(self, X, y, sample_weight=None):
@@ -129,23 +129,23 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
 
     @property
     def _takes_batches(self):
-        return self.features is None or takes_batches(self.features)
+        return self.descriptor is None or takes_batches(self.descriptor)
 
     def _features_to_fit(self, X, y):
         """Features, of a descriptor that is fitted to frames and labels as they were read."""
         if isinstance(X, EquivariantFeatures):
-            self.features_ = None
+            self.descriptor_ = None
             return X
-        self.features_ = self._fit_descriptor(X, y)
-        return checked_features(self.features_.transform(X), self.features_)
+        self.descriptor_ = self._fit_descriptor(X, y)
+        return checked_features(self.descriptor_.transform(X), self.descriptor_)
 
     def _fit_descriptor(self, X, y):
-        descriptor = clone(self._object("features"))
+        descriptor = clone(self._object("descriptor"))
         return declare_target(descriptor, self._tensor(), self.per_atom_).fit(X, y)
 
     def _own(self, features):
         """Features to keep: those that the caller made, and may write into, are copied."""
-        return features.copy() if self.features_ is None else features
+        return features.copy() if self.descriptor_ is None else features
 
     def _blocks_of_features(self, X):
         for start in range(0, len(X), _STRUCTURES_PER_BLOCK):
@@ -153,10 +153,10 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
             if isinstance(X, EquivariantFeatures):
                 part.origin = start
                 yield part
-            elif self.features_ is None:
+            elif self.descriptor_ is None:
                 raise TypeError("the model was fitted on features: transform the frames with the same descriptor first")
             else:
-                yield self.features_.transform(part)
+                yield self.descriptor_.transform(part)
 
     # -- labels -----------------------------------------------------------------------------------------------------
 
@@ -308,8 +308,8 @@ def checked_features(features, descriptor):
     """Refuse what is not made of irreps."""
     if not isinstance(features, EquivariantFeatures):
         raise TypeError(
-            f"features={type(descriptor).__name__}(...) makes {type(features).__name__}, not EquivariantFeatures: use "
-            "LambdaSOAP, which for scalars has the same information as SOAP"
+            f"descriptor={type(descriptor).__name__}(...) makes {type(features).__name__}, not EquivariantFeatures: "
+            "use LambdaSOAP, which for scalars has the same information as SOAP"
         )
     features.check_values()
     return features

@@ -199,12 +199,12 @@ class TensorCommittee(NestedDefaults, Recalibrated, RegressorMixin, BaseEstimato
         per_atom = getattr(final, "per_atom", None) if self.per_atom is None else self.per_atom
         labels = read_labels(y, atom_counts(X), getattr(final, "target", None), per_atom)
         self.target_, self.axial_, self.per_atom_ = labels.tensor.formula, labels.tensor.axial, labels.per_atom
-        y, self.features_ = labels.given(), None
-        if isinstance(base, TensorRegressor) and "features" in base.get_params(deep=False):  # not learned ones
+        y, self.descriptor_ = labels.given(), None
+        if isinstance(base, TensorRegressor) and "descriptor" in base.get_params(deep=False):  # not learned ones
             base._may_contract = False
             base.target_, base.axial_, base.per_atom_ = self.target_, self.axial_, self.per_atom_
             X = base._features_to_fit(X, y)
-            self.features_ = base.features_
+            self.descriptor_ = base.descriptor_
         return X, y
 
     def _read(self, X):
@@ -215,8 +215,8 @@ class TensorCommittee(NestedDefaults, Recalibrated, RegressorMixin, BaseEstimato
 
     def _predictions(self, X):
         X = self._read(X)
-        if self.features_ is not None and not isinstance(X, EquivariantFeatures):
-            X = self.features_.transform(X)
+        if self.descriptor_ is not None and not isinstance(X, EquivariantFeatures):
+            X = self.descriptor_.transform(X)
         return [member.predict(X) for member in self.estimators_]
 
     def _tensor(self):

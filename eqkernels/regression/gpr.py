@@ -96,7 +96,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         How the copies of an irrep vary together, with trace ``multiplicity``.
     recalibration_ : dict of str to float
         Factors of the standard deviations, 1 until ``recalibrate``.
-    dual_coef_, X_fit_, species_, target_, axial_, per_atom_, baseline_, features_
+    dual_coef_, X_fit_, species_, target_, axial_, per_atom_, baseline_, descriptor_
         As in :class:`TensorKernelRidge`.
     y_fit_, factor_ : dict of str to ndarray
         Normalized labels, and V with V V^T the inverse of their covariance.
@@ -135,7 +135,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         n_restarts_optimizer=0,
         criterion="loo_error",
         normalize_y=True,
-        features=None,
+        descriptor=None,
         target=None,
         baseline="composition",
         random_state=None,
@@ -151,7 +151,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         self.n_restarts_optimizer = n_restarts_optimizer
         self.criterion = criterion
         self.normalize_y = normalize_y
-        self.features = features
+        self.descriptor = descriptor
         self.target = target
         self.baseline = baseline
         self.random_state = random_state

@@ -39,7 +39,7 @@ class TensorKernelRidge(TensorRegressor):
     kernel : TensorKernel or "precomputed", default=None
         Covariant kernel; None: ``CovariantKernel()``. With ``"precomputed"``, X is a :class:`KernelBlocks`
         or, for a target of one irrep, an array (n, m, 2 lambda + 1, 2 lambda + 1): one kernel serves all alphas.
-    features : transformer, default=None
+    descriptor : transformer, default=None
         What turns frames into equivariant features when X is a list of frames; None: ``LambdaSOAP()``. Kernels of
         LambdaSOAP are made without the features where that is cheaper, see :class:`DensityKernel`.
     target : str or CartesianTensor, default=None
@@ -73,10 +73,10 @@ class TensorKernelRidge(TensorRegressor):
         Whether the labels were those of atoms.
     baseline_ : ndarray of shape (n_columns, n_scalars) or None
         Contribution of each element of ``species_``, or the constant.
-    features_ : transformer or None
+    descriptor_ : transformer or None
         The fitted descriptor, if X was a list of frames.
     contracted_ : bool
-        Whether ``features_`` is the SphericalExpansion of the LambdaSOAP that was given.
+        Whether ``descriptor_`` is the SphericalExpansion of the LambdaSOAP that was given.
 
     References
     ----------
@@ -102,11 +102,11 @@ class TensorKernelRidge(TensorRegressor):
     _defaults = {**TensorRegressor._defaults, "kernel": CovariantKernel}
 
     def __init__(
-        self, alpha=1e-6, kernel=None, features=None, target=None, baseline="composition", per_atom=None, verbose=0
+        self, alpha=1e-6, kernel=None, descriptor=None, target=None, baseline="composition", per_atom=None, verbose=0
     ):
         self.alpha = alpha
         self.kernel = kernel
-        self.features = features
+        self.descriptor = descriptor
         self.target = target
         self.baseline = baseline
         self.per_atom = per_atom
@@ -176,7 +176,7 @@ class TensorKernelRidge(TensorRegressor):
             return super()._features_to_fit(X, y)
         if X.shape[0] != X.shape[1]:
             raise ValueError(f"the precomputed kernel to fit must be square, got shape {X.shape}")
-        self.features_ = None
+        self.descriptor_ = None
         return X
 
     # whether kernels may be made without features; not where the features are for others, too

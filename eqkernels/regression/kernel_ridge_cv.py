@@ -45,7 +45,7 @@ class TensorKernelRidgeCV(TensorKernelRidge):
     cv_results_ : dict of str to ndarray of shape (n_alphas,)
         Leave-one-out RMSE per component of each irrep, for each of ``cv_results_["alpha"]``; NaN where it was not tried
         for this irrep.
-    dual_coef_, X_fit_, species_, target_, axial_, per_atom_, baseline_, features_
+    dual_coef_, X_fit_, species_, target_, axial_, per_atom_, baseline_, descriptor_
         As in :class:`TensorKernelRidge`.
 
     Examples
@@ -60,11 +60,11 @@ class TensorKernelRidgeCV(TensorKernelRidge):
     """
 
     def __init__(
-        self, alphas=None, kernel=None, features=None, target=None, baseline="composition", per_atom=None, verbose=0
+        self, alphas=None, kernel=None, descriptor=None, target=None, baseline="composition", per_atom=None, verbose=0
     ):
         self.alphas = alphas
         self.kernel = kernel
-        self.features = features
+        self.descriptor = descriptor
         self.target = target
         self.baseline = baseline
         self.per_atom = per_atom

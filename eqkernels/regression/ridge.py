@@ -29,7 +29,7 @@ class TensorRidge(TensorRegressor):
         How the features of every environment are scaled, as in :class:`CovariantKernel`.
     aggregate : {"sum", "mean"}, default="sum"
         Sum over environments, for properties that grow with the structure, or mean, for those that do not.
-    features : transformer, default=None
+    descriptor : transformer, default=None
         What turns frames into equivariant features when X is a list of frames; None: ``LambdaSOAP()``.
     target : str or CartesianTensor, default=None
         The property, e.g. ``"polarizability"``, or its index symmetry, ``"ij=ji"``, None: found from y.
@@ -44,7 +44,7 @@ class TensorRidge(TensorRegressor):
         Weights of each irrep and central species.
     species_ : ndarray of int
         The central species.
-    target_, axial_, per_atom_, baseline_, features_
+    target_, axial_, per_atom_, baseline_, descriptor_
         As in :class:`TensorKernelRidge`.
 
     Examples
@@ -63,7 +63,7 @@ class TensorRidge(TensorRegressor):
         alpha=1e-6,
         normalize="invariant",
         aggregate="sum",
-        features=None,
+        descriptor=None,
         target=None,
         baseline="composition",
         per_atom=None,
@@ -71,7 +71,7 @@ class TensorRidge(TensorRegressor):
         self.alpha = alpha
         self.normalize = normalize
         self.aggregate = aggregate
-        self.features = features
+        self.descriptor = descriptor
         self.target = target
         self.baseline = baseline
         self.per_atom = per_atom

@@ -175,9 +175,9 @@ class UncertainTensorRegressor(Recalibrated, TensorRegressor):
     def _joint_rows(self, X):
         """Features of all of X at once, those with one row a prediction, and which centers they are."""
         if not isinstance(X, EquivariantFeatures):
-            if self.features_ is None:
+            if self.descriptor_ is None:
                 next(iter(self._blocks_of_features(X)), None)  # raises what predict raises
-            X = self.features_.transform(X)
+            X = self.descriptor_.transform(X)
         return X, *self._rows_to_predict(X)
 
 

@@ -273,7 +273,7 @@ def test_learns_with_scikit_learn(waters):
     assert search.best_estimator_[0].irreps_ == "0e+1o"
     again = pickle.loads(pickle.dumps(search.best_estimator_))
     np.testing.assert_array_equal(again.predict(frames), search.predict(frames))
-    model = TensorKernelRidge(features=Bispectrum(3.0, 2, 2, irreps="auto")).fit(frames, vector)
+    model = TensorKernelRidge(descriptor=Bispectrum(3.0, 2, 2, irreps="auto")).fit(frames, vector)
     assert model.score(frames, vector) > 0.99
 
 

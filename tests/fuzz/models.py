@@ -149,7 +149,7 @@ def check_derivatives_of_models(fuzz, case):
     model, structures, spread = fitted_model(case)
     normalized = any(name.endswith("normalize") and value is True for name, value in model.get_params().items())
     # normalized blocks jump where they vanish by symmetry
-    if normalized and case.labels.formula or kinks(structures, [getattr(model, "features_", None) or model]):
+    if normalized and case.labels.formula or kinks(structures, [getattr(model, "descriptor_", None) or model]):
         reject()
     random, per_atom = np.random.default_rng(case.seed), case.labels.per_atom
     moves = [random.normal(size=atoms.positions.shape) for atoms in structures]
@@ -202,7 +202,7 @@ def check_forces(fuzz, case):
     f, turned_f = model.predict_forces(structures), model.predict_forces(turned_structures)
     size = max(np.abs(np.concatenate(forces)).max(), spread)
     fuzz.compare("rotation of forces", gap(turned_f, [one @ rotation.T for one in f]) / size, 1e-8)
-    if not kinks(structures, [model.features_]):
+    if not kinks(structures, [model.descriptor_]):
         moves = [random.normal(size=atoms.positions.shape) for atoms in structures]
         slopes = derivative(lambda h: {"y": model.predict(moved(structures, moves, h))})["y"]
         got = np.array([-np.sum(one * move) for one, move in zip(f, moves, strict=True)])

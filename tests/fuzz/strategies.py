@@ -13,11 +13,11 @@ from eqkernels import (
     Bispectrum,
     CovariantKernel,
     EquivariantNetwork,
+    EquivariantNetworkRegressor,
     EquivariantPCA,
     EquivariantUnion,
     FeatureSelection,
     LambdaSOAP,
-    LearnedTensorRegressor,
     NBodyFeatures,
     SparseTensorGPR,
     SphericalExpansion,
@@ -296,15 +296,15 @@ def _descriptors_of_models(draw, symbols):
 
 
 MODELS = ("TensorRidge", "TensorKernelRidge", "TensorKernelRidgeCV", "TensorGPR", "SparseTensorGPR", "TensorCommittee",
-          "LearnedTensorRegressor")  # fmt: skip
+          "EquivariantNetworkRegressor")  # fmt: skip
 
 
 @st.composite
 def models(draw, name, symbols, target, piped=(False, True)):
     """A model, as it is with its own features, or in a pipeline."""
     baseline = draw(st.sampled_from(["composition", None]))
-    if name == "LearnedTensorRegressor":
-        return LearnedTensorRegressor(
+    if name == "EquivariantNetworkRegressor":
+        return EquivariantNetworkRegressor(
             **draw(network_parameters()),
             target=target,
             baseline=baseline,
@@ -323,7 +323,7 @@ def models(draw, name, symbols, target, piped=(False, True)):
         descriptor.set_params(compression=None, n_max=n_max, l_max=min(descriptor.l_max, 3))
         descriptor.set_params(n_optimal=None if n_optimal is None else min(n_optimal, n_max))
     piped = draw(st.sampled_from(piped))
-    common = {"features": None if piped else descriptor, "target": target, "baseline": baseline}
+    common = {"descriptor": None if piped else descriptor, "target": target, "baseline": baseline}
     alpha, kernel = draw(st.sampled_from([1e-6, 1e-3, 1.0])), draw(st.one_of(st.none(), kernels(symbols)))
     if name == "TensorRidge":
         normalize = draw(st.sampled_from(["invariant", True]))

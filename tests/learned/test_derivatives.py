@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from eqkernels.learned import EquivariantNetwork, LearnedTensorRegressor
+from eqkernels.learned import EquivariantNetwork, EquivariantNetworkRegressor
 from eqkernels.testing import random_rotation, transformed
 from tests.conftest import random_frames
 
@@ -87,7 +87,7 @@ def test_predictions_for_structures(shape, aggregate):
     frames = random_frames(6, n_frames=4, n_species=3, periodic=True)
     random = np.random.default_rng(0)
     y, weights = random.normal(size=(2, 4, *shape))
-    model = LearnedTensorRegressor(**SMALL, aggregate=aggregate).fit(frames, y)
+    model = EquivariantNetworkRegressor(**SMALL, aggregate=aggregate).fit(frames, y)
     derivatives = model.vjp(frames, weights)
     assert_derivatives(lambda moved: np.sum(weights * model.predict(moved)), derivatives, frames, True)
 
@@ -96,7 +96,7 @@ def test_predictions_of_several_properties():
     frames = random_frames(6, n_frames=4, n_species=3, periodic=True)
     random = np.random.default_rng(0)
     y = {"energy": random.normal(size=4), "forces": [random.normal(size=(len(atoms), 3)) for atoms in frames]}
-    model = LearnedTensorRegressor(**SMALL).fit(frames, y)
+    model = EquivariantNetworkRegressor(**SMALL).fit(frames, y)
 
     def total(moved):
         predicted = model.predict(moved)
@@ -111,7 +111,7 @@ def test_predictions_for_atoms():
     frames = random_frames(6, n_frames=4, n_species=3, periodic=False)
     random = np.random.default_rng(0)
     y, weights = ([random.normal(size=(len(atoms), 3)) for atoms in frames] for _ in range(2))
-    model = LearnedTensorRegressor(**SMALL).fit(frames, y)
+    model = EquivariantNetworkRegressor(**SMALL).fit(frames, y)
 
     def total(moved):
         return sum(np.sum(a * b) for a, b in zip(weights, model.predict(moved), strict=True))
@@ -121,7 +121,7 @@ def test_predictions_for_atoms():
 
 def test_forces_turn_with_the_molecule_and_sum_to_zero():
     frames = random_frames(7, n_frames=4, n_species=2)
-    model = LearnedTensorRegressor(**SMALL).fit(frames, np.arange(4.0))
+    model = EquivariantNetworkRegressor(**SMALL).fit(frames, np.arange(4.0))
     forces = -model.vjp(frames, np.ones(4)).positions
     rotation = random_rotation(np.random.RandomState(0))
     turned = -model.vjp([transformed(atoms, rotation) for atoms in frames], np.ones(4)).positions
@@ -131,7 +131,7 @@ def test_forces_turn_with_the_molecule_and_sum_to_zero():
 
 def test_isolated_atoms_and_blocks_of_structures():
     frames = [Atoms("H"), *random_frames(8, n_frames=3, n_species=2)]
-    model = LearnedTensorRegressor(**SMALL).fit(frames, np.arange(4.0))
+    model = EquivariantNetworkRegressor(**SMALL).fit(frames, np.arange(4.0))
     assert np.array_equal(model.vjp(frames[:1], [1.0]).positions, np.zeros((1, 3)))
     alone = np.concatenate([model.vjp([atoms], [1.0]).positions for atoms in frames])
     many = model.vjp(frames * 70, np.ones(280)).positions
@@ -140,8 +140,8 @@ def test_isolated_atoms_and_blocks_of_structures():
 
 def test_cotangents_of_another_shape_are_refused():
     frames = random_frames(9, n_frames=3, n_species=2)
-    model = LearnedTensorRegressor(**SMALL).fit(frames, np.ones((3, 3)) + np.arange(3.0)[:, None])
+    model = EquivariantNetworkRegressor(**SMALL).fit(frames, np.ones((3, 3)) + np.arange(3.0)[:, None])
     with pytest.raises(ValueError, match=r"cotangents have shape \(3,\), the predictions \(3, 3\)"):
         model.vjp(frames, np.ones(3))
     with pytest.raises(ValueError, match=r"cotangents\['2e'\] has shape"):
-        model.features_.vjp(frames, {"2e": np.ones((3, 5, 1))})
+        model.descriptor_.vjp(frames, {"2e": np.ones((3, 5, 1))})

@@ -12,7 +12,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import validate_data
 
 from eqkernels import CartesianTensor, CovariantKernel, EquivariantUnion, LambdaSOAP, TensorKernelRidge, TensorRidge
-from eqkernels.learned import EquivariantNetwork, LearnedTensorRegressor, fitting, optimizers
+from eqkernels.learned import EquivariantNetwork, EquivariantNetworkRegressor, fitting, optimizers
 from eqkernels.learned.graph import make_graph
 from eqkernels.learned.objectives import log_marginal_likelihood
 from eqkernels.learned.readout import Readout
@@ -74,7 +74,7 @@ def test_feed_kernels_and_join_other_features(waters):
         model = make_pipeline(features, TensorKernelRidge(alpha=1e-6, kernel=CovariantKernel(zeta=2)))
         assert model.fit(frames[:30], y[:30]).score(frames[30:], y[30:]) > 0.99
         assert_equivariant(model, frames[30:33], tolerance=1e-8)
-    linear = TensorRidge(features=network, normalize=False).fit(frames[:30], y[:30])
+    linear = TensorRidge(descriptor=network, normalize=False).fit(frames[:30], y[:30])
     assert linear.score(frames[30:], y[30:]) > 0.99
 
 
@@ -139,7 +139,7 @@ def test_training_improves_the_features(waters):
 def test_adam_on_batches(waters):
     frames, y, *_ = waters
     options = {**SMALL, "solver": "adam", "batch_size": 10, "max_iter": 40}
-    models = [LearnedTensorRegressor(**options).fit(frames[:30], y[:30]) for _ in range(2)]
+    models = [EquivariantNetworkRegressor(**options).fit(frames[:30], y[:30]) for _ in range(2)]
     assert models[0].score(frames[30:], y[30:]) > 0.99
     assert np.array_equal(models[0].predict(frames), models[1].predict(frames))
     assert len(models[0].history_["loss"]) == 40
@@ -191,10 +191,10 @@ def test_warm_start_and_partial_fit_continue(waters):
     online = EquivariantNetwork(**SMALL)
     losses = [online.partial_fit(frames, y).history_["loss"][0] for _ in range(4)]
     assert losses[3] < losses[0]
-    model = LearnedTensorRegressor(**SMALL)
+    model = EquivariantNetworkRegressor(**SMALL)
     for _ in range(3):
         model.partial_fit(frames, y)
-    assert model.score(frames, y) > LearnedTensorRegressor(**SMALL).fit(frames, y).score(frames, y)
+    assert model.score(frames, y) > EquivariantNetworkRegressor(**SMALL).fit(frames, y).score(frames, y)
 
 
 def test_warm_start_refuses_another_architecture(waters):
@@ -206,7 +206,7 @@ def test_warm_start_refuses_another_architecture(waters):
 
 def test_training_that_is_refused_leaves_the_model_as_it_was(waters):
     frames, vector, matrix, _ = waters
-    model = LearnedTensorRegressor(**SMALL, warm_start=True).fit(frames, vector)
+    model = EquivariantNetworkRegressor(**SMALL, warm_start=True).fit(frames, vector)
     network = EquivariantNetwork(**SMALL, warm_start=True).fit(frames, vector)
     before, features = model.predict(frames), network.transform(frames).blocks["1o"]
     others = [molecule("NH3"), molecule("CH4")]  # as many species as in water
@@ -227,9 +227,9 @@ def test_partial_fit_keeps_the_symmetry_of_the_labels(waters):
     general = np.random.default_rng(0).normal(size=(40, 3, 3))
     symmetric = general + general.swapaxes(1, 2)
     y = {"general": general, "other": general}
-    model = LearnedTensorRegressor(**SMALL, per_atom=False).partial_fit(frames, general)
+    model = EquivariantNetworkRegressor(**SMALL, per_atom=False).partial_fit(frames, general)
     assert model.partial_fit(frames, symmetric).target_ == "ij"
-    several = LearnedTensorRegressor(**SMALL, per_atom=False).partial_fit(frames, y)
+    several = EquivariantNetworkRegressor(**SMALL, per_atom=False).partial_fit(frames, y)
     assert several.partial_fit(frames, {"general": symmetric}).readouts_["general"].target_ == "ij"
     with pytest.raises(ValueError, match="earlier labels"):
         several.partial_fit(frames, {"new": symmetric})
@@ -239,10 +239,12 @@ def test_partial_fit_keeps_the_symmetry_of_the_labels(waters):
 
 def test_frames_may_come_from_an_iterator(waters):
     frames, y, *_ = waters
-    model = LearnedTensorRegressor(**SMALL).fit(iter(frames), y)
-    assert np.array_equal(model.predict(iter(frames)), LearnedTensorRegressor(**SMALL).fit(frames, y).predict(frames))
+    model = EquivariantNetworkRegressor(**SMALL).fit(iter(frames), y)
+    assert np.array_equal(
+        model.predict(iter(frames)), EquivariantNetworkRegressor(**SMALL).fit(frames, y).predict(frames)
+    )
     assert np.array_equal(EquivariantNetwork(**SMALL).fit(iter(frames), y).weights_["species"],
-                          model.features_.weights_["species"])  # fmt: skip
+                          model.descriptor_.weights_["species"])  # fmt: skip
 
 
 def test_the_learning_rate_falls_with_the_time_budget(monkeypatch):
@@ -276,7 +278,7 @@ def test_time_budget_is_kept_and_used(options):
     """By the whole fit, its readout included; labels of noise have no end that L-BFGS could converge to so soon."""
     frames, *_ = water_set(150, seed=1)
     y = np.random.default_rng(0).normal(size=(150, 3, 3))
-    model = LearnedTensorRegressor(4.0, channels=8, random_state=0, target="ij", **options)
+    model = EquivariantNetworkRegressor(4.0, channels=8, random_state=0, target="ij", **options)
     model.set_params(max_iter=1).fit(frames, y)  # loads the loops
     before = time.process_time()
     model.set_params(max_iter=None, time_budget=2.0).fit(frames, y)
@@ -288,7 +290,7 @@ def test_time_budget_is_kept_and_used(options):
 def test_a_time_budget_of_nothing_and_its_end_within_a_step(waters, solver):
     frames, y, *_ = waters
     options = {**SMALL, "max_iter": None, "solver": solver, "n_init": 3}
-    assert LearnedTensorRegressor(**options, time_budget=1e-9).fit(frames, y).score(frames, y) > 0.5
+    assert EquivariantNetworkRegressor(**options, time_budget=1e-9).fit(frames, y).score(frames, y) > 0.5
 
 
 def test_the_monitor_leaves_time_for_what_follows(monkeypatch):
@@ -349,7 +351,7 @@ def test_batches_and_solver_follow_the_size_of_the_structures(waters, monkeypatc
 def test_any_batch_size(waters, batch_size, objective):
     frames, y, *_ = waters
     options = {**SMALL, "solver": "adam", "max_iter": 3, "objective": objective, "batch_size": batch_size}
-    assert LearnedTensorRegressor(**options).fit(frames, y).score(frames, y) > 0.9
+    assert EquivariantNetworkRegressor(**options).fit(frames, y).score(frames, y) > 0.9
 
 
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
@@ -366,7 +368,7 @@ def test_ctrl_c_keeps_the_best_weights(waters, solver, monkeypatch):
 
     monkeypatch.setattr(fitting.Loss, "__call__", interrupted)
     options = {**SMALL, "max_iter": 50, "n_init": 3, "batch_size": 100, "solver": solver}
-    model = LearnedTensorRegressor(**options)
+    model = EquivariantNetworkRegressor(**options)
     with pytest.warns(UserWarning, match="training was interrupted in iteration .*: the best weights so far are kept"):
         model.fit(frames, y)
     assert model.score(frames, y) > 0.9
@@ -392,12 +394,12 @@ def test_unknown_atoms_are_left_out_if_so_wished(waters, architecture, aggregate
     frames, vector, _, scalar = (part[:6] for part in waters)
     options = {**SMALL, "architecture": architecture, "aggregate": aggregate, "handle_unknown": "ignore"}
     others, nothing = with_strangers(frames), np.zeros((1, 3))
-    model = LearnedTensorRegressor(**options).fit(frames, {"vector": vector, "scalar": scalar})
+    model = EquivariantNetworkRegressor(**options).fit(frames, {"vector": vector, "scalar": scalar})
     expected, got = model.predict(frames), model.predict(others)
     assert np.allclose(got["vector"], np.concatenate([expected["vector"], nothing]), atol=1e-12)
     assert np.allclose(got["scalar"], [*expected["scalar"], 0.0], atol=1e-12)
     assert np.array_equal(model.predict(others[-1:])["vector"], nothing)
-    features = model.features_.transform(others)
+    features = model.descriptor_.transform(others)
     assert features.n_atoms.tolist() == [4] * 6 + [2]
     assert np.allclose(model._predict_learned(features)["scalar"], got["scalar"], atol=1e-12)
     cotangents = {"vector": np.ones((7, 3)), "scalar": np.ones(7)}
@@ -411,7 +413,7 @@ def test_unknown_atoms_are_left_out_if_so_wished(waters, architecture, aggregate
 def test_unknown_atoms_among_labels_of_atoms_and_in_training(waters):
     frames = waters[0][:6]
     others, y = with_strangers(frames), [atoms.positions.copy() for atoms in frames]
-    model = LearnedTensorRegressor(**SMALL, target="i", handle_unknown="ignore").fit(frames, y)
+    model = EquivariantNetworkRegressor(**SMALL, target="i", handle_unknown="ignore").fit(frames, y)
     for one, atoms, expected in zip(model.predict(others), others, [*model.predict(frames), []], strict=True):
         assert np.isnan(one[atoms.numbers == 7]).all()
         assert np.allclose(one[atoms.numbers != 7], np.reshape(expected, (-1, 3)), atol=1e-12)
@@ -476,9 +478,9 @@ def test_features_have_the_slopes_of_finite_differences(architecture):
 # -- scikit-learn -------------------------------------------------------------------------------------------------------
 
 
-class LearnedOfRows(RegressorOfRows, LearnedTensorRegressor):
+class LearnedOfRows(RegressorOfRows, EquivariantNetworkRegressor):
     def partial_fit(self, X, y=None, **arguments):
-        first = not hasattr(self, "features_")
+        first = not hasattr(self, "descriptor_")
         return super().partial_fit(molecules_of_rows(validate_data(self, X, dtype=float, reset=first)), y, **arguments)
 
 

@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from eqkernels import CartesianTensor, CovariantKernel, TensorKernelRidgeCV, TensorRidge
-from eqkernels.learned import EquivariantNetwork, LearnedTensorRegressor, training
+from eqkernels.learned import EquivariantNetwork, EquivariantNetworkRegressor, training
 from eqkernels.learned.objectives import leave_one_out
 from eqkernels.learned.targets import read_targets
 from eqkernels.metrics import tensor_r2
@@ -32,7 +32,7 @@ IDS = ["message passing", "without products", "cluster expansion"]
 def test_learns_vectors_matrices_and_scalars(waters, architecture):
     frames, *targets = waters
     for y in targets:
-        model = LearnedTensorRegressor(**{**SMALL, "max_iter": 30}, **architecture).fit(frames[:30], y[:30])
+        model = EquivariantNetworkRegressor(**{**SMALL, "max_iter": 30}, **architecture).fit(frames[:30], y[:30])
         assert model.predict(frames[30:]).shape == y[30:].shape
         assert model.score(frames[30:], y[30:]) > 0.99
         assert_equivariant(model, frames[30:33])
@@ -44,7 +44,7 @@ def test_learns_vectors_matrices_and_scalars(waters, architecture):
 def test_predictions_are_equivariant(periodic, n_species, architecture):
     frames = random_frames(n_species, n_frames=8, n_species=n_species, periodic=periodic)
     y = np.random.default_rng(0).normal(size=(8, 3, 3))
-    model = LearnedTensorRegressor(**SMALL, **architecture, baseline="mean").fit(frames, y)
+    model = EquivariantNetworkRegressor(**SMALL, **architecture, baseline="mean").fit(frames, y)
     assert model.target_ == "ij"
     assert_equivariant(model, frames)
 
@@ -55,7 +55,7 @@ def test_labels_of_atoms(architecture):
     random = np.random.default_rng(0)
     y = [random.normal(size=(len(atoms), 3, 3)) for atoms in frames]
     y[1][0] = np.nan
-    model = LearnedTensorRegressor(**SMALL, **architecture).fit(frames, y)
+    model = EquivariantNetworkRegressor(**SMALL, **architecture).fit(frames, y)
     assert_equivariant(model, frames)
 
 
@@ -68,7 +68,7 @@ def test_pseudoscalars_tell_mirror_images_apart():
     # the triple product of three axial vectors: an antisymmetric tensor of rank 3 is a pseudoscalar
     tensors = y[:, None, None, None] * CartesianTensor("ijk=-jik=-ikj").change_of_basis.reshape(3, 3, 3)
     for architecture in ("ace", "message_passing"):
-        model = LearnedTensorRegressor(**{**SMALL, "max_iter": 60}, architecture=architecture).fit(frames, tensors)
+        model = EquivariantNetworkRegressor(**{**SMALL, "max_iter": 60}, architecture=architecture).fit(frames, tensors)
         got = model.predict(frames)
         assert np.abs(got - tensors).max() < 0.05 * np.abs(tensors).max()
         assert np.allclose(model.predict(mirrored), -got, atol=1e-9)
@@ -76,7 +76,7 @@ def test_pseudoscalars_tell_mirror_images_apart():
 
 def test_same_seed_same_bits_other_seed_other_weights(waters):
     frames, y, *_ = waters
-    models = [LearnedTensorRegressor(**{**SMALL, "random_state": seed}).fit(frames, y) for seed in (0, 0, 1)]
+    models = [EquivariantNetworkRegressor(**{**SMALL, "random_state": seed}).fit(frames, y) for seed in (0, 0, 1)]
     first, second, other = (model.predict(frames) for model in models)
     assert np.array_equal(first, second)
     assert not np.array_equal(first, other)
@@ -84,21 +84,21 @@ def test_same_seed_same_bits_other_seed_other_weights(waters):
 
 def test_readout_is_that_of_training(waters):
     frames, y, *_ = waters
-    model = LearnedTensorRegressor(**SMALL, objective="loo", weight_decay=0.0).fit(frames, y)
-    features = model.features_.transform(frames)
+    model = EquivariantNetworkRegressor(**SMALL, objective="loo", weight_decay=0.0).fit(frames, y)
+    features = model.descriptor_.transform(frames)
     design = model._design(features, "1o")
     values = CartesianTensor("i").to_irreps(y)["1o"]
     values = values / np.sqrt(np.mean(values**2))
-    noise = np.log(model.features_.noise_["y:1o"])
-    assert leave_one_out(design, values, noise)[0] == pytest.approx(model.features_.loss_, abs=1e-8)
+    noise = np.log(model.descriptor_.noise_["y:1o"])
+    assert leave_one_out(design, values, noise)[0] == pytest.approx(model.descriptor_.loss_, abs=1e-8)
 
 
 def test_sample_weights_count_as_repetitions():
     frames = random_frames(1, n_frames=5, n_species=2)
     y = np.random.default_rng(0).normal(size=(5, 3))
-    model = LearnedTensorRegressor(**SMALL).fit(frames, y, sample_weight=[2, 1, 1, 1, 1])
+    model = EquivariantNetworkRegressor(**SMALL).fit(frames, y, sample_weight=[2, 1, 1, 1, 1])
     weighted = model.coef_["1o"]
-    twice = model.features_.transform([frames[0], *frames])
+    twice = model.descriptor_.transform([frames[0], *frames])
     model._fit_irreps(twice, CartesianTensor("i").to_irreps(np.concatenate([y[:1], y])), None)
     assert np.allclose(weighted, model.coef_["1o"], atol=1e-7)
 
@@ -110,18 +110,18 @@ def test_only_ratios_of_weights_matter(waters, solver):
     weight[3] = 0.0
     predicted, noises = [], []
     for factor in (1.0, 1e-40, 1e40):
-        model = LearnedTensorRegressor(**SMALL, solver=solver).fit(frames, y, factor * weight)
+        model = EquivariantNetworkRegressor(**SMALL, solver=solver).fit(frames, y, factor * weight)
         predicted.append(model.predict(frames))
-        noises.append(model.features_.noise_["y:1o"] / factor)
+        noises.append(model.descriptor_.noise_["y:1o"] / factor)
     assert np.allclose(predicted, predicted[0], rtol=1e-6, atol=1e-9)
     assert np.allclose(noises, noises[0], rtol=1e-4)
     y[3] = 1e30  # without weight
     assert np.allclose(
-        LearnedTensorRegressor(**SMALL, solver=solver).fit(frames, y, weight).predict(frames), predicted[0]
+        EquivariantNetworkRegressor(**SMALL, solver=solver).fit(frames, y, weight).predict(frames), predicted[0]
     )
 
 
-@pytest.mark.parametrize("model", [LearnedTensorRegressor(**SMALL), TensorRidge()], ids=["learned", "ridge"])
+@pytest.mark.parametrize("model", [EquivariantNetworkRegressor(**SMALL), TensorRidge()], ids=["learned", "ridge"])
 @pytest.mark.parametrize("extreme", [1e300, 1e-300, 5e-324])
 def test_weights_that_cannot_be_computed_with_are_refused(waters, model, extreme):
     frames, y, *_ = (part[:4] for part in waters)
@@ -133,7 +133,7 @@ def test_held_structures_without_weight_leave_the_validation_finite(waters):
     frames, y, *_ = waters
     weight = np.zeros(40)
     weight[0] = 1.0
-    model = LearnedTensorRegressor(**SMALL, early_stopping=True).fit(frames, y, sample_weight=weight)
+    model = EquivariantNetworkRegressor(**SMALL, early_stopping=True).fit(frames, y, sample_weight=weight)
     assert np.isfinite(model.history_["validation"]).all()
 
 
@@ -146,7 +146,7 @@ def test_without_iterations_the_weights_are_those_of_the_start(waters):
 
 def test_works_in_searches_and_survives_pickling(waters):
     frames, y, *_ = waters
-    model = LearnedTensorRegressor(**SMALL)
+    model = EquivariantNetworkRegressor(**SMALL)
     assert clone(model).get_params() == model.get_params()
     search = GridSearchCV(model, {"channels": [2, 4]}, cv=2).fit(frames, y)
     assert search.best_score_ > 0.9
@@ -161,7 +161,7 @@ def test_several_properties(waters, tmp_path):
     of_atoms = [atoms.get_center_of_mass() - atoms.positions for atoms in frames]
     y = {"dipole": dipoles, "other": others[0], "to the center": of_atoms}
     targets = {"dipole": "dipole", "other": "polarizability", "to the center": "forces"}
-    model = LearnedTensorRegressor(**{**SMALL, "max_iter": 40}, target=targets)
+    model = EquivariantNetworkRegressor(**{**SMALL, "max_iter": 40}, target=targets)
     model.fit(frames[:30], {key: v[:30] for key, v in y.items()})
     test = {key: v[30:] for key, v in y.items()}
     predicted = model.predict(frames[30:])
@@ -187,8 +187,8 @@ def test_a_property_has_the_same_readout_alone_and_among_several(waters):
     options = {**SMALL, "max_iter": 30}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        several = LearnedTensorRegressor(**options).fit(frames, {"dipole": y})
-    alone = LearnedTensorRegressor(**options).fit(frames, y)
+        several = EquivariantNetworkRegressor(**options).fit(frames, {"dipole": y})
+    alone = EquivariantNetworkRegressor(**options).fit(frames, y)
     assert np.array_equal(several.readouts_["dipole"].coef_["1o"], alone.coef_["1o"])
     assert np.array_equal(several.predict(frames)["dipole"], alone.predict(frames))
 
@@ -203,8 +203,8 @@ def test_predictions_are_the_readout_of_the_features(waters):
     for aggregate in ("sum", "mean"):
         for baseline in ("composition", "mean", None):
             options = {**SMALL, "aggregate": aggregate, "baseline": baseline, "target": {"of atoms": "i"}}
-            model = LearnedTensorRegressor(**options).fit(frames, y)
-            got, features = model.predict(frames), model.features_.transform(frames)
+            model = EquivariantNetworkRegressor(**options).fit(frames, y)
+            got, features = model.predict(frames), model.descriptor_.transform(frames)
             for name, readout in model.readouts_.items():
                 expected = readout.predict(features)
                 pairs = zip(got[name], expected, strict=True)
@@ -243,13 +243,13 @@ def test_state_is_made_of_arrays(waters):
 def test_training_on_replaces_arrays_and_writes_into_none(waters):
     """So that a shallow copy of the model, or of its state, is a model of its own."""
     frames, y, *_ = waters
-    model = LearnedTensorRegressor(**SMALL).fit(frames[:20], {"y": y[:20]})
+    model = EquivariantNetworkRegressor(**SMALL).fit(frames[:20], {"y": y[:20]})
     kept, before = copy.copy(model), model.predict(frames)["y"]
-    parameters = kept.features_.get_params()
+    parameters = kept.descriptor_.get_params()
     model.set_params(max_iter=7).partial_fit(frames, {"y": 2 * y})
     model.set_params(warm_start=True).fit(frames, {"y": 3 * y})
     assert np.array_equal(kept.predict(frames)["y"], before)
-    assert kept.features_.get_params() == parameters
+    assert kept.descriptor_.get_params() == parameters
 
 
 @pytest.mark.parametrize("periodic", [False, True])
@@ -261,7 +261,7 @@ def test_predictions_depend_on_nothing_but_the_structure(periodic, architecture)
         atoms.pbc = periodic
     y = {"energy": [np.sum(atoms.numbers**0.5) + 1e-3 * k for k, atoms in enumerate(frames)],
          "tensor": np.random.default_rng(0).normal(size=(8, 3, 3))}  # fmt: skip
-    model = LearnedTensorRegressor(**{**SMALL, "max_iter": 60}, architecture=architecture).fit(frames, y)
+    model = EquivariantNetworkRegressor(**{**SMALL, "max_iter": 60}, architecture=architecture).fit(frames, y)
     expected = model.predict(frames)
     rotation = random_rotation(5)
     rotated = [atoms.copy() for atoms in frames]
@@ -289,7 +289,7 @@ def test_predictions_depend_on_nothing_but_the_structure(periodic, architecture)
 
 def test_one_structure():
     frames, y = [molecule("H2O")], np.array([[0.0, 0.0, -1.85]])
-    model = LearnedTensorRegressor(**SMALL).fit(frames, y)
+    model = EquivariantNetworkRegressor(**SMALL).fit(frames, y)
     assert np.allclose(model.predict(frames), y, atol=0.1)
     assert_equivariant(model, frames)
 
@@ -297,17 +297,17 @@ def test_one_structure():
 @pytest.mark.parametrize("value", [0.0, 3.0])
 def test_constant_labels(value):
     frames = random_frames(2, n_frames=4, n_species=2)
-    model = LearnedTensorRegressor(**SMALL, baseline="mean").fit(frames, np.full(4, value))
+    model = EquivariantNetworkRegressor(**SMALL, baseline="mean").fit(frames, np.full(4, value))
     assert np.allclose(model.predict(frames), value, atol=1e-8)
-    zeros = LearnedTensorRegressor(**SMALL).fit(frames, np.zeros((4, 3)))
+    zeros = EquivariantNetworkRegressor(**SMALL).fit(frames, np.zeros((4, 3)))
     assert np.abs(zeros.predict(frames)).max() == 0
 
 
 def test_isolated_atoms_and_vanishing_features():
     frames = [Atoms("H"), Atoms("He"), molecule("H2")]
-    model = LearnedTensorRegressor(**SMALL, baseline=None).fit(frames, np.array([1.0, 2.0, 2.5]))
+    model = EquivariantNetworkRegressor(**SMALL, baseline=None).fit(frames, np.array([1.0, 2.0, 2.5]))
     assert np.isfinite(model.predict(frames)).all()
-    vectors = LearnedTensorRegressor(**SMALL).fit(frames, np.ones((3, 3)))
+    vectors = EquivariantNetworkRegressor(**SMALL).fit(frames, np.ones((3, 3)))
     assert np.abs(vectors.predict(frames)).max() < 1e-10
 
 
@@ -321,7 +321,7 @@ def test_features_that_vanish_by_symmetry_stay_small():
 
 def test_more_weights_than_data(waters):
     frames, y, *_ = waters
-    model = LearnedTensorRegressor(**{**SMALL, "channels": 32}).fit(frames[:3], y[:3])
+    model = EquivariantNetworkRegressor(**{**SMALL, "channels": 32}).fit(frames[:3], y[:3])
     assert np.abs(model.predict(frames)).max() < 10 * np.abs(y).max()
 
 
@@ -337,7 +337,7 @@ def test_labels_of_noise_do_not_send_the_weights_to_infinity(waters, monkeypatch
 
     monkeypatch.setattr(training.Loss, "__call__", fragile)
     y = np.random.default_rng(0).normal(size=(40, 3))
-    model = LearnedTensorRegressor(**{**SMALL, "max_iter": 10}).fit(frames, y)
+    model = EquivariantNetworkRegressor(**{**SMALL, "max_iter": 10}).fit(frames, y)
     assert sizes[3] < sizes[2]
     assert len(model.history_["loss"]) > 3
     assert (np.diff(model.history_["loss"]) <= 1e-12).all()
@@ -350,7 +350,7 @@ def test_an_irrep_of_rounding_is_not_learned(waters):
     symmetric = general + general.swapaxes(1, 2) + 1e-15 * general
     targets, _ = read_targets(symmetric, StructureBatch.from_frames(frames), "ij", None, "sum", None)
     assert {target.name: bool(target.values.any()) for target in targets} == {"y:0e": True, "y:1e": False, "y:2e": True}
-    model = LearnedTensorRegressor(**SMALL, target="ij").fit(frames, symmetric)
+    model = EquivariantNetworkRegressor(**SMALL, target="ij").fit(frames, symmetric)
     predicted = model.predict(frames)
     assert np.abs(predicted - predicted.swapaxes(1, 2)).max() < 1e-12
 
@@ -361,19 +361,19 @@ def test_a_loss_that_is_not_finite_says_what_to_change(waters):
     options = {**SMALL, "solver": "adam", "learning_rate": 1e200, "max_iter": 5}
     for kind in (FloatingPointError, ValueError):
         with pytest.raises(kind, match="learning_rate"):
-            LearnedTensorRegressor(**options).fit(frames, y)
+            EquivariantNetworkRegressor(**options).fit(frames, y)
 
 
 def test_unusable_input_is_named(waters):
     frames, y, *_ = waters
     with pytest.raises(ValueError, match="channels=0.*cutoff=-1"):
-        LearnedTensorRegressor(cutoff=-1, channels=0).fit(frames, y)
+        EquivariantNetworkRegressor(cutoff=-1, channels=0).fit(frames, y)
     with pytest.raises(ValueError, match="cutoff=4e\\+20 must not exceed 1000: check its unit"):
-        LearnedTensorRegressor(cutoff=4e20).fit(frames, y)
+        EquivariantNetworkRegressor(cutoff=4e20).fit(frames, y)
     with pytest.raises(TypeError, match="single ase.Atoms"):
-        LearnedTensorRegressor(**SMALL).fit(frames[0], y)
-    model = LearnedTensorRegressor(**SMALL).fit(frames, y)
+        EquivariantNetworkRegressor(**SMALL).fit(frames[0], y)
+    model = EquivariantNetworkRegressor(**SMALL).fit(frames, y)
     with pytest.raises(ValueError, match=r"species N \(first in structure 0, atom 0\)"):
         model.predict([molecule("NH3")])
     with pytest.raises(ValueError, match="cannot make the irreps 3o: increase"):
-        LearnedTensorRegressor(**SMALL, architecture="ace", body_order=1).fit(frames, np.ones((40, 3, 3, 3)))
+        EquivariantNetworkRegressor(**SMALL, architecture="ace", body_order=1).fit(frames, np.ones((40, 3, 3, 3)))

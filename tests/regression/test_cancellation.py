@@ -50,7 +50,7 @@ def rotated(atoms, k):
 def test_sparse_model_with_forces(crystals, kinds):
     frames, energies, *others = crystals
     labels = {kind: one[:30] for kind, one in zip(("forces", "stress"), others, strict=True) if kind in kinds}
-    model = SparseTensorGPR(n_points=150, features=LambdaSOAP(n_max=4, l_max=2), random_state=0)
+    model = SparseTensorGPR(n_points=150, descriptor=LambdaSOAP(n_max=4, l_max=2), random_state=0)
     model.fit(frames[:30], energies[:30], **labels)
     assert model.cancellation_["0e"] > 1e-6  # else the test shows nothing
     test = frames[30:36]
@@ -69,7 +69,7 @@ def test_sparse_model_with_forces(crystals, kinds):
 @pytest.mark.parametrize("model", [TensorKernelRidge(alpha=1e-12), TensorKernelRidgeCV(), TensorGPR()])
 def test_exact_models_of_little_noise(crystals, model):
     frames, energies = crystals[:2]
-    model.set_params(features=LambdaSOAP(n_max=4, l_max=2)).fit(frames[:30], energies[:30])
+    model.set_params(descriptor=LambdaSOAP(n_max=4, l_max=2)).fit(frames[:30], energies[:30])
     assert model.cancellation_["0e"] > 1e-8
     mean = model.predict(frames[30:])
     for k, atoms in enumerate(frames[30:]):

@@ -8,8 +8,8 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from eqkernels import (
+    EquivariantNetworkRegressor,
     LambdaSOAP,
-    LearnedTensorRegressor,
     SparseTensorGPR,
     TensorCommittee,
     TensorGPR,
@@ -44,7 +44,7 @@ def test_wraps_any_regressor(waters, base):
 
 def test_wraps_learned_features(waters):
     frames, vector, *_ = waters
-    member = LearnedTensorRegressor(cutoff=3.0, channels=4, l_max=1, n_layers=1, max_iter=15, random_state=0)
+    member = EquivariantNetworkRegressor(cutoff=3.0, channels=4, l_max=1, n_layers=1, max_iter=15, random_state=0)
     model = TensorCommittee(member, n_estimators=4, random_state=0).fit(frames[:30], vector[:30])
     _, std = model.predict(frames[30:], return_std=True)
     assert std.shape == vector[30:].shape
@@ -113,7 +113,7 @@ def test_scikit_learn_tools_and_messages(waters):
     with pytest.raises(ValueError, match="at most one of"):
         model.predict(features, return_std=True, return_cov=True)
     with pytest.raises(TypeError, match="a committee has one property"):
-        TensorCommittee(LearnedTensorRegressor()).fit(frames, {"matrix": matrix})
+        TensorCommittee(EquivariantNetworkRegressor()).fit(frames, {"matrix": matrix})
 
 
 @pytest.mark.parametrize("base", [TensorRidge(1e-4), TensorGPR(), SparseTensorGPR(8)])
@@ -144,12 +144,12 @@ def test_members_that_agree_have_the_error_bars_of_their_errors():
 
 
 @pytest.mark.parametrize(
-    "base", [TensorRidge(1e-4), TensorGPR(), LearnedTensorRegressor(cutoff=3.0, channels=2, max_iter=1)]
+    "base", [TensorRidge(1e-4), TensorGPR(), EquivariantNetworkRegressor(cutoff=3.0, channels=2, max_iter=1)]
 )
 @pytest.mark.filterwarnings("ignore:the l")
 def test_labels_that_are_all_equal(base):
     frames, *_ = water_set(8, seed=1)
-    learned = isinstance(base, LearnedTensorRegressor)
+    learned = isinstance(base, EquivariantNetworkRegressor)
     X = frames if learned else LambdaSOAP(**SMALL, irreps="0e+1e+2e").fit_transform(frames)
     for y in (np.ones(8), np.zeros((8, 3, 3)), np.tile(np.eye(3), (8, 1, 1))):
         model = TensorCommittee(base, n_estimators=3, random_state=0).fit(X, y)
@@ -169,7 +169,7 @@ def test_gaps_in_labels_of_atoms_and_weights_of_zero():
     y[3][:] = np.nan
     features = LambdaSOAP(**SMALL, irreps="0e+1o").fit_transform(frames)
     for X in (features, frames):
-        base = TensorRidge(1e-2, features=LambdaSOAP(**SMALL), target="i")
+        base = TensorRidge(1e-2, descriptor=LambdaSOAP(**SMALL), target="i")
         model = TensorCommittee(base, n_estimators=5, max_samples=3, random_state=0).fit(X, y)
         assert np.isfinite(np.concatenate(model.predict(X, return_std=True)[1])).all()
     weight, vector = np.zeros(12), random.normal(size=(12, 3))

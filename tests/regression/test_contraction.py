@@ -48,9 +48,9 @@ MODELS = [
 def test_the_same_as_with_features(model, shape, per_atom, periodic):
     frames, y = data(shape, per_atom, periodic)
     train, test = slice(0, 9), slice(9, None)
-    short = clone(model).set_params(features=DESCRIPTOR).fit(frames[train], y[train])
+    short = clone(model).set_params(descriptor=DESCRIPTOR).fit(frames[train], y[train])
     assert short.contracted_
-    assert type(short.features_) is SphericalExpansion
+    assert type(short.descriptor_) is SphericalExpansion
     irreps = short._tensor().irreps
     features = clone(DESCRIPTOR).set_params(irreps=str(irreps) + "+0e").fit(frames[train]).transform(frames)
     long = clone(model).fit(features[train], y[train])
@@ -68,34 +68,36 @@ def test_nearly_symmetric_environments_keep_their_digits():
         corners = [[1.3, 0, 0], [-1.3, 0, 0], [0, 1.3, 0], [0, -1.3, 0]]
         atoms += Atoms("CO4", positions=np.array([[1e-5, 2e-5 * k, 0], *corners]) + [30.0, 0.0, 0.0])
     kernel = CovariantKernel(zeta=1, normalize=True)
-    model = TensorKernelRidge(alpha=1e-3, kernel=kernel, features=DESCRIPTOR).fit(frames, y)
+    model = TensorKernelRidge(alpha=1e-3, kernel=kernel, descriptor=DESCRIPTOR).fit(frames, y)
     assert not model.contracted_
     assert_equivariant(model, frames, tolerance=1e-8)
-    scalars = TensorKernelRidge(kernel=kernel, features=DESCRIPTOR).fit(frames, np.zeros(len(frames)))
-    assert scalars.contracted_ == TensorKernelRidge(features=DESCRIPTOR).fit(frames, np.zeros(len(frames))).contracted_
+    scalars = TensorKernelRidge(kernel=kernel, descriptor=DESCRIPTOR).fit(frames, np.zeros(len(frames)))
+    assert (
+        scalars.contracted_ == TensorKernelRidge(descriptor=DESCRIPTOR).fit(frames, np.zeros(len(frames))).contracted_
+    )
 
 
 def test_fitted_again_with_a_kernel_that_needs_features():
     frames, y = data((3,))
-    model = TensorKernelRidge(features=DESCRIPTOR).fit(frames, y)
+    model = TensorKernelRidge(descriptor=DESCRIPTOR).fit(frames, y)
     assert model.contracted_
     model.set_params(kernel=2.0 * CovariantKernel()).fit(frames, y)
     assert not model.contracted_
     with pytest.raises(TypeError, match="kernel="):
-        TensorGPR(features=DESCRIPTOR).fit(frames, y).set_params(kernel="rbf").fit(frames, y)
+        TensorGPR(descriptor=DESCRIPTOR).fit(frames, y).set_params(kernel="rbf").fit(frames, y)
 
 
 def test_committee_shares_features():
     frames, y = data((3,))
-    committee = TensorCommittee(TensorKernelRidge(features=DESCRIPTOR), n_estimators=3, random_state=0).fit(frames, y)
+    committee = TensorCommittee(TensorKernelRidge(descriptor=DESCRIPTOR), n_estimators=3, random_state=0).fit(frames, y)
     assert np.isfinite(committee.predict(frames)).all()
 
 
 def test_density_kernel_for_frames():
     """It takes the densities of the descriptor, never its features, even if there are only scalars."""
     frames, y = data(())
-    model = TensorKernelRidge(kernel=DensityKernel(), features=DESCRIPTOR).fit(frames, y)
-    expected = TensorKernelRidge(features=DESCRIPTOR).fit(frames, y)
+    model = TensorKernelRidge(kernel=DensityKernel(), descriptor=DESCRIPTOR).fit(frames, y)
+    expected = TensorKernelRidge(descriptor=DESCRIPTOR).fit(frames, y)
     np.testing.assert_allclose(model.predict(frames), expected.predict(frames), atol=1e-7)
     with pytest.raises(ValueError, match="not those of density coefficients"):
         TensorKernelRidge(kernel=DensityKernel()).fit(LambdaSOAP(irreps="0e").fit_transform(frames), y)
@@ -105,7 +107,7 @@ def test_density_kernel_for_frames():
 def test_plain_arrays_are_refused(model):
     frames, y = data(())
     with pytest.raises(TypeError, match="makes ndarray, not EquivariantFeatures"):
-        model(features=SOAP()).fit(frames, y)
+        model(descriptor=SOAP()).fit(frames, y)
 
 
 def test_densities_in_a_pipeline():
@@ -113,5 +115,5 @@ def test_densities_in_a_pipeline():
     frames, y = data((3, 3))
     density = SphericalExpansion(cutoff=3.5, n_max=4, l_max=3).fit_transform(frames)
     model = TensorKernelRidge(kernel=DensityKernel()).fit(density, y)
-    expected = TensorKernelRidge(features=DESCRIPTOR).fit(frames, y).predict(frames)
+    expected = TensorKernelRidge(descriptor=DESCRIPTOR).fit(frames, y).predict(frames)
     np.testing.assert_allclose(model.predict(density), expected, atol=1e-9)

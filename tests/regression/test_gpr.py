@@ -129,7 +129,7 @@ def test_covariance_turns_with_the_structure_and_is_positive(periodic, aggregate
     frames = random_frames(5, n_frames=9, n_species=3, periodic=periodic)
     random = np.random.default_rng(0)
     fitted = TensorGPR(
-        CovariantKernel(aggregate=aggregate), features=LambdaSOAP(**SMALL), target="ij"
+        CovariantKernel(aggregate=aggregate), descriptor=LambdaSOAP(**SMALL), target="ij"
     ).fit(frames[:6], random.normal(size=(6, 3, 3)))  # fmt: skip
     assert_equivariant(fitted, frames)
     assert_equivariant(lambda X: fitted.predict(X, return_cov=True)[1], frames[6:])
@@ -286,7 +286,7 @@ def test_a_given_noise_leaves_error_bars_that_fit(data, noise):
 
 def test_copies_of_one_structure_do_not_make_others_certain(waters):
     frames, vector, *_ = waters
-    fitted = TensorGPR(features=LambdaSOAP(**SMALL)).fit(frames[:1] * 6, np.tile(vector[0], (6, 1)))
+    fitted = TensorGPR(descriptor=LambdaSOAP(**SMALL)).fit(frames[:1] * 6, np.tile(vector[0], (6, 1)))
     mean, std = fitted.predict(frames, return_std=True)
     np.testing.assert_allclose(mean[0], vector[0], atol=1e-6)
     assert std[1:].max() > 1e-3
@@ -320,7 +320,7 @@ def test_hostile_data(waters):
         return mean, cov
 
     for criterion in ("lml", "loo_density", "loo_error"):
-        model = TensorGPR(features=descriptor, criterion=criterion)
+        model = TensorGPR(descriptor=descriptor, criterion=criterion)
         for y in (vector, matrix, scalar):
             check(model, frames[:1], y[:1])
             check(model, frames[:2] + frames[:2], np.concatenate([y[:2], y[:2]]))
@@ -332,15 +332,15 @@ def test_hostile_data(waters):
         check(model, frames[:5], np.zeros((5, 3)))
         check(model, frames[:5], np.tile(np.eye(3), (5, 1, 1)))
     with pytest.warns(UserWarning, match="the labels have no part 0e beyond the baseline: it is predicted with zero"):
-        TensorGPR(features=descriptor).fit(frames[:5], np.ones(5))
+        TensorGPR(descriptor=descriptor).fit(frames[:5], np.ones(5))
     with pytest.warns(ConvergenceWarning, match="signal_variance of 1o ended at .* a bound of its range"):
-        TensorGPR(features=descriptor, signal_variance_bounds=(1e-9, 1e-8)).fit(frames, vector)
+        TensorGPR(descriptor=descriptor, signal_variance_bounds=(1e-9, 1e-8)).fit(frames, vector)
     from ase.build import molecule
 
     symmetric = [molecule("CO2"), molecule("C2H2"), molecule("C6H6"), molecule("C2H4"), molecule("H2CO")]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        fitted = TensorGPR(features=descriptor).fit(symmetric[:4], np.random.default_rng(0).normal(size=(4, 3)))
+        fitted = TensorGPR(descriptor=descriptor).fit(symmetric[:4], np.random.default_rng(0).normal(size=(4, 3)))
         assert np.isfinite(fitted.predict(symmetric[:4], return_cov=True)[1]).all()
 
 
@@ -462,7 +462,8 @@ def test_a_kernel_that_cannot_fit_in_memory_is_told_before(data, monkeypatch):
     _, features, targets = data
     monkeypatch.setattr("os.sysconf", lambda name: 100)
     with pytest.raises(
-        MemoryError, match=r"TensorGPR: the exact kernel of 14 .* 70 components, would take .* machine has .*Sparse"
+        MemoryError,
+        match=r"TensorGPR: the exact kernel of 14 .* 70 components, would take .* this process may use .*Sparse",
     ):
         TensorGPR().fit(features, targets["matrix"])
 

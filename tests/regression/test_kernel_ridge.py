@@ -63,10 +63,10 @@ def test_pseudoscalars_tell_mirror_images_apart():
     target = CartesianTensor("ijk=-jik=-ikj", axial="")  # the fully antisymmetric tensor: one pseudoscalar
     assert str(target.irreps) == "1x0o"
     tensors = target.to_cartesian({"0o": y[:, None, None]})
-    pseudo = TensorKernelRidge(alpha=1e-6, features=LambdaSOAP(4.0, 3, 3), target=target).fit(frames, tensors)
+    pseudo = TensorKernelRidge(alpha=1e-6, descriptor=LambdaSOAP(4.0, 3, 3), target=target).fit(frames, tensors)
     np.testing.assert_allclose(pseudo.predict(frames), tensors, atol=1e-3)
     # scalars cannot: the prediction is the mean of both
-    scalar = TensorKernelRidge(alpha=1e-6, features=LambdaSOAP(4.0, 3, 3)).fit(frames, y)
+    scalar = TensorKernelRidge(alpha=1e-6, descriptor=LambdaSOAP(4.0, 3, 3)).fit(frames, y)
     np.testing.assert_allclose(scalar.predict(frames), 0.0, atol=1e-6)
 
 
@@ -98,9 +98,11 @@ def test_a_weight_of_two_is_the_structure_twice_and_of_zero_never(waters):
     frames, vector, *_ = waters
     frames, vector = frames[:8], vector[:8]
     weight = np.array([2, 1, 1, 1, 1, 1, 1, 0])
-    weighted = TensorKernelRidge(alpha=0.1, features=LambdaSOAP(**SMALL)).fit(frames, vector, sample_weight=weight)
+    weighted = TensorKernelRidge(alpha=0.1, descriptor=LambdaSOAP(**SMALL)).fit(frames, vector, sample_weight=weight)
     order = [0, 0, 1, 2, 3, 4, 5, 6]
-    repeated = TensorKernelRidge(alpha=0.1, features=LambdaSOAP(**SMALL)).fit([frames[k] for k in order], vector[order])
+    repeated = TensorKernelRidge(alpha=0.1, descriptor=LambdaSOAP(**SMALL)).fit(
+        [frames[k] for k in order], vector[order]
+    )
     np.testing.assert_allclose(weighted.predict(frames), repeated.predict(frames), atol=1e-10)
 
 
@@ -108,13 +110,13 @@ def test_composition_is_fitted_first():
     frames = random_frames(2, n_frames=20, n_species=3)
     counts = np.array([[np.sum(atoms.numbers == z) for z in (1, 6, 7)] for atoms in frames])
     energy = counts @ [-0.5, -38.0, -54.0]
-    fitted = TensorKernelRidge(alpha=10.0, features=LambdaSOAP(**SMALL)).fit(frames[:15], energy[:15])
+    fitted = TensorKernelRidge(alpha=10.0, descriptor=LambdaSOAP(**SMALL)).fit(frames[:15], energy[:15])
     np.testing.assert_allclose(fitted.predict(frames[15:]), energy[15:], rtol=1e-8)
     np.testing.assert_allclose(fitted.baseline_[:, 0], [-0.5, -38.0, -54.0], rtol=1e-8)
-    mean = TensorKernelRidge(alpha=1e9, features=LambdaSOAP(**SMALL), baseline="mean").fit(frames, energy)
+    mean = TensorKernelRidge(alpha=1e9, descriptor=LambdaSOAP(**SMALL), baseline="mean").fit(frames, energy)
     np.testing.assert_allclose(mean.predict(frames[:2]), energy.mean(), rtol=1e-4)
     intensive = TensorKernelRidge(
-        alpha=10.0, features=LambdaSOAP(**SMALL), kernel=CovariantKernel(aggregate="mean")
+        alpha=10.0, descriptor=LambdaSOAP(**SMALL), kernel=CovariantKernel(aggregate="mean")
     ).fit(frames, counts @ [1.0, 2.0, 3.0] / counts.sum(axis=1))
     np.testing.assert_allclose(intensive.baseline_[:, 0], [1.0, 2.0, 3.0], rtol=1e-8)
 
@@ -229,7 +231,7 @@ def test_frames_and_features_give_the_same(waters):
     descriptor = LambdaSOAP(**SMALL)
     features = descriptor.fit_transform(frames, vector)
     of_features = TensorKernelRidge().fit(features, vector)
-    of_frames = TensorKernelRidge(features=descriptor).fit(frames, vector)
+    of_frames = TensorKernelRidge(descriptor=descriptor).fit(frames, vector)
     np.testing.assert_array_equal(of_features.predict(features), of_frames.predict(frames))
     with pytest.raises(TypeError, match="transform the frames with the same descriptor first"):
         of_features.predict(frames)
@@ -251,7 +253,7 @@ def test_species_without_training_data():
 def test_singular_kernel_gives_the_shortest_solution(waters):
     frames, vector, *_ = waters
     twice = frames[:5] + frames[:5]
-    fitted = TensorKernelRidge(alpha=0.0, features=LambdaSOAP(**SMALL))
+    fitted = TensorKernelRidge(alpha=0.0, descriptor=LambdaSOAP(**SMALL))
     with pytest.warns(UserWarning, match="singular to rounding"):
         fitted.fit(twice, np.concatenate([vector[:5], vector[:5]]))
     np.testing.assert_allclose(fitted.predict(frames[:5]), vector[:5], atol=1e-5)
@@ -259,7 +261,7 @@ def test_singular_kernel_gives_the_shortest_solution(waters):
 
 def test_prediction_in_blocks(waters, monkeypatch):
     frames, vector, *_ = waters
-    fitted = TensorKernelRidge(features=LambdaSOAP(**SMALL)).fit(frames, vector)
+    fitted = TensorKernelRidge(descriptor=LambdaSOAP(**SMALL)).fit(frames, vector)
     whole = fitted.predict(frames)
     monkeypatch.setattr("eqkernels.regression.base._STRUCTURES_PER_BLOCK", 7)
     np.testing.assert_allclose(fitted.predict(frames), whole, atol=1e-12)

@@ -19,9 +19,9 @@ from eqkernels import (
     CartesianTensor,
     CovariantKernel,
     EquivariantNetwork,
+    EquivariantNetworkRegressor,
     EquivariantUnion,
     LambdaSOAP,
-    LearnedTensorRegressor,
     NBodyFeatures,
     SparseTensorGPR,
     TensorCommittee,
@@ -42,26 +42,28 @@ GENERAL = np.einsum("na,nb->nab", VECTORS, POSITIONS[:, 1] - POSITIONS[:, 0])
 SMALL_NETWORK = {"cutoff": 3.0, "channels": 4, "n_layers": 1, "max_iter": 15, "random_state": 0}
 
 MODELS = {
-    "kernel": lambda **options: TensorKernelRidge(1e-6, features=LambdaSOAP(**SOAP), **options),
-    "cv": lambda **options: TensorKernelRidgeCV([1e-6], features=LambdaSOAP(**SOAP), **options),
-    "linear": lambda **options: TensorRidge(1e-6, features=LambdaSOAP(**SOAP), **options),
-    "gpr": lambda **options: TensorGPR(features=LambdaSOAP(**SOAP), optimizer=None, **options),
-    "sparse": lambda **options: SparseTensorGPR(15, noise=1e-4, features=LambdaSOAP(**SOAP), random_state=0, **options),
+    "kernel": lambda **options: TensorKernelRidge(1e-6, descriptor=LambdaSOAP(**SOAP), **options),
+    "cv": lambda **options: TensorKernelRidgeCV([1e-6], descriptor=LambdaSOAP(**SOAP), **options),
+    "linear": lambda **options: TensorRidge(1e-6, descriptor=LambdaSOAP(**SOAP), **options),
+    "gpr": lambda **options: TensorGPR(descriptor=LambdaSOAP(**SOAP), optimizer=None, **options),
+    "sparse": lambda **options: SparseTensorGPR(
+        15, noise=1e-4, descriptor=LambdaSOAP(**SOAP), random_state=0, **options
+    ),
     "pipeline": lambda **options: make_pipeline(LambdaSOAP(**SOAP), TensorKernelRidge(1e-6, **options)),
     "n-body": lambda **options: make_pipeline(
         NBodyFeatures(3.0, 2, 2, nu=2, n_components=None), TensorKernelRidge(1e-6, **options)
     ),
     "union": lambda **options: TensorRidge(
-        1e-6, features=EquivariantUnion([("a", LambdaSOAP(**SOAP)), ("b", LambdaSOAP(2.0, 2, 2))]), **options
+        1e-6, descriptor=EquivariantUnion([("a", LambdaSOAP(**SOAP)), ("b", LambdaSOAP(2.0, 2, 2))]), **options
     ),
     "committee": lambda **options: TensorCommittee(
-        TensorKernelRidge(1e-6, features=LambdaSOAP(**SOAP), **options), n_estimators=4, random_state=0
+        TensorKernelRidge(1e-6, descriptor=LambdaSOAP(**SOAP), **options), n_estimators=4, random_state=0
     ),
     "committee of pipelines": lambda **options: TensorCommittee(
         make_pipeline(LambdaSOAP(**SOAP), TensorRidge(1e-6, **options)), n_estimators=4, random_state=0
     ),
-    "on a network": lambda **options: TensorRidge(1e-4, features=EquivariantNetwork(**SMALL_NETWORK), **options),
-    "learned": lambda **options: LearnedTensorRegressor(**SMALL_NETWORK, **options),
+    "on a network": lambda **options: TensorRidge(1e-4, descriptor=EquivariantNetwork(**SMALL_NETWORK), **options),
+    "learned": lambda **options: EquivariantNetworkRegressor(**SMALL_NETWORK, **options),
 }
 
 
@@ -178,15 +180,15 @@ def test_partial_fit_reads_labels_as_the_first_ones():
 def test_several_properties_of_a_network():
     y = {"mu": list(VECTORS), "force": list(FORCES), "energy": SCALARS}
     declared = {"target": {"mu": "dipole"}, "per_atom": {"force": True}}
-    model = LearnedTensorRegressor(**SMALL_NETWORK, **declared).fit(FRAMES, y)
+    model = EquivariantNetworkRegressor(**SMALL_NETWORK, **declared).fit(FRAMES, y)
     predicted = model.predict(FRAMES)
     assert [predicted[name].shape for name in ("mu", "force", "energy")] == [(24, 3), (24,), (24,)]
     assert predicted["force"][0].shape == (3, 3)
     assert np.isfinite(model.score(FRAMES, y))
     with pytest.raises(ValueError, match=r"property 'force': y can be read in 2 ways"):
-        LearnedTensorRegressor(**SMALL_NETWORK, target={"mu": "dipole"}).fit(FRAMES, y)
+        EquivariantNetworkRegressor(**SMALL_NETWORK, target={"mu": "dipole"}).fit(FRAMES, y)
     with pytest.raises(ValueError, match="per_atom declares the kind of 'forces', but y has"):
-        LearnedTensorRegressor(**SMALL_NETWORK, per_atom={"forces": True}).fit(FRAMES, y)
+        EquivariantNetworkRegressor(**SMALL_NETWORK, per_atom={"forces": True}).fit(FRAMES, y)
 
 
 # -- labels of atoms in scikit-learn --------------------------------------------------------------------------------
@@ -234,9 +236,9 @@ def test_predictions_of_structures_of_one_size():
     assert irrep_rmse(FIELDS, predicted)["1o"] > 0
     features = LambdaSOAP(**SOAP)
     for model in (
-        TensorGPR(CovariantKernel(), optimizer=None, features=features),
-        SparseTensorGPR(10, noise=1e-4, features=features, random_state=0),
-        TensorCommittee(TensorRidge(features=features), n_estimators=3, random_state=0),
+        TensorGPR(CovariantKernel(), optimizer=None, descriptor=features),
+        SparseTensorGPR(10, noise=1e-4, descriptor=features, random_state=0),
+        TensorCommittee(TensorRidge(descriptor=features), n_estimators=3, random_state=0),
     ):
         model.fit(SAME, FIELDS)
         for n in (1, 2, 5):
@@ -245,7 +247,7 @@ def test_predictions_of_structures_of_one_size():
                     assert (part.dtype, part.shape) == (object, (n,))
                     assert all(one.shape == (4, *shape) for one in part)
         model.recalibrate(SAME, FIELDS)
-    left_out = TensorGPR(optimizer=None, features=features).fit(SAME, FIELDS).predict_left_out()
+    left_out = TensorGPR(optimizer=None, descriptor=features).fit(SAME, FIELDS).predict_left_out()
     assert (left_out.dtype, left_out.shape) == (object, (5,))
 
 

@@ -15,9 +15,9 @@ from sklearn.pipeline import make_pipeline
 from eqkernels import (
     SOAP,
     EquivariantNetwork,
+    EquivariantNetworkRegressor,
     EquivariantUnion,
     LambdaSOAP,
-    LearnedTensorRegressor,
     SparseTensorGPR,
     SphericalExpansion,
     TensorCommittee,
@@ -38,18 +38,20 @@ def soap():
 
 NETWORK = {"channels": 2, "n_layers": 1, "max_iter": 2, "random_state": 0}
 MODELS = {
-    "TensorRidge": lambda: TensorRidge(features=soap()),
-    "TensorKernelRidge": lambda: TensorKernelRidge(features=soap()),
-    "TensorKernelRidgeCV": lambda: TensorKernelRidgeCV(features=soap()),
-    "TensorGPR": lambda: TensorGPR(features=soap()),
-    "SparseTensorGPR": lambda: SparseTensorGPR(5, features=soap(), random_state=0),
-    "TensorCommittee": lambda: TensorCommittee(TensorKernelRidge(features=soap()), n_estimators=3, random_state=0),
-    "LearnedTensorRegressor": lambda: LearnedTensorRegressor(**NETWORK),
+    "TensorRidge": lambda: TensorRidge(descriptor=soap()),
+    "TensorKernelRidge": lambda: TensorKernelRidge(descriptor=soap()),
+    "TensorKernelRidgeCV": lambda: TensorKernelRidgeCV(descriptor=soap()),
+    "TensorGPR": lambda: TensorGPR(descriptor=soap()),
+    "SparseTensorGPR": lambda: SparseTensorGPR(5, descriptor=soap(), random_state=0),
+    "TensorCommittee": lambda: TensorCommittee(TensorKernelRidge(descriptor=soap()), n_estimators=3, random_state=0),
+    "EquivariantNetworkRegressor": lambda: EquivariantNetworkRegressor(**NETWORK),
     "pipeline": lambda: make_pipeline(soap(), TensorKernelRidge()),
     "committee of pipelines": lambda: TensorCommittee(
         make_pipeline(soap(), TensorRidge()), n_estimators=3, random_state=0
     ),
-    "of a union": lambda: TensorRidge(features=EquivariantUnion([("a", soap()), ("b", soap().set_params(cutoff=4.0))])),
+    "of a union": lambda: TensorRidge(
+        descriptor=EquivariantUnion([("a", soap()), ("b", soap().set_params(cutoff=4.0))])
+    ),
 }
 TRANSFORMERS = {
     "SphericalExpansion": lambda: SphericalExpansion(**SMALL),

@@ -75,7 +75,7 @@ class SparseTensorGPR(SparsePredictor):
         units are those of positions to the power -2 and -6. ``"auto"``: by the marginal likelihood, with ``noise``.
     kernel : TensorKernel, default=None
         Covariant kernel; None: ``CovariantKernel()``. Its ``aggregate`` makes the target extensive or intensive.
-    features : transformer, default=None
+    descriptor : transformer, default=None
         What turns frames into equivariant features when X are frames; None: ``LambdaSOAP()``.
     target : str or CartesianTensor, default=None
         The property, e.g. ``"polarizability"``, or its index symmetry, ``"ij=ji"``, see :class:`CartesianTensor` for
@@ -124,7 +124,7 @@ class SparseTensorGPR(SparsePredictor):
         Ridge of the contributions of the elements, chosen at the first fit.
     factors_ : dict of str to ndarray
         Triangular factor of each irrep, of ``"0e forces"`` and ``"0e stress"``, which ``partial_fit`` goes on with.
-    species_, target_, axial_, per_atom_, baseline_, features_
+    species_, target_, axial_, per_atom_, baseline_, descriptor_
         As in :class:`TensorKernelRidge`.
 
     Notes
@@ -153,7 +153,7 @@ class SparseTensorGPR(SparsePredictor):
     >>> from eqkernels import LambdaSOAP
     >>> from eqkernels.datasets import load_water_clusters
     >>> frames, dipoles = load_water_clusters(return_X_y=True, target="dipole")
-    >>> model = SparseTensorGPR(n_points=60, features=LambdaSOAP(n_max=4, l_max=2), random_state=0)
+    >>> model = SparseTensorGPR(n_points=60, descriptor=LambdaSOAP(n_max=4, l_max=2), random_state=0)
     >>> mean, std = model.fit(frames[:200], dipoles[:200]).predict(frames[200:], return_std=True)
     >>> mean.shape, std.shape
     ((300, 3), (300, 3))
@@ -167,7 +167,7 @@ class SparseTensorGPR(SparsePredictor):
     ...     atoms.calc = EMT()
     ...     atoms.rattle(0.1, seed=k)
     >>> energies, forces = [a.get_potential_energy() for a in frames], [a.get_forces() for a in frames]
-    >>> model = SparseTensorGPR(n_points=20, features=LambdaSOAP(n_max=4, l_max=2), random_state=0)
+    >>> model = SparseTensorGPR(n_points=20, descriptor=LambdaSOAP(n_max=4, l_max=2), random_state=0)
     >>> model.fit(frames, energies, forces=forces).predict_forces(frames)[0].shape
     (4, 3)
     """
@@ -180,7 +180,7 @@ class SparseTensorGPR(SparsePredictor):
         force_noise="auto",
         stress_noise="auto",
         kernel=None,
-        features=None,
+        descriptor=None,
         target=None,
         baseline="composition",
         memory=1.0,
@@ -195,7 +195,7 @@ class SparseTensorGPR(SparsePredictor):
         self.force_noise = force_noise
         self.stress_noise = stress_noise
         self.kernel = kernel
-        self.features = features
+        self.descriptor = descriptor
         self.target = target
         self.baseline = baseline
         self.memory = memory
@@ -264,8 +264,8 @@ class SparseTensorGPR(SparsePredictor):
     def _fit(self, X, y, sample_weight, forces, stress, client, solve, first):
         self._check_parameters()
         X = self._checked_input(X)
-        if not first and isinstance(X, EquivariantFeatures) != (self.features_ is None):
-            kind = "features" if self.features_ is None else "frames"
+        if not first and isinstance(X, EquivariantFeatures) != (self.descriptor_ is None):
+            kind = "descriptor" if self.descriptor_ is None else "frames"
             raise TypeError(f"the model was fitted on {kind}: add {kind}, not the other")
         source = Source(X, self._takes_batches)
         if first:
@@ -284,7 +284,7 @@ class SparseTensorGPR(SparsePredictor):
         if first:
             self._start(source, labels)
         if derivatives:
-            check_differentiable(self.features_, forward=True)
+            check_differentiable(self.descriptor_, forward=True)
         job = self._job()
         if first:
             self.baseline_ridge_ = ridge_of_source(source, labels, blocks, weight, job)
@@ -323,14 +323,14 @@ class SparseTensorGPR(SparsePredictor):
         wanted, largest = points_by_irrep(self.n_points, [str(irrep) for _, irrep in self._tensor().irreps])
         total = sum(largest.values()) if isinstance(largest, dict) else largest
         candidates = choose_candidates(source, labelled, _CANDIDATES_PER_POINT * total, random)
-        self.features_ = self._fitted_descriptor(source, candidates, labels)
-        shapes = environment_sizes(source, self.features_)
+        self.descriptor_ = self._fitted_descriptor(source, candidates, labels)
+        shapes = environment_sizes(source, self.descriptor_)
         needed = {"0e", *(str(irrep) for _, irrep in self._tensor().irreps)}
         of_points = {irrep: shape for irrep, shape in shapes.items() if irrep in needed}
         self.environment_size_, memory = n_values(shapes), self._bytes()
         check_fit(shapes, of_points, min(total, labelled.sum()), source.n_atoms.max(), memory)
         limit = centers_of_block(self.environment_size_, memory)
-        blocks = candidate_features(source, candidates, labelled, self.features_, needed, limit)
+        blocks = candidate_features(source, candidates, labelled, self.descriptor_, needed, limit)
         room = self._room(source, candidates, labelled, largest, 0.2 * memory / (8 * n_values(of_points)))
         normalize = getattr(self._kernel(), "normalize", "invariant")
         points = choose_points(blocks, largest, self.selection, normalize, random, room)
@@ -366,7 +366,7 @@ class SparseTensorGPR(SparsePredictor):
     def _fitted_descriptor(self, source, candidates, labels):
         if isinstance(source.X, EquivariantFeatures):
             return None
-        descriptor = clone(self._object("features"))
+        descriptor = clone(self._object("descriptor"))
         descriptor = declare_target(descriptor, self._tensor(), self.per_atom_)
         return descriptor.fit(source[candidates], labels.given()[candidates])
 
@@ -436,7 +436,7 @@ class SparseTensorGPR(SparsePredictor):
         if isinstance(self.kernel, DensityKernel):
             raise TypeError(
                 "kernel=DensityKernel(...) has no features of sparse environments to compare: use CovariantKernel with "
-                "features=LambdaSOAP(n_species_channels=2) where there are many species"
+                "descriptor=LambdaSOAP(n_species_channels=2) where there are many species"
             )
         if not isinstance(self.memory, Real) or not 0 < self.memory < np.inf:
             raise ValueError(f"memory={self.memory!r} must be a positive number of GiB")

@@ -61,10 +61,10 @@ class SparsePredictor(UncertainTensorRegressor):
             If cotangents have another shape than the predictions.
         """
         X = self._checked_frames(X)
-        check_differentiable(self.features_, forward=False)
+        check_differentiable(self.descriptor_, forward=False)
         n_atoms = atom_counts(X)
         given = self._checked_cotangents(cotangents, n_atoms)
-        descriptor = scalars_only(self.features_) if set(self.coef_) == {"0e"} else self.features_
+        descriptor = scalars_only(self.descriptor_) if set(self.coef_) == {"0e"} else self.descriptor_
         parts, ends = [], np.concatenate([[0], np.cumsum(n_atoms if self.per_atom_ else np.ones(len(X), dtype=int))])
         done = 0
         for frames in self._blocks_of_frames(X):
@@ -128,7 +128,7 @@ class SparsePredictor(UncertainTensorRegressor):
     def _checked_frames(self, X):
         check_fitted(self)
         X = self._checked_input(X)
-        if isinstance(X, EquivariantFeatures) or self.features_ is None:
+        if isinstance(X, EquivariantFeatures) or self.descriptor_ is None:
             raise TypeError("derivatives by positions need frames, both at fit and here, not features")
         return X
 
@@ -216,7 +216,7 @@ class SparsePredictor(UncertainTensorRegressor):
 
     def _job(self):
         blocks = {str(irrep): multiplicity for multiplicity, irrep in self._tensor().irreps}
-        return FoldJob(self.features_, self._kernel(), self.points_, self.species_, self.baseline,
+        return FoldJob(self.descriptor_, self._kernel(), self.points_, self.species_, self.baseline,
                        self.pivots_, blocks, self.environment_size_, self._bytes())  # fmt: skip
 
     def _bytes(self):

@@ -37,7 +37,7 @@ KERNELS = [
 
 
 def sparse(**options):
-    return SparseTensorGPR(**{"n_points": 12, "features": SOAP, "random_state": 0, **options})
+    return SparseTensorGPR(**{"n_points": 12, "descriptor": SOAP, "random_state": 0, **options})
 
 
 def smooth_frames(seed, **options):
@@ -192,7 +192,7 @@ def test_descriptors_with_contracted_derivatives_alone_predict():
     frames = smooth_frames(5, n_frames=3, n_species=2)
     union = EquivariantUnion([("three", NBodyFeatures(2.9, 2, 2, accuracy=1e-12)), ("two", SOAP)])
     kernel = Restricted(CovariantKernel(), part="three") * CovariantKernel(zeta=1)
-    model = sparse(features=union, kernel=kernel, noise=1e-2).fit(frames, [0.3, -0.2, 0.5])
+    model = sparse(descriptor=union, kernel=kernel, noise=1e-2).fit(frames, [0.3, -0.2, 0.5])
     numeric = difference(model.predict, lambda h: moved(frames, 1, 0, 2, h))[1]
     close(-model.predict_forces(frames)[1][0, 2], numeric, 1e-7)
 
@@ -236,7 +236,7 @@ def test_forces_and_stress_turn_with_the_structure(crystals):
 
 def dense_model(model, frames, energies, forces, stresses, weight, noises):
     """Likelihood with the best baseline and signal variance, predictions of all: formulas with dense matrices."""
-    descriptor, points = model.features_, EquivariantFeatures(**model.points_)
+    descriptor, points = model.descriptor_, EquivariantFeatures(**model.points_)
     features, kernel = descriptor.transform(frames), model._kernel()
     n_atoms = [len(atoms) for atoms in frames]
     every = {"forces": DerivativeLabels(np.zeros(0), np.arange(sum(n_atoms))),
@@ -300,11 +300,11 @@ def test_error_bars_are_those_of_all_labels(alloy):
     model = sparse(**options).fit(frames, energies, forces=forces)
     _, alone = sparse(**options).fit(frames, energies).predict(frames, return_std=True, include_noise=False)
     # all environments are points: variances are those of the exact process, whatever the labels are
-    features = model.features_.transform(frames)
+    features = model.descriptor_.transform(frames)
     points, kernel = features.split_centers(), model._kernel()
     n = len(features.species)
     every = {"forces": DerivativeLabels(np.zeros(0), np.arange(n))}
-    slopes = -kernel_derivatives(model.features_, frames, features, kernel, points, every, 1e9)["forces"]
+    slopes = -kernel_derivatives(model.descriptor_, frames, features, kernel, points, every, 1e9)["forces"]
     rows = np.concatenate([kernel(features, points)[..., 0, 0], slopes.reshape(3 * n, -1)])
     inverse = np.linalg.pinv(kernel(points)[..., 0, 0], rcond=1e-13, hermitian=True)
     prior, gamma = rows @ inverse @ rows.T, np.repeat([1e-3, 1e-4], [len(frames), 3 * n])
@@ -353,7 +353,7 @@ def test_energies_are_not_given_away_as_noise(n_points):
         atoms.positions += 0.12 * random.normal(size=atoms.positions.shape)
         frames.append(atoms)
     frames, energies, forces, _ = labelled(frames, EMT)
-    model = sparse(n_points=n_points, features=LambdaSOAP(5.5, 6, 3, 0.4)).fit(frames, energies, forces=forces)
+    model = sparse(n_points=n_points, descriptor=LambdaSOAP(5.5, 6, 3, 0.4)).fit(frames, energies, forces=forces)
     # the largest likelihood of all takes them for noise, with errors of more than their spread
     assert np.std(model.predict(frames) - energies) < 0.4 * np.std(energies)
 
@@ -409,11 +409,11 @@ class Lazy:
 
 
 def test_neither_blocks_nor_jobs_nor_the_container_matter(monkeypatch, crystals):
-    from eqkernels.regression import sparse_fold
+    from eqkernels.regression.sparse import fold
 
     frames, energies, forces, stresses = crystals
-    monkeypatch.setattr(sparse_fold, "_LABELS_PER_PART", 20)
-    monkeypatch.setattr(sparse_fold, "_LABELS_PER_POINT", 2)
+    monkeypatch.setattr(fold, "_LABELS_PER_PART", 20)
+    monkeypatch.setattr(fold, "_LABELS_PER_POINT", 2)
     options = {"noise": 1e-5, "force_noise": 1e-4, "stress_noise": 1e-6}
     fits = [
         sparse(**options, **more).fit(X, energies, forces=forces, stress=stresses)
@@ -433,11 +433,11 @@ def test_neither_blocks_nor_jobs_nor_the_container_matter(monkeypatch, crystals)
 
 def test_cluster_gives_the_same_bits(monkeypatch, crystals):
     distributed = pytest.importorskip("distributed")
-    from eqkernels.regression import sparse_fold
+    from eqkernels.regression.sparse import fold
 
     frames, energies, forces, stresses = crystals
-    monkeypatch.setattr(sparse_fold, "_LABELS_PER_PART", 20)
-    monkeypatch.setattr(sparse_fold, "_LABELS_PER_POINT", 2)
+    monkeypatch.setattr(fold, "_LABELS_PER_PART", 20)
+    monkeypatch.setattr(fold, "_LABELS_PER_POINT", 2)
     options = {"noise": 1e-5, "force_noise": 1e-4, "stress_noise": 1e-6}
     model = sparse(**options).fit(frames, energies, forces=forces, stress=stresses)
     with distributed.Client(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as client:
@@ -500,7 +500,7 @@ def test_errors_say_what_to_do(crystals):
     with pytest.raises(TypeError, match="frames"):
         model.fit(features, energies, forces=forces)
     with pytest.raises(TypeError, match="NBodyFeatures has no derivatives of single features"):
-        sparse(features=NBodyFeatures(2.7, 2, 2)).fit(frames, energies, forces=forces)
+        sparse(descriptor=NBodyFeatures(2.7, 2, 2)).fit(frames, energies, forces=forces)
     with pytest.raises(ValueError, match="force_noise=0 must be"):
         sparse(force_noise=0).fit(frames, energies, forces=forces)
     model.fit(features, energies)
@@ -532,7 +532,7 @@ def rmse(one, other):
 def test_forces_teach_more_than_energies():
     frames, energies, forces, stresses = copper(30, seed=5)
     train, test = slice(0, 20), slice(20, None)
-    model = sparse(n_points=80, features=LambdaSOAP(5.0, 5, 3, 0.4))
+    model = sparse(n_points=80, descriptor=LambdaSOAP(5.0, 5, 3, 0.4))
     model.fit(frames[train], energies[train])
     alone = rmse(model.predict_forces(frames[test]), forces[test])
     model.fit(frames[train], energies[train], forces=forces[train], stress=stresses[train])
@@ -549,7 +549,7 @@ def test_molecules_learn_a_pair_potential():
         atoms.calc = MorsePotential(r0=2.0, rho0=3.0)
         energies.append(atoms.get_potential_energy())
         forces.append(atoms.get_forces())
-    model = sparse(n_points=200, features=LambdaSOAP(5.0, 6, 3, 0.4))
+    model = sparse(n_points=200, descriptor=LambdaSOAP(5.0, 6, 3, 0.4))
     alone = rmse(model.fit(frames[:40], energies[:40]).predict_forces(frames[40:]), forces[40:])
     both = rmse(model.fit(frames[:40], energies[:40], forces=forces[:40]).predict_forces(frames[40:]), forces[40:])
     assert both < 0.5 * alone

@@ -31,7 +31,7 @@ SOAP = LambdaSOAP(**SMALL)
 
 
 def sparse(**options):
-    return SparseTensorGPR(**{"n_points": 30, "features": SOAP, "random_state": 0, **options})
+    return SparseTensorGPR(**{"n_points": 30, "descriptor": SOAP, "random_state": 0, **options})
 
 
 class Lazy:
@@ -61,7 +61,7 @@ def test_all_environments_are_the_exact_model(aggregate, periodic):
     weight = random.uniform(0.1, 2.0, size=16)
     kernel = CovariantKernel(aggregate=aggregate)
     for y in (vectors, matrices + matrices.transpose(0, 2, 1), energies):
-        exact = TensorKernelRidge(alpha=1e-4, kernel=kernel, features=SOAP).fit(frames[:16], y[:16], weight)
+        exact = TensorKernelRidge(alpha=1e-4, kernel=kernel, descriptor=SOAP).fit(frames[:16], y[:16], weight)
         model = sparse(n_points=1000, noise=1e-4, kernel=kernel).fit(frames[:16], y[:16], weight)
         np.testing.assert_allclose(model.predict(frames), exact.predict(frames), atol=1e-6 * np.abs(y).max())
 
@@ -377,7 +377,7 @@ def test_labels_of_atoms():
         y.append(np.array([np.outer(both, both), np.outer(bonds[0], both), np.outer(bonds[1], both)]))
     y[0][1] = np.nan
     y[3][:] = np.nan
-    kernel = TensorKernelRidge(alpha=1e-4, features=SOAP, target="ij").fit(frames[:40], y[:40])
+    kernel = TensorKernelRidge(alpha=1e-4, descriptor=SOAP, target="ij").fit(frames[:40], y[:40])
     exact = sparse(n_points=1000, noise=1e-4, target="ij").fit(frames[:40], y[:40])
     for a, b in zip(kernel.predict(frames[40:]), exact.predict(frames[40:]), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
@@ -398,7 +398,7 @@ def test_any_kernel_serves(waters):
     frames, vector, *_ = waters
     kernel = CovariantKernel(zeta=1) + Scaled(CovariantKernel(zeta=3, normalize=True), 0.5)
     assert sparse(kernel=kernel).fit(frames[:30], vector[:30]).score(frames[30:], vector[30:]) > 0.99
-    exact = TensorKernelRidge(alpha=1e-3, kernel=kernel, features=SOAP).fit(frames[:10], vector[:10])
+    exact = TensorKernelRidge(alpha=1e-3, kernel=kernel, descriptor=SOAP).fit(frames[:10], vector[:10])
     limit = sparse(n_points=1000, noise=1e-3, kernel=kernel).fit(frames[:10], vector[:10])
     np.testing.assert_allclose(limit.predict(frames), exact.predict(frames), atol=1e-6)
 
@@ -419,7 +419,7 @@ def test_errors_say_what_to_do(waters):
         with pytest.raises(ValueError, match=message):
             sparse(**options).fit(frames, vector)
     with pytest.raises(TypeError, match="kernel=DensityKernel.* use CovariantKernel"):
-        sparse(kernel=DensityKernel(), features=SphericalExpansion(**SMALL)).fit(frames, vector)
+        sparse(kernel=DensityKernel(), descriptor=SphericalExpansion(**SMALL)).fit(frames, vector)
     broken = [one.copy() for one in frames]
     broken[33].positions[0] = np.nan
     with pytest.raises(ValueError, match="structure 33, atom 0 has a position that is NaN"):

@@ -24,7 +24,7 @@ for k in range(40):
 y = random.normal(size=(40, 3))
 features = LambdaSOAP(cutoff=4.0, n_max=6, l_max=4, irreps="0e+1o+2e")
 def fit(n, memory):
-    SparseTensorGPR(60, features=features, memory=memory, noise=1e-2).fit(frames[:n], y[:n])
+    SparseTensorGPR(60, descriptor=features, memory=memory, noise=1e-2).fit(frames[:n], y[:n])
 fit(6, 0.01)
 before = peak()
 fit(40, float(sys.argv[1]))
@@ -50,14 +50,14 @@ def test_what_cannot_fit_is_refused_before_the_work():
     with pytest.raises(
         MemoryError, match=r"0o: 415,904 features x 960 atoms of the largest structure = 3\.2 GB.*n_max"
     ):
-        SparseTensorGPR(10, features=features).fit(molecules(960), [1.0, 2.0])
+        SparseTensorGPR(10, descriptor=features).fit(molecules(960), [1.0, 2.0])
     features = LambdaSOAP(n_max=6, l_max=4, irreps="0e+1o")
     with pytest.raises(MemoryError, match=r"1o: .* of 3 components x 400 sparse points = .*n_points, or memory="):
-        SparseTensorGPR(400, features=features, memory=0.1).fit(molecules(200), np.eye(3)[:2])
+        SparseTensorGPR(400, descriptor=features, memory=0.1).fit(molecules(200), np.eye(3)[:2])
 
 
 def test_more_memory_than_there_is_numbers():
     frames = molecules(8)
-    model = SparseTensorGPR(8, noise=1e-3, features=LambdaSOAP(n_max=2, l_max=1), random_state=0)
+    model = SparseTensorGPR(8, noise=1e-3, descriptor=LambdaSOAP(n_max=2, l_max=1), random_state=0)
     usual, most = (model.set_params(memory=one).fit(frames, [1.0, 2.0]).predict(frames) for one in (1.0, 1e308))
     np.testing.assert_array_equal(most, usual)
