@@ -10,11 +10,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 from eqkernels._fitted import check_fitted, whole_or_nothing
+from eqkernels._parameters import check_parameters
 from eqkernels.learned.architectures import make_architecture
 from eqkernels.learned.derivatives import Derivatives, vector_jacobian_product
 from eqkernels.learned.fitting import Fit
 from eqkernels.learned.graph import Known, make_graph
-from eqkernels.learned.parameters import NETWORK_PARAMETERS, check_parameters
+from eqkernels.learned.parameters import NETWORK_CONSTRAINTS, NETWORK_PARAMETERS
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.learned.targets import known_symmetries, read_targets
 from eqkernels.learned.training import Model, split_by_size
@@ -83,6 +84,8 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
     >>> alpha = network.noise_["energy:0e"]
     >>> energies = TensorRidge(alpha, normalize=False).fit(network.transform(frames), y["energy"])
     """
+
+    _constraints = NETWORK_CONSTRAINTS
 
     def __init__(
         self,

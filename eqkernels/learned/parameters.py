@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
-
-import numpy as np
-
+from eqkernels._parameters import Choice, Flag, Integer, Jobs, Number, Verbosity
 from eqkernels.learned.objectives import OBJECTIVES
 from eqkernels.regression.baseline import BASELINES
 
@@ -78,62 +75,32 @@ NETWORK_PARAMETERS = """cutoff : float, default=6.0
         be read."""
 
 
-_INTEGERS = {
-    "channels": (1, 1024),
-    "l_max": (0, 4),
-    "n_layers": (1, 8),
-    "body_order": (1, 4),
-    "n_radial": (1, 50),
-    "n_hidden": (1, 1024),
-    "batch_size": (1, 10**9),
-    "n_init": (1, 10**6),
-    "n_iter_no_change": (1, 10**9),
+NETWORK_CONSTRAINTS = {
+    # larger cutoffs are far beyond what neighbors are for, in any unit of length that positions come in
+    "cutoff": Number(above=0, high=1000.0, why=": check its unit, that of the positions"),
+    "architecture": Choice("message_passing", "ace"),
+    "channels": Integer(1, 1024),
+    "l_max": Integer(0, 4),
+    "n_layers": Integer(1, 8),
+    "products": Flag(),
+    "body_order": Integer(1, 4),
+    "n_radial": Integer(1, 50),
+    "n_hidden": Integer(1, 1024),
+    "baseline": Choice(*BASELINES),
+    "aggregate": Choice("sum", "mean"),
+    "objective": Choice(*OBJECTIVES),
+    "solver": Choice("auto", "lbfgs", "adam"),
+    "max_iter": Integer(0, 10**9, none=True),
+    "time_budget": Number(above=0, none=True),
+    "learning_rate": Number(above=0),
+    "batch_size": Integer(1, 10**9),
+    "weight_decay": Number(low=0),
+    "early_stopping": Flag(),
+    "validation_fraction": Number(above=0, below=1),
+    "n_iter_no_change": Integer(1, 10**9),
+    "n_init": Integer(1, 10**6),
+    "warm_start": Flag(),
+    "handle_unknown": Choice("error", "ignore"),
+    "n_jobs": Jobs(),
+    "verbose": Verbosity(),
 }
-# Far beyond what neighbors are for, in any unit of length that positions come in.
-_LARGEST_CUTOFF = 1000.0
-_CHOICES = {
-    "architecture": ("message_passing", "ace"),
-    "solver": ("auto", "lbfgs", "adam"),
-    "objective": tuple(OBJECTIVES),
-    "aggregate": ("sum", "mean"),
-    "baseline": BASELINES,
-    "handle_unknown": ("error", "ignore"),
-}
-
-
-def check_parameters(network):
-    """Refuse parameters that are out of range, all at once."""
-    problems = [*_number_problems(network), *_choice_problems(network)]
-    if problems:
-        raise ValueError(f"{type(network).__name__}: " + "; ".join(problems))
-
-
-def _number_problems(network):
-    limits = _INTEGERS if network.max_iter is None else {**_INTEGERS, "max_iter": (0, 10**9)}
-    for name, (low, high) in limits.items():
-        value = getattr(network, name)
-        if not isinstance(value, Integral) or isinstance(value, bool) or not low <= value <= high:
-            yield f"{name}={value!r} must be an integer between {low} and {high}"
-    for name in ("cutoff", "learning_rate", *(["time_budget"] if network.time_budget is not None else [])):
-        if not _is_number(getattr(network, name)) or getattr(network, name) <= 0:
-            yield f"{name}={getattr(network, name)!r} must be a positive, finite number"
-    if _is_number(network.cutoff) and network.cutoff > _LARGEST_CUTOFF:
-        yield f"cutoff={network.cutoff!r} must not exceed {_LARGEST_CUTOFF:g}: check its unit, that of the positions"
-    if not _is_number(network.weight_decay) or network.weight_decay < 0:
-        yield f"weight_decay={network.weight_decay!r} must be a finite number, zero or positive"
-    if not _is_number(network.validation_fraction) or not 0 < network.validation_fraction < 1:
-        yield f"validation_fraction={network.validation_fraction!r} must be a number between 0 and 1"
-
-
-def _choice_problems(network):
-    for name in ("products", "early_stopping", "warm_start"):
-        if not isinstance(getattr(network, name), bool | np.bool_):
-            yield f"{name}={getattr(network, name)!r} must be True or False"
-    for name, allowed in _CHOICES.items():
-        value = getattr(network, name)
-        if not (value is None or isinstance(value, str)) or value not in allowed:
-            yield f"{name}={getattr(network, name)!r} must be one of {allowed}"
-
-
-def _is_number(value):
-    return isinstance(value, Real) and not isinstance(value, bool) and np.isfinite(value)

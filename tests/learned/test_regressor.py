@@ -366,7 +366,7 @@ def test_a_loss_that_is_not_finite_says_what_to_change(waters):
 
 def test_unusable_input_is_named(waters):
     frames, y, *_ = waters
-    with pytest.raises(ValueError, match="channels=0.*cutoff=-1"):
+    with pytest.raises(ValueError, match="cutoff=-1.*channels=0"):
         EquivariantNetworkRegressor(cutoff=-1, channels=0).fit(frames, y)
     with pytest.raises(ValueError, match="cutoff=4e\\+20 must not exceed 1000: check its unit"):
         EquivariantNetworkRegressor(cutoff=4e20).fit(frames, y)
