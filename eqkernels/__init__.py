@@ -18,7 +18,7 @@ from eqkernels.descriptors import (
     NBodyFeatures,
     SphericalExpansion,
 )
-from eqkernels.kernels import CovariantKernel, DensityKernel, select_sparse_points
+from eqkernels.kernels import CovariantKernel, select_sparse_points
 from eqkernels.learned import EquivariantNetwork, EquivariantNetworkRegressor
 from eqkernels.regression import (
     SparseTensorGPR,
@@ -41,7 +41,6 @@ __all__ = [
     "Bispectrum",
     "CartesianTensor",
     "CovariantKernel",
-    "DensityKernel",
     "EquivariantFeatures",
     "EquivariantNetwork",
     "EquivariantPCA",

@@ -32,6 +32,7 @@ def check_memory(needed, what, remedy):
         )
 
 
+@lru_cache(maxsize=1)
 def _machine_memory():
     with contextlib.suppress(AttributeError, ValueError, OSError):
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

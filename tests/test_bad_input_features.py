@@ -10,7 +10,6 @@ from eqkernels import (
     Bispectrum,
     CartesianTensor,
     CovariantKernel,
-    DensityKernel,
     EquivariantFeatures,
     EquivariantPCA,
     EquivariantUnion,
@@ -208,7 +207,7 @@ CASES = {
     "features from a list": (lambda: EquivariantFeatures.from_dict([1]), TypeError, "arrays must be a dict"),
     "features from an incomplete dict": (lambda: EquivariantFeatures.from_dict({"blocks": {}}), ValueError, "arrays lacks the keys"),
     "features from no TensorMap": (lambda: EquivariantFeatures.from_metatensor("x"), TypeError, "tensor_map must be a metatensor.TensorMap, got str"),
-    "features as an array": (lambda: np.asarray(FEATURES), TypeError, "do not turn into one array"),
+    "features as an array": (lambda: np.asarray(FEATURES), TypeError, "cannot become one array"),
     "features of other structures joined": (lambda: FEATURES | FEATURES[:2], ValueError, "same centers of the same structures"),
     **{
         f"NaN in features, {type(model).__name__}": (lambda model=model: model.fit(spoiled(np.nan), DIPOLES), ValueError, SAME)
@@ -255,7 +254,7 @@ CASES = {
     "kernel of an irrep by number": (lambda: CovariantKernel()(FEATURES, irrep=1), TypeError, "irrep=1 must be the key of a block"),
     "kernel of an irrep that is not there": (lambda: CovariantKernel()(FEATURES, irrep="2e"), ValueError, "X has no block 2e"),
     "kernel aggregated by an array": (lambda: CovariantKernel(aggregate=np.ones(2))(FEATURES), ValueError, "must be 'sum' or 'mean'"),
-    "density kernel of lambda-SOAP": (lambda: DensityKernel()(None), TypeError, "expected EquivariantFeatures of a SphericalExpansion"),
+    "kernel of nothing": (lambda: CovariantKernel()(None), TypeError, "X must be EquivariantFeatures, got NoneType"),
     "weights of a kernel that do not fit": (
         lambda: CovariantKernel().vjp(FEATURES, FEATURES, "0e", np.ones(3)), ValueError, r"weights has shape \(3,\), expected \(3, 3, 1, 1\)",
     ),

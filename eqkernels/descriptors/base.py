@@ -21,7 +21,8 @@ from eqkernels.descriptors.density.compression import (
 )
 from eqkernels.descriptors.density.expand import RADIAL_BASES, DensityExpansion, radial_table
 from eqkernels.descriptors.density.gradients import feature_gradients, vector_jacobian_product
-from eqkernels.descriptors.output import allocate, row_features
+from eqkernels.descriptors.features import row_features
+from eqkernels.descriptors.output import allocate
 from eqkernels.radial.table import length_problems
 from eqkernels.structures import FramesTransformer, StructureBatch, each_frame, symbols
 

@@ -10,12 +10,15 @@ import numpy as np
 from ase.data import chemical_symbols
 from scipy.sparse import csr_array
 
+from eqkernels.descriptors.made_blocks import BlockMaker, MadeBlocks
 from eqkernels.structures.batch import structure_number
 
 _ROW_ARRAYS = ("species", "structures", "atoms")
 _IRREP = re.compile(r"(0|[1-9][0-9]*)[eo]")
 # The kernels of larger features overflow.
 _LARGEST = {np.float64: 1e50, np.float32: 1e15}
+# Products of three densities up to this are not larger.
+_LARGEST_DENSITY = 1e4
 # Rows that are checked together: a contiguous copy of them is small where the block is none.
 _ROWS_PER_CHECK = 64
 
@@ -27,6 +30,7 @@ class EquivariantFeatures:
     ----------
     blocks : dict of str to ndarray of shape (n_centers, 2 lambda + 1, n_features)
         Features that transform like the irrep that is their key, e.g. ``"2e"``; components m = -lambda .. lambda.
+        Those of :class:`LambdaSOAP` are made of density coefficients when they are asked for.
     species : array-like of int, shape (n_centers,)
         Atomic number of the center of each row.
     structures : array-like of int, shape (n_centers,)
@@ -82,10 +86,11 @@ class EquivariantFeatures:
         self.offsets = np.searchsorted(self.structures, np.arange(len(self.n_atoms) + 1))
 
     @classmethod
-    def of_checked(cls, blocks, species, structures, atoms, n_atoms, parts=None, labels=None):
-        """Features of arrays that need no more checks, for they were made here or come from features."""
+    def of_checked(cls, blocks, species, structures, atoms, n_atoms, parts=None, labels=None, density=None, maker=None):
+        """Features of arrays that need no more checks: they were made here, come from features, or from ``stored``."""
         self = cls.__new__(cls)
-        self.blocks, self.parts, self.labels = blocks, parts or {}, labels or {}
+        self.blocks = blocks if density is None else MadeBlocks(density, BlockMaker(**maker))
+        self.parts, self.labels = parts or {}, labels or {}
         self.species, self.structures, self.atoms, self.n_atoms = species, structures, atoms, n_atoms
         self.offsets = np.searchsorted(structures, np.arange(len(n_atoms) + 1))
         return self
@@ -131,14 +136,34 @@ class EquivariantFeatures:
                 expected = f"({n_rows}, {2 * int(key[:-1]) + 1}, n_features)"
                 raise ValueError(f"block {key!r} has shape {block.shape}, expected {expected}")
 
+    @property
+    def density(self):
+        """Density coefficients that stand for all blocks, MadeBlocks; None where blocks are there, or were changed."""
+        return self.blocks if isinstance(self.blocks, MadeBlocks) and self.blocks.untouched else None
+
+    def block_shape(self, key):
+        """Shape (n_centers, 2 lambda + 1, n_features) of a block, which need not be there."""
+        return self.blocks.shape(key) if isinstance(self.blocks, MadeBlocks) else self.blocks[key].shape
+
+    def block(self, key):
+        """Block for those who only read it: users of ``blocks`` may change what they get."""
+        return self.blocks.block(key) if isinstance(self.blocks, MadeBlocks) else self.blocks[key]
+
+    def block_rows(self, key, rows):
+        """Pick rows of a block, of which the others need not be there."""
+        return self.blocks.rows(key, rows) if isinstance(self.blocks, MadeBlocks) else self.blocks[key][rows]
+
     def check_values(self):
-        """Refuse features that no model can use, in a single pass over them.
+        """Refuse features that no model can use, in a single pass over them (over the densities they are made of).
 
         Raises
         ------
         ValueError
             If a feature is NaN, infinite, or so large that its powers overflow; the message names the first.
         """
+        made_of = self.density
+        if made_of is not None and np.abs(made_of.density).max(initial=0.0) <= _LARGEST_DENSITY:
+            return
         for key, block in self.blocks.items():
             largest = _LARGEST[block.dtype.type]
             for start in range(0, len(block), _ROWS_PER_CHECK):
@@ -165,34 +190,34 @@ class EquivariantFeatures:
                 raise ValueError(f"labels has {key!r}, which is none of the blocks {', '.join(self.blocks)}")
             if not isinstance(labels, np.ndarray) or labels.dtype.names is None:
                 raise TypeError(f"labels[{key!r}] must be a structured array with a field for each property")
-            if labels.shape != self.blocks[key].shape[2:]:
-                raise ValueError(f"labels[{key!r}] has shape {labels.shape}, block {key!r} {self.blocks[key].shape}")
+            if labels.shape != self.block_shape(key)[2:]:
+                raise ValueError(f"labels[{key!r}] has shape {labels.shape}, block {key!r} {self.block_shape(key)}")
 
     def _current_labels(self):
         """Pick the labels of the blocks that still have their width: users may have put others in their place."""
         return {
             key: labels
             for key, labels in self.labels.items()
-            if key in self.blocks and labels.shape == self.blocks[key].shape[2:]
+            if key in self.blocks and labels.shape == self.block_shape(key)[2:]
         }
 
     @property
     def shape(self):
         """(n_structures, number of feature channels of all blocks)."""
-        return len(self.n_atoms), sum(block.shape[2] for block in self.blocks.values())
+        return len(self.n_atoms), sum(self.block_shape(key)[2] for key in self.blocks)
 
     def __len__(self):
         return len(self.n_atoms)
 
     def __repr__(self):
-        blocks = ", ".join(f"{key} {block.shape}" for key, block in self.blocks.items())
+        blocks = ", ".join(f"{key} {self.block_shape(key)}" for key in self.blocks)
         return f"EquivariantFeatures({len(self)} structures, {len(self.species)} centers, blocks: {blocks})"
 
     def __array__(self, dtype=None, copy=None):
         raise TypeError(
-            "EquivariantFeatures do not turn into one array: its blocks rotate differently. Take one of them, e.g. "
-            "features.blocks['1o'], or give other models the invariant part, features.invariants('mean') or "
-            "SOAP(aggregate='mean')"
+            "EquivariantFeatures cannot become one array: each block transforms differently under rotation. Take one "
+            "of them, e.g. features.blocks['1o'], or give other models the invariant part, "
+            "features.invariants('mean') or SOAP(aggregate='mean')"
         )
 
     def __getitem__(self, key):
@@ -218,7 +243,11 @@ class EquivariantFeatures:
         return self._rows(rows, np.repeat(np.arange(len(picked)), counts), self.n_atoms[picked])
 
     def _rows(self, rows, structures, n_atoms, atoms=None):
-        blocks, rest = {key: block[rows] for key, block in self.blocks.items()}, (self.parts, self._current_labels())
+        rest = self.parts, self._current_labels()
+        if isinstance(self.blocks, MadeBlocks):
+            blocks = self.blocks.pick(rows)
+        else:
+            blocks = {key: block[rows] for key, block in self.blocks.items()}
         atoms = self.atoms[rows] if atoms is None else atoms
         return EquivariantFeatures.of_checked(blocks, self.species[rows], structures, atoms, n_atoms, *rest)
 
@@ -308,17 +337,28 @@ class EquivariantFeatures:
 
     def copy(self):
         """Features that share no array with these."""
-        arrays = {key: block.copy() for key, block in self.blocks.items()}
+        if isinstance(self.blocks, MadeBlocks):
+            blocks = self.blocks.copy()
+        else:
+            blocks = {key: block.copy() for key, block in self.blocks.items()}
         rows = [getattr(self, name).copy() for name in (*_ROW_ARRAYS, "n_atoms")]
         labels = {key: one.copy() for key, one in self._current_labels().items()}
         return EquivariantFeatures.of_checked(
-            arrays, *rows, {name: dict(part) for name, part in self.parts.items()}, labels
+            blocks, *rows, {name: dict(part) for name, part in self.parts.items()}, labels
         )
 
     def to_dict(self):
         """Arguments of the constructor: a dict of arrays, and of dicts of them by irrep, or by part and irrep."""
         arrays = {name: getattr(self, name) for name in (*_ROW_ARRAYS, "n_atoms", "parts")}
-        return {"blocks": self.blocks, **arrays, "labels": self._current_labels()}
+        return {"blocks": dict(self.blocks), **arrays, "labels": self._current_labels()}
+
+    def stored(self):
+        """Arguments of :meth:`of_checked`, with densities in the place of blocks that nobody has asked for."""
+        arrays = {name: getattr(self, name) for name in (*_ROW_ARRAYS, "n_atoms", "parts")}
+        made_of = self.density
+        if made_of is None:
+            return self.to_dict()
+        return {"blocks": None, **arrays, "labels": {}, "density": made_of.density, "maker": made_of.maker.to_dict()}
 
     @classmethod
     def from_dict(cls, arrays):
@@ -425,3 +465,18 @@ def aggregate_rows(rows, offsets, aggregate):
     if aggregate == "mean":
         sums /= np.maximum(np.diff(offsets), 1).reshape(-1, *[1] * (rows.ndim - 1))
     return sums
+
+
+def row_features(blocks, batch, is_center, labels):
+    """Blocks with the structure, atom and species of each center of a batch."""
+    atoms = is_center.nonzero()[0]
+    features = EquivariantFeatures.of_checked(
+        blocks,
+        batch.numbers[atoms],
+        batch.structure_of_atom[atoms],
+        batch.atom_in_structure[atoms],
+        batch.offsets[1:] - batch.offsets[:-1],
+        labels=labels,
+    )
+    features.origin = batch.origin
+    return features

@@ -10,6 +10,9 @@ from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels.descriptors.base import PARAMETERS, among
 from eqkernels.descriptors.density.compression import channel_covariance, leading
 from eqkernels.descriptors.expansion import SphericalExpansion
+from eqkernels.descriptors.features import row_features
+from eqkernels.descriptors.made_blocks import BlockMaker, MadeBlocks
+from eqkernels.descriptors.output import allocate
 from eqkernels.descriptors.products.channels import most_triple_channels, n_features
 from eqkernels.descriptors.products.pairs import ProductBlocks
 from eqkernels.so3 import Irrep, Irreps
@@ -161,6 +164,36 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         self.irreps_ = "+".join(str(irrep) for irrep in wanted)
         self.triple_contraction_ = self._fit_triples(X) if _PSEUDOSCALAR in wanted else None
         return self
+
+    def transform(self, X, out=None):
+        """Features of all centers, as density coefficients of which a block is made when it is asked for.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+        out : EquivariantFeatures or dict of str to ndarray, default=None
+            Arrays of the right shapes and type to write the blocks into, for repeated calls; all are made at once then.
+
+        Returns
+        -------
+        EquivariantFeatures
+        """
+        if out is not None:
+            return super().transform(X, out)
+        batch, is_center, expansion = self._read(X)
+        n_rows = int(is_center.sum())
+        shape = (n_rows, (self.l_max + 1) ** 2, expansion.n_channels)
+        density = allocate({"density": shape}, self.dtype, f"the density coefficients of {n_rows} centers")["density"]
+
+        def store(rows, coefficients):
+            density[rows] = coefficients
+
+        progress = self._progress(batch.n_structures)
+        expansion.for_each_range(batch, is_center, store, self.n_jobs, progress, self.dtype)
+        channels, numbers = self._channels, (self.irreps_, self.l_max, self.n_max)
+        maker = BlockMaker(*numbers, *channels, self.compression, self.triple_contraction_, self.n_jobs)
+        labels = {key: self.feature_labels(key) for key in maker.widths}
+        return row_features(MadeBlocks(density, maker), batch, is_center, labels)
 
     def _fit_triples(self, batch):
         """Principal components of the channels of each degree, if all their triples are too many."""

@@ -11,8 +11,9 @@ from scipy.linalg import eigh
 from eqkernels._fitted import whole_or_nothing
 from eqkernels._ranges import over_ranges, structure_blocks
 from eqkernels.descriptors.base import PARAMETERS
+from eqkernels.descriptors.features import row_features
 from eqkernels.descriptors.lambda_soap import LambdaSOAP, check_lambda
-from eqkernels.descriptors.output import allocate, row_features
+from eqkernels.descriptors.output import allocate
 from eqkernels.descriptors.products.recursion import Recursion
 from eqkernels.so3 import Irrep
 from eqkernels.structures import StructureBatch

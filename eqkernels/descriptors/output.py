@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from eqkernels._memory import check_memory
-from eqkernels.descriptors.features import EquivariantFeatures
 
 
 def allocate(shapes, dtype, what, out=None):
@@ -41,18 +40,3 @@ def _checked_out(shapes, dtype, out):
         if not array.flags.c_contiguous or not array.flags.writeable:
             raise ValueError(f"out[{key!r}] must be C-contiguous and writeable")
     return {key: out[key] for key in shapes}
-
-
-def row_features(blocks, batch, is_center, labels):
-    """Blocks with the structure, atom and species of each center of a batch."""
-    atoms = is_center.nonzero()[0]
-    features = EquivariantFeatures.of_checked(
-        blocks,
-        batch.numbers[atoms],
-        batch.structure_of_atom[atoms],
-        batch.atom_in_structure[atoms],
-        batch.offsets[1:] - batch.offsets[:-1],
-        labels=labels,
-    )
-    features.origin = batch.origin
-    return features

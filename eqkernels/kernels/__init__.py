@@ -3,13 +3,11 @@
 from eqkernels.kernels.algebra import Product, Scaled, Sum, TensorKernel
 from eqkernels.kernels.blocks import KernelBlocks
 from eqkernels.kernels.covariant import CovariantKernel
-from eqkernels.kernels.density import DensityKernel
 from eqkernels.kernels.restricted import Restricted
 from eqkernels.kernels.sparse_points import select_sparse_points
 
 __all__ = [
     "CovariantKernel",
-    "DensityKernel",
     "KernelBlocks",
     "Product",
     "Restricted",

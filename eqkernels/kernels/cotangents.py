@@ -32,7 +32,7 @@ def covariant_vjp(X, Y, irrep, weights, zeta, scales, own_norm):
     dict of str to ndarray of shape (n_centers, 2 lambda + 1, n_features)
         Derivatives by the features of X.
     """
-    out = {key: np.zeros(X.blocks[key].shape) for key in dict.fromkeys([irrep, "0e"]) if key in X.blocks}
+    out = {key: np.zeros(X.block_shape(key)) for key in dict.fromkeys([irrep, "0e"]) if key in X.blocks}
     for species in np.intersect1d(X.species, Y.species):
         rows, columns = np.flatnonzero(X.species == species), np.flatnonzero(Y.species == species)
         for start in range(0, len(rows), _ROWS):
@@ -41,13 +41,13 @@ def covariant_vjp(X, Y, irrep, weights, zeta, scales, own_norm):
 
 
 def _add(X, Y, irrep, weights, zeta, scales, own_norm, i, m, out):
-    p, q = (one.blocks[irrep][rows].astype(float, copy=False) for one, rows in ((X, i), (Y, m)))
+    p, q = (one.block(irrep)[rows].astype(float, copy=False) for one, rows in ((X, i), (Y, m)))
     n, d, width = p.shape
     scale, w = scales[0][i, None] * scales[1][m], weights[np.ix_(X.structures[i], Y.structures[m])]
     products = (p.reshape(n * d, width) @ q.reshape(-1, width).T).reshape(n, d, len(m), d)
     total = np.einsum("imab,iamb->im", w, products) * scale
     if zeta != 1:
-        p0, q0 = (one.blocks["0e"][rows, 0].astype(float, copy=False) for one, rows in ((X, i), (Y, m)))
+        p0, q0 = (one.block("0e")[rows, 0].astype(float, copy=False) for one, rows in ((X, i), (Y, m)))
         scale0 = scales[2][i, None] * scales[3][m]
         k0 = scale0 * (p0 @ q0.T)
         power = k0 ** (zeta - 1)
@@ -63,7 +63,7 @@ def _add(X, Y, irrep, weights, zeta, scales, own_norm, i, m, out):
         gram = p @ p.transpose(0, 2, 1)
         out[irrep][i] -= (along * scales[0][i] ** 4)[:, None, None] * (gram @ p)
     elif own_norm is not None:
-        p0 = X.blocks["0e"][i, 0]
+        p0 = X.block("0e")[i, 0]
         out["0e"][i, 0] -= (along * scales[0][i] ** 2)[:, None] * p0
 
 

@@ -28,18 +28,13 @@ from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels._environment_loops import add_to_structures
 from eqkernels.kernels.algebra import TensorKernel, check_zeta
 from eqkernels.kernels.cotangents import covariant_vjp
+from eqkernels.kernels.environments import environment_scale, environments
 from eqkernels.kernels.precise_sums import contract_scalars_vjp, precise_covariant, precise_weights
 from eqkernels.kernels.slopes import polynomial_slopes
 
-# Rows of one matrix product: large enough for BLAS, small enough that its result (32 MB) is bounded.
-_ROWS_PER_PRODUCT = 2048
 # Terms that cancel by symmetry (the dipole kernel of a centrosymmetric molecule) leave rounding of this size, relative
 # to the sum of their moduli; it is set to zero, so that a large coefficient cannot turn it into a prediction.
 _CANCELLED = 1e-14
-# An equivariant block that vanishes by symmetry is left with the rounding of its terms, ~1e-16 of the invariant block.
-# Below this ratio of amplitudes it counts as zero: normalizing it, or fitting to nothing but such blocks, would turn
-# noise into a direction.
-_VANISHING = 1e-12
 
 
 class CovariantKernel(TensorKernel):
@@ -95,12 +90,21 @@ class CovariantKernel(TensorKernel):
             If a block that is needed is missing, or the two sets were not made by the same descriptor.
         """
         self._check(X, Y, irrep)
-        left = _Environments(X, irrep, self.normalize, self._needs_scalars)
-        right = left if Y is None else _Environments(Y, irrep, self.normalize, self._needs_scalars)
-        out, moduli = _zeros(left, right)
-        for pair in _Pairs(left, right):
-            pair.add(self._weights(pair), out, moduli)
-        return self._aggregated(out, moduli, left, right)
+        left, right = environments(X, Y, irrep, self.normalize, self._needs_scalars)
+        out = np.zeros((len(left.features), len(right.features), left.dim, left.dim))
+        moduli = np.zeros(out.shape[:2])
+        for rows, columns, mirror in _pairs(left, right):
+            products, scalars = left.products(rows, right, columns)
+            weights = left.scale[rows, None] * right.scale[columns]
+            if scalars is not None:
+                scalars *= left.scalar_scale[rows, None] * right.scalar_scale[columns]
+                weights = weights * scalars ** (int(self.zeta) - 1)
+            structures = left.features.structures[rows], right.features.structures[columns]
+            add_to_structures(products, weights, *structures, mirror, out, moduli)
+        out[np.abs(out).max(axis=(2, 3)) <= _CANCELLED * moduli] = 0.0
+        if self.aggregate == "mean":
+            out /= _counts(left.features)[:, None, None, None] * _counts(right.features)[:, None, None]
+        return out
 
     def slopes(self, X, Y):
         """Differentiate scalar kernels with single environments by the features (:mod:`eqkernels.kernels.slopes`).
@@ -142,8 +146,7 @@ class CovariantKernel(TensorKernel):
         keys = (irrep, "0e") if self._needs_scalars else (irrep, irrep)
         scales = tuple(environment_scale(one, key, self.normalize) for key in keys for one in (X, Y))
         if self.aggregate == "mean":
-            counts = [np.maximum(np.diff(one.offsets), 1) for one in (X, Y)]
-            weights = weights / (counts[0][:, None, None, None] * counts[1][:, None, None])
+            weights = weights / (_counts(X)[:, None, None, None] * _counts(Y)[:, None, None])
         own_norm = None if self.normalize is False else self.normalize is True and irrep != "0e"
         return covariant_vjp(X, Y, irrep, weights, int(self.zeta), scales, own_norm)
 
@@ -169,20 +172,8 @@ class CovariantKernel(TensorKernel):
     def _of_environments(self, features, of_structures):
         """Share of every environment of what its structure is multiplied by."""
         if self.aggregate == "mean":
-            counts = np.maximum(np.diff(features.offsets), 1)
-            of_structures = of_structures / counts.reshape(-1, *[1] * (of_structures.ndim - 1))
+            of_structures = of_structures / _counts(features).reshape(-1, *[1] * (of_structures.ndim - 1))
         return of_structures[features.structures]
-
-    def _aggregated(self, out, moduli, left, right):
-        out[np.abs(out).max(axis=(2, 3)) <= _CANCELLED * moduli] = 0.0
-        if self.aggregate == "mean":
-            out /= np.maximum(left.counts, 1)[:, None, None, None] * np.maximum(right.counts, 1)[:, None, None]
-        return out
-
-    def _weights(self, pair):
-        if not self._needs_scalars:
-            return pair.scale
-        return pair.scale * pair.scalars ** (int(self.zeta) - 1)
 
     @property
     def _needs_scalars(self):
@@ -208,77 +199,20 @@ class CovariantKernel(TensorKernel):
                     f"{name} has no block {', '.join(missing)}, only {', '.join(features.blocks)}: ask for it with "
                     f"LambdaSOAP(irreps='{'+'.join(sorted(needed | set(features.blocks)))}')"
                 )
-        widths = [(X if Y is None else Y).blocks[key].shape[2] for key in needed]
-        if widths != [X.blocks[key].shape[2] for key in needed]:
+        widths = [(X if Y is None else Y).block_shape(key)[2] for key in needed]
+        if widths != [X.block_shape(key)[2] for key in needed]:
             raise ValueError("X and Y have different numbers of features: make them with the same fitted descriptor")
 
 
-class _Pair:
-    """Environments of one species in a range of rows and a range of columns."""
-
-    def __init__(self, left, row, right, column, mirror):
-        d = left.block.shape[1]
-        self.products = (left.flat(row) @ right.flat(column).T).reshape(len(row), d, len(column), d)
-        self.scale = left.scale[row, None] * right.scale[column]
-        self.structures = left.features.structures[row], right.features.structures[column]
-        self.mirror = mirror
-        if left.scalar_scale is not None:
-            self.scalars = left.scalars(row) @ right.scalars(column).T
-            self.scalars *= left.scalar_scale[row, None] * right.scalar_scale[column]
-
-    def add(self, weights, out, moduli):
-        add_to_structures(self.products, weights, *self.structures, self.mirror, out, moduli)
-
-
-class _Pairs:
-    """All pairs of ranges of one species."""
-
-    def __init__(self, left, right):
-        self.left, self.right = left, right
-
-    def __iter__(self):
-        left, right = self.left, self.right
-        for species in np.intersect1d(left.features.species, right.features.species):
-            columns = right.chunks(species)
-            for a, row in enumerate(left.chunks(species)):
-                for b, column in enumerate(columns):
-                    if left is not right or b >= a:
-                        yield self._pair(row, column, left is right and a != b)
-                        advance(len(row) * len(column))
-
-    def _pair(self, row, column, mirror):
-        return _Pair(self.left, row, self.right, column, mirror)
-
-
-def _zeros(left, right):
-    """Kernel between structures to be filled, and the sums of moduli."""
-    d = left.block.shape[1]
-    out = np.zeros((len(left.features), len(right.features), d, d))
-    return out, np.zeros(out.shape[:2])
-
-
-class _Environments:
-    """A block of features with the norms of its environments."""
-
-    def __init__(self, features, irrep, normalize, needs_scalars):
-        self.features = features
-        self.block = features.blocks[irrep]
-        self.counts = np.diff(features.offsets)
-        self.scale = environment_scale(features, irrep, normalize)
-        if irrep != "0e" and "0e" in features.blocks:
-            self.scale = np.where(_vanishes(self.block, features.blocks["0e"]), 0.0, self.scale)
-        self.scalar_scale = environment_scale(features, "0e", normalize) if needs_scalars else None
-
-    def chunks(self, species):
-        rows = np.flatnonzero(self.features.species == species)
-        size = max(1, _ROWS_PER_PRODUCT // self.block.shape[1])
-        return [rows[start : start + size] for start in range(0, len(rows), size)]
-
-    def flat(self, rows):
-        return self.block[rows].reshape(-1, self.block.shape[2])
-
-    def scalars(self, rows):
-        return self.features.blocks["0e"][rows, 0]
+def _pairs(left, right):
+    """Ranges of rows and columns of the same species, and whether to mirror their part of a symmetric matrix."""
+    for species in np.intersect1d(left.features.species, right.features.species):
+        columns = right.chunks(species)
+        for a, row in enumerate(left.chunks(species)):
+            for b, column in enumerate(columns):
+                if left is not right or b >= a:
+                    yield row, column, left is right and a != b
+                    advance(len(row) * len(column))
 
 
 def check_normalize(normalize):
@@ -287,43 +221,6 @@ def check_normalize(normalize):
         raise ValueError(f"normalize={normalize!r} must be 'invariant', True or False")
 
 
-def environment_scale(features, irrep, normalize):
-    """Factors 1 / N_i that normalize each environment; 0 where its block vanishes by symmetry.
-
-    Parameters
-    ----------
-    features : EquivariantFeatures
-        With the block ``irrep`` and, to normalize, the block ``"0e"``.
-    irrep : str
-    normalize : {"invariant", True, False}
-        As in :class:`CovariantKernel`.
-
-    Returns
-    -------
-    ndarray of shape (n_centers,)
-    """
-    if normalize is False:
-        return np.ones(len(features.species))
-    scalars = features.blocks["0e"][:, 0]
-    reference = np.einsum("if,if->i", scalars, scalars)
-    own = irrep != "0e" and normalize is True
-    squares = _frobenius_norms(features.blocks[irrep]) if own else reference
-    present = squares > _VANISHING**2 * reference
-    return np.where(present, 1.0 / np.sqrt(np.where(present, squares, 1.0)), 0.0)
-
-
-def _vanishes(block, scalars):
-    """Whether a block of each environment is nothing but the rounding of what cancels by symmetry.
-
-    Its derivatives need not vanish, so that those of kernels take no notice of it.
-    """
-    squares, reference = (np.einsum("idf,idf->i", one, one) for one in (block, scalars))
-    return squares <= _VANISHING**2 * reference
-
-
-def _frobenius_norms(block):
-    norms = np.empty(len(block))
-    for start in range(0, len(block), _ROWS_PER_PRODUCT):
-        part = block[start : start + _ROWS_PER_PRODUCT]
-        norms[start : start + len(part)] = np.linalg.norm(part @ part.transpose(0, 2, 1), axis=(1, 2))
-    return norms
+def _counts(features):
+    """Environments of each structure, at least 1."""
+    return np.maximum(np.diff(features.offsets), 1)

@@ -23,6 +23,8 @@ from eqkernels.kernels._precise_loops import (
 
 # Elements of the matrices between environments that are in memory at once.
 _ELEMENTS = 2**21
+# Environments whose features are in memory at once, where these are made of densities.
+_ROWS = 512
 # Bits of a float.
 _BITS = 53
 
@@ -43,9 +45,9 @@ def precise_covariant(X, Y, irrep, zeta, weights):
     high, low : ndarray of shape (n_structures_X, n_structures_Y, 2 lambda + 1, 2 lambda + 1)
         Their sum is the kernel.
     """
-    d = X.blocks[irrep].shape[1]
+    d = X.block_shape(irrep)[1]
     high, low = np.zeros((len(X), len(Y), d, d)), np.zeros((len(X), len(Y), d, d))
-    for i, m in _ranges(X, Y, d):
+    for i, m in _ranges(X, Y, d, _ROWS):
         blocks = _block_products(X, Y, irrep, i, m)
         if zeta == 1:
             scalars = np.ones((len(i), len(m))), np.zeros((len(i), len(m)))
@@ -73,8 +75,11 @@ def precise_weights(features, scales, aggregate):
     """
     high, low = np.ones(len(features.species)), np.zeros(len(features.species))
     for key, scale in scales:
-        block = features.blocks[key].astype(float, copy=False)
-        multiply(high, low, scale, inverse_norm_rest(*_products(block, block.transpose(0, 2, 1)), scale))
+        for start in range(0, len(scale), _ROWS):
+            rows = slice(start, start + _ROWS)
+            block = features.block_rows(key, rows).astype(float, copy=False)
+            rest = inverse_norm_rest(*_products(block, block.transpose(0, 2, 1)), scale[rows])
+            multiply(high[rows], low[rows], scale[rows], rest)
     if aggregate == "mean":
         counts = np.diff(features.offsets)[features.structures].astype(float)
         multiply(high, low, 1.0 / counts, reciprocal_rest(counts))
@@ -127,31 +132,34 @@ def contract_scalars_vjp(X, Y, coef, zeta, scales):
     """
     own = np.ones(len(X.species)) if scales is None else scales[0]
     coef = zeta * coef if scales is None else zeta * coef * scales[1] ** zeta
-    out = np.zeros(X.blocks["0e"].shape)
+    out = np.zeros(X.block_shape("0e"))
     for i, m in _ranges(X, Y, 1):
         scalars = tuple(one[:, 0, :, 0] for one in _block_products(X, Y, "0e", i, m))
         weights, along = tuple(np.empty((len(i), len(m))) for _ in range(2)), np.empty(len(i))
         weigh_powers(*scalars, zeta - 1, coef[m], *weights, along)
-        points = Y.blocks["0e"][m, 0].astype(float, copy=False)
+        points = Y.block("0e")[m, 0].astype(float, copy=False)
         part = sum(_products(weights[0], points)) + weights[1] @ points
         if scales is not None:
-            part -= (along * own[i] ** 2)[:, None] * X.blocks["0e"][i, 0]
+            part -= (along * own[i] ** 2)[:, None] * X.block("0e")[i, 0]
         out[i, 0] = (own[i] ** zeta)[:, None] * part
     return out
 
 
-def _ranges(X, Y, d):
-    """Environments of X and all those of Y of the same species."""
+def _ranges(X, Y, d, n_columns=None):
+    """Environments of X and of Y of the same species, of Y all or so many at once."""
     for species in np.intersect1d(X.species, Y.species):
         rows, columns = np.flatnonzero(X.species == species), np.flatnonzero(Y.species == species)
-        size = max(1, _ELEMENTS // (len(columns) * d**2))
-        for start in range(0, len(rows), size):
-            yield rows[start : start + size], columns
+        step = len(columns) if n_columns is None else n_columns
+        for first in range(0, len(columns), step):
+            part = columns[first : first + step]
+            size = max(1, _ELEMENTS // (len(part) * d**2))
+            for start in range(0, len(rows), size):
+                yield rows[start : start + size], part
 
 
 def _block_products(X, Y, irrep, i, m):
     """Products of blocks as high and low parts, each (n, d, n_points, d)."""
-    p, q = (one.blocks[irrep][rows].astype(float, copy=False) for one, rows in ((X, i), (Y, m)))
+    p, q = (one.block_rows(irrep, rows).astype(float, copy=False) for one, rows in ((X, i), (Y, m)))
     n, d, width = p.shape
     return [one.reshape(n, d, len(m), d) for one in _products(p.reshape(n * d, width), q.reshape(-1, width).T)]
 

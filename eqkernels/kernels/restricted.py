@@ -68,7 +68,7 @@ class Restricted(TensorKernel):
     def _spread(self, X, cotangents):
         rows, out = self._chosen(X), {}
         for key, array in cotangents.items():
-            out[key] = np.zeros(X.blocks[key].shape)
+            out[key] = np.zeros(X.block_shape(key))
             columns = slice(None) if self.part is None else slice(*X.parts[self.part][key])
             out[key][rows, :, columns] = array
         return out

@@ -91,7 +91,7 @@ def polynomial_slopes(X, Y, zeta, scales, mean):
     for species in np.intersect1d(X.species, Y.species):
         i, m = np.flatnonzero(X.species == species), np.flatnonzero(Y.species == species)
         scale = left[i, None] * right[m]
-        product = scale * (X.blocks["0e"][i, 0] @ Y.blocks["0e"][m, 0].T)
+        product = scale * (X.block("0e")[i, 0] @ Y.block("0e")[m, 0].T)
         slope = zeta * product ** (zeta - 1) / counts[i, None]
         target = np.ix_(i, Y.structures[m])
         points[target] = scale * slope

@@ -22,7 +22,8 @@ from sklearn.utils import check_random_state
 
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.base import species_number
-from eqkernels.kernels.covariant import check_normalize, environment_scale
+from eqkernels.kernels.covariant import check_normalize
+from eqkernels.kernels.environments import environment_scale
 from eqkernels.structures import symbols
 
 METHODS = ("fps", "cur", "random")
@@ -131,7 +132,7 @@ class _Pool:
     def add(self, new):
         parts = [new] if self.points is None else [self.points, new]
         n_old = len(parts[0]) if len(parts) > 1 else 0
-        scaled = [environment_scale(one, "0e", self.normalize)[:, None] * one.blocks["0e"][:, 0] for one in parts]
+        scaled = [environment_scale(one, "0e", self.normalize)[:, None] * one.block("0e")[:, 0] for one in parts]
         x = np.concatenate(scaled)
         if self.method == "fps":
             start = 0 if n_old else int(self.random.randint(len(x)))
@@ -297,7 +298,7 @@ def _gathered(pools, counts):
         points, count = pools.pop(number).points, counts[number]
         rows, start = slice(start, start + count), start + count
         for key, block in blocks.items():
-            block[rows] = points.blocks[key][:count]
+            block[rows] = points.block(key)[:count]
         species[rows], atoms[rows] = points.species[:count], points.atoms[:count]
     return _single_atoms(blocks, species, atoms, first)
 
@@ -313,7 +314,7 @@ def _picked(parts, order):
             out[mask] = array[order[mask] - (end - len(array))]
         return out
 
-    blocks = {key: pick([part.blocks[key] for part in parts]) for key in parts[0].blocks}
+    blocks = {key: pick([part.block(key) for part in parts]) for key in parts[0].blocks}
     species, atoms = (pick([getattr(part, name) for part in parts]) for name in ("species", "atoms"))
     return _single_atoms(blocks, species, atoms, parts[0])
 

@@ -201,7 +201,6 @@ class TensorCommittee(NestedDefaults, Recalibrated, RegressorMixin, BaseEstimato
         self.target_, self.axial_, self.per_atom_ = labels.tensor.formula, labels.tensor.axial, labels.per_atom
         y, self.descriptor_ = labels.given(), None
         if isinstance(base, TensorRegressor) and "descriptor" in base.get_params(deep=False):  # not learned ones
-            base._may_contract = False
             base.target_, base.axial_, base.per_atom_ = self.target_, self.axial_, self.per_atom_
             X = base._features_to_fit(X, y)
             self.descriptor_ = base.descriptor_

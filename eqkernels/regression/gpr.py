@@ -189,7 +189,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
             self._fit_all(features, blocks, weight, variants)
 
     def _fit_all(self, features, blocks, weight, variants):
-        self.X_fit_, self.sample_weight_ = self._own(features).to_dict(), weight
+        self.X_fit_, self.sample_weight_ = self._own(features).stored(), weight
         self._reset_recalibration()
         self._normalize(features, blocks)
         random = check_random_state(self.random_state)

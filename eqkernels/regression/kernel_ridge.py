@@ -13,15 +13,13 @@ import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 
 from eqkernels._warnings import warn
-from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
-from eqkernels.kernels import CovariantKernel, DensityKernel, KernelBlocks, TensorKernel
-from eqkernels.kernels.density import contraction_is_cheaper, density_expansion
+from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.kernels import CovariantKernel, KernelBlocks, TensorKernel
 from eqkernels.regression.base import TensorRegressor
 from eqkernels.regression.cancellation import cancellation_of_duals, contract, size_of_blocks
 from eqkernels.regression.cost import announced
 from eqkernels.regression.relation import left_out_squares, warn_if_unrelated
 from eqkernels.so3 import Irrep, cartesian_tensor
-from eqkernels.structures import atom_counts
 
 # Operations of a Cholesky factorization, for each cube of the size.
 _CHOLESKY = 1 / 3
@@ -40,8 +38,7 @@ class TensorKernelRidge(TensorRegressor):
         Covariant kernel; None: ``CovariantKernel()``. With ``"precomputed"``, X is a :class:`KernelBlocks`
         or, for a target of one irrep, an array (n, m, 2 lambda + 1, 2 lambda + 1): one kernel serves all alphas.
     descriptor : transformer, default=None
-        What turns frames into equivariant features when X is a list of frames; None: ``LambdaSOAP()``. Kernels of
-        LambdaSOAP are made without the features where that is cheaper, see :class:`DensityKernel`.
+        What turns frames into equivariant features when X is a list of frames; None: ``LambdaSOAP()``.
     target : str or CartesianTensor, default=None
         The property, e.g. ``"polarizability"``, or its index symmetry, ``"ij=ji"``, see :class:`CartesianTensor` for
         the names; None: found from y.
@@ -64,7 +61,7 @@ class TensorKernelRidge(TensorRegressor):
         Above 5e-10, which takes a small ``alpha`` and structures that resemble each other, predictions with
         :class:`CovariantKernel` are made in higher precision, at up to three times the cost.
     X_fit_ : dict
-        Features of the training structures (arguments of :class:`EquivariantFeatures`), None if precomputed.
+        Features of the training structures, or the densities they are made of, as arrays; None if precomputed.
     species_ : ndarray of int
         Species of the centers.
     target_, axial_ : str
@@ -75,8 +72,6 @@ class TensorKernelRidge(TensorRegressor):
         Contribution of each element of ``species_``, or the constant.
     descriptor_ : transformer or None
         The fitted descriptor, if X was a list of frames.
-    contracted_ : bool
-        Whether ``descriptor_`` is the SphericalExpansion of the LambdaSOAP that was given.
 
     References
     ----------
@@ -122,17 +117,13 @@ class TensorKernelRidge(TensorRegressor):
         return isinstance(self.kernel, str) and self.kernel == "precomputed"
 
     def _kernel(self):
-        kernel = self._object("kernel")
-        if getattr(self, "contracted_", False):
-            return DensityKernel(**kernel.get_params())
-        return kernel
+        return self._object("kernel")
 
     def _aggregate(self):
         return "sum" if self._precomputed else getattr(self._kernel(), "aggregate", "sum")
 
     def _check_parameters(self):
         super()._check_parameters()
-        self.contracted_ = False
         if not self._precomputed and not isinstance(self._kernel(), TensorKernel):
             raise TypeError(
                 f"kernel={self.kernel!r} must be a kernel such as CovariantKernel(zeta=2), or 'precomputed'"
@@ -179,21 +170,6 @@ class TensorKernelRidge(TensorRegressor):
         self.descriptor_ = None
         return X
 
-    # whether kernels may be made without features; not where the features are for others, too
-    _may_contract = True
-
-    def _fit_descriptor(self, X, y):
-        descriptor, kernel = super()._fit_descriptor(X, y), self._kernel()
-        if isinstance(kernel, DensityKernel):  # asked for
-            return density_expansion(descriptor) if type(descriptor) is LambdaSOAP else descriptor
-        n_atoms = int(atom_counts(X).sum())
-        self.contracted_ = self._may_contract and contraction_is_cheaper(kernel, descriptor, n_atoms)
-        return density_expansion(descriptor) if self.contracted_ else descriptor
-
-    def _check_blocks(self, features):
-        if not isinstance(self._kernel(), DensityKernel):  # which couples its densities to other irreps
-            super()._check_blocks(features)
-
     def _blocks_of_features(self, X):
         return super()._blocks_of_features(X) if not self._precomputed else [X]
 
@@ -217,7 +193,7 @@ class TensorKernelRidge(TensorRegressor):
     # -- one irrep at a time ----------------------------------------------------------------------------------------
 
     def _fit_irreps(self, features, blocks, weight):
-        self.X_fit_ = None if self._precomputed else self._own(features).to_dict()
+        self.X_fit_ = None if self._precomputed else self._own(features).stored()
         self.dual_coef_, self.cancellation_, squares = {}, {}, {}
         with announced(self, features, blocks, _CHOLESKY, n_kernels=1, n_matrices=3):
             for irrep, alpha in self._alphas().items():

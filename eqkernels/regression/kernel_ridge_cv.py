@@ -84,7 +84,7 @@ class TensorKernelRidgeCV(TensorKernelRidge):
             self._fit_all(features, blocks, weight)
 
     def _fit_all(self, features, blocks, weight):
-        self.X_fit_ = None if self._precomputed else self._own(features).to_dict()
+        self.X_fit_ = None if self._precomputed else self._own(features).stored()
         kept = np.arange(len(features)) if weight is None else np.flatnonzero(weight > 0)
         weight = None if weight is None else weight[kept]
         self.dual_coef_, self.cancellation_, self.alpha_, errors_of = {}, {}, {}, {}

@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from eqkernels.descriptors.features import aggregate_rows
-from eqkernels.kernels.covariant import check_normalize, environment_scale
+from eqkernels.kernels.covariant import check_normalize
+from eqkernels.kernels.environments import environment_scale
 from eqkernels.regression.base import TensorRegressor
 
 

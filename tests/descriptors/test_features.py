@@ -98,7 +98,7 @@ def test_union(molecules, features):
 
 
 def test_does_not_become_an_array(features):
-    with pytest.raises(TypeError, match="its blocks rotate differently"):
+    with pytest.raises(TypeError, match="each block transforms differently under rotation"):
         np.asarray(features)
 
 

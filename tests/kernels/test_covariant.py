@@ -43,7 +43,7 @@ def naive_kernel(X, Y, irrep, zeta, normalize, aggregate):
 def test_equals_the_printed_formula(frames, zeta, normalize, aggregate, monkeypatch):
     features = LambdaSOAP(**DESCRIPTOR).fit_transform(frames)
     kernel = CovariantKernel(zeta, normalize, aggregate)
-    monkeypatch.setattr("eqkernels.kernels.covariant._ROWS_PER_PRODUCT", 10)
+    monkeypatch.setattr("eqkernels.kernels.environments._ROWS_PER_PRODUCT", 10)
     for irrep in ("0e", "1o", "2e"):
         expected = naive_kernel(features, features, irrep, zeta, normalize, aggregate)
         atol = 1e-12 * np.abs(expected).max()

@@ -5,9 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from eqkernels import CovariantKernel, LambdaSOAP, SphericalExpansion, TensorGPR, TensorKernelRidge, TensorKernelRidgeCV
+from eqkernels import CovariantKernel, LambdaSOAP, TensorGPR, TensorKernelRidge, TensorKernelRidgeCV
 from eqkernels._progress import Count, Lines, duration, reported_to
-from eqkernels.kernels import DensityKernel
 from eqkernels.regression import cost
 from tests.conftest import random_frames
 
@@ -61,9 +60,10 @@ def test_more_than_the_memory_is_refused_before(features, model, monkeypatch):
 @pytest.mark.parametrize("density", [False, True])
 def test_estimates_of_samples_are_those_of_the_whole(density, monkeypatch):
     frames = random_frames(2, n_frames=900, n_species=2)
-    kernel = DensityKernel() if density else CovariantKernel() + CovariantKernel(1) * CovariantKernel(3)
-    descriptor = SphericalExpansion(**SMALL) if density else LambdaSOAP(**SMALL, irreps="0e+1o")
-    X = descriptor.fit_transform(frames)
+    kernel = CovariantKernel() if density else CovariantKernel() + CovariantKernel(1) * CovariantKernel(3)
+    X = LambdaSOAP(**SMALL, irreps="0e+1o").fit_transform(frames)
+    if density:
+        monkeypatch.setattr("eqkernels.kernels.environments._LARGE", -1)
     monkeypatch.setattr(cost, "_SAMPLE", 400)
     seconds, units = cost._kernel_cost(kernel, X, "1o")
     with reported_to(Count()) as count:
@@ -76,7 +76,7 @@ def test_estimates_of_samples_are_those_of_the_whole(density, monkeypatch):
 
 def test_progress_is_told_with_the_time_left(features, monkeypatch, capsys):
     monkeypatch.setattr("eqkernels._progress._PAUSE", 0.0)
-    monkeypatch.setattr("eqkernels.kernels.covariant._ROWS_PER_PRODUCT", 60)
+    monkeypatch.setattr("eqkernels.kernels.environments._ROWS_PER_PRODUCT", 60)
     X, y = features
     TensorKernelRidge(target="i", verbose=1).fit(X, y)
     lines = capsys.readouterr().err.splitlines()[1:]
@@ -93,7 +93,7 @@ def test_progress_is_told_with_the_time_left(features, monkeypatch, capsys):
 
 def test_an_interrupt_stops_the_kernel(features, monkeypatch):
     X, y = features
-    monkeypatch.setattr("eqkernels.kernels.covariant._ROWS_PER_PRODUCT", 6)
+    monkeypatch.setattr("eqkernels.kernels.environments._ROWS_PER_PRODUCT", 6)
 
     class Interrupted:
         def advance(self, amount):

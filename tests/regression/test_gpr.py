@@ -460,7 +460,7 @@ def test_messages_of_predict(data):
 
 def test_a_kernel_that_cannot_fit_in_memory_is_told_before(data, monkeypatch):
     _, features, targets = data
-    monkeypatch.setattr("os.sysconf", lambda name: 100)
+    monkeypatch.setattr("eqkernels._memory.memory_limit", lambda: 1e4)
     with pytest.raises(
         MemoryError,
         match=r"TensorGPR: the exact kernel of 14 .* 70 components, would take .* this process may use .*Sparse",

@@ -22,7 +22,7 @@ from eqkernels._memory import check_memory
 from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.scalar_gradients import check_differentiable
-from eqkernels.kernels import DensityKernel, TensorKernel
+from eqkernels.kernels import TensorKernel
 from eqkernels.kernels.sparse_points import (
     METHODS,
     check_n_points_of_model,
@@ -433,11 +433,6 @@ class SparseTensorGPR(SparsePredictor):
             raise ValueError(f"selection={self.selection!r} must be one of {METHODS}")
         if not isinstance(self._kernel(), TensorKernel):
             raise TypeError(f"kernel={self.kernel!r} must be a kernel such as CovariantKernel(zeta=2)")
-        if isinstance(self.kernel, DensityKernel):
-            raise TypeError(
-                "kernel=DensityKernel(...) has no features of sparse environments to compare: use CovariantKernel with "
-                "descriptor=LambdaSOAP(n_species_channels=2) where there are many species"
-            )
         if not isinstance(self.memory, Real) or not 0 < self.memory < np.inf:
             raise ValueError(f"memory={self.memory!r} must be a positive number of GiB")
         if isinstance(self.noise, str) and self.noise != "auto":

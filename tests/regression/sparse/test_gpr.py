@@ -15,11 +15,9 @@ from sklearn.pipeline import make_pipeline
 from eqkernels import (
     CartesianTensor,
     CovariantKernel,
-    DensityKernel,
     EquivariantFeatures,
     LambdaSOAP,
     SparseTensorGPR,
-    SphericalExpansion,
     TensorKernelRidge,
 )
 from eqkernels.kernels import Scaled
@@ -418,8 +416,6 @@ def test_errors_say_what_to_do(waters):
     ):
         with pytest.raises(ValueError, match=message):
             sparse(**options).fit(frames, vector)
-    with pytest.raises(TypeError, match="kernel=DensityKernel.* use CovariantKernel"):
-        sparse(kernel=DensityKernel(), descriptor=SphericalExpansion(**SMALL)).fit(frames, vector)
     broken = [one.copy() for one in frames]
     broken[33].positions[0] = np.nan
     with pytest.raises(ValueError, match="structure 33, atom 0 has a position that is NaN"):

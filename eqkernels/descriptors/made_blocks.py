@@ -1,0 +1,152 @@
+r"""Blocks of lambda-SOAP that are made when they are needed.
+
+Features are products of density coefficients. With s species and n radial functions there are s n channels of density,
+but (s n)^2 features for each pair of degrees: what can do without features (a kernel of scalar products of features,
+which follow from scalar products of densities) saves most of the time and memory. So features of
+:class:`~eqkernels.descriptors.LambdaSOAP` hold the density coefficients, and make a block when it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+import numpy as np
+
+from eqkernels._ranges import over_ranges
+from eqkernels.descriptors.output import allocate
+from eqkernels.descriptors.products.pairs import ProductBlocks
+from eqkernels.so3 import Irreps
+
+# Bytes of density coefficients that are used up at once: they stay in the caches.
+_DENSITY_PER_RANGE = 2**20
+
+
+class BlockMaker(ProductBlocks):
+    """What makes blocks out of densities: the numbers of a fitted descriptor that matter, without the descriptor.
+
+    Parameters
+    ----------
+    irreps : str
+        Blocks, e.g. ``"0e+2e"``.
+    l_max, n_max : int
+    species : array-like of int
+        Of the channels.
+    n_radial : int
+        Channels of each species.
+    compression : str or None
+    triple_contraction : ndarray or None
+        As of :class:`~eqkernels.descriptors.LambdaSOAP`.
+    n_jobs : int, default=None
+        Threads, with joblib's meaning.
+    """
+
+    def __init__(self, irreps, l_max, n_max, species, n_radial, compression, triple_contraction, n_jobs=None):
+        self.irreps, self.l_max, self.n_max, self.n_radial = irreps, l_max, n_max, n_radial
+        self.species, self.compression, self.triple_contraction_ = species, compression, triple_contraction
+        self.n_jobs = n_jobs
+        parsed = [irrep for _, irrep in Irreps(irreps)]
+        self.widths = {str(irrep): self._n_features(irrep) for irrep in parsed}
+        self.dims = {str(irrep): irrep.dim for irrep in parsed}
+
+    @property
+    def _channels(self):
+        return tuple(int(one) for one in self.species), self.n_radial
+
+    def fill(self, key, density, out):
+        """Write a block (n, 2 lambda + 1, n_features) of densities (n, (l_max + 1)^2, n_channels)."""
+        size = max(1, _DENSITY_PER_RANGE // max(1, density[:1].nbytes))
+        over_ranges(len(density), size, lambda a, b: self._fill(key, density[a:b], out[a:b]), self.n_jobs)
+
+    def to_dict(self):
+        """Arguments of the constructor, as strings, numbers and arrays."""
+        return {
+            "irreps": self.irreps,
+            "l_max": self.l_max,
+            "n_max": self.n_max,
+            "species": np.array(self.species),
+            "n_radial": self.n_radial,
+            "compression": self.compression,
+            "triple_contraction": self.triple_contraction_,
+            "n_jobs": self.n_jobs,
+        }
+
+
+class MadeBlocks(MutableMapping):
+    """Blocks by irrep, made on access and kept then.
+
+    Parameters
+    ----------
+    density : ndarray of shape (n_centers, (l_max + 1)^2, n_channels)
+    maker : BlockMaker
+    made : dict of str to ndarray, default=None
+        Blocks that are there.
+    """
+
+    def __init__(self, density: np.ndarray, maker: BlockMaker, made: dict[str, np.ndarray] | None = None):
+        self.density, self.maker, self.made = density, maker, {} if made is None else made
+        self.seen = False
+
+    @property
+    def untouched(self) -> bool:
+        """Whether no user has seen a block, and so cannot have changed it."""
+        return not self.seen
+
+    def shape(self, key: str) -> tuple[int, int, int]:
+        """Shape of a block, which is not made."""
+        if key in self.made:
+            return self.made[key].shape
+        return len(self.density), self.maker.dims[key], self.maker.widths[key]
+
+    def block(self, key: str) -> np.ndarray:
+        """Make a block, for those who only read it."""
+        if key not in self.made:
+            what = f"the features of {len(self.density)} centers"
+            out = allocate({key: self.shape(key)}, self.density.dtype, what)[key]
+            self.maker.fill(key, self.density, out)
+            self.made[key] = out
+        return self.made[key]
+
+    def rows(self, key: str, rows: Any) -> np.ndarray:
+        """Pick rows of a block, which is not made if it is not there."""
+        if key in self.made:
+            return self.made[key][rows]
+        density = np.ascontiguousarray(self.density[rows])
+        out = np.empty((len(density), *self.shape(key)[1:]), density.dtype)
+        self.maker.fill(key, density, out)
+        return out
+
+    def pick(self, rows: Any) -> MadeBlocks:
+        """Blocks of some rows."""
+        made = {key: block[rows] for key, block in self.made.items()}
+        return self._like(self.density[rows], made)
+
+    def copy(self) -> MadeBlocks:
+        """Blocks that share no array with these."""
+        return self._like(self.density.copy(), {key: block.copy() for key, block in self.made.items()})
+
+    def _like(self, density: np.ndarray, made: dict[str, np.ndarray]) -> MadeBlocks:
+        blocks = MadeBlocks(density, self.maker, made)
+        blocks.seen = self.seen
+        return blocks
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        if key not in self:
+            raise KeyError(key)
+        self.seen = True
+        return self.block(key)
+
+    def __setitem__(self, key: str, block: np.ndarray) -> None:
+        self.seen, self.made[key] = True, block
+
+    def __delitem__(self, key: str) -> None:
+        raise TypeError("blocks that are made of densities cannot be deleted: take dict(features.blocks)")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*self.maker.widths, *self.made)))
+
+    def __len__(self) -> int:
+        return len(self.maker.widths | self.made)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.maker.widths or key in self.made
