@@ -77,6 +77,43 @@ def test_damaged_files_are_replaced(cache, damage, kind):
         assert [hits(cache), hits(cache)] == [0, 1]
 
 
+def test_an_edit_of_another_file_is_seen(tmp_path):
+    """A function and a constant from other files, compiled into the loop: numba itself would run the old code."""
+    package = tmp_path / "eqkernels"
+    shutil.copytree(
+        Path(eqkernels.__file__).parent, package, ignore=lambda folder, names: [n for n in names if n == "__pycache__"]
+    )
+    (package / "_number.py").write_text("NUMBER = 2.0\n")
+    (package / "_inner.py").write_text(
+        "from eqkernels._compile import njit\nfrom eqkernels._number import NUMBER\n\n"
+        "@njit()\ndef inner(x):\n    return NUMBER * x\n"
+    )
+    (package / "_outer.py").write_text(
+        "from eqkernels._compile import njit\nfrom eqkernels._inner import inner\n\n"
+        "@njit()\ndef outer(x):\n    return inner(x) + 1.0\n"
+    )
+    code = (
+        "import sys, types; package = types.ModuleType('eqkernels'); package.__path__ = ['eqkernels']\n"
+        "sys.modules['eqkernels'] = package\n"
+        "from eqkernels._outer import outer; print(outer(3.0), sum(outer.stats.cache_hits.values()))"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def run():
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    assert [run(), run()] == [["7.0", "0"], ["7.0", "1"]]
+    (package / "_number.py").write_text("NUMBER = 5.0\n")
+    assert [run(), run()] == [["16.0", "0"], ["16.0", "1"]]
+    text = (package / "_inner.py").read_text()
+    (package / "_inner.py").write_text(text.replace("NUMBER * x", "NUMBER + x"))
+    assert run() == ["9.0", "0"]
+
+
 def test_a_directory_deleted_meanwhile_is_made_again(cache):
     loop = load(cache)
     shutil.rmtree(cache)
