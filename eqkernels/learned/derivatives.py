@@ -9,56 +9,40 @@ constants. From the gradient g of a number by the vectors follow its derivatives
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from eqkernels.learned.tape import Tape, Variable
+from eqkernels.descriptors import Derivatives
+from eqkernels.learned.tape import Tape
 
 
-class Derivatives(NamedTuple):
-    """Derivatives of one number, such as an energy.
-
-    Attributes
-    ----------
-    positions : ndarray of shape (n_atoms, 3)
-        By the positions of all atoms, structure after structure: minus the forces of an energy.
-    strain : ndarray of shape (n_structures, 3, 3)
-        By the strain of each structure: the stress of an energy times the volume of its cell.
-    """
-
-    positions: np.ndarray
-    strain: np.ndarray
-
-
-def vector_jacobian_product(model, weights, make_graph, batch, cotangents):
-    """Differentiate sum(cotangents * features) of one batch.
+def vector_jacobian_product(model, weights, make_graph, batch, vectors):
+    """Differentiate sum(vectors * features) of one batch.
 
     Parameters
     ----------
     model : Model
-    weights : dict of str to ndarray
+    weights : dict of str to Variable
+        Constants.
     make_graph : callable
-        ``make_graph(batch, tape)`` makes the graph.
+        ``make_graph(batch, tape=tape)`` makes the graph.
     batch : StructureBatch
-    cotangents : dict of str to ndarray of shape (n_atoms, 2 l + 1, n_features)
+    vectors : dict of str to ndarray of shape (n_atoms, 2 l + 1, n_features)
 
     Returns
     -------
     Derivatives
     """
     tape = Tape()
-    graph = make_graph(batch, tape)
-    blocks = model.features(tape, {name: Variable(array, wanted=False) for name, array in weights.items()}, graph)
-    for irrep, block in blocks.items():
-        if str(irrep) in cotangents and block.wanted:
-            block.gradient = cotangents[str(irrep)][graph.order]
+    graph = make_graph(batch, tape=tape)
+    for irrep, block in model.features(tape, weights, graph).items():
+        if str(irrep) in vectors and block.wanted:
+            block.gradient = vectors[str(irrep)][graph.order]
     tape.backward()
     positions, strain = np.zeros((batch.n_atoms, 3)), np.zeros((batch.n_structures, 3, 3))
-    vectors, slopes = graph.vectors.value, graph.vectors.gradient
-    if slopes is not None:
+    edges, by_edge = graph.vectors.value, graph.vectors.gradient
+    if by_edge is not None:
         centers, neighbors = (graph.order[ranks] for ranks in graph.edges[:2])
-        np.add.at(positions, neighbors, slopes)
-        np.subtract.at(positions, centers, slopes)
-        np.add.at(strain, batch.structure_of_atom[centers], slopes[:, :, None] * vectors[:, None, :])
+        np.add.at(positions, neighbors, by_edge)
+        np.subtract.at(positions, centers, by_edge)
+        np.add.at(strain, batch.structure_of_atom[centers], by_edge[:, :, None] * edges[:, None, :])
     return Derivatives(positions, strain)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from eqkernels._warnings import warn
-from eqkernels.learned.architectures import make_architecture
 from eqkernels.learned.optimizers import Monitor, train_adam, train_lbfgs
 from eqkernels.learned.training import Loss, Model, Packing, TrainingSet, count_held, initial_vector, split_by_size
 from eqkernels.structures import find_neighbors
@@ -42,7 +41,8 @@ class Fit:
     Parameters
     ----------
     network : EquivariantNetwork
-        With its parameters, species and irreps; it is not changed.
+        Its parameters are read, nothing else, and not changed.
+    architecture : MessagePassing or ClusterExpansion
     batch : StructureBatch
     targets : list of Target
     make_graph : callable
@@ -54,6 +54,7 @@ class Fit:
     """
 
     network: object
+    architecture: object
     batch: object
     targets: list
     make_graph: object
@@ -86,8 +87,7 @@ class Fit:
         dict of str to object
             Attributes of the fitted network.
         """
-        architecture = make_architecture(self.network, len(self.network.species_), self.network.irreps_)
-        model = Model(architecture, float(neighbor_scale), {})
+        model = Model(self.architecture, float(neighbor_scale), {})
         trains = self.max_iter > 0 and self.teaches
         if trains:
             self.work = work_of_structures(self.batch, self.network.cutoff)

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 
-from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.learned import operations
 from eqkernels.learned._graph_loops import fill_radial_basis, join_directions
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.so3 import clebsch_gordan, spherical_harmonics
-from eqkernels.structures import StructureBatch, find_neighbors
+from eqkernels.structures import find_neighbors
 
 # The basis functions have about this mean square over the distances of a liquid or molecule with cutoffs of 4 to 6.
 _RADIAL_SCALE = 1.5
@@ -72,41 +70,6 @@ class Graph:
         arguments = (self.harmonics, self.radial, self.edges[0], self.edges[2], columns, self.n_atoms, size)
         self._density = operations.density(tape, *arguments)
         return self._density
-
-
-class Known(NamedTuple):
-    """The atoms of a batch that a network knows.
-
-    Attributes
-    ----------
-    batch : StructureBatch
-        All atoms.
-    known : StructureBatch
-        The same structures without the others; some may have no atoms.
-    atoms : ndarray of int or slice
-        Place in the batch of each known atom.
-    """
-
-    batch: StructureBatch
-    known: StructureBatch
-    atoms: np.ndarray | slice
-
-    @classmethod
-    def of(cls, batch, known):
-        """Leave out those atoms of a batch that are not known."""
-        if known.all():
-            return cls(batch, batch, slice(None))
-        atoms = np.flatnonzero(known)
-        counts = np.bincount(batch.structure_of_atom[atoms], minlength=batch.n_structures)
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        kept = batch.positions[atoms], batch.numbers[atoms], batch.cells, batch.pbc, offsets, batch.origin
-        return cls(batch, StructureBatch(*kept), atoms)
-
-    def features(self, blocks):
-        """Features with a row for each known atom."""
-        whole, atoms = self.batch, self.atoms
-        rows = whole.numbers[atoms], whole.structure_of_atom[atoms], whole.atom_in_structure[atoms]
-        return EquivariantFeatures.of_checked(blocks, *rows, np.diff(whole.offsets))
 
 
 def make_graph(batch, species, cutoff, n_radial, l_max, tape=None):

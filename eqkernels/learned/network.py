@@ -5,26 +5,19 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels._parameters import check_parameters
 from eqkernels.learned.architectures import make_architecture
-from eqkernels.learned.derivatives import Derivatives, vector_jacobian_product
 from eqkernels.learned.fitting import Fit
-from eqkernels.learned.graph import Known, make_graph
 from eqkernels.learned.parameters import NETWORK_CONSTRAINTS, NETWORK_PARAMETERS
-from eqkernels.learned.tape import Tape, Variable
 from eqkernels.learned.targets import known_symmetries, read_targets
-from eqkernels.learned.training import Model, split_by_size
+from eqkernels.learned.trained import TrainedNetwork, graph_maker, known_atoms
 from eqkernels.regression.base import _check_weight as check_weight
-from eqkernels.so3 import Irrep, Irreps
+from eqkernels.so3 import Irreps
 from eqkernels.structures import FramesTransformer, StructureBatch, symbols
-
-# Edges that go through the network together in transform.
-_EDGES_PER_BLOCK = 2**13
 
 
 class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]  # noqa: D101
@@ -210,7 +203,7 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
             return self._fit(X, y, sample_weight, begin, readout)
         check_parameters(self)
         batch = StructureBatch.from_frames(X)
-        self._known(batch, "fit on structures that contain it")
+        known_atoms(batch, self.species_, "fit on structures that contain it")
         self._check_unchanged(self.species_, self.irreps_)
         symmetries = known_symmetries(y, self.target, self.formulas_)
         of_atoms = {name: known for name, known in self.of_atoms_.items() if not isinstance(y, dict) or name in y}
@@ -231,9 +224,8 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
             The last feature of the block 0e is a constant.
         """
         check_fitted(self)
-        read = self._read(X)
-        parts = self._over_blocks(read.known, lambda part, _: self._features_of(part))
-        return read.features({key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
+        network = TrainedNetwork.of(self)
+        return network.features(network.read(X))
 
     def vjp(self, X, cotangents):
         """Vector-Jacobian product: derivatives of sum(cotangents * features), at a few times the cost of features.
@@ -251,25 +243,8 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
             By the positions of all atoms, and by the strain of each structure.
         """
         check_fitted(self)
-        read = self._read(X)
-        batch = read.known
-        given = {
-            key: np.asarray(array, dtype=float) for key, array in getattr(cotangents, "blocks", cotangents).items()
-        }
-        shapes = {key: (batch.n_atoms, Irrep.parse(key).dim, self.scales_[key].shape[1]) for key in self.scales_}
-        for key, array in given.items():
-            if array.shape != shapes.get(key):
-                raise ValueError(f"cotangents[{key!r}] has shape {array.shape}, the features have {shapes}")
-
-        def differentiate(part, atoms):
-            mine = {key: array[atoms] for key, array in given.items()}
-            return vector_jacobian_product(self._model(), self.weights_, self._graph, part, mine)
-
-        parts = self._over_blocks(batch, differentiate)
-        slopes, strain = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        positions = np.zeros((read.batch.n_atoms, 3))
-        positions[read.atoms] = slopes
-        return Derivatives(positions, strain)
+        network = TrainedNetwork.of(self)
+        return network.vjp(network.read(X), getattr(cotangents, "blocks", cotangents))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -312,57 +287,9 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
                 f"{self.irreps_}) or parameters of the architecture differ: set warm_start=False, or use fit"
             )
 
-    def _graph(self, batch, tape=None):
-        return make_graph(batch, self.species_, self.cutoff, int(self.n_radial), int(self.l_max), tape)
-
-    def _model(self):
-        return Model(
-            make_architecture(self, len(self.species_), self.irreps_), float(self.neighbor_scale_), self.scales_
-        )
-
-    def _over_blocks(self, batch, function):
-        """Results of function(part of the batch, its atoms) for parts of bounded size."""
-        limit = self._atoms(_EDGES_PER_BLOCK)
-        if batch.n_atoms < limit:
-            return [function(batch, slice(None))]
-        blocks = split_by_size(np.arange(batch.n_structures), np.diff(batch.offsets), limit)
-        ranges = [(block[0], block[-1] + 1) for block in blocks]
-        return Parallel(n_jobs=self.n_jobs, require="sharedmem")(
-            delayed(function)(batch.select(start, stop), slice(batch.offsets[start], batch.offsets[stop]))
-            for start, stop in ranges
-        )
-
-    def _atoms(self, n_edges):
-        """How many atoms have about so many edges."""
-        return n_edges * self.neighbor_scale_**2
-
-    def _features_of(self, batch):
-        weights = {name: Variable(array, wanted=False) for name, array in self.weights_.items()}
-        graph = self._graph(batch)
-        blocks = self._model().features(Tape(recording=False), weights, graph)
-        return {str(irrep): block.value[graph.rank] for irrep, block in blocks.items()}
-
-    def _read(self, X):
-        batch = StructureBatch.from_frames(X)
-        ignores = self.handle_unknown == "ignore"
-        remedy = "fit on structures that contain it, or set handle_unknown='ignore' to leave such atoms out"
-        return Known.of(batch, self._known(batch, None if ignores else remedy))
-
-    def _known(self, batch, remedy):
-        """Which atoms have a species that was seen at fit; with a remedy, all must."""
-        places = np.searchsorted(self.species_, batch.numbers)
-        known = self.species_.take(places, mode="clip") == batch.numbers
-        unknown = np.flatnonzero(~known)
-        if len(unknown) and remedy is not None:
-            names = symbols(np.unique(batch.numbers[unknown]))
-            where = batch.where(unknown[0])
-            raise ValueError(
-                f"species {names} (first in {where}) was not seen at fit, which saw {symbols(self.species_)}: {remedy}"
-            )
-        return known
-
     def _train(self, batch, targets, unit, previous, begin, readout):
-        fit = Fit(self, batch, targets, self._graph, begin, readout)
+        architecture = make_architecture(self, len(self.species_), self.irreps_)
+        fit = Fit(self, architecture, batch, targets, graph_maker(self, self.species_), begin, readout)
         if previous is None:
             self.neighbor_scale_ = 1.0 / np.sqrt(max(len(fit.sample.edges[0]) / fit.sample.n_atoms, 1.0))
         else:

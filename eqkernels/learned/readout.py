@@ -1,6 +1,7 @@
-"""The readout atom by atom: predictions without an array of features, and their derivatives by the features.
+"""The readout of learned features: a ridge of each irrep, solved as in training, and applied atom by atom.
 
-The sum over the atoms of a structure commutes with the readout, which leaves a few numbers of each atom to be summed.
+The sum over the atoms of a structure commutes with the readout, which leaves a few numbers of each atom to be summed:
+predictions need no array of features.
 """
 
 from __future__ import annotations
@@ -8,24 +9,124 @@ from __future__ import annotations
 import numpy as np
 
 from eqkernels._numeric import as_floats
+from eqkernels.descriptors.features import aggregate_rows
 from eqkernels.learned.objectives import ridge_weights
-from eqkernels.learned.tape import Tape, Variable
-from eqkernels.regression.ridge import TensorRidge
+from eqkernels.learned.tape import Tape
+from eqkernels.regression.base import TensorRegressor
 from eqkernels.so3 import Irrep
 
 
-class Readout(TensorRidge):
-    """Ridge on learned features, solved as in training: without the normal equations, for small noise."""
+class Readout(TensorRegressor):
+    """Ridge on features of a network as they are, without the normal equations, for small noise.
+
+    Parameters
+    ----------
+    noise : dict of str to float
+        Of each irrep of the target, from training.
+    aggregate : {"sum", "mean"}
+    target : str or CartesianTensor
+    baseline : {"composition", "mean", None}
+    per_atom : bool
+
+    Attributes
+    ----------
+    coef_ : dict of str to ndarray of shape (n_species, n_features, multiplicity)
+        Weights of each irrep and central species.
+    species_ : ndarray of int
+        The central species.
+    target_, axial_, per_atom_, baseline_
+        As in :class:`TensorRidge`.
+    """
+
+    def __init__(self, noise, *, aggregate, target, baseline, per_atom):
+        self.noise = noise
+        self.aggregate = aggregate
+        self.target = target
+        self.baseline = baseline
+        self.per_atom = per_atom
+
+    def _aggregate(self):
+        return self.aggregate
 
     def _fit_irreps(self, features, blocks, weight):
-        alphas, self.coef_ = self._alphas(), {}
+        self.coef_ = {}
         for irrep, block in blocks.items():
             design = self._design(features, irrep)
             d, n_columns = design.shape[1:]
             root = 1.0 if weight is None else np.sqrt(np.repeat(weight, d))[:, None]
             rows, values = root * design.reshape(-1, n_columns), root * block.reshape(len(design) * d, -1)
-            coefficients = ridge_weights(rows, values, alphas[irrep])
+            coefficients = ridge_weights(rows, values, self.noise[irrep])
             self.coef_[irrep] = coefficients.reshape(len(self.species_), -1, values.shape[1])
+
+    def _predict_irreps(self, features):
+        return {
+            irrep: self._design(features, irrep) @ coef.reshape(-1, coef.shape[2]) for irrep, coef in self.coef_.items()
+        }
+
+    def _design(self, features, irrep):
+        """Aggregate features, the columns of each species side by side: (n, 2 l + 1, n_species * n_features)."""
+        block = features.blocks[irrep]
+        if self.aggregate == "mean":
+            block = block * (1.0 / np.diff(features.offsets)[features.structures])[:, None, None]
+        design = np.empty((len(features), block.shape[1], len(self.species_), block.shape[2]))
+        for k, species in enumerate(self.species_):
+            rows = np.flatnonzero(features.species == species)
+            offsets = np.searchsorted(features.structures[rows], np.arange(len(features) + 1))
+            design[:, :, k] = aggregate_rows(block[rows], offsets, "sum")
+        return design.reshape(len(features), block.shape[1], -1)
+
+    def tensors(self, read, irreps_of_atoms):
+        """Predictions from the readouts of the features of each atom.
+
+        Parameters
+        ----------
+        read : Known
+        irreps_of_atoms : dict of str to ndarray of shape (n_known_atoms, 2 l + 1, multiplicity)
+
+        Returns
+        -------
+        ndarray of shape (n_structures, 3, ..., 3), or ndarray of object, shape (n_structures,)
+        """
+        atoms = read.features({})  # which there are: all that tensors of known irreps need
+        rows, known = self._rows_to_predict(atoms)
+        offsets, mean = read.known.offsets, self.aggregate == "mean"
+        blocks = {
+            irrep: values[known] if self.per_atom_ else _sums(values, offsets, mean)
+            for irrep, values in irreps_of_atoms.items()
+        }
+        return self._by_structure(atoms, known, self._tensors_of(rows, blocks))
+
+    def vjp(self, read, vectors):
+        """Differentiate sum(vectors * predictions) by the features of all known atoms.
+
+        Parameters
+        ----------
+        read : Known
+        vectors : array-like, or list of array-like
+            Of the shape of the predictions.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_known_atoms, 2 l + 1, n_features)
+        """
+        tensor, batch = self._tensor(), read.batch
+        if self.per_atom_:
+            vectors = np.concatenate([as_floats(array, f"cotangents[{k}]") for k, array in enumerate(vectors)])
+        array = as_floats(vectors, "cotangents")
+        shape = (batch.n_atoms if self.per_atom_ else batch.n_structures, *tensor.shape)
+        if array.shape != shape:
+            raise ValueError(f"cotangents have shape {array.shape}, the predictions {shape}")
+        structures, numbers = batch.structure_of_atom[read.atoms], batch.numbers[read.atoms]
+        row = np.arange(batch.n_atoms)[read.atoms] if self.per_atom_ else structures
+        weights = np.ones(len(row))
+        if self.aggregate == "mean" and not self.per_atom_:
+            weights /= np.diff(read.known.offsets)[structures]
+        known, blocks = np.isin(numbers, self.species_), {}
+        for irrep, block in tensor.to_irreps(array).items():
+            coefficients = np.zeros((len(weights), *self.coef_[irrep].shape[1:]))
+            coefficients[known] = self.coef_[irrep][np.searchsorted(self.species_, numbers[known])]
+            blocks[irrep] = weights[:, None, None] * np.einsum("imk,ifk->imf", block[row], coefficients)
+        return blocks
 
 
 def predict_tensors(network, readouts, read):
@@ -33,63 +134,40 @@ def predict_tensors(network, readouts, read):
 
     Parameters
     ----------
-    network : EquivariantNetwork
-    readouts : dict of str to TensorRidge
-        Fitted to features of the network as they are.
+    network : TrainedNetwork
+    readouts : dict of str to Readout
     read : Known
 
     Returns
     -------
     dict of str to ndarray of shape (n_structures, 3, ..., 3), or ndarray of object, shape (n_structures,)
     """
-    atoms = read.features({})  # which there are, without features: all that the tensors of known irreps need
-    picked = {name: readout._rows_to_predict(atoms) for name, readout in readouts.items()}
-    parts = _irreps_of_atoms(network, readouts, read.known)
-    tensors = {}
-    for name, readout in readouts.items():
-        (rows, known), blocks = picked[name], {}
-        for irrep in readout.coef_:
-            values = np.concatenate([part[name, irrep] for part in parts])
-            if not readout.per_atom_:
-                blocks[irrep] = _sums(values, read.known.offsets, readout.aggregate == "mean")
-            else:
-                blocks[irrep] = values[known]
-        tensors[name] = readout._by_structure(atoms, known, readout._tensors_of(rows, blocks))
-    return tensors
-
-
-def _sums(values, offsets, mean):
-    """Sum, or average, over the atoms of each structure; zero without atoms."""
-    n_atoms = np.diff(offsets)
-    sums, some = np.zeros((len(n_atoms), *values.shape[1:])), n_atoms > 0
-    sums[some] = np.add.reduceat(values, offsets[:-1][some]) if some.any() else 0.0
-    return sums / np.maximum(n_atoms, 1)[:, None, None] if mean else sums
-
-
-def _irreps_of_atoms(network, readouts, batch):
-    """Readouts of the features of each atom, for parts of a batch: dicts of (property, irrep) to array."""
     weights = {
         (name, irrep): _weights_of_unscaled(network, readout, irrep)
         for name, readout in readouts.items()
         for irrep in readout.coef_
     }
-    irreps = tuple(dict.fromkeys(Irrep.parse(irrep) for _, irrep in weights))
-    constants = {name: Variable(array, wanted=False) for name, array in network.weights_.items()}
-    model = network._model()
+    irreps, constants = tuple(dict.fromkeys(Irrep.parse(irrep) for _, irrep in weights)), network.constants()
+    architecture, neighbor_scale = network.model.architecture, network.model.neighbor_scale
 
     def of_part(part, _):
-        graph = network._graph(part)
-        blocks = model.architecture(Tape(recording=False), constants, graph, model.neighbor_scale, irreps)
-        return {key: _read_out(blocks[Irrep.parse(key[1])].value, graph, one) for key, one in weights.items()}
+        graph = network.make_graph(part)
+        blocks = architecture(Tape(recording=False), constants, graph, neighbor_scale, irreps)
+        return {key: _read_out(blocks[Irrep.parse(key[1])].value, graph, matrix) for key, matrix in weights.items()}
 
-    return network._over_blocks(batch, of_part)
+    parts = network.over_parts(read.known, of_part)
+    values = {key: np.concatenate([part[key] for part in parts]) for key in weights}
+    return {
+        name: readout.tensors(read, {irrep: values[name, irrep] for irrep in readout.coef_})
+        for name, readout in readouts.items()
+    }
 
 
 def _weights_of_unscaled(network, readout, irrep):
     """Weights for the features before they are scaled, of all species of the network: those of others are zero."""
-    scales, coefficients = network.scales_[irrep], readout.coef_[irrep]
+    scales, coefficients = network.model.scales[irrep], readout.coef_[irrep]
     weights = np.zeros((len(scales), *coefficients.shape[1:]))
-    species = np.searchsorted(network.species_, readout.species_)
+    species = np.searchsorted(network.species, readout.species_)
     weights[species] = scales[species, :, None] * coefficients
     return weights
 
@@ -105,36 +183,9 @@ def _read_out(block, graph, weights):
     return out[graph.rank]
 
 
-def feature_cotangents(readout, read, cotangents):
-    """Differentiate sum(cotangents * predictions) of one readout by the features of all atoms.
-
-    Parameters
-    ----------
-    readout : TensorRidge
-    read : Known
-    cotangents : array-like, or list of array-like
-        Of the shape of the predictions.
-
-    Returns
-    -------
-    dict of str to ndarray of shape (n_known_atoms, 2 l + 1, n_features)
-    """
-    tensor, batch = readout._tensor(), read.batch
-    if readout.per_atom_:
-        cotangents = np.concatenate([as_floats(one, f"cotangents[{k}]") for k, one in enumerate(cotangents)])
-    given = as_floats(cotangents, "cotangents")
-    shape = (batch.n_atoms if readout.per_atom_ else batch.n_structures, *tensor.shape)
-    if given.shape != shape:
-        raise ValueError(f"cotangents have shape {given.shape}, the predictions {shape}")
-    structures, numbers = batch.structure_of_atom[read.atoms], batch.numbers[read.atoms]
-    row = np.arange(batch.n_atoms)[read.atoms] if readout.per_atom_ else structures
-    weights = np.ones(len(row))
-    if readout.aggregate == "mean" and not readout.per_atom_:
-        weights /= np.diff(read.known.offsets)[structures]
-    blocks = {}
-    for irrep, block in tensor.to_irreps(given).items():
-        coefficients = np.zeros((len(weights), *readout.coef_[irrep].shape[1:]))
-        known = np.isin(numbers, readout.species_)
-        coefficients[known] = readout.coef_[irrep][np.searchsorted(readout.species_, numbers[known])]
-        blocks[irrep] = weights[:, None, None] * np.einsum("imk,ifk->imf", block[row], coefficients)
-    return blocks
+def _sums(values, offsets, mean):
+    """Sum, or average, over the atoms of each structure; zero without atoms."""
+    n_atoms = np.diff(offsets)
+    sums, some = np.zeros((len(n_atoms), *values.shape[1:])), n_atoms > 0
+    sums[some] = np.add.reduceat(values, offsets[:-1][some]) if some.any() else 0.0
+    return sums / np.maximum(n_atoms, 1)[:, None, None] if mean else sums

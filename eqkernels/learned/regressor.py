@@ -7,17 +7,20 @@ import inspect
 import time
 
 import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin
 
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.learned.network import EquivariantNetwork
 from eqkernels.learned.parameters import NETWORK_PARAMETERS
-from eqkernels.learned.readout import Readout, feature_cotangents, predict_tensors
+from eqkernels.learned.readout import Readout, predict_tensors
 from eqkernels.learned.targets import of_property
+from eqkernels.learned.trained import TrainedNetwork
 from eqkernels.metrics import tensor_r2
+from eqkernels.structures import StructureBatch
 
 
-class EquivariantNetworkRegressor(Readout):  # noqa: D101
+class EquivariantNetworkRegressor(RegressorMixin, BaseEstimator):  # noqa: D101
     __doc__ = f"""Regression of Cartesian tensors on learned equivariant features.
 
     An :class:`EquivariantNetwork` is trained, then its readout, a ridge of each irrep with the noise found in training,
@@ -32,14 +35,13 @@ class EquivariantNetworkRegressor(Readout):  # noqa: D101
     ----------
     descriptor_ : EquivariantNetwork
         The trained network.
-    coef_ : dict of str to ndarray of shape (n_species, n_features, multiplicity)
-        Weights of the readout.
+    readouts_ : dict of str to Readout
+        The fitted readout of each property by its name, ``"y"`` if y is no dict, with the attributes ``coef_``,
+        ``species_``, ``target_``, ``axial_``, ``per_atom_`` and ``baseline_`` of :class:`TensorRidge`.
+    several_ : bool
+        Whether y was a dict of properties, and predictions are.
     history_, n_iter_ : dict of str to ndarray, int
         Those of the network.
-    species_, target_, axial_, per_atom_, baseline_
-        As in :class:`TensorRidge`.
-    readouts_ : dict of str to TensorRidge
-        For labels of several properties, the fitted readout of each, in place of the attributes above.
 
     Examples
     --------
@@ -59,9 +61,7 @@ class EquivariantNetworkRegressor(Readout):  # noqa: D101
     {{'dipole': (4, 3), 'energy': (4,)}}
     """
 
-    # the readout is that of training: features as they are, from the network
-    normalize = False
-    descriptor = None
+    _takes_batches = True
 
     def __init__(
         self,
@@ -142,10 +142,7 @@ class EquivariantNetworkRegressor(Readout):  # noqa: D101
         -------
         self
         """
-        begin = time.process_time()
-        X = self._checked_input(X)
-        self._train(X, y, sample_weight, "fit", begin)
-        return self._solve(X, y, sample_weight)
+        return self._fit(X, y, sample_weight, resumes=False)
 
     @whole_or_nothing
     def partial_fit(self, X, y, sample_weight=None):
@@ -160,10 +157,7 @@ class EquivariantNetworkRegressor(Readout):  # noqa: D101
         -------
         self
         """
-        begin = time.process_time()
-        X = self._checked_input(X)
-        self._train(X, y, sample_weight, "partial_fit", begin)
-        return self._solve(X, y, sample_weight)
+        return self._fit(X, y, sample_weight, resumes=True)
 
     def predict(self, X):
         """Tensors of structures or of their atoms.
@@ -178,16 +172,12 @@ class EquivariantNetworkRegressor(Readout):  # noqa: D101
             For labels of atoms an array (n_atoms, 3, ..., 3) for each structure.
         """
         check_fitted(self)
-        X = self._checked_input(X)
         if isinstance(X, EquivariantFeatures):
-            return self._predict_learned(X)
-        predicted = predict_tensors(self.descriptor_, self.readouts_ or {"y": self}, self.descriptor_._read(X))
-        return predicted if self.readouts_ else predicted["y"]
-
-    def _predict_learned(self, features):
-        if not self.readouts_:
-            return self._predict_features(features)
-        return {name: readout.predict(features) for name, readout in self.readouts_.items()}
+            predicted = {name: readout.predict(X) for name, readout in self.readouts_.items()}
+        else:
+            network = TrainedNetwork.of(self.descriptor_)
+            predicted = predict_tensors(network, self.readouts_, network.read(X))
+        return predicted if self.several_ else predicted["y"]
 
     def score(self, X, y, sample_weight=None):
         """R2 as of :class:`TensorRidge`; of several properties, its mean.
@@ -202,11 +192,11 @@ class EquivariantNetworkRegressor(Readout):  # noqa: D101
         -------
         float
         """
-        predicted = self.predict(X)
-        if not self.readouts_:
-            return tensor_r2(y, predicted, sample_weight)
-        self._check_names("y", y)
-        return float(np.mean([tensor_r2(y[name], predicted[name], sample_weight) for name in predicted]))
+        predicted, of_properties = self.predict(X), self._by_name("y", y)
+        if not self.several_:
+            predicted = {"y": predicted}
+        scores = [tensor_r2(of_properties[name], predicted[name], sample_weight) for name in predicted]
+        return float(np.mean(scores))
 
     def vjp(self, X, cotangents):
         """Vector-Jacobian product: derivatives of sum(cotangents * predict(X)) by positions and strain.
@@ -236,16 +226,12 @@ class EquivariantNetworkRegressor(Readout):  # noqa: D101
         (3, 3)
         """
         check_fitted(self)
-        X = self._checked_input(X)
-        read = self.descriptor_._read(X)
-        if not self.readouts_:
-            return self.descriptor_.vjp(X, feature_cotangents(self, read, cotangents))
-        self._check_names("cotangents", cotangents)
-        total: dict = {}
-        for name, readout in self.readouts_.items():
-            for irrep, block in feature_cotangents(readout, read, cotangents[name]).items():
+        network = TrainedNetwork.of(self.descriptor_)
+        read, total = network.read(X), {}
+        for name, vectors in self._by_name("cotangents", cotangents).items():
+            for irrep, block in self.readouts_[name].vjp(read, vectors).items():
                 total[irrep] = total[irrep] + block if irrep in total else block
-        return self.descriptor_.vjp(X, total)
+        return network.vjp(read, total)
 
     @property
     def history_(self):
@@ -257,44 +243,47 @@ class EquivariantNetworkRegressor(Readout):  # noqa: D101
         """Iterations of the training."""
         return self.descriptor_.n_iter_
 
-    def _train(self, X, y, sample_weight, method, begin):
-        names = inspect.signature(EquivariantNetwork).parameters
-        parameters = {name: value for name, value in self.get_params(deep=False).items() if name in names}
-        keep = hasattr(self, "descriptor_") and (self.warm_start or method == "partial_fit")
-        # a copy, whose arrays training replaces: should it fail, the old network is whole
-        network = copy.copy(self.descriptor_).set_params(**parameters) if keep else EquivariantNetwork(**parameters)
-        train = network._fit if method == "fit" else network._partial_fit
-        self.descriptor_ = train(X, y, sample_weight, begin, readout=True)
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        return tags
 
-    def _solve(self, X, y, sample_weight):
-        self.readouts_ = {}
-        if not isinstance(y, dict):
-            return super().fit(X, y, sample_weight)
-        features = self.descriptor_.transform(X)
-        for name, labels in y.items():
-            target = self._declared_target(name)
-            noise = {key.split(":")[-1]: value for key, value in self.descriptor_.noise_.items()
-                     if key.rpartition(":")[0] == name}  # fmt: skip
-            per_atom = self.descriptor_.of_atoms_[name]
-            readout = Readout(noise, False, self.aggregate, target=target, baseline=self.baseline, per_atom=per_atom)
-            self.readouts_[name] = readout.fit(features, labels, sample_weight)
+    def _fit(self, X, y, sample_weight, resumes):
+        begin = time.process_time()
+        batch, network = StructureBatch.from_frames(X), self._network(resumes)
+        train = network._partial_fit if resumes else network._fit
+        self.descriptor_ = train(batch, y, sample_weight, begin, readout=True)
+        features, self.several_ = self.descriptor_.transform(batch), isinstance(y, dict)
+        properties = y if self.several_ else {"y": y}
+        self.readouts_ = {
+            name: self._readout(name).fit(features, labels, sample_weight) for name, labels in properties.items()
+        }
         return self
 
-    def _declared_target(self, name="y"):
-        """Symmetry that the network found, for a part of the labels may have more of it by chance."""
-        declared = of_property(self.target, name)
-        return self.descriptor_.formulas_.get(name) if declared is None else declared
+    def _network(self, resumes):
+        """Make the network to train: new, or a copy whose arrays training replaces, which leaves the old one whole."""
+        names = inspect.signature(EquivariantNetwork).parameters
+        parameters = {name: value for name, value in self.get_params(deep=False).items() if name in names}
+        if hasattr(self, "descriptor_") and (self.warm_start or resumes):
+            return copy.copy(self.descriptor_).set_params(**parameters)
+        return EquivariantNetwork(**parameters)
 
-    def _check_names(self, what, given):
-        if not isinstance(given, dict) or set(given) != set(self.readouts_):
-            found = sorted(given) if isinstance(given, dict) else type(given).__name__
+    def _readout(self, name):
+        """Readout of a property with the noise that training found."""
+        network = self.descriptor_
+        target = of_property(self.target, name)
+        if target is None:  # all labels of training have this symmetry, some of them may have more by chance
+            target = network.formulas_[name]
+        noise = {key.rpartition(":")[2]: value for key, value in network.noise_.items()
+                 if key.rpartition(":")[0] == name}  # fmt: skip
+        kind = {"target": target, "per_atom": network.of_atoms_[name]}
+        return Readout(noise, aggregate=self.aggregate, baseline=self.baseline, **kind)
+
+    def _by_name(self, what, values):
+        """Values of each property by its name."""
+        if not self.several_:
+            return {"y": values}
+        if not isinstance(values, dict) or set(values) != set(self.readouts_):
+            found = sorted(values) if isinstance(values, dict) else type(values).__name__
             raise ValueError(f"{what} must be a dict of the properties {sorted(self.readouts_)}, got {found}")
-
-    def _check_parameters(self):
-        return None  # the network has checked them
-
-    def _features_to_fit(self, X, y):
-        return self.descriptor_.transform(X)
-
-    def _alphas(self):
-        return {str(irrep): self.descriptor_.noise_[f"y:{irrep}"] for _, irrep in self._tensor().irreps}
+        return {name: values[name] for name in self.readouts_}

@@ -17,6 +17,7 @@ from eqkernels.learned.graph import make_graph
 from eqkernels.learned.objectives import log_marginal_likelihood
 from eqkernels.learned.readout import Readout
 from eqkernels.learned.tape import Tape, Variable
+from eqkernels.learned.trained import TrainedNetwork
 from eqkernels.structures import StructureBatch
 from eqkernels.testing import assert_equivariant
 from tests.conftest import random_frames, water_set
@@ -153,7 +154,9 @@ def test_noise_after_batches_is_that_of_all_structures(waters):
     options = {**SMALL, "solver": "adam", "batch_size": 4, "max_iter": 20}
     network = EquivariantNetwork(**options).fit(frames, noisy)
     features = network.transform(frames)
-    design = Readout(normalize=False).fit(features, noisy)._design(features, "1o")
+    noise = {"1o": network.noise_["y:1o"]}
+    readout = Readout(noise, aggregate="sum", target="i", baseline=None, per_atom=False)
+    design = readout.fit(features, noisy)._design(features, "1o")
     values = CartesianTensor("i").to_irreps(noisy)["1o"]
     values = values / np.sqrt(np.mean(values**2))
     found = np.log(network.noise_["y:1o"])
@@ -451,7 +454,7 @@ def test_features_have_the_slopes_of_finite_differences(architecture):
     batch = StructureBatch.from_frames(frames)
     tape = Tape()
     graph = make_graph(batch, network.species_, network.cutoff, network.n_radial, network.l_max, tape)
-    blocks = network._model().features(tape, weights, graph)
+    blocks = TrainedNetwork.of(network).model.features(tape, weights, graph)
     random = np.random.default_rng(0)
     weight = {irrep: random.normal(size=block.value.shape) for irrep, block in blocks.items()}
     for irrep, block in blocks.items():

@@ -45,7 +45,7 @@ def test_predictions_are_equivariant(periodic, n_species, architecture):
     frames = random_frames(n_species, n_frames=8, n_species=n_species, periodic=periodic)
     y = np.random.default_rng(0).normal(size=(8, 3, 3))
     model = EquivariantNetworkRegressor(**SMALL, **architecture, baseline="mean").fit(frames, y)
-    assert model.target_ == "ij"
+    assert model.readouts_["y"].target_ == "ij"
     assert_equivariant(model, frames)
 
 
@@ -86,7 +86,7 @@ def test_readout_is_that_of_training(waters):
     frames, y, *_ = waters
     model = EquivariantNetworkRegressor(**SMALL, objective="loo", weight_decay=0.0).fit(frames, y)
     features = model.descriptor_.transform(frames)
-    design = model._design(features, "1o")
+    design = model.readouts_["y"]._design(features, "1o")
     values = CartesianTensor("i").to_irreps(y)["1o"]
     values = values / np.sqrt(np.mean(values**2))
     noise = np.log(model.descriptor_.noise_["y:1o"])
@@ -97,10 +97,11 @@ def test_sample_weights_count_as_repetitions():
     frames = random_frames(1, n_frames=5, n_species=2)
     y = np.random.default_rng(0).normal(size=(5, 3))
     model = EquivariantNetworkRegressor(**SMALL).fit(frames, y, sample_weight=[2, 1, 1, 1, 1])
-    weighted = model.coef_["1o"]
+    readout = model.readouts_["y"]
+    weighted = readout.coef_["1o"]
     twice = model.descriptor_.transform([frames[0], *frames])
-    model._fit_irreps(twice, CartesianTensor("i").to_irreps(np.concatenate([y[:1], y])), None)
-    assert np.allclose(weighted, model.coef_["1o"], atol=1e-7)
+    readout._fit_irreps(twice, CartesianTensor("i").to_irreps(np.concatenate([y[:1], y])), None)
+    assert np.allclose(weighted, readout.coef_["1o"], atol=1e-7)
 
 
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
@@ -189,7 +190,7 @@ def test_a_property_has_the_same_readout_alone_and_among_several(waters):
         warnings.simplefilter("error")
         several = EquivariantNetworkRegressor(**options).fit(frames, {"dipole": y})
     alone = EquivariantNetworkRegressor(**options).fit(frames, y)
-    assert np.array_equal(several.readouts_["dipole"].coef_["1o"], alone.coef_["1o"])
+    assert np.array_equal(several.readouts_["dipole"].coef_["1o"], alone.readouts_["y"].coef_["1o"])
     assert np.array_equal(several.predict(frames)["dipole"], alone.predict(frames))
 
 
