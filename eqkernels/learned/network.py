@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels._parameters import check_parameters
 from eqkernels.learned.architectures import make_architecture
 from eqkernels.learned.fitting import Fit
-from eqkernels.learned.parameters import NETWORK_CONSTRAINTS, NETWORK_PARAMETERS
+from eqkernels.learned.parameters import NetworkParameters
 from eqkernels.learned.targets import known_symmetries, read_targets
 from eqkernels.learned.trained import TrainedNetwork, graph_maker, known_atoms
 from eqkernels.regression.base import _check_weight as check_weight
@@ -20,18 +20,86 @@ from eqkernels.so3 import Irreps
 from eqkernels.structures import FramesTransformer, StructureBatch, symbols
 
 
-class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]  # noqa: D101
-    __doc__ = f"""Equivariant features of atoms that are learned from labels.
+@dataclass(eq=False, repr=False, kw_only=True)
+class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+    """Equivariant features of atoms that are learned from labels.
 
     A small equivariant neural network, trained through a readout that is solved in closed form inside the loss. Its
     features serve wherever those of :class:`LambdaSOAP` do: in kernels, in linear models, joined to other features.
 
     Parameters
     ----------
+    cutoff : float, default=6.0
+        Distance up to which atoms are neighbors; each layer of message passing sees so much further.
     irreps : "auto", str or Irreps, default="auto"
         Blocks to compute, e.g. ``"0e+1o+2e"``; "auto": those of the labels, and 0e. Blocks beyond those of the labels
         share the layers below but are not trained themselves.
-    {NETWORK_PARAMETERS}
+    architecture : {"message_passing", "ace"}, default="message_passing"
+        Layers of convolutions with learned radial functions, or products of up to ``body_order`` densities with learned
+        radial and chemical contraction, which are several times cheaper and need no communication between atoms.
+    channels : int, default=16
+        Features of each irrep in each layer or order.
+    l_max : int, default=2
+        Highest degree of harmonics and features inside, at most 4.
+    n_layers : int, default=2
+        Layers of message passing.
+    products : bool, default=True
+        Whether the layers of message passing multiply messages with each other: angles enter one layer
+        earlier.
+    body_order : int, default=3
+        Number of densities that are multiplied with ``architecture="ace"``, 1 to 4.
+    n_radial : int, default=6
+        Radial basis functions.
+    n_hidden : int, default=16
+        Hidden units of the radial functions of message passing.
+    target : str, CartesianTensor or dict, default=None
+        The property, e.g. ``"polarizability"``, or its index symmetry, ``"ij=ji"``; None: inferred from y.
+    baseline : {"composition", "mean", None}, default="composition"
+        What is subtracted from the scalar part of the labels before training.
+    aggregate : {"sum", "mean"}, default="sum"
+        Whether the target is a sum of atomic contributions, or their mean. No effect on per-atom targets.
+    objective : {"lml", "loo"}, default="lml"
+        Loss: negative log marginal likelihood of the readout, or its leave-one-out error.
+    solver : {"auto", "lbfgs", "adam"}, default="auto"
+        L-BFGS on all structures at once, or Adam on batches; "auto": Adam above 100 structures, or above 131072 edges
+        (pairs of neighbors, both directions) and atoms in all.
+    max_iter : int, default=None
+        Iterations of L-BFGS, or epochs of Adam; None: 200, or with a ``time_budget`` as many as it allows.
+    time_budget : float, default=None
+        CPU seconds (of all threads) that the whole fit may take, reading, all ``n_init`` runs and the readout included:
+        training uses what these leave, unless L-BFGS converges, early stopping or ``max_iter`` ends it. Training goes
+        on for one step at least. The result then depends on the speed of the machine; without it, the same
+        ``random_state`` gives the same weights to the last bit.
+    learning_rate : float, default=0.01
+        Of Adam, at the start: it falls to a hundredth over ``max_iter`` epochs, or over the time budget.
+    batch_size : int, default=32
+        Structures in a batch of Adam. Smaller batches make more steps per epoch. Fewer are taken, but four, where they
+        have more than 32768 edges and atoms. With ``objective="loo"``, two structures at least.
+    weight_decay : float, default=1e-4
+        L2 penalty towards the initial weights; increase it for small data sets.
+    early_stopping : bool, default=False
+        Hold structures back, and keep the weights with the smallest leave-one-out error on them.
+    validation_fraction : float, default=0.1
+        Part that is held back.
+    n_iter_no_change : int, default=20
+        Iterations without improvement after which early stopping ends the training.
+    n_init : int, default=1
+        Number of random starts; the one with the smallest loss (validation error) is kept.
+    warm_start : bool, default=False
+        Start from the weights of the last fit.
+    handle_unknown : {"error", "ignore"}, default="error"
+        What to do with an atom of a species that was not seen at fit: raise an error that names it, or leave it out,
+        as a center and as a neighbor, of features and predictions (its row of per-atom targets is NaN). Training always
+        refuses it.
+    random_state : int, RandomState or None, default=None
+        Seed of weights, batches and validation structures.
+    n_jobs : int, default=None
+        Threads of ``transform``, with joblib's meaning.
+    verbose : int, default=0
+        If positive, training reports its progress on standard error.
+    per_atom : bool or dict, default=None
+        Whether y (or each property of it) belongs to atoms; None: what the target says, or the only way in which it can
+        be read.
 
     Attributes
     ----------
@@ -55,6 +123,10 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
     neighbor_scale_ : float
         What sums over neighbors are multiplied with: their mean number to the power -1/2.
 
+    See Also
+    --------
+    EquivariantNetworkRegressor : The network and its readout in one estimator.
+
     References
     ----------
     N. Thomas et al., Tensor field networks, arXiv:1802.08219. T. E. Smidt, Trends Chem. 3, 82 (2021),
@@ -72,78 +144,13 @@ class EquivariantNetwork(FramesTransformer, BaseEstimator, auto_wrap_output_keys
     Several properties train one network; each has a readout of its own, with the noise that training found:
 
     >>> from eqkernels import TensorRidge
-    >>> y = {{"dipole": dipoles, "energy": [-76.4, -56.5, -100.4, -115.7]}}
+    >>> y = {"dipole": dipoles, "energy": [-76.4, -56.5, -100.4, -115.7]}
     >>> network = EquivariantNetwork(channels=4, max_iter=30, random_state=0).fit(frames, y)
     >>> alpha = network.noise_["energy:0e"]
     >>> energies = TensorRidge(alpha, normalize=False).fit(network.transform(frames), y["energy"])
     """
 
-    _constraints = NETWORK_CONSTRAINTS
-
-    def __init__(
-        self,
-        cutoff=6.0,
-        *,
-        irreps="auto",
-        architecture="message_passing",
-        channels=16,
-        l_max=2,
-        n_layers=2,
-        products=True,
-        body_order=3,
-        n_radial=6,
-        n_hidden=16,
-        target=None,
-        baseline="composition",
-        aggregate="sum",
-        objective="lml",
-        solver="auto",
-        max_iter=None,
-        time_budget=None,
-        learning_rate=0.01,
-        batch_size=32,
-        weight_decay=1e-4,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=20,
-        n_init=1,
-        warm_start=False,
-        random_state=None,
-        n_jobs=None,
-        verbose=0,
-        handle_unknown="error",
-        per_atom=None,
-    ):
-        self.cutoff = cutoff
-        self.irreps = irreps
-        self.architecture = architecture
-        self.channels = channels
-        self.l_max = l_max
-        self.n_layers = n_layers
-        self.products = products
-        self.body_order = body_order
-        self.n_radial = n_radial
-        self.n_hidden = n_hidden
-        self.target = target
-        self.baseline = baseline
-        self.aggregate = aggregate
-        self.objective = objective
-        self.solver = solver
-        self.max_iter = max_iter
-        self.time_budget = time_budget
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.weight_decay = weight_decay
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.n_init = n_init
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.verbose = verbose
-        self.handle_unknown = handle_unknown
-        self.per_atom = per_atom
+    irreps: str | Irreps = "auto"
 
     @whole_or_nothing
     def fit(self, X, y=None, sample_weight=None):

@@ -326,19 +326,3 @@ def gate(tape, x, gates, irreps):
         return to_x, to_gates
 
     return tape.record(value, [x, gates], pullback)
-
-
-def norm(tape, x, irreps, epsilon=1e-6):
-    """Divide by the root mean square over the components and channels of each irrep and row, smoothed near zero."""
-    dims = [irrep.dim for irrep in irreps]
-    starts, sizes = np.cumsum([0, *dims[:-1]]), np.array(dims)[:, None] * x.value.shape[2]
-
-    def mean(a):
-        return np.repeat(np.add.reduceat(a, starts, axis=1).sum(axis=2, keepdims=True) / sizes, dims, axis=1)
-
-    inverse = 1.0 / np.sqrt(mean(x.value**2) + epsilon)
-
-    def pullback(gradient):
-        return (inverse * (gradient - x.value * inverse**2 * mean(gradient * x.value)),)
-
-    return tape.record(x.value * inverse, [x], pullback)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import time
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import RegressorMixin
 
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.learned.network import EquivariantNetwork
-from eqkernels.learned.parameters import NETWORK_PARAMETERS
+from eqkernels.learned.parameters import NetworkParameters
 from eqkernels.learned.readout import Readout, predict_tensors
 from eqkernels.learned.targets import of_property
 from eqkernels.learned.trained import TrainedNetwork
@@ -20,8 +19,8 @@ from eqkernels.metrics import tensor_r2
 from eqkernels.structures import StructureBatch
 
 
-class EquivariantNetworkRegressor(RegressorMixin, BaseEstimator):  # noqa: D101
-    __doc__ = f"""Regression of Cartesian tensors on learned equivariant features.
+class EquivariantNetworkRegressor(RegressorMixin, NetworkParameters):
+    """Regression of Cartesian tensors on learned equivariant features.
 
     An :class:`EquivariantNetwork` is trained, then its readout, a ridge of each irrep with the noise found in training,
     is solved on all structures. Predictions are exactly equivariant. Several properties may share a network: labels are
@@ -29,7 +28,8 @@ class EquivariantNetworkRegressor(RegressorMixin, BaseEstimator):  # noqa: D101
 
     Parameters
     ----------
-    {NETWORK_PARAMETERS}
+    cutoff, architecture, ..., per_atom
+        As in :class:`EquivariantNetwork`, which has ``irreps`` besides: here they are those of the target.
 
     Attributes
     ----------
@@ -43,6 +43,10 @@ class EquivariantNetworkRegressor(RegressorMixin, BaseEstimator):  # noqa: D101
     history_, n_iter_ : dict of str to ndarray, int
         Those of the network.
 
+    See Also
+    --------
+    EquivariantNetwork : The transformer alone.
+
     Examples
     --------
     >>> import numpy as np
@@ -55,76 +59,13 @@ class EquivariantNetworkRegressor(RegressorMixin, BaseEstimator):  # noqa: D101
 
     Dipole and energy from one network:
 
-    >>> y = {{"dipole": dipoles, "energy": [-76.4, -56.5, -100.4, -115.7]}}
+    >>> y = {"dipole": dipoles, "energy": [-76.4, -56.5, -100.4, -115.7]}
     >>> model = EquivariantNetworkRegressor(channels=4, max_iter=30, random_state=0).fit(frames, y)
-    >>> {{name: values.shape for name, values in model.predict(frames).items()}}
-    {{'dipole': (4, 3), 'energy': (4,)}}
+    >>> {name: values.shape for name, values in model.predict(frames).items()}
+    {'dipole': (4, 3), 'energy': (4,)}
     """
 
     _takes_batches = True
-
-    def __init__(
-        self,
-        cutoff=6.0,
-        *,
-        architecture="message_passing",
-        channels=16,
-        l_max=2,
-        n_layers=2,
-        products=True,
-        body_order=3,
-        n_radial=6,
-        n_hidden=16,
-        target=None,
-        baseline="composition",
-        aggregate="sum",
-        objective="lml",
-        solver="auto",
-        max_iter=None,
-        time_budget=None,
-        learning_rate=0.01,
-        batch_size=32,
-        weight_decay=1e-4,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=20,
-        n_init=1,
-        warm_start=False,
-        random_state=None,
-        n_jobs=None,
-        verbose=0,
-        handle_unknown="error",
-        per_atom=None,
-    ):
-        self.cutoff = cutoff
-        self.architecture = architecture
-        self.channels = channels
-        self.l_max = l_max
-        self.n_layers = n_layers
-        self.products = products
-        self.body_order = body_order
-        self.n_radial = n_radial
-        self.n_hidden = n_hidden
-        self.target = target
-        self.baseline = baseline
-        self.aggregate = aggregate
-        self.objective = objective
-        self.solver = solver
-        self.max_iter = max_iter
-        self.time_budget = time_budget
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.weight_decay = weight_decay
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.n_init = n_init
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-        self.verbose = verbose
-        self.handle_unknown = handle_unknown
-        self.per_atom = per_atom
 
     @whole_or_nothing
     def fit(self, X, y, sample_weight=None):
@@ -262,8 +203,7 @@ class EquivariantNetworkRegressor(RegressorMixin, BaseEstimator):  # noqa: D101
 
     def _network(self, resumes):
         """Make the network to train: new, or a copy whose arrays training replaces, which leaves the old one whole."""
-        names = inspect.signature(EquivariantNetwork).parameters
-        parameters = {name: value for name, value in self.get_params(deep=False).items() if name in names}
+        parameters = {name: getattr(self, name) for name in NetworkParameters._get_param_names()}
         if hasattr(self, "descriptor_") and (self.warm_start or resumes):
             return copy.copy(self.descriptor_).set_params(**parameters)
         return EquivariantNetwork(**parameters)

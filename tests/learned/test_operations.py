@@ -54,7 +54,6 @@ OPERATIONS = {
     ),
     "silu": (op.silu, [(N, C)]),
     "gate": (lambda t, x, g: op.gate(t, x, g, IRREPS), [(N, DIM, C), (N, 5, C)]),
-    "norm": (lambda t, x: op.norm(t, x, IRREPS), [(N, DIM, C)]),
     "edge_harmonics": (lambda t, v: graphs.edge_harmonics(t, v, 4), [(6, 3)]),
     "radial_basis": (lambda t, v: graphs.radial_basis(t, v, 6.0, 5), [(6, 3)]),
 }
@@ -129,7 +128,7 @@ def test_mixing_onto_adds_to_the_irreps_that_both_have():
     assert np.allclose(got, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["mix", "product", "gate", "norm"])
+@pytest.mark.parametrize("name", ["mix", "product", "gate"])
 def test_operations_commute_with_rotations(name):
     operation, shapes = OPERATIONS[name]
     random = np.random.default_rng(3)
