@@ -231,7 +231,7 @@ def test_partial_fit_keeps_the_symmetry_of_the_labels(waters):
     symmetric = general + general.swapaxes(1, 2)
     y = {"general": general, "other": general}
     model = EquivariantNetworkRegressor(**SMALL, per_atom=False).partial_fit(frames, general)
-    assert model.partial_fit(frames, symmetric).target_ == "ij"
+    assert model.partial_fit(frames, symmetric).readouts_["y"].target_ == "ij"
     several = EquivariantNetworkRegressor(**SMALL, per_atom=False).partial_fit(frames, y)
     assert several.partial_fit(frames, {"general": symmetric}).readouts_["general"].target_ == "ij"
     with pytest.raises(ValueError, match="earlier labels"):
@@ -404,7 +404,7 @@ def test_unknown_atoms_are_left_out_if_so_wished(waters, architecture, aggregate
     assert np.array_equal(model.predict(others[-1:])["vector"], nothing)
     features = model.descriptor_.transform(others)
     assert features.n_atoms.tolist() == [4] * 6 + [2]
-    assert np.allclose(model._predict_learned(features)["scalar"], got["scalar"], atol=1e-12)
+    assert np.allclose(model.readouts_["scalar"]._predict_features(features), got["scalar"], atol=1e-12)
     cotangents = {"vector": np.ones((7, 3)), "scalar": np.ones(7)}
     slopes = model.vjp(others, cotangents).positions
     known = np.concatenate([atoms.numbers for atoms in others]) != 7
