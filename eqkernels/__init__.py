@@ -34,7 +34,7 @@ from eqkernels.so3 import CartesianTensor, Irreps
 if TYPE_CHECKING:
     from eqkernels.calculator import TensorCalculator
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "SOAP",
