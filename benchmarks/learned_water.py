@@ -25,7 +25,7 @@ from eqkernels import (  # noqa: E402
     EquivariantNetworkRegressor,
     EquivariantUnion,
     LambdaSOAP,
-    TensorKernelRidgeCV,
+    TensorKernelRidge,
 )
 
 BUDGETS = {50: 5, 200: 15, 500: 60}  # structures: seconds of CPU
@@ -33,7 +33,7 @@ FIXED = {"cutoff": 6.5, "n_max": 8, "l_max": 4, "sigma": 0.5, "scaling_scale": 3
 
 
 def models(budget, seed):
-    kernel = TensorKernelRidgeCV(kernel=CovariantKernel(zeta=2))
+    kernel = TensorKernelRidge(kernel=CovariantKernel(zeta=2))
     network = EquivariantNetwork(time_budget=budget, random_state=seed)
     both = EquivariantUnion([("learned", network), ("fixed", LambdaSOAP(**FIXED))])
     return {

@@ -25,7 +25,6 @@ from eqkernels.regression import (
     TensorCommittee,
     TensorGPR,
     TensorKernelRidge,
-    TensorKernelRidgeCV,
     TensorRidge,
     rank_candidates,
 )
@@ -56,7 +55,6 @@ __all__ = [
     "TensorCommittee",
     "TensorGPR",
     "TensorKernelRidge",
-    "TensorKernelRidgeCV",
     "TensorRidge",
     "rank_candidates",
     "select_sparse_points",

@@ -120,7 +120,7 @@ CASES = {
     ),
     "negative alpha": (lambda: fit(FRAMES, alpha=-1.0), ValueError, "alpha=-1.0 must be a finite number, zero or positive"),
     "alphas for other irreps": (
-        lambda: fit(FRAMES, alpha=[1, 2]), ValueError, r"alpha has 2 values, the target has 1 irreps: \['1o'\]"
+        lambda: fit(FRAMES, alpha={"2e": 1}), ValueError, r"alpha has the irreps \['2e'\], the target has \['1o'\]"
     ),
     "kernel of another library": (lambda: fit(FRAMES, kernel="rbf"), TypeError, "must be a kernel such as CovariantKernel"),
     "zeta below one": (

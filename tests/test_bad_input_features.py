@@ -21,7 +21,6 @@ from eqkernels import (
     SphericalExpansion,
     TensorGPR,
     TensorKernelRidge,
-    TensorKernelRidgeCV,
     TensorRidge,
     select_sparse_points,
 )
@@ -89,7 +88,7 @@ def number(name):
 NAN = np.full((3, 3), np.nan)
 SAME = r"NaN or infinity in block '1o', first for structure 1, atom 2"
 RMSE = [frobenius_rmse, frobenius_mae, tensor_r2, irrep_rmse]
-MODELS = [TensorGPR(), TensorKernelRidge(), TensorKernelRidgeCV(), TensorRidge(), SparseTensorGPR(6)]
+MODELS = [TensorGPR(), TensorKernelRidge(), TensorRidge(), SparseTensorGPR(6)]
 
 CASES = {
     # -- parameters of descriptors --------------------------------------------------------------------------------------

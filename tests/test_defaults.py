@@ -12,11 +12,10 @@ from eqkernels import (
     TensorCommittee,
     TensorGPR,
     TensorKernelRidge,
-    TensorKernelRidgeCV,
     TensorRidge,
 )
 
-KERNEL_MODELS = [TensorKernelRidge, TensorKernelRidgeCV, TensorGPR, SparseTensorGPR]
+KERNEL_MODELS = [TensorKernelRidge, TensorGPR, SparseTensorGPR]
 SMALL = {"cutoff": 3.0, "n_max": 2, "l_max": 1}
 
 

@@ -28,7 +28,6 @@ from eqkernels import (
     TensorCommittee,
     TensorGPR,
     TensorKernelRidge,
-    TensorKernelRidgeCV,
     TensorRidge,
 )
 from tests.conftest import random_frames
@@ -55,9 +54,8 @@ ESTIMATORS = {
     "EquivariantNetwork": lambda: EquivariantNetwork(**NETWORK),
     "TensorRidge": lambda: TensorRidge(alpha=1e-3, descriptor=soap()),
     "TensorKernelRidge": lambda: TensorKernelRidge(alpha=1e-6, kernel=CovariantKernel(), descriptor=soap()),
-    "TensorKernelRidgeCV": lambda: TensorKernelRidgeCV(
-        alphas=[1e-6, 1e-3], kernel=CovariantKernel(), descriptor=soap()
-    ),
+    "chosen alpha": lambda: TensorKernelRidge([1e-6, 1e-3], kernel=CovariantKernel(), descriptor=soap()),
+    "TensorRidge auto": lambda: TensorRidge(descriptor=soap()),
     "TensorGPR": lambda: TensorGPR(CovariantKernel(), descriptor=soap(), random_state=np.random.RandomState(0)),
     "SparseTensorGPR": lambda: SparseTensorGPR(12, kernel=CovariantKernel(), descriptor=soap(), random_state=0),
     "TensorCommittee": lambda: TensorCommittee(TensorKernelRidge(descriptor=soap()), n_estimators=4, random_state=0),
@@ -229,7 +227,7 @@ class Interrupted(CovariantKernel):
         return super().__call__(*arguments, **named)
 
 
-@pytest.mark.parametrize("name", ["TensorKernelRidge", "TensorKernelRidgeCV", "TensorGPR", "SparseTensorGPR"])
+@pytest.mark.parametrize("name", ["TensorKernelRidge", "chosen alpha", "TensorGPR", "SparseTensorGPR"])
 def test_fits_that_are_interrupted(name):
     model = fitted(name)
     before, kernel = result(name, model), model.kernel

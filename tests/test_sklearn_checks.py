@@ -19,7 +19,6 @@ from eqkernels import (
     TensorCommittee,
     TensorGPR,
     TensorKernelRidge,
-    TensorKernelRidgeCV,
     TensorRidge,
 )
 
@@ -70,10 +69,6 @@ class SOAPOfRows(TransformerOfRows, SOAP):
     pass
 
 
-class TensorKernelRidgeOfRows(RegressorOfRows, TensorKernelRidge):
-    pass
-
-
 class ChoosingRegressorOfRows(RegressorOfRows):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -81,7 +76,7 @@ class ChoosingRegressorOfRows(RegressorOfRows):
         return tags
 
 
-class TensorKernelRidgeCVOfRows(ChoosingRegressorOfRows, TensorKernelRidgeCV):
+class TensorKernelRidgeOfRows(ChoosingRegressorOfRows, TensorKernelRidge):
     pass
 
 
@@ -93,7 +88,7 @@ class TensorCommitteeOfRows(ChoosingRegressorOfRows, TensorCommittee):
     pass
 
 
-class TensorRidgeOfRows(RegressorOfRows, TensorRidge):
+class TensorRidgeOfRows(ChoosingRegressorOfRows, TensorRidge):
     pass
 
 
@@ -107,7 +102,7 @@ SMALL = {"cutoff": 3.5, "n_max": 4, "l_max": 2, "center_weight": 0.0}
 ESTIMATORS = [
     SOAPOfRows(**SMALL, aggregate="mean"),
     TensorKernelRidgeOfRows(descriptor=LambdaSOAP(**SMALL)),
-    TensorKernelRidgeCVOfRows(descriptor=LambdaSOAP(**SMALL)),
+    TensorKernelRidgeOfRows(1e-6, descriptor=LambdaSOAP(**SMALL)),
     TensorGPROfRows(descriptor=LambdaSOAP(**SMALL)),
     TensorCommitteeOfRows(TensorKernelRidge(descriptor=LambdaSOAP(**SMALL)), n_estimators=6),
     TensorRidgeOfRows(descriptor=LambdaSOAP(**SMALL)),

@@ -3,7 +3,6 @@
 from eqkernels.regression.committee import TensorCommittee
 from eqkernels.regression.gpr import TensorGPR
 from eqkernels.regression.kernel_ridge import TensorKernelRidge
-from eqkernels.regression.kernel_ridge_cv import TensorKernelRidgeCV
 from eqkernels.regression.ranking import rank_candidates
 from eqkernels.regression.ridge import TensorRidge
 from eqkernels.regression.sparse.gpr import SparseTensorGPR
@@ -13,7 +12,6 @@ __all__ = [
     "TensorCommittee",
     "TensorGPR",
     "TensorKernelRidge",
-    "TensorKernelRidgeCV",
     "TensorRidge",
     "rank_candidates",
 ]

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, RegressorMixin, clone
 from eqkernels._defaults import NestedDefaults
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels._numeric import as_floats
+from eqkernels._parameters import Choice, check_parameters
 from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
 from eqkernels.metrics import tensor_r2
@@ -33,6 +34,7 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
     """Base class: subclasses implement ``_fit_irreps`` and ``_predict_irreps`` on features, one irrep at a time."""
 
     _defaults = {"descriptor": LambdaSOAP}
+    _constraints: dict = {"baseline": Choice(*BASELINES)}
 
     @whole_or_nothing
     def fit(self, X, y, sample_weight=None):
@@ -254,8 +256,7 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
     # -- parameters -------------------------------------------------------------------------------------------------
 
     def _check_parameters(self):
-        if self.baseline not in BASELINES:
-            raise ValueError(f"baseline={self.baseline!r} must be one of {BASELINES}")
+        check_parameters(self)
         if self.target is not None:
             cartesian_tensor(self.target)
         of_atoms(self.target, self.per_atom)

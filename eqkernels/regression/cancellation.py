@@ -8,7 +8,7 @@ from eqkernels.kernels.precise_sums import contract_precisely
 
 # Predictions whose rounding is below this part of the spread of the labels need no sums of higher precision: the
 # largest deviation of rotated structures was up to eight times as large.
-_NEGLIGIBLE = 5e-10
+NEGLIGIBLE = 5e-10
 
 
 def cancellation(coef, size, spread):
@@ -46,7 +46,7 @@ def contract(kernel, X, Y, irrep, coef, rounding, known=None):
 
     ``known`` are the kernels, if they are there.
     """
-    if rounding > _NEGLIGIBLE:
+    if rounding > NEGLIGIBLE:
         return contract_precisely(kernel, X, Y, irrep, coef)
     kernels = kernel(X, Y, irrep=irrep) if known is None else known
     return np.einsum("nmab,mbk->nak", kernels, coef, optimize=True)
@@ -54,6 +54,6 @@ def contract(kernel, X, Y, irrep, coef, rounding, known=None):
 
 def contract_vjp(kernel, X, Y, irrep, cotangents, coef, rounding):
     """Differentiate sum(cotangents * contract(...)) by the features of X."""
-    if rounding > _NEGLIGIBLE:
+    if rounding > NEGLIGIBLE:
         return kernel.contract_vjp(X, Y, irrep, cotangents, coef)
     return kernel.vjp(X, Y, irrep, np.einsum("nak,mbk->nmab", cotangents, coef, optimize=True))

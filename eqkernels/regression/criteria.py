@@ -25,7 +25,7 @@ RATIOS = 10.0 ** np.arange(-13, 4)
 EIGENVECTORS = 12.0
 # Least noise, in units of N eps times the largest eigenvalue. The same structure in another orientation or batch has a
 # kernel that differs by rounding, which the inverse amplifies: predictions shall agree to 1e-8 of their spread.
-_LEAST_NOISE = 10
+LEAST_NOISE = 10
 # Below this a kernel vanishes by symmetry and labels vanish: a number instead of zero keeps logarithms finite.
 _ZERO = 1e-100
 
@@ -52,7 +52,7 @@ class Spectrum:
         self.root = np.ones(n * d) if weight is None else np.repeat(np.sqrt(weight), d)
         matrix = self.root[:, None] * kernel.transpose(0, 2, 1, 3).reshape(n * d, n * d) * self.root
         eigenvalues, self.vectors = eigh(matrix, overwrite_a=True, check_finite=False)
-        self.floor = _LEAST_NOISE * len(matrix) * np.finfo(float).eps * max(eigenvalues[-1], _ZERO)
+        self.floor = LEAST_NOISE * len(matrix) * np.finfo(float).eps * max(eigenvalues[-1], _ZERO)
         self.eigenvalues = np.maximum(eigenvalues, 0.0)
         self.values = self.vectors.T @ (self.root[:, None] * values.reshape(n * d, -1))
 
@@ -67,6 +67,26 @@ class Spectrum:
     def solve(self, signal, noise):
         """Scaled solution W^(-1/2) C^(-1) y, shape (n d, n_columns)."""
         return self.vectors @ (self.inverse(signal, noise)[:, None] * self.values)
+
+    def coefficients(self, noise):
+        """Weights of the features that the kernel stands for, in the basis of the eigenvectors."""
+        return np.sqrt(self.eigenvalues)[:, None] * self.inverse(1.0, noise)[:, None] * self.values
+
+    def moments(self, columns):
+        """Scaled columns (n d, n_columns) in the basis of the eigenvectors."""
+        return self.vectors.T @ columns
+
+    def part(self, rows):
+        """Eigenvectors at some rows."""
+        return self.vectors[rows]
+
+    def applied(self, part, _, moments, inverse):
+        """Inverse of the covariance times columns, at some rows."""
+        return part @ (inverse[:, None] * moments)
+
+    def left_out(self, part, right, inverse):
+        """Residuals of the groups left out, from the inverse times the labels."""
+        return np.linalg.solve((part * inverse) @ part.transpose(0, 2, 1), right)
 
     def precision(self, rows, signal, noise):
         """Diagonal blocks of the scaled inverse, for rows (n_blocks, size): (n_blocks, size, size)."""

@@ -19,10 +19,12 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from eqkernels._fitted import check_fitted
+from eqkernels._parameters import Choice, Flag, Integer, Verbosity
 from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import TensorKernel
 from eqkernels.kernels.algebra import check_bounds
+from eqkernels.regression.base import TensorRegressor
 from eqkernels.regression.cancellation import cancellation_of_duals
 from eqkernels.regression.cost import announced
 from eqkernels.regression.covariance import clip_covariances, copies
@@ -123,6 +125,14 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
     ((2, 3), (2, 3), (2, 3, 3))
     """
 
+    _constraints = {
+        **TensorRegressor._constraints,
+        "criterion": Choice(*CRITERIA),
+        "n_restarts_optimizer": Integer(0, 10**6),
+        "normalize_y": Flag(),
+        "verbose": Verbosity(),
+    }
+
     def __init__(
         self,
         kernel=None,
@@ -166,12 +176,8 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         if self.kernel is not None and not isinstance(self.kernel, TensorKernel):
             raise TypeError(f"kernel={self.kernel!r} must be a kernel such as CovariantKernel(zeta=2)")
         super()._check_parameters()
-        if self.criterion not in CRITERIA:
-            raise ValueError(f"criterion={self.criterion!r} must be one of {CRITERIA}")
         if not callable(self.optimizer) and self.optimizer not in ("fmin_l_bfgs_b", None):
             raise ValueError(f"optimizer={self.optimizer!r} must be 'fmin_l_bfgs_b', a callable or None")
-        if not isinstance(self.n_restarts_optimizer, int | np.integer) or self.n_restarts_optimizer < 0:
-            raise ValueError(f"n_restarts_optimizer={self.n_restarts_optimizer!r} must be an integer, zero or positive")
         for name in ("signal_variance_bounds", "noise_level_bounds"):
             if getattr(self, name) != "fixed":
                 check_bounds(getattr(self, name), name)

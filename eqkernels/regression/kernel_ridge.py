@@ -12,17 +12,22 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 
+from eqkernels._parameters import Verbosity
 from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import CovariantKernel, KernelBlocks, TensorKernel
 from eqkernels.regression.base import TensorRegressor
 from eqkernels.regression.cancellation import cancellation_of_duals, contract, size_of_blocks
 from eqkernels.regression.cost import announced
+from eqkernels.regression.criteria import EIGENVECTORS, Spectrum
+from eqkernels.regression.regularization import Alpha, start_search
 from eqkernels.regression.relation import left_out_squares, warn_if_unrelated
 from eqkernels.so3 import Irrep, cartesian_tensor
 
 # Operations of a Cholesky factorization, for each cube of the size.
 _CHOLESKY = 1 / 3
+# Coefficients may cancel so far by default: with more, where labels disagree, predictions would keep rounding errors.
+_MOST_CANCELLATION = 1e-5
 
 
 class TensorKernelRidge(TensorRegressor):
@@ -30,10 +35,15 @@ class TensorKernelRidge(TensorRegressor):
 
     Parameters
     ----------
-    alpha : float, array-like of shape (n_irreps,) or dict of str to float, default=1e-6
-        Regularization: larger trusts the data less. One value for all irreps of the target, or one for each, in their
-        order or by name, e.g. ``{"0e": 1e-8, "2e": 1e-6}``. Compare it with the kernel of an environment with itself,
-        which is 1 for scalars.
+    alpha : "auto", float, dict of str to float or array-like of shape (n_alphas,), default="auto"
+        Regularization: larger trusts the data less. Compare it with the kernel of an environment with itself, which is
+        1 for scalars.
+
+        - ``"auto"``: for each irrep of the target that with the smallest leave-one-out error, of the decades from the
+          rounding of its kernel (or from where the coefficients do not cancel too far for predictions that are free of
+          rounding) to a hundred times the mean eigenvalue of its kernel;
+        - an array: the same among these candidates, of which all must be positive;
+        - a number for all irreps, or a dict, e.g. ``{"0e": 1e-8, "2e": 1e-6}``, which take a fraction of the time.
     kernel : TensorKernel or "precomputed", default=None
         Covariant kernel; None: ``CovariantKernel()``. With ``"precomputed"``, X is a :class:`KernelBlocks`
         or, for a target of one irrep, an array (n, m, 2 lambda + 1, 2 lambda + 1): one kernel serves all alphas.
@@ -54,6 +64,13 @@ class TensorKernelRidge(TensorRegressor):
 
     Attributes
     ----------
+    alpha_ : dict of str to float
+        Regularization of each irrep.
+    best_score_ : float
+        Negative leave-one-out RMSE (Frobenius norm, in the units of y) at these values, if they were chosen.
+    cv_results_ : dict of str to ndarray of shape (n_alphas,)
+        Leave-one-out RMSE per component of each irrep, for each of ``cv_results_["alpha"]``; NaN where it was not tried
+        for this irrep. Only if alpha was chosen.
     dual_coef_ : dict of str to ndarray of shape (n, 2 lambda + 1, multiplicity)
         Dual coefficients of each irrep.
     cancellation_ : dict of str to float
@@ -72,6 +89,12 @@ class TensorKernelRidge(TensorRegressor):
         Contribution of each element of ``species_``, or the constant.
     descriptor_ : transformer or None
         The fitted descriptor, if X was a list of frames.
+
+    Notes
+    -----
+    One eigendecomposition of the kernel serves all candidates of alpha, and all structures that are left out (all
+    per-atom targets of a structure together), see :mod:`eqkernels.regression.regularization`. The baseline is fitted
+    anew without each of them.
 
     References
     ----------
@@ -95,9 +118,18 @@ class TensorKernelRidge(TensorRegressor):
     """
 
     _defaults = {**TensorRegressor._defaults, "kernel": CovariantKernel}
+    _constraints = {**TensorRegressor._constraints, "alpha": Alpha(), "verbose": Verbosity()}
 
     def __init__(
-        self, alpha=1e-6, kernel=None, descriptor=None, target=None, baseline="composition", per_atom=None, verbose=0
+        self,
+        alpha="auto",
+        *,
+        kernel=None,
+        descriptor=None,
+        target=None,
+        baseline="composition",
+        per_atom=None,
+        verbose=0,
     ):
         self.alpha = alpha
         self.kernel = kernel
@@ -194,16 +226,20 @@ class TensorKernelRidge(TensorRegressor):
 
     def _fit_irreps(self, features, blocks, weight):
         self.X_fit_ = None if self._precomputed else self._own(features).stored()
+        search = start_search(self, features, weight)
         self.dual_coef_, self.cancellation_, squares = {}, {}, {}
-        with announced(self, features, blocks, _CHOLESKY, n_kernels=1, n_matrices=3):
-            for irrep, alpha in self._alphas().items():
+        flops, n_matrices = (_CHOLESKY, 3) if search is None else (EIGENVECTORS + _CHOLESKY, 5)
+        with announced(self, features, blocks, flops, n_kernels=1, n_matrices=n_matrices):
+            for irrep, values in blocks.items():
                 kernel = self._matrix(features, irrep) if self._precomputed else self._kernel()(features, irrep=irrep)
-                dual = solve_dual(kernel, blocks[irrep], alpha, weight)
-                self.dual_coef_[irrep] = dual
-                self.cancellation_[irrep] = cancellation_of_duals(dual, size_of_blocks(kernel), blocks[irrep])
-                if self.target is None:
-                    squares[irrep] = left_out_squares(kernel, blocks[irrep], alpha)
-        warn_if_unrelated(self, len(self.n_atoms_fit_), squares)
+                size = size_of_blocks(kernel)
+                alpha = self.alpha_[irrep] if search is None else _chosen_alpha(search, irrep, kernel, size, values)
+                self.dual_coef_[irrep] = solve_dual(kernel, values, alpha, weight)
+                self.cancellation_[irrep] = cancellation_of_duals(self.dual_coef_[irrep], size, values)
+                if search is None and self.target is None:
+                    squares[irrep] = left_out_squares(kernel, values, alpha)
+        vars(self).update({} if search is None else search.results())
+        warn_if_unrelated(self, len(self.n_atoms_fit_), squares if search is None else search.squares)
 
     def _predict_irreps(self, features):
         predictions = {}
@@ -223,6 +259,17 @@ class TensorKernelRidge(TensorRegressor):
         """Sum kernels with the training set times dual coefficients; ``known``: these kernels, if they are there."""
         training_set, dual = EquivariantFeatures.of_checked(**self.X_fit_), self.dual_coef_[irrep]
         return contract(self._kernel_of(irrep), features, training_set, irrep, dual, self.cancellation_[irrep], known)
+
+
+def _chosen_alpha(search, irrep, kernel, size, values):
+    kept = search.kept
+    spectrum = Spectrum(kernel[np.ix_(kept, kept)], values[kept], search.weight)
+
+    def is_stable(alpha):
+        dual = spectrum.inverse(1.0, alpha)[:, None] * spectrum.values
+        return cancellation_of_duals(dual, size, values[kept]) <= _MOST_CANCELLATION
+
+    return search.choose(irrep, spectrum, values, is_stable)
 
 
 def solve_dual(kernel, values, alpha, weight=None):

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from eqkernels._parameters import Choice
 from eqkernels.descriptors.features import aggregate_rows
-from eqkernels.kernels.covariant import check_normalize
 from eqkernels.kernels.environments import environment_scale
 from eqkernels.regression.base import TensorRegressor
+from eqkernels.regression.cancellation import NEGLIGIBLE, cancellation
+from eqkernels.regression.regularization import Alpha, linear_spectrum, start_search
 
 
 class TensorRidge(TensorRegressor):
@@ -24,8 +26,9 @@ class TensorRidge(TensorRegressor):
 
     Parameters
     ----------
-    alpha : float, array-like of shape (n_irreps,) or dict of str to float, default=1e-6
-        Regularization, as in :class:`TensorKernelRidge`.
+    alpha : "auto", float, dict of str to float or array-like of shape (n_alphas,), default="auto"
+        Regularization, as in :class:`TensorKernelRidge`; ``"auto"`` ranges from rounding to a hundred times the mean
+        eigenvalue of the kernel that the features stand for.
     normalize : {"invariant", True, False}, default="invariant"
         How the features of every environment are scaled, as in :class:`CovariantKernel`.
     aggregate : {"sum", "mean"}, default="sum"
@@ -41,12 +44,21 @@ class TensorRidge(TensorRegressor):
 
     Attributes
     ----------
+    alpha_, best_score_, cv_results_
+        As in :class:`TensorKernelRidge`.
     coef_ : dict of str to ndarray of shape (n_species, n_features, multiplicity)
         Weights of each irrep and central species.
     species_ : ndarray of int
         The central species.
     target_, axial_, per_atom_, baseline_, descriptor_
         As in :class:`TensorKernelRidge`.
+
+    Notes
+    -----
+    The leave-one-out errors of all candidates of alpha follow from one eigendecomposition of a matrix of the number of
+    features times central species, or of the number of labelled components, whichever is smaller, see
+    :mod:`eqkernels.regression.regularization`. All per-atom targets of a structure are left out together, and the
+    baseline is fitted anew without them.
 
     Examples
     --------
@@ -59,9 +71,17 @@ class TensorRidge(TensorRegressor):
     True
     """
 
+    _constraints = {
+        **TensorRegressor._constraints,
+        "alpha": Alpha(),
+        "normalize": Choice("invariant", True, False),
+        "aggregate": Choice("sum", "mean"),
+    }
+
     def __init__(
         self,
-        alpha=1e-6,
+        alpha="auto",
+        *,
         normalize="invariant",
         aggregate="sum",
         descriptor=None,
@@ -80,24 +100,13 @@ class TensorRidge(TensorRegressor):
     def _aggregate(self):
         return self.aggregate
 
-    def _check_parameters(self):
-        super()._check_parameters()
-        if self.aggregate not in ("sum", "mean"):
-            raise ValueError(f"aggregate={self.aggregate!r} must be 'sum' or 'mean'")
-        check_normalize(self.normalize)
-
     def _fit_irreps(self, features, blocks, weight):
-        from sklearn.linear_model import Ridge  # imported where used: it costs as much as all of eqkernels
-
-        self.coef_ = {}
-        for irrep, alpha in self._alphas().items():
+        search, self.coef_ = start_search(self, features, weight), {}
+        for irrep, values in blocks.items():
             design = self._design(features, irrep)
-            d, n_columns = design.shape[1:]
-            values = blocks[irrep].reshape(len(design) * d, -1)
-            # the dual problem is the smaller one when features outnumber labels; sklearn chooses
-            model = Ridge(alpha=alpha, fit_intercept=False, solver="cholesky" if alpha > 0 else "svd")
-            model.fit(design.reshape(-1, n_columns), values, None if weight is None else np.repeat(weight, d))
-            self.coef_[irrep] = model.coef_.reshape(values.shape[1], len(self.species_), -1).transpose(1, 2, 0)
+            alpha = self.alpha_[irrep] if search is None else _chosen_alpha(search, irrep, design, values)
+            self.coef_[irrep] = _solve(design, values, alpha, weight).reshape(len(self.species_), -1, values.shape[2])
+        vars(self).update({} if search is None else search.results())
 
     def _predict_irreps(self, features):
         return {
@@ -116,3 +125,27 @@ class TensorRidge(TensorRegressor):
             offsets = np.searchsorted(features.structures[rows], np.arange(len(features) + 1))
             design[:, :, k] = aggregate_rows(scale[rows, None, None] * block[rows], offsets, "sum")
         return design.reshape(len(features), block.shape[1], -1)
+
+
+def _chosen_alpha(search, irrep, design, values):
+    if search.weight is not None:
+        design = design[search.kept]
+    spectrum = linear_spectrum(design, values[search.kept], search.weight)
+    size, spread = np.linalg.norm(design) / np.sqrt(len(design)), np.linalg.norm(np.std(values[search.kept], axis=0))
+
+    def is_stable(alpha):
+        return cancellation(spectrum.coefficients(alpha), size, spread) <= NEGLIGIBLE
+
+    return search.choose(irrep, spectrum, values, is_stable)
+
+
+def _solve(design, values, alpha, weight):
+    """Coefficients (n_columns, multiplicity) of a design (n, d, n_columns)."""
+    from sklearn.linear_model import Ridge  # imported where used: it costs as much as all of eqkernels
+
+    n, d, n_columns = design.shape
+    # the dual problem is the smaller one when features outnumber labels; sklearn chooses
+    model = Ridge(alpha=alpha, fit_intercept=False, solver="cholesky" if alpha > 0 else "svd")
+    weight = None if weight is None else np.repeat(weight, d)
+    model.fit(design.reshape(-1, n_columns), values.reshape(n * d, -1), weight)
+    return model.coef_.reshape(values.shape[2], -1).T

@@ -24,7 +24,6 @@ from eqkernels import (
     TensorCommittee,
     TensorGPR,
     TensorKernelRidge,
-    TensorKernelRidgeCV,
     TensorRidge,
 )
 from eqkernels.kernels import Product, Restricted, Scaled, Sum
@@ -295,7 +294,7 @@ def _descriptors_of_models(draw, symbols):
     return LambdaSOAP(**parameters)
 
 
-MODELS = ("TensorRidge", "TensorKernelRidge", "TensorKernelRidgeCV", "TensorGPR", "SparseTensorGPR", "TensorCommittee",
+MODELS = ("TensorRidge", "TensorKernelRidge", "TensorGPR", "SparseTensorGPR", "TensorCommittee",
           "EquivariantNetworkRegressor")  # fmt: skip
 
 
@@ -324,14 +323,12 @@ def models(draw, name, symbols, target, piped=(False, True)):
         descriptor.set_params(n_optimal=None if n_optimal is None else min(n_optimal, n_max))
     piped = draw(st.sampled_from(piped))
     common = {"descriptor": None if piped else descriptor, "target": target, "baseline": baseline}
-    alpha, kernel = draw(st.sampled_from([1e-6, 1e-3, 1.0])), draw(st.one_of(st.none(), kernels(symbols)))
+    alpha, kernel = draw(st.sampled_from(["auto", 1e-6, 1e-3, 1.0])), draw(st.one_of(st.none(), kernels(symbols)))
     if name == "TensorRidge":
         normalize = draw(st.sampled_from(["invariant", True]))
-        model = TensorRidge(alpha, normalize, draw(st.sampled_from(["sum", "mean"])), **common)
+        model = TensorRidge(alpha, normalize=normalize, aggregate=draw(st.sampled_from(["sum", "mean"])), **common)
     elif name == "TensorKernelRidge":
-        model = TensorKernelRidge(alpha, kernel, **common)
-    elif name == "TensorKernelRidgeCV":
-        model = TensorKernelRidgeCV(kernel=kernel, **common)
+        model = TensorKernelRidge(alpha, kernel=kernel, **common)
     elif name == "TensorGPR":
         criterion = draw(st.sampled_from(["loo_error", "lml", "loo_density"]))
         model = TensorGPR(kernel, criterion=criterion, random_state=0, **common)

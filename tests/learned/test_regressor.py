@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
-from eqkernels import CartesianTensor, CovariantKernel, TensorKernelRidgeCV, TensorRidge
+from eqkernels import CartesianTensor, CovariantKernel, TensorKernelRidge, TensorRidge
 from eqkernels.learned import EquivariantNetwork, EquivariantNetworkRegressor, training
 from eqkernels.learned.objectives import leave_one_out
 from eqkernels.learned.targets import read_targets
@@ -222,7 +222,7 @@ def test_kernels_with_any_normalization(waters):
     assert norms.std() < 0.02 * norms.mean()
     errors = []
     for normalize in (False, "invariant"):
-        model = make_pipeline(network, TensorKernelRidgeCV(kernel=CovariantKernel(normalize=normalize)))
+        model = make_pipeline(network, TensorKernelRidge(kernel=CovariantKernel(normalize=normalize)))
         errors.append(1 - model.fit(frames[:30], y[:30]).score(frames[30:], y[30:]))
     assert max(errors) < 1e-7
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from eqkernels import CovariantKernel, LambdaSOAP, SparseTensorGPR, TensorGPR, TensorKernelRidge, TensorKernelRidgeCV
+from eqkernels import CovariantKernel, LambdaSOAP, SparseTensorGPR, TensorGPR, TensorKernelRidge
 from eqkernels.learned.targets import read_targets
 from eqkernels.regression.baseline import best_ridge, composition_design, fit_baseline, left_out_baselines
 from eqkernels.structures import StructureBatch
@@ -174,7 +174,7 @@ def test_errors_on_structures_left_out_are_those_of_refits_at_the_ridge(aggregat
     y = np.random.default_rng(8).normal(size=30) + 5.0
     features = LambdaSOAP(**SMALL, irreps="0e").fit_transform(frames)
     kernel = CovariantKernel(aggregate=aggregate)
-    fitted = TensorKernelRidgeCV([0.1], kernel=kernel).fit(features, y)
+    fitted = TensorKernelRidge([0.1], kernel=kernel).fit(features, y)
     design = composition_design(features.composition(fitted.species_), "composition", aggregate)
     chosen = best_ridge(design, y[:, None])
     assert chosen > 0

@@ -92,7 +92,9 @@ def test_scikit_learn_tools_and_messages(waters):
     weight = np.ones(len(features))
     for copy in (pickle.loads(pickle.dumps(model)), clone(model).set_params(n_jobs=1).fit(features, matrix, weight)):
         np.testing.assert_allclose(copy.predict(features, return_std=True), expected, rtol=1e-12)
-    GridSearchCV(TensorCommittee(TensorRidge(), 3), {"estimator__alpha": [1e-4, 1e-2]}, cv=3).fit(features, matrix)
+    GridSearchCV(TensorCommittee(TensorRidge(), n_estimators=3), {"estimator__alpha": [1e-4, 1e-2]}, cv=3).fit(
+        features, matrix
+    )
     assert (cross_val_score(model, features, matrix, cv=3) > 0.9).all()
     assert CartesianTensor(model.target_).irreps == CartesianTensor("ij=ji").irreps
     for options, error, message in (

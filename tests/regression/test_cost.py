@@ -5,13 +5,13 @@ import warnings
 import numpy as np
 import pytest
 
-from eqkernels import CovariantKernel, LambdaSOAP, TensorGPR, TensorKernelRidge, TensorKernelRidgeCV
+from eqkernels import CovariantKernel, LambdaSOAP, TensorGPR, TensorKernelRidge
 from eqkernels._progress import Count, Lines, duration, reported_to
 from eqkernels.regression import cost
 from tests.conftest import random_frames
 
 SMALL = {"cutoff": 3.0, "n_max": 2, "l_max": 2, "sigma": 0.4}
-MODELS = [TensorKernelRidge, TensorKernelRidgeCV, TensorGPR]
+MODELS = [TensorKernelRidge, TensorGPR]
 
 
 @pytest.fixture(scope="module")

@@ -124,7 +124,7 @@ def test_composition_is_fitted_first():
 def test_alpha_for_each_irrep(waters):
     frames, _, matrix, _ = waters
     features = LambdaSOAP(**SMALL).fit_transform(frames, matrix)
-    first = TensorKernelRidge(alpha=[1e-8, 1e-2]).fit(features, matrix)
+    first = TensorKernelRidge(alpha={"0e": 1e-8, "2e": 1e-2}).fit(features, matrix)
     second = TensorKernelRidge(alpha={"2e": 1e-2, "0e": 1e-8}).fit(features, matrix)
     both = TensorKernelRidge(alpha=1e-2).fit(features, matrix)
     for key in ("0e", "2e"):

@@ -16,7 +16,6 @@ from eqkernels import (
     SparseTensorGPR,
     TensorGPR,
     TensorKernelRidge,
-    TensorKernelRidgeCV,
 )
 from eqkernels.kernels import CovariantKernel
 from eqkernels.testing import assert_equivariant
@@ -36,7 +35,7 @@ def data(shape, per_atom=False, periodic=False):
 MODELS = [
     TensorKernelRidge(alpha=1e-3),
     TensorKernelRidge(alpha=1e-3, kernel=CovariantKernel(zeta=1, normalize=False, aggregate="mean")),
-    TensorKernelRidgeCV(alphas=[1e-3, 1e-1, 1e3]),
+    TensorKernelRidge(alpha=[1e-3, 1e-1, 1e3]),
     TensorGPR(),
 ]
 

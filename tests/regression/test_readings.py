@@ -27,7 +27,6 @@ from eqkernels import (
     TensorCommittee,
     TensorGPR,
     TensorKernelRidge,
-    TensorKernelRidgeCV,
     TensorRidge,
 )
 from eqkernels.metrics import frobenius_rmse, irrep_rmse, neg_frobenius_rmse, tensor_r2
@@ -43,7 +42,7 @@ SMALL_NETWORK = {"cutoff": 3.0, "channels": 4, "n_layers": 1, "max_iter": 15, "r
 
 MODELS = {
     "kernel": lambda **options: TensorKernelRidge(1e-6, descriptor=LambdaSOAP(**SOAP), **options),
-    "cv": lambda **options: TensorKernelRidgeCV([1e-6], descriptor=LambdaSOAP(**SOAP), **options),
+    "cv": lambda **options: TensorKernelRidge([1e-6], descriptor=LambdaSOAP(**SOAP), **options),
     "linear": lambda **options: TensorRidge(1e-6, descriptor=LambdaSOAP(**SOAP), **options),
     "gpr": lambda **options: TensorGPR(descriptor=LambdaSOAP(**SOAP), optimizer=None, **options),
     "sparse": lambda **options: SparseTensorGPR(

@@ -23,7 +23,6 @@ from eqkernels import (
     TensorCommittee,
     TensorGPR,
     TensorKernelRidge,
-    TensorKernelRidgeCV,
     TensorRidge,
 )
 from eqkernels.structures import StructureBatch
@@ -40,7 +39,6 @@ NETWORK = {"channels": 2, "n_layers": 1, "max_iter": 2, "random_state": 0}
 MODELS = {
     "TensorRidge": lambda: TensorRidge(descriptor=soap()),
     "TensorKernelRidge": lambda: TensorKernelRidge(descriptor=soap()),
-    "TensorKernelRidgeCV": lambda: TensorKernelRidgeCV(descriptor=soap()),
     "TensorGPR": lambda: TensorGPR(descriptor=soap()),
     "SparseTensorGPR": lambda: SparseTensorGPR(5, descriptor=soap(), random_state=0),
     "TensorCommittee": lambda: TensorCommittee(TensorKernelRidge(descriptor=soap()), n_estimators=3, random_state=0),

@@ -6,7 +6,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, LeaveOneOut, cross_val_predict, cross_val_score
 
-from eqkernels import CovariantKernel, LambdaSOAP, TensorKernelRidge, TensorKernelRidgeCV
+from eqkernels import CovariantKernel, LambdaSOAP, TensorKernelRidge, TensorRidge
 from eqkernels.metrics import frobenius_rmse, irrep_rmse
 from eqkernels.regression.baseline import best_ridge, fit_baseline, left_out_baselines
 from tests.conftest import random_frames
@@ -25,7 +25,7 @@ def noisy(waters):
 def test_errors_are_those_of_refits(waters, baseline):
     features, y = noisy(waters)
     options = {"baseline": baseline, "target": "ij=ji"}
-    fitted = TensorKernelRidgeCV(ALPHAS, **options).fit(features, y)
+    fitted = TensorKernelRidge(ALPHAS, **options).fit(features, y)
     for k, alpha in enumerate(ALPHAS):
         predicted = cross_val_predict(TensorKernelRidge(alpha, **options), features, y, cv=LeaveOneOut())
         for irrep, error in irrep_rmse(y, predicted, target="ij=ji").items():
@@ -41,8 +41,8 @@ def test_weights_and_precomputed_kernels(waters):
     weight = np.random.default_rng(0).uniform(0.2, 2.0, size=len(features))
     weight[5] = 0.0
     blocks = CovariantKernel().blocks(features)
-    first = TensorKernelRidgeCV(ALPHAS).fit(features, y, sample_weight=weight)
-    second = TensorKernelRidgeCV(ALPHAS, kernel="precomputed").fit(blocks, y, sample_weight=weight)
+    first = TensorKernelRidge(ALPHAS).fit(features, y, sample_weight=weight)
+    second = TensorKernelRidge(ALPHAS, kernel="precomputed").fit(blocks, y, sample_weight=weight)
     squares = []
     for k in np.flatnonzero(weight):
         others = np.delete(np.arange(len(features)), k)
@@ -55,7 +55,7 @@ def test_weights_and_precomputed_kernels(waters):
         np.testing.assert_allclose(first.cv_results_[irrep], second.cv_results_[irrep], rtol=1e-9)
     direct = TensorKernelRidge(first.alpha_).fit(features, y, sample_weight=weight)
     np.testing.assert_allclose(first.predict(features), direct.predict(features), atol=1e-9)
-    assert np.isfinite(cross_val_score(TensorKernelRidgeCV(kernel="precomputed"), blocks, y, cv=3)).all()
+    assert np.isfinite(cross_val_score(TensorKernelRidge(kernel="precomputed"), blocks, y, cv=3)).all()
 
 
 def test_atoms_of_a_structure_are_left_out_together(waters):
@@ -63,7 +63,7 @@ def test_atoms_of_a_structure_are_left_out_together(waters):
     random = np.random.default_rng(0)
     y = [atoms.positions - atoms.positions.mean(axis=0) + 0.1 * random.normal(size=(3, 3)) for atoms in frames]
     features = LambdaSOAP(**SMALL, irreps="0e+1o").fit_transform(frames)
-    fitted = TensorKernelRidgeCV([1e-2], target="i").fit(features, y)
+    fitted = TensorKernelRidge([1e-2], target="i").fit(features, y)
     predicted = []
     for k in range(40):
         one = TensorKernelRidge(1e-2, target="i").fit(features[np.delete(np.arange(40), k)], y[:k] + y[k + 1 :])
@@ -90,18 +90,18 @@ def test_baselines_without_each_group():
 
 def test_scikit_learn_tools_and_messages(waters):
     features, y = noisy(waters)
-    model = TensorKernelRidgeCV()
+    model = TensorKernelRidge()
     again = clone(model).fit(features, y)
     np.testing.assert_array_equal(again.predict(features), model.fit(features, y).predict(features))
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict(features), model.predict(features))
     GridSearchCV(model, {"kernel": [CovariantKernel(1), CovariantKernel(2)]}, cv=3).fit(features, y)
-    for alphas in ([], [0.0, 1.0], [-1.0], ["a"]):
+    for alphas in ([], [0.0, 1.0], [-1.0], ["a"], np.array([1.0, np.nan])):
         with pytest.raises(ValueError, match="must be positive, finite numbers, at least one"):
-            TensorKernelRidgeCV(alphas).fit(features, y)
+            TensorKernelRidge(alphas).fit(features, y)
     with pytest.warns(UserWarning, match="the best alpha of 2e is the largest of those tried, 1e-05"):
-        TensorKernelRidgeCV([1e-9, 1e-5]).fit(features, y)
-    one = TensorKernelRidgeCV().fit(features[:1], y[:1])
-    assert np.isfinite(one.predict(features)).all()
+        TensorKernelRidge([1e-9, 1e-5]).fit(features, y)
+    one = TensorKernelRidge(baseline=None).fit(features[:1], y[:1])  # nothing is left to choose by
+    np.testing.assert_allclose(one.predict(features[:1]), y[:1], rtol=1e-3)
     assert np.isfinite(one.best_score_)
 
 
@@ -110,15 +110,15 @@ def test_a_warning_at_both_ends(waters):
     frames, vector, *_ = waters
     exact = LambdaSOAP(**SMALL).fit_transform(frames, vector)
     with pytest.warns(UserWarning, match=r"the best alpha of 1o is the smallest of those tried, 0.1: try smaller ones"):
-        TensorKernelRidgeCV([0.1, 1.0]).fit(exact, vector)
+        TensorKernelRidge([0.1, 1.0]).fit(exact, vector)
     with pytest.warns(UserWarning, match="the best alpha of 2e is the largest of those tried, 1e-05"):
-        TensorKernelRidgeCV([1e-9, 1e-5]).fit(features, y)
+        TensorKernelRidge([1e-9, 1e-5]).fit(features, y)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        TensorKernelRidgeCV([0.1]).fit(exact, vector)  # nothing was chosen
-        TensorKernelRidgeCV().fit(exact, vector)
+        TensorKernelRidge([0.1]).fit(exact, vector)  # nothing was chosen
+        TensorKernelRidge().fit(exact, vector)
         # below rounding there is nothing to be found
-        TensorKernelRidgeCV([1e-20, 1e-3]).fit(exact, vector)
+        TensorKernelRidge([1e-20, 1e-3]).fit(exact, vector)
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1.0, 1e7])
@@ -129,10 +129,10 @@ def test_the_default_range_has_the_scale_of_the_kernel(waters, scale):
     for block in features.blocks.values():
         block *= scale
     for kernel in (CovariantKernel(2, False), CovariantKernel(1, False, "mean")):
-        fitted = TensorKernelRidgeCV(kernel=kernel).fit(features, vector)
+        fitted = TensorKernelRidge(kernel=kernel).fit(features, vector)
         diagonal = np.mean(np.einsum("nnaa->na", kernel(features, irrep="1o")))
         wide = diagonal * 10.0 ** np.arange(-20, 6)
-        best = np.nanmin(TensorKernelRidgeCV(wide, kernel=kernel).fit(features, vector).cv_results_["1o"])
+        best = np.nanmin(TensorKernelRidge(wide, kernel=kernel).fit(features, vector).cv_results_["1o"])
         assert np.nanmin(fitted.cv_results_["1o"]) < 3 * best
         exponents = np.log10(fitted.cv_results_["alpha"])
         np.testing.assert_allclose(np.diff(exponents), 1.0)
@@ -144,10 +144,61 @@ def test_each_irrep_has_its_own_range(waters):
     frames, _, matrix, _ = waters
     features = LambdaSOAP(**SMALL).fit_transform(frames, matrix)
     features.blocks["2e"] *= 1e4
-    fitted = TensorKernelRidgeCV(kernel=CovariantKernel(1, False)).fit(features, matrix)
+    fitted = TensorKernelRidge(kernel=CovariantKernel(1, False)).fit(features, matrix)
     tried = {irrep: np.isfinite(fitted.cv_results_[irrep]) for irrep in ("0e", "2e")}
     assert tried["0e"][0]
     assert not tried["2e"][0]
     assert tried["2e"][-1]
     for irrep, alpha in fitted.alpha_.items():
         assert alpha == fitted.cv_results_["alpha"][np.nanargmin(fitted.cv_results_[irrep])]
+
+
+@pytest.mark.parametrize("per_atom", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("n_max", [1, 3], ids=["fewer features", "fewer labels"])
+def test_linear_errors_are_those_of_refits(waters, per_atom, weighted, n_max):
+    """With few features the matrix of these is decomposed, with many that of the labels."""
+    frames, matrix = waters[0][:16], waters[2][:16]
+    random = np.random.default_rng(0)
+    features = LambdaSOAP(**{**SMALL, "n_max": n_max, "l_max": 1}, irreps="0e+2e").fit_transform(frames)
+    y = [matrix[k] + np.eye(3) * random.normal(size=(3, 1, 1)) for k in range(16)] if per_atom else matrix
+    weight = random.uniform(0.2, 2.0, size=16) if weighted else None
+    fitted = TensorRidge([1e-2], target="ij=ji").fit(features, y, weight)
+    squares = []
+    for k in range(16):
+        others = np.delete(np.arange(16), k)
+        of_others = None if weight is None else weight[others]
+        one = TensorRidge(1e-2, target="ij=ji", baseline=None).fit(features[others], [y[j] for j in others], of_others)
+        squares.append(np.mean((np.asarray(one.predict(features[[k]])[0]) - y[k]) ** 2 * 9))
+    fitted = TensorRidge([1e-2], target="ij=ji", baseline=None).fit(features, y, weight)
+    np.testing.assert_allclose(-fitted.best_score_, np.sqrt(np.average(squares, weights=weight)), rtol=1e-8)
+
+
+@pytest.mark.parametrize("baseline", ["composition", None])
+def test_linear_and_kernel_choose_alike(waters, baseline):
+    features, y = noisy(waters)
+    kernel = TensorKernelRidge(ALPHAS, kernel=CovariantKernel(zeta=1), baseline=baseline).fit(features, y)
+    linear = TensorRidge(ALPHAS, baseline=baseline).fit(features, y)
+    for irrep in ("0e", "2e"):
+        np.testing.assert_allclose(linear.cv_results_[irrep], kernel.cv_results_[irrep], rtol=1e-6)
+    assert linear.alpha_ == kernel.alpha_
+    np.testing.assert_array_equal(
+        linear.predict(features), TensorRidge(linear.alpha_, baseline=baseline).fit(features, y).predict(features)
+    )
+
+
+def test_parts_of_the_groups_change_nothing(waters, monkeypatch):
+    features, y = noisy(waters)
+    whole = [model().fit(features, y).cv_results_["2e"] for model in (TensorKernelRidge, TensorRidge)]
+    monkeypatch.setattr("eqkernels.regression.regularization._NUMBERS", 100)
+    parts = [model().fit(features, y).cv_results_["2e"] for model in (TensorKernelRidge, TensorRidge)]
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8)
+
+
+def test_a_stated_alpha_leaves_no_results_of_a_choice(waters):
+    features, y = noisy(waters)
+    for model in (TensorKernelRidge(), TensorRidge()):
+        model.fit(features, y).set_params(alpha=1e-3).fit(features, y)
+        assert model.alpha_ == {"0e": 1e-3, "2e": 1e-3}
+        assert not hasattr(model, "cv_results_")
