@@ -1,7 +1,7 @@
 r"""Regularization of ridge models, chosen for each irrep by leave-one-structure-out in closed form.
 
-With rows X (features, scaled by the roots of the weights) or their kernel :math:`K = X X^T`, and the labels y, a group B
-of rows that is left out has the residual
+With rows X (features, scaled by the roots of the weights) or their kernel :math:`K = X X^T`, and the labels y, a group
+B of rows that is left out has the residual
 
 .. math:: r_B = \bigl[(K + \alpha)^{-1}\bigr]_{BB}^{-1} \bigl[(K + \alpha)^{-1} y\bigr]_B
               = \bigl(1 - X_B (X^T X + \alpha)^{-1} X_B^T\bigr)^{-1} \bigl(y_B - X_B w\bigr) ,
@@ -225,7 +225,7 @@ def left_out_errors(spectrum: Any, labels: Labels, alphas: np.ndarray) -> np.nda
 
 
 def _parts(blocks: list[np.ndarray], width: int) -> Iterator[np.ndarray]:
-    """Groups of which a bounded number of rows is worked on at once."""
+    """Split the groups, so that a bounded number of rows is worked on at once."""
     for rows in blocks:
         size = rows.shape[1]
         step = max(1, _NUMBERS // (size * max(size, width)))

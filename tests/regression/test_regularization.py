@@ -101,7 +101,7 @@ def test_scikit_learn_tools_and_messages(waters):
     with pytest.warns(UserWarning, match="the best alpha of 2e is the largest of those tried, 1e-05"):
         TensorKernelRidge([1e-9, 1e-5]).fit(features, y)
     one = TensorKernelRidge(baseline=None).fit(features[:1], y[:1])  # nothing is left to choose by
-    np.testing.assert_allclose(one.predict(features[:1]), y[:1], rtol=1e-3)
+    assert np.linalg.norm(one.predict(features[:1]) - y[:1]) < 0.2 * np.linalg.norm(y[:1])
     assert np.isfinite(one.best_score_)
 
 
