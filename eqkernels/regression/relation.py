@@ -17,6 +17,9 @@ _COMPONENTS = 300
 _FEWEST = 20
 # Part of the squares of all labels below which those of vectors and higher tensors do not matter.
 _SMALL = 0.1
+# Part of the squares of the labels from which those of the errors are no better than of zeros: a large alpha, if it was
+# chosen, comes close to these from below.
+_NO_BETTER = 0.99
 
 
 def left_out_squares(kernel, values, alpha):
@@ -58,7 +61,7 @@ def warn_if_unrelated(model, n_structures, squares):
     sizes = {irrep: (2 * int(irrep[:-1]) + 1) * np.array(pair) for irrep, pair in squares.items()}
     tensors = [irrep for irrep in sizes if irrep[:-1] != "0"]
     errors, labels = sum((sizes[irrep] for irrep in tensors), np.zeros(2))
-    if errors >= labels > _SMALL * sum(pair[1] for pair in sizes.values()):
+    if errors >= _NO_BETTER * labels and labels > _SMALL * sum(pair[1] for pair in sizes.values()):
         warn(
             f"no relation between the structures and the part {'+'.join(tensors)} of y was found: structures left out "
             "are predicted no better than by zero. If y is axial, declare it (e.g. target='optical_rotation' or "
