@@ -190,6 +190,8 @@ class EquivariantNetworkRegressor(RegressorMixin, NetworkParameters):
         return tags
 
     def _fit(self, X, y, sample_weight, resumes):
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         begin = time.process_time()
         batch, network = StructureBatch.from_frames(X), self._network(resumes)
         train = network._partial_fit if resumes else network._fit

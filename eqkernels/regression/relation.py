@@ -17,9 +17,9 @@ _COMPONENTS = 300
 _FEWEST = 20
 # Part of the squares of all labels below which those of vectors and higher tensors do not matter.
 _SMALL = 0.1
-# Part of the squares of the labels from which those of the errors are no better than of zeros: a large alpha, if it was
-# chosen, comes close to these from below.
-_NO_BETTER = 0.99
+# Part of the squares of the labels from which those of the errors count as those of zeros: of unrelated data, a chosen
+# alpha explains up to a tenth by chance.
+_NO_BETTER = 0.9
 
 
 def left_out_squares(kernel, values, alpha):
@@ -63,7 +63,7 @@ def warn_if_unrelated(model, n_structures, squares):
     errors, labels = sum((sizes[irrep] for irrep in tensors), np.zeros(2))
     if errors >= _NO_BETTER * labels and labels > _SMALL * sum(pair[1] for pair in sizes.values()):
         warn(
-            f"no relation between the structures and the part {'+'.join(tensors)} of y was found: structures left out "
-            "are predicted no better than by zero. If y is axial, declare it (e.g. target='optical_rotation' or "
+            f"no relation between the structures and the part {'+'.join(tensors)} of y was found: leave-one-out "
+            "predictions are hardly better than zero. If y is axial, declare it (e.g. target='optical_rotation' or "
             "'magnetic_moment'); if it is not, check that it is in the frame and in the order of its structures"
         )
