@@ -52,6 +52,9 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         Covariant kernel; None: ``CovariantKernel()``. Its parameters with bounds are optimized, for each irrep apart:
         the weights in ``1.0 * k1 + 1.0 * k2``, and the integer of ``CovariantKernel(zeta_bounds=(1, 8))``, with each of
         which the others are optimized; the best is taken.
+    aggregate : {"sum", "mean"}, default=None
+        Sum over environments, for properties that grow with the structure, or mean, for those that do not; None: what
+        the kernel says, which is the sum if it does not say otherwise.
     signal_variance : float, array-like of shape (n_irreps,) or dict of str to float, default=1.0
         Factor of the kernel, in units of the mean square of the labels. Without optimizer it is used as it is.
     noise_level : float, array-like of shape (n_irreps,) or dict of str to float, default=1e-6
@@ -127,6 +130,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
 
     _constraints = {
         **TensorRegressor._constraints,
+        "aggregate": Choice(None, "sum", "mean"),
         "criterion": Choice(*CRITERIA),
         "n_restarts_optimizer": Integer(0, 10**6),
         "normalize_y": Flag(),
@@ -137,6 +141,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         self,
         kernel=None,
         *,
+        aggregate=None,
         signal_variance=1.0,
         noise_level=1e-6,
         signal_variance_bounds=(1e-30, 1e30),
@@ -153,6 +158,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         verbose=0,
     ):
         self.kernel = kernel
+        self.aggregate = aggregate
         self.signal_variance = signal_variance
         self.noise_level = noise_level
         self.signal_variance_bounds = signal_variance_bounds

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 
-from eqkernels._parameters import Verbosity
+from eqkernels._parameters import Choice, Verbosity
 from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import CovariantKernel, KernelBlocks, TensorKernel
@@ -47,6 +47,9 @@ class TensorKernelRidge(TensorRegressor):
     kernel : TensorKernel or "precomputed", default=None
         Covariant kernel; None: ``CovariantKernel()``. With ``"precomputed"``, X is a :class:`KernelBlocks`
         or, for a target of one irrep, an array (n, m, 2 lambda + 1, 2 lambda + 1): one kernel serves all alphas.
+    aggregate : {"sum", "mean"}, default=None
+        Sum over environments, for properties that grow with the structure, or mean, for those that do not; None: what
+        the kernel says, which is the sum if it does not say otherwise.
     descriptor : transformer, default=None
         What turns frames into equivariant features when X is a list of frames; None: ``LambdaSOAP()``.
     target : str or CartesianTensor, default=None
@@ -118,13 +121,19 @@ class TensorKernelRidge(TensorRegressor):
     """
 
     _defaults = {**TensorRegressor._defaults, "kernel": CovariantKernel}
-    _constraints = {**TensorRegressor._constraints, "alpha": Alpha(), "verbose": Verbosity()}
+    _constraints = {
+        **TensorRegressor._constraints,
+        "alpha": Alpha(),
+        "aggregate": Choice(None, "sum", "mean"),
+        "verbose": Verbosity(),
+    }
 
     def __init__(
         self,
         alpha="auto",
         *,
         kernel=None,
+        aggregate=None,
         descriptor=None,
         target=None,
         baseline="composition",
@@ -133,6 +142,7 @@ class TensorKernelRidge(TensorRegressor):
     ):
         self.alpha = alpha
         self.kernel = kernel
+        self.aggregate = aggregate
         self.descriptor = descriptor
         self.target = target
         self.baseline = baseline
@@ -149,10 +159,10 @@ class TensorKernelRidge(TensorRegressor):
         return isinstance(self.kernel, str) and self.kernel == "precomputed"
 
     def _kernel(self):
-        return self._object("kernel")
+        return aggregating_kernel(self)
 
     def _aggregate(self):
-        return "sum" if self._precomputed else getattr(self._kernel(), "aggregate", "sum")
+        return (self.aggregate or "sum") if self._precomputed else getattr(self._kernel(), "aggregate", "sum")
 
     def _check_parameters(self):
         super()._check_parameters()
@@ -259,6 +269,17 @@ class TensorKernelRidge(TensorRegressor):
         """Sum kernels with the training set times dual coefficients; ``known``: these kernels, if they are there."""
         training_set, dual = EquivariantFeatures.of_checked(**self.X_fit_), self.dual_coef_[irrep]
         return contract(self._kernel_of(irrep), features, training_set, irrep, dual, self.cancellation_[irrep], known)
+
+
+def aggregating_kernel(model):
+    """Kernel of a model, whose ``aggregate`` may be stated there or here."""
+    if model.kernel is None and model.aggregate is not None:
+        return CovariantKernel(aggregate=model.aggregate)
+    kernel = model._object("kernel")
+    stated = getattr(kernel, "aggregate", None)
+    if model.aggregate is not None and stated != model.aggregate:
+        raise ValueError(f"aggregate={model.aggregate!r}, but kernel={kernel!r} has {stated!r}: state it once")
+    return kernel
 
 
 def _chosen_alpha(search, irrep, kernel, size, values):

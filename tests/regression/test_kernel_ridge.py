@@ -4,15 +4,16 @@ import warnings
 import joblib
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import molecule
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score, learning_curve
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from eqkernels import CartesianTensor, CovariantKernel, LambdaSOAP, TensorKernelRidge, TensorRidge
+from eqkernels import CartesianTensor, CovariantKernel, LambdaSOAP, TensorGPR, TensorKernelRidge, TensorRidge
 from eqkernels.metrics import neg_frobenius_rmse, neg_irrep_rmse
 from eqkernels.testing import assert_equivariant
-from tests.conftest import random_frames
+from tests.conftest import random_frames, water_set
 
 SMALL = {"cutoff": 3.0, "n_max": 4, "l_max": 3, "sigma": 0.4}
 MODELS = [TensorKernelRidge(alpha=1e-8), TensorRidge(alpha=1e-8)]
@@ -278,3 +279,18 @@ def test_input_is_left_alone(waters):
     kernel = blocks.blocks["0e"].copy()
     TensorKernelRidge(kernel="precomputed").fit(blocks, matrix)
     np.testing.assert_array_equal(blocks.blocks["0e"], kernel)
+
+
+@pytest.mark.parametrize("model", [TensorKernelRidge(1e-4), TensorGPR(optimizer=None)])
+def test_aggregate_is_stated_in_the_model_or_the_kernel(model):
+    frames, vector = water_set(12, seed=0)[:2]
+    means = clone(model).set_params(aggregate="mean").fit(frames, vector).predict(frames[:3])
+    of_kernel = clone(model).set_params(kernel=CovariantKernel(aggregate="mean")).fit(frames, vector)
+    np.testing.assert_array_equal(of_kernel.predict(frames[:3]), means)
+    doubled = [atoms + Atoms(atoms, positions=atoms.positions + 50.0) for atoms in frames[:3]]
+    intensive = clone(model).set_params(aggregate="mean").fit(frames, vector)
+    np.testing.assert_allclose(intensive.predict(doubled), means, atol=1e-9)
+    with pytest.raises(ValueError, match="aggregate='mean', but kernel=.* has 'sum': state it once"):
+        clone(model).set_params(aggregate="mean", kernel=CovariantKernel()).fit(frames, vector)
+    with pytest.raises(ValueError, match="aggregate='median' must be one of"):
+        clone(model).set_params(aggregate="median").fit(frames, vector)
