@@ -112,7 +112,7 @@ CASES = {
     "unknown element": (lambda: soap(center_species=["Xx"]), ValueError, "neither a chemical symbol nor an atomic"),
     "unknown aggregation": (lambda: soap(aggregate="max"), ValueError, "aggregate='max' must be None, 'sum' or 'mean'"),
     "degree that cannot be reached": (
-        lambda: LambdaSOAP(3.0, 2, 1, irreps="3e").fit(FRAMES), ValueError, "irrep 3e has no features at l_max=1"
+        lambda: LambdaSOAP(3.0, n_max=2, l_max=1, irreps="3e").fit(FRAMES), ValueError, "irrep 3e has no features at l_max=1"
     ),
     "features without the irrep": (
         lambda: TensorKernelRidge().fit(LambdaSOAP(**SMALL, irreps="0e+1o").fit_transform(FRAMES), TENSORS), ValueError,

@@ -9,7 +9,7 @@ from ase.units import fs
 from eqkernels import EquivariantNetworkRegressor, LambdaSOAP, SparseTensorGPR, TensorCalculator
 from tests.regression.sparse.test_derivatives import copper
 
-SOAP = LambdaSOAP(4.0, 4, 3, 0.5)
+SOAP = LambdaSOAP(4.0, n_max=4, l_max=3, sigma=0.5)
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ def test_soap_kernels_equal_those_of_featomic(periodic):
         atoms.pbc = periodic
     theirs = featomic.SoapPowerSpectrum(**featomic_density(featomic)).compute(frames)
     theirs = theirs.keys_to_samples("center_type").keys_to_properties(["neighbor_1_type", "neighbor_2_type"])
-    ours = SOAP(4.0, 5, 4, 0.3).fit_transform(frames)
+    ours = SOAP(4.0, n_max=5, l_max=4, sigma=0.3).fit_transform(frames)
     np.testing.assert_allclose(normalized(ours), normalized(in_order_of_atoms(theirs.block())), atol=1e-8)
 
 
@@ -52,7 +52,7 @@ def test_lambda_soap_kernels_equal_those_of_featomic():
     )
     theirs = calculator.compute(frames, neighbors_to_properties=True).keys_to_samples("center_type")
     irreps = "0e+1o+1e+2e+2o+3o"
-    ours = LambdaSOAP(4.0, 5, 4, 0.3, irreps=irreps).fit_transform(frames)
+    ours = LambdaSOAP(4.0, n_max=5, l_max=4, sigma=0.3, irreps=irreps).fit_transform(frames)
     for key, block in ours.blocks.items():
         lam, sigma = int(key[0]), 1 if (key[1] == "e") == (int(key[0]) % 2 == 0) else -1
         found = theirs.block({"o3_lambda": lam, "o3_sigma": sigma})

@@ -34,12 +34,12 @@ def test_finds_what_is_broken(frames, model, message):
 def test_passes_what_is_right(frames):
     assert_equivariant(lambda frames: [atoms.positions - atoms.positions.mean(axis=0) for atoms in frames], frames)
     assert_equivariant(lambda frames: np.array([abs(atoms.get_volume()) for atoms in frames]), frames)
-    assert_equivariant(LambdaSOAP(3.0, 2, 2).fit(frames), frames)
+    assert_equivariant(LambdaSOAP(3.0, n_max=2, l_max=2).fit(frames), frames)
 
 
 def test_blocks_that_vanish_by_symmetry():
     planar = Atoms("OCH", [[0.3, 0.1, 0.0], [1.3, 0.4, 0.0], [0.2, 1.2, 0.0]])
-    descriptor = LambdaSOAP(4.0, 3, 3, irreps="0e+0o+1o").fit([planar])
+    descriptor = LambdaSOAP(4.0, n_max=3, l_max=3, irreps="0e+0o+1o").fit([planar])
     assert np.abs(descriptor.transform([planar]).blocks["0o"]).max() < 1e-15  # planar, not chiral
     assert_equivariant(descriptor, [planar])
 

@@ -27,7 +27,8 @@ class Restricted(TensorKernel):
 
     >>> from ase.build import molecule
     >>> from eqkernels import CovariantKernel, EquivariantUnion, LambdaSOAP
-    >>> union = EquivariantUnion([(name, LambdaSOAP(cutoff, 2, 2)) for name, cutoff in (("near", 2.5), ("far", 5.0))])
+    >>> near, far = (LambdaSOAP(cutoff, n_max=2, l_max=2) for cutoff in (2.5, 5.0))
+    >>> union = EquivariantUnion([("near", near), ("far", far)])
     >>> kernel = Restricted(CovariantKernel(), part="near") + 0.1 * Restricted(CovariantKernel(), part="far")
     >>> kernel(union.fit_transform([molecule("H2O"), molecule("NH3")]), irrep="1o").shape
     (2, 2, 3, 3)

@@ -178,7 +178,7 @@ def reduced(draw, symbols):
     if draw(st.booleans()):
         return make_pipeline(first, EquivariantPCA(draw(st.sampled_from([1, 2, 0.1]))))
     method = draw(st.sampled_from(["fps", "cur", "random"]))
-    return make_pipeline(first, FeatureSelection(draw(st.sampled_from([1, 3, 0.05])), method, random_state=0))
+    return make_pipeline(first, FeatureSelection(draw(st.sampled_from([1, 3, 0.05])), selection=method, random_state=0))
 
 
 @st.composite

@@ -17,7 +17,7 @@ KERNELS = [
 @pytest.fixture(scope="module")
 def features():
     frames = random_frames(3, n_frames=6, n_species=2)
-    return LambdaSOAP(3.5, 3, 2, 0.5, irreps="0e+1o+2e").fit_transform(frames)
+    return LambdaSOAP(3.5, n_max=3, l_max=2, sigma=0.5, irreps="0e+1o+2e").fit_transform(frames)
 
 
 def changed(features, blocks):

@@ -122,7 +122,7 @@ def test_blocks_slice_like_a_square_matrix(molecules):
 
 
 def test_wrong_input(molecules):
-    features = LambdaSOAP(4.0, 2, 2, irreps="1o").fit_transform(molecules)
+    features = LambdaSOAP(4.0, n_max=2, l_max=2, irreps="1o").fit_transform(molecules)
     with pytest.raises(ValueError, match=r"no block 0e, only 1o: ask for it with LambdaSOAP\(irreps='0e\+1o'\)"):
         CovariantKernel()(features, irrep="1o")
     with pytest.raises(TypeError, match="transform frames with LambdaSOAP first"):
@@ -139,8 +139,8 @@ def test_wrong_input(molecules):
         CovariantKernel(normalize=2)(features, irrep="1o")
     with pytest.raises(ValueError, match="aggregate='median'"):
         CovariantKernel(aggregate="median")(features, irrep="1o")
-    others = LambdaSOAP(4.0, 3, 2, irreps="0e+1o").fit_transform(molecules)
-    features = LambdaSOAP(4.0, 2, 2, irreps="0e+1o").fit_transform(molecules)
+    others = LambdaSOAP(4.0, n_max=3, l_max=2, irreps="0e+1o").fit_transform(molecules)
+    features = LambdaSOAP(4.0, n_max=2, l_max=2, irreps="0e+1o").fit_transform(molecules)
     with pytest.raises(ValueError, match="different numbers of features"):
         CovariantKernel()(features, others, irrep="1o")
 
@@ -149,7 +149,7 @@ def test_species_without_partner_do_not_contribute():
     carbons, hydrogens = random_frames(1, 2, n_species=1), random_frames(1, 2, n_species=1)
     for atoms in carbons:
         atoms.numbers[:] = 6
-    features = LambdaSOAP(4.0, 2, 2, irreps="0e").fit_transform(carbons + hydrogens)
+    features = LambdaSOAP(4.0, n_max=2, l_max=2, irreps="0e").fit_transform(carbons + hydrogens)
     kernel = CovariantKernel()(features)
     assert np.abs(kernel[:2, 2:]).max() == 0 < np.abs(kernel[:2, :2]).min()
 

@@ -97,6 +97,6 @@ def test_a_block_that_was_changed_counts():
 
 def test_other_features_are_refused():
     frames = random_frames(4, n_species=2)
-    features, other = (LambdaSOAP(3.5, n, 3, irreps="0e+1o").fit_transform(frames) for n in (3, 4))
+    features, other = (LambdaSOAP(3.5, n_max=n, l_max=3, irreps="0e+1o").fit_transform(frames) for n in (3, 4))
     with pytest.raises(ValueError, match="different numbers of features"):
         CovariantKernel()(features, other)

@@ -7,7 +7,7 @@ from tests.conftest import random_frames
 
 @pytest.fixture(scope="module")
 def features():
-    return LambdaSOAP(3.0, 3, 2, 0.4, irreps="0e+1o").fit_transform(
+    return LambdaSOAP(3.0, n_max=3, l_max=2, sigma=0.4, irreps="0e+1o").fit_transform(
         random_frames(3, n_frames=25, n_species=3, n_atoms=(4, 6))
     )
 

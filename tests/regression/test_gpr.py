@@ -295,12 +295,12 @@ def test_copies_of_one_structure_do_not_make_others_certain(waters):
 
 def test_two_length_scales_in_a_union():
     frames, vector, *_ = water_set(25, seed=1)
-    union = EquivariantUnion([("near", LambdaSOAP(2.0, 3, 2)), ("far", LambdaSOAP(4.0, 3, 2))])
+    union = EquivariantUnion([("near", LambdaSOAP(2.0, n_max=3, l_max=2)), ("far", LambdaSOAP(4.0, n_max=3, l_max=2))])
     near, far = (Restricted(CovariantKernel(), part=name) for name in ("near", "far"))
     model = make_pipeline(union, TensorGPR(1.0 * near + 1.0 * far)).fit(frames[:20], vector[:20])
     assert set(model[-1].theta_names_) >= {"1o__kernel__k1__factor", "1o__kernel__k2__factor"}
     assert model.score(frames[20:], vector[20:]) > 0.99
-    alone = LambdaSOAP(2.0, 3, 2).fit_transform(frames, vector)
+    alone = LambdaSOAP(2.0, n_max=3, l_max=2).fit_transform(frames, vector)
     np.testing.assert_allclose(
         near(union.fit(frames).transform(frames), irrep="1o"), CovariantKernel()(alone, irrep="1o")
     )
@@ -509,7 +509,7 @@ def test_default_settings_need_no_tuning(name):
     data = load_water_clusters()
     dimers = [k for k, atoms in enumerate(data.frames) if len(atoms) == 6]
     y = data[name][dimers]
-    features = LambdaSOAP(4.5, 4, 3, 0.5).fit_transform([data.frames[k] for k in dimers], y)
+    features = LambdaSOAP(4.5, n_max=4, l_max=3, sigma=0.5).fit_transform([data.frames[k] for k in dimers], y)
     train, test = np.arange(90), np.arange(90, len(dimers))
     square, crossed = (CovariantKernel().blocks(features[rows], features[train]) for rows in (train, test))
     errors = []
@@ -528,7 +528,7 @@ def test_default_settings_need_no_tuning(name):
 def test_error_bars_without_noise(kernel, target):
     """Labels that are a function of the structure: error bars are those of what was not learned, however small."""
     frames = water_set(160, seed=8)[0]
-    descriptor = LambdaSOAP(4.0, 2, 2, irreps="0e+1o")
+    descriptor = LambdaSOAP(4.0, n_max=2, l_max=2, irreps="0e+1o")
     features = descriptor.fit_transform(frames)
     y = np.array([[-0.4, 0.2, 0.2] @ atoms.positions for atoms in frames])
     if target == "features":

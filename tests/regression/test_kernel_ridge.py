@@ -64,10 +64,12 @@ def test_pseudoscalars_tell_mirror_images_apart():
     target = CartesianTensor("ijk=-jik=-ikj", axial="")  # the fully antisymmetric tensor: one pseudoscalar
     assert str(target.irreps) == "1x0o"
     tensors = target.to_cartesian({"0o": y[:, None, None]})
-    pseudo = TensorKernelRidge(alpha=1e-6, descriptor=LambdaSOAP(4.0, 3, 3), target=target).fit(frames, tensors)
+    pseudo = TensorKernelRidge(alpha=1e-6, descriptor=LambdaSOAP(4.0, n_max=3, l_max=3), target=target).fit(
+        frames, tensors
+    )
     np.testing.assert_allclose(pseudo.predict(frames), tensors, atol=1e-3)
     # scalars cannot: the prediction is the mean of both
-    scalar = TensorKernelRidge(alpha=1e-6, descriptor=LambdaSOAP(4.0, 3, 3)).fit(frames, y)
+    scalar = TensorKernelRidge(alpha=1e-6, descriptor=LambdaSOAP(4.0, n_max=3, l_max=3)).fit(frames, y)
     np.testing.assert_allclose(scalar.predict(frames), 0.0, atol=1e-6)
 
 

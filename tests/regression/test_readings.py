@@ -50,10 +50,12 @@ MODELS = {
     ),
     "pipeline": lambda **options: make_pipeline(LambdaSOAP(**SOAP), TensorKernelRidge(1e-6, **options)),
     "n-body": lambda **options: make_pipeline(
-        NBodyFeatures(3.0, 2, 2, nu=2, n_components=None), TensorKernelRidge(1e-6, **options)
+        NBodyFeatures(3.0, n_max=2, l_max=2, nu=2, n_components=None), TensorKernelRidge(1e-6, **options)
     ),
     "union": lambda **options: TensorRidge(
-        1e-6, descriptor=EquivariantUnion([("a", LambdaSOAP(**SOAP)), ("b", LambdaSOAP(2.0, 2, 2))]), **options
+        1e-6,
+        descriptor=EquivariantUnion([("a", LambdaSOAP(**SOAP)), ("b", LambdaSOAP(2.0, n_max=2, l_max=2))]),
+        **options,
     ),
     "committee": lambda **options: TensorCommittee(
         TensorKernelRidge(1e-6, descriptor=LambdaSOAP(**SOAP), **options), n_estimators=4, random_state=0
@@ -156,7 +158,10 @@ def test_descriptors_alone():
         (MATRICES.reshape(-1, 9), {}, "0e+2e"),
         (None, {}, "0e+1o+2e"),
     ):
-        for descriptor in (LambdaSOAP(**SOAP, **options), NBodyFeatures(3.0, 2, 2, nu=2, n_components=20, **options)):
+        for descriptor in (
+            LambdaSOAP(**SOAP, **options),
+            NBodyFeatures(3.0, n_max=2, l_max=2, nu=2, n_components=20, **options),
+        ):
             assert set(descriptor.fit(FRAMES, y).irreps_.split("+")) == set(irreps.split("+"))
     with pytest.raises(ValueError, match="per_atom=1 must be None, True or False"):
         LambdaSOAP(**SOAP, per_atom=1).fit(FRAMES, VECTORS)

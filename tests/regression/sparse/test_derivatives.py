@@ -116,7 +116,9 @@ def test_derivatives_of_kernels_are_differences(kernel, periodic, n_species):
 
 def test_parts_of_a_union_and_all_centers_at_once():
     frames = smooth_frames(3, n_frames=3, n_species=2, periodic=True)
-    union = EquivariantUnion([("near", LambdaSOAP(2.9, 2, 2, accuracy=1e-12)), ("far", SphericalExpansion(**SMALL))])
+    union = EquivariantUnion(
+        [("near", LambdaSOAP(2.9, n_max=2, l_max=2, accuracy=1e-12)), ("far", SphericalExpansion(**SMALL))]
+    )
     features = union.fit(frames).transform(frames)
     kernel = Restricted(CovariantKernel(), part="near") + Restricted(CovariantKernel(zeta=1), "H", part="far")
     points, n = features.split_centers(), sum(len(atoms) for atoms in frames)
@@ -190,7 +192,7 @@ def test_vjp_does_not_depend_on_blocks():
 
 def test_descriptors_with_contracted_derivatives_alone_predict():
     frames = smooth_frames(5, n_frames=3, n_species=2)
-    union = EquivariantUnion([("three", NBodyFeatures(2.9, 2, 2, accuracy=1e-12)), ("two", SOAP)])
+    union = EquivariantUnion([("three", NBodyFeatures(2.9, n_max=2, l_max=2, accuracy=1e-12)), ("two", SOAP)])
     kernel = Restricted(CovariantKernel(), part="three") * CovariantKernel(zeta=1)
     model = sparse(descriptor=union, kernel=kernel, noise=1e-2).fit(frames, [0.3, -0.2, 0.5])
     numeric = difference(model.predict, lambda h: moved(frames, 1, 0, 2, h))[1]
@@ -353,7 +355,9 @@ def test_energies_are_not_given_away_as_noise(n_points):
         atoms.positions += 0.12 * random.normal(size=atoms.positions.shape)
         frames.append(atoms)
     frames, energies, forces, _ = labelled(frames, EMT)
-    model = sparse(n_points=n_points, descriptor=LambdaSOAP(5.5, 6, 3, 0.4)).fit(frames, energies, forces=forces)
+    model = sparse(n_points=n_points, descriptor=LambdaSOAP(5.5, n_max=6, l_max=3, sigma=0.4)).fit(
+        frames, energies, forces=forces
+    )
     # the largest likelihood of all takes them for noise, with errors of more than their spread
     assert np.std(model.predict(frames) - energies) < 0.4 * np.std(energies)
 
@@ -500,7 +504,7 @@ def test_errors_say_what_to_do(crystals):
     with pytest.raises(TypeError, match="frames"):
         model.fit(features, energies, forces=forces)
     with pytest.raises(TypeError, match="NBodyFeatures has no derivatives of single features"):
-        sparse(descriptor=NBodyFeatures(2.7, 2, 2)).fit(frames, energies, forces=forces)
+        sparse(descriptor=NBodyFeatures(2.7, n_max=2, l_max=2)).fit(frames, energies, forces=forces)
     with pytest.raises(ValueError, match="force_noise=0 must be"):
         sparse(force_noise=0).fit(frames, energies, forces=forces)
     model.fit(features, energies)
@@ -532,7 +536,7 @@ def rmse(one, other):
 def test_forces_teach_more_than_energies():
     frames, energies, forces, stresses = copper(30, seed=5)
     train, test = slice(0, 20), slice(20, None)
-    model = sparse(n_points=80, descriptor=LambdaSOAP(5.0, 5, 3, 0.4))
+    model = sparse(n_points=80, descriptor=LambdaSOAP(5.0, n_max=5, l_max=3, sigma=0.4))
     model.fit(frames[train], energies[train])
     alone = rmse(model.predict_forces(frames[test]), forces[test])
     model.fit(frames[train], energies[train], forces=forces[train], stress=stresses[train])
@@ -549,7 +553,7 @@ def test_molecules_learn_a_pair_potential():
         atoms.calc = MorsePotential(r0=2.0, rho0=3.0)
         energies.append(atoms.get_potential_energy())
         forces.append(atoms.get_forces())
-    model = sparse(n_points=200, descriptor=LambdaSOAP(5.0, 6, 3, 0.4))
+    model = sparse(n_points=200, descriptor=LambdaSOAP(5.0, n_max=6, l_max=3, sigma=0.4))
     alone = rmse(model.fit(frames[:40], energies[:40]).predict_forces(frames[40:]), forces[40:])
     both = rmse(model.fit(frames[:40], energies[:40], forces=forces[:40]).predict_forces(frames[40:]), forces[40:])
     assert both < 0.5 * alone
