@@ -77,7 +77,7 @@ def vjp_of(descriptor, cotangents):
 
 
 def cell(a):
-    return LambdaSOAP(5.0, 2, 2).fit_transform([bulk("Cu", "sc", a=a)])
+    return LambdaSOAP(5.0, n_max=2, l_max=2).fit_transform([bulk("Cu", "sc", a=a)])
 
 
 def number(name):
@@ -114,8 +114,8 @@ CASES = {
     "basis as a list": (lambda: soap(radial_basis=["gto"]), ValueError, r"radial_basis=\['gto'\] must be one of"),
     "type of integers": (lambda: soap(dtype=int), ValueError, "must be 'float64' or 'float32'"),
     "type as an array": (lambda: soap(dtype=np.ones(2)), ValueError, "must be 'float64' or 'float32'"),
-    "compression as an array": (lambda: soap(compression=np.ones(2)), ValueError, "must be None, 'mu1nu1' or 'mu2'"),
-    "aggregation as an array": (lambda: soap(aggregate=np.ones(2)), ValueError, "must be None, 'sum' or 'mean'"),
+    "compression as an array": (lambda: soap(compression=np.ones(2)), ValueError, "must be one of .None, 'mu1nu1', 'mu2'"),
+    "aggregation as an array": (lambda: soap(aggregate=np.ones(2)), ValueError, "must be one of .None, 'sum', 'mean'"),
     "sparse as a word": (lambda: soap(sparse="yes"), ValueError, "sparse='yes' must be True or False"),
     "no threads": (lambda: soap(n_jobs=0), ValueError, "n_jobs=0 must be None or an integer other than 0"),
     "threads as a word": (lambda: soap(n_jobs="all"), ValueError, "n_jobs='all' must be None or an integer"),
@@ -139,8 +139,8 @@ CASES = {
     "irreps as a number": (lambda: lambda_soap(irreps=2), TypeError, "irreps must be a string such as"),
     "nonsense for irreps": (lambda: lambda_soap(irreps="dipole"), ValueError, "not a"),
     "order zero": (lambda: NBodyFeatures(nu=0).fit(FRAMES), ValueError, "nu=0 must be an integer between 1 and 8"),
-    "no components": (lambda: NBodyFeatures(n_components=0).fit(FRAMES), ValueError, "n_components=0 must be None or an integer"),
-    "negative lambda_max": (lambda: Bispectrum(lambda_max=-1).fit(FRAMES), ValueError, "lambda_max=-1 must be None or"),
+    "no components": (lambda: NBodyFeatures(n_components=0).fit(FRAMES), ValueError, "n_components=0 must be an integer between 1 and .*, or None"),
+    "negative lambda_max": (lambda: Bispectrum(lambda_max=-1).fit(FRAMES), ValueError, "lambda_max=-1 must be an integer between 0 and .*, or None"),
     "labels of a block that is not there": (lambda: LAMBDA.feature_labels("2e"), ValueError, "irrep='2e' must be one of the blocks 0e, 1o"),
     "labels of a list": (lambda: LAMBDA.feature_labels(["0e"]), ValueError, "must be one of the blocks"),
     # -- structures -----------------------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ CASES = {
     "more features than there are": (lambda: FeatureSelection(10**6).fit(FEATURES), ValueError, "n_features=1000000 is more than"),
     "no features to select": (lambda: FeatureSelection(0).fit(FEATURES), ValueError, "n_features=0 must be a positive integer"),
     "NaN features to select": (lambda: FeatureSelection(np.nan).fit(FEATURES), ValueError, "n_features=nan must be"),
-    "a way to select as an array": (lambda: FeatureSelection(2, np.ones(2)).fit(FEATURES), ValueError, "method=.* must be one of"),
+    "a way to select as an array": (lambda: FeatureSelection(2, selection=np.ones(2)).fit(FEATURES), ValueError, "selection=.* must be one of"),
     "selection by irreps with a gap": (lambda: FeatureSelection({"0e": 2}).fit(FEATURES), ValueError, "the features have a block 1o"),
     "selection from frames": (lambda: FeatureSelection(2).fit(FRAMES), TypeError, "put it behind LambdaSOAP in a pipeline"),
     "selection from nothing": (lambda: FeatureSelection(2).fit(FEATURES[:0]), ValueError, "X has no centers"),

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from eqkernels.descriptors.base import PARAMETERS, DensityTransformer
+from eqkernels.descriptors.base import BlockTransformer
 
 
-class SphericalExpansion(DensityTransformer, auto_wrap_output_keys=None):  # type: ignore[call-arg]  # noqa: D101
-    __doc__ = rf"""Coefficients of the atomic density in radial functions and spherical harmonics.
+@dataclass(eq=False, repr=False, kw_only=True)
+class SphericalExpansion(BlockTransformer, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+    r"""Coefficients of the atomic density in radial functions and spherical harmonics.
 
-    Block l holds :math:`c^i_{{anlm}}` (see :mod:`eqkernels.descriptors.density.expand`) with m along its second axis
+    Block l holds :math:`c^i_{anlm}` (see :mod:`eqkernels.descriptors.density.expand`) with m along its second axis
     and the channels (species a, radial index n), n fastest, along its third. Its parity is :math:`(-1)^l`.
 
     Parameters
     ----------
-    {PARAMETERS}
+    cutoff : float, default=5.0
+        Distance up to which neighbors count.
+    n_max, l_max : int, default=6, 4
+        Number of radial functions for every l, and highest angular momentum of the density expansion.
+    sigma : float, default=0.3
+        Width of the Gaussian on each atom.
+    radial_basis, cutoff_width, center_weight, scaling_scale, scaling_rate, scaling_exponent, center_species, \
+    neighbor_species, n_species_channels, species_embedding, n_optimal, handle_unknown, accuracy, dtype, n_jobs, verbose
+        Further parameters of the density and of the computation: see
+        :class:`~eqkernels.descriptors.density_parameters.DensityParameters`, for those above too.
 
     Attributes
     ----------
     neighbor_species_, center_species_, known_species_ : ndarray of int
         Atomic numbers of the channels, of the centers, and of all atoms that may occur.
+
+    See Also
+    --------
+    SOAP : Invariant products of these coefficients, as rows.
+    LambdaSOAP : Products of these coefficients for any irrep.
 
     References
     ----------
@@ -33,65 +50,9 @@ class SphericalExpansion(DensityTransformer, auto_wrap_output_keys=None):  # typ
     EquivariantFeatures(1 structures, 3 centers, blocks: 0e (3, 1, 8), 1o (3, 3, 8), 2e (3, 5, 8))
     """
 
-    def __init__(
-        self,
-        cutoff=5.0,
-        n_max=6,
-        l_max=4,
-        sigma=0.3,
-        *,
-        radial_basis="gto",
-        cutoff_width=0.5,
-        center_weight=1.0,
-        scaling_scale=None,
-        scaling_rate=1.0,
-        scaling_exponent=4.0,
-        center_species=None,
-        neighbor_species=None,
-        n_species_channels=None,
-        species_embedding=None,
-        n_optimal=None,
-        handle_unknown="error",
-        accuracy=1e-9,
-        dtype="float64",
-        n_jobs=None,
-        verbose=0,
-    ):
-        self.cutoff = cutoff
-        self.n_max = n_max
-        self.l_max = l_max
-        self.sigma = sigma
-        self.radial_basis = radial_basis
-        self.cutoff_width = cutoff_width
-        self.center_weight = center_weight
-        self.scaling_scale = scaling_scale
-        self.scaling_rate = scaling_rate
-        self.scaling_exponent = scaling_exponent
-        self.center_species = center_species
-        self.neighbor_species = neighbor_species
-        self.n_species_channels = n_species_channels
-        self.species_embedding = species_embedding
-        self.n_optimal = n_optimal
-        self.handle_unknown = handle_unknown
-        self.accuracy = accuracy
-        self.dtype = dtype
-        self.n_jobs = n_jobs
-        self.verbose = verbose
-
-    def _block_shapes(self, expansion):
-        return {f"{l}{'eo'[l % 2]}": (2 * l + 1, expansion.n_channels) for l in range(self.l_max + 1)}
-
-    def _fill(self, key, density, out):
-        out[...] = density[:, _components(key)]
-
-    def _changing(self, key, n_channels, first, width):
-        return np.arange(first, first + width)
-
-    def _fill_derivatives(self, key, density, owners, changes, first, out):
-        out[...] = changes[:, :, _components(key)]
-
-    def _contract(self, key, density, cotangent, out):
-        out[:, _components(key)] += cotangent
+    def _blocks(self):
+        degrees, channels = range(self.l_max + 1), self._channels
+        return {f"{l}{'eo'[l % 2]}": DegreeBlock(l, *channels) for l in degrees}
 
     def feature_labels(self, irrep):
         """Species and radial index of every channel.
@@ -106,14 +67,54 @@ class SphericalExpansion(DensityTransformer, auto_wrap_output_keys=None):  # typ
         structured ndarray of shape (n_channels,)
             Fields ``species, n``.
         """
-        species, n_radial = self._channels
-        labels = np.empty(len(species) * n_radial, dtype=[("species", np.int64), ("n", np.int64)])
-        labels["species"] = np.repeat(species, n_radial)
-        labels["n"] = np.tile(np.arange(n_radial), len(species))
+        return DegreeBlock(0, *self._channels).labels()
+
+
+@dataclass(frozen=True)
+class DegreeBlock:
+    """Coefficients of one degree, with the methods of :class:`~eqkernels.descriptors.density.gradients.FeatureBlock`.
+
+    Attributes
+    ----------
+    degree : int
+    species : tuple of int
+    n_radial : int
+        Radial functions of each species.
+    """
+
+    degree: int
+    species: tuple[int, ...]
+    n_radial: int
+
+    @property
+    def shape(self):
+        """(2 l + 1, n_channels)."""
+        return 2 * self.degree + 1, len(self.species) * self.n_radial
+
+    @property
+    def _rows(self):
+        """Where the components of the degree stand among all (l, m)."""
+        return slice(self.degree**2, (self.degree + 1) ** 2)
+
+    def labels(self):
+        """Species and radial index of every channel."""
+        labels = np.empty(self.shape[1], dtype=[("species", np.int64), ("n", np.int64)])
+        labels["species"] = np.repeat(self.species, self.n_radial)
+        labels["n"] = np.tile(np.arange(self.n_radial), len(self.species))
         return labels
 
+    def fill(self, density, out):
+        """Write the coefficients."""
+        out[...] = density[:, self._rows]
 
-def _components(key):
-    """Where the components of a degree stand among all (l, m)."""
-    l = int(key[:-1])
-    return slice(l * l, (l + 1) * (l + 1))
+    def changing(self, first, width):
+        """Channels that change with the channels ``first`` .. ``first + width - 1``: these."""
+        return np.arange(first, first + width)
+
+    def fill_derivatives(self, density, owners, changes, first, out):
+        """Write the changes themselves."""
+        out[...] = changes[:, :, self._rows]
+
+    def contract(self, density, cotangent, out):
+        """Add the cotangent."""
+        out[:, self._rows] += cotangent

@@ -1,35 +1,34 @@
-"""The equivariant power spectrum: features that turn like the tensor they are to predict."""
+"""The equivariant power spectrum: features that rotate like the tensor they are to predict."""
 
 from __future__ import annotations
 
-from numbers import Integral
+from dataclasses import dataclass
 
 import numpy as np
 
-from eqkernels._fitted import check_fitted, whole_or_nothing
-from eqkernels.descriptors.base import PARAMETERS, among
+from eqkernels._fitted import whole_or_nothing
+from eqkernels._parameters import Integer
+from eqkernels.descriptors.base import BlockTransformer, among
 from eqkernels.descriptors.density.compression import channel_covariance, leading
-from eqkernels.descriptors.expansion import SphericalExpansion
 from eqkernels.descriptors.features import row_features
+from eqkernels.descriptors.irrep_parameters import IrrepParameters
 from eqkernels.descriptors.made_blocks import BlockMaker, MadeBlocks
 from eqkernels.descriptors.output import allocate
 from eqkernels.descriptors.products.channels import most_triple_channels, n_features
-from eqkernels.descriptors.products.pairs import ProductBlocks
-from eqkernels.so3 import Irrep, Irreps
-from eqkernels.structures import StructureBatch, irreps_of_labels
+from eqkernels.descriptors.products.product_blocks import product_block
+from eqkernels.so3 import Irrep
+from eqkernels.structures import StructureBatch
 
-# Without labels: what dipoles and polarizabilities need.
-_DEFAULT_IRREPS = "0e+1o+2e"
-_LAMBDA_LIMIT = 6
 _PSEUDOSCALAR = Irrep(0, -1)
 
 
-class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):  # type: ignore[call-arg]  # noqa: D101
-    __doc__ = rf"""Symmetry-adapted generalization of SOAP: features for tensors of any irrep.
+@dataclass(eq=False, repr=False, kw_only=True)
+class LambdaSOAP(IrrepParameters, BlockTransformer, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+    r"""Symmetry-adapted generalization of SOAP: features for tensors of any irrep.
 
-    .. math:: p^{{\lambda\mu}}_{{q l, q' l'}} =
-              \sum_{{mm'}} \langle l m\, l' m' | \lambda\mu \rangle\, c_{{qlm}}\, c_{{q'l'm'}},
-              \quad \text{{parity}}\ (-1)^{{l + l'}},\ q = (a, n) .
+    .. math:: p^{\lambda\mu}_{q l, q' l'} =
+              \sum_{mm'} \langle l m\, l' m' | \lambda\mu \rangle\, c_{qlm}\, c_{q'l'm'},
+              \quad \text{parity}\ (-1)^{l + l'},\ q = (a, n) .
 
     Each unordered pair of factors is kept once with the weight that leaves scalar products unchanged; see
     :mod:`eqkernels.descriptors.products.channels` for their order. The block ``0e`` is the SOAP power spectrum. The
@@ -38,22 +37,30 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
 
     Parameters
     ----------
-    {PARAMETERS}
-    compression : {{None, "mu1nu1", "mu2"}}, default=None
-        Density summed over species: in one factor of each product, so that the number of features grows linearly with
-        the species, or in both, which makes them blind to the species of neighbors.
+    cutoff : float, default=5.0
+        Distance up to which neighbors count.
+    n_max, l_max : int, default=6, 4
+        Number of radial functions for every l, and highest angular momentum of the density expansion.
+    sigma : float, default=0.3
+        Width of the Gaussian on each atom.
     irreps : "auto", str or Irreps, default="auto"
-        Blocks to compute, e.g. ``"0e+2e"``. ``"auto"`` takes those that the labels y given to ``fit`` are made of
-        (a dipole: 1o; a symmetric matrix: 0e+2e), or 0e+1o+2e without labels, and always 0e, which
-        kernels with zeta > 1 need. Where y can be read in several ways (vectors of three atoms or a matrix of the
-        structure), those of each.
+        Blocks to compute, e.g. ``"0e+2e"``. ``"auto"`` takes those that the targets y passed to ``fit`` are made of
+        (a dipole: 1o; a symmetric matrix: 0e+2e), or 0e+1o+2e without y, and always 0e, which kernels with zeta > 1
+        need. Where y can be read in several ways (vectors of three atoms or a matrix of the structure), those of each.
     per_atom : bool, default=None
         Whether y belongs to atoms, for ``irreps="auto"``; None: either.
+    compression : {None, "mu1nu1", "mu2"}, default=None
+        Density summed over species: in one factor of each product, so that the number of features grows linearly with
+        the species, or in both, which makes them blind to the species of neighbors.
     max_pseudoscalars : int, default=5000
         Most features of the block ``0o``. If all triples of channels are more, the channels of each degree are
         contracted, for this block alone, to so many principal components (of the density coefficients on the
-        structures given to ``fit``) that they are not. More features resolve more; memory and time grow with them.
+        structures passed to ``fit``) that they are not. More features resolve more; memory and time grow with them.
         None: all triples, which with eight species and the other defaults are 415,904.
+    radial_basis, cutoff_width, center_weight, scaling_scale, scaling_rate, scaling_exponent, center_species, \
+    neighbor_species, n_species_channels, species_embedding, n_optimal, handle_unknown, accuracy, dtype, n_jobs, verbose
+        Further parameters of the density and of the computation: see
+        :class:`~eqkernels.descriptors.density_parameters.DensityParameters`, for those above too.
 
     Attributes
     ----------
@@ -63,6 +70,12 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         The principal components that the block ``0o`` is made of; None: of the channels themselves.
     neighbor_species_, center_species_, known_species_ : ndarray of int
         Atomic numbers of the channels, of the centers, and of all atoms that may occur.
+
+    See Also
+    --------
+    SOAP : Block 0e alone, as rows for any regressor.
+    NBodyFeatures : Products of more than two densities.
+    EquivariantUnion : Several descriptors side by side.
 
     References
     ----------
@@ -80,60 +93,10 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
     True
     """
 
-    def __init__(
-        self,
-        cutoff=5.0,
-        n_max=6,
-        l_max=4,
-        sigma=0.3,
-        *,
-        irreps="auto",
-        radial_basis="gto",
-        cutoff_width=0.5,
-        center_weight=1.0,
-        scaling_scale=None,
-        scaling_rate=1.0,
-        scaling_exponent=4.0,
-        center_species=None,
-        neighbor_species=None,
-        n_species_channels=None,
-        species_embedding=None,
-        n_optimal=None,
-        compression=None,
-        handle_unknown="error",
-        accuracy=1e-9,
-        dtype="float64",
-        n_jobs=None,
-        verbose=0,
-        per_atom=None,
-        max_pseudoscalars=5000,
-    ):
-        super().__init__(
-            cutoff,
-            n_max,
-            l_max,
-            sigma,
-            radial_basis=radial_basis,
-            cutoff_width=cutoff_width,
-            center_weight=center_weight,
-            scaling_scale=scaling_scale,
-            scaling_rate=scaling_rate,
-            scaling_exponent=scaling_exponent,
-            center_species=center_species,
-            neighbor_species=neighbor_species,
-            n_species_channels=n_species_channels,
-            species_embedding=species_embedding,
-            n_optimal=n_optimal,
-            handle_unknown=handle_unknown,
-            accuracy=accuracy,
-            dtype=dtype,
-            n_jobs=n_jobs,
-            verbose=verbose,
-        )
-        self.irreps = irreps
-        self.compression = compression
-        self.per_atom = per_atom
-        self.max_pseudoscalars = max_pseudoscalars
+    compression: str | None = None
+    max_pseudoscalars: int | None = 5000
+
+    _constraints = {**BlockTransformer._constraints, "max_pseudoscalars": Integer(1, 10**9, none=True)}
 
     @whole_or_nothing
     def fit(self, X, y=None):
@@ -148,21 +111,20 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         Returns
         -------
         self
+
+        Raises
+        ------
+        ValueError
+            If parameters are out of range or do not go together, or where there are no features of an irrep.
         """
         X = StructureBatch.from_frames(X)
         super().fit(X)
-        if isinstance(self.irreps, str) and self.irreps == "auto":
-            irreps = Irreps(_DEFAULT_IRREPS) if y is None else self._irreps_of(X, y)
-            irreps = irreps + Irreps("0e")
-        else:
-            irreps = Irreps(self.irreps)
-        if not len(irreps):
-            raise ValueError(f"irreps={self.irreps!r} names no irrep: write e.g. irreps='0e+2e', or 'auto'")
-        wanted = sorted({irrep for _, irrep in irreps}, key=lambda irrep: (irrep.l, -irrep.p))
-        for irrep in wanted:
+        irreps, self.triple_contraction_ = self._chosen_irreps(X, y), None
+        for irrep in irreps:
             self._check_irrep(irrep)
-        self.irreps_ = "+".join(str(irrep) for irrep in wanted)
-        self.triple_contraction_ = self._fit_triples(X) if _PSEUDOSCALAR in wanted else None
+        self.irreps_ = "+".join(map(str, irreps))
+        if _PSEUDOSCALAR in irreps:
+            self.triple_contraction_ = self._fit_triples(X)
         return self
 
     def transform(self, X, out=None):
@@ -195,6 +157,16 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         labels = {key: self.feature_labels(key) for key in maker.widths}
         return row_features(MadeBlocks(density, maker), batch, is_center, labels)
 
+    def _check_irrep(self, irrep):
+        if self.compression == "mu1nu1" and irrep == _PSEUDOSCALAR:
+            raise ValueError("irrep 0o, of three factors, is not available with compression='mu1nu1'")
+        if self._block(irrep).width == 0:
+            species, n_radial = self._channels
+            raise ValueError(
+                f"irrep {irrep} has no features at l_max={self.l_max} with {n_radial} radial functions of "
+                f"{len(species)} species: increase l_max or n_max"
+            )
+
     def _fit_triples(self, batch):
         """Principal components of the channels of each degree, if all their triples are too many."""
         species, n_radial = self._channels
@@ -210,28 +182,12 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         covariance = channel_covariance(self._expansion(), batch, is_center, self._progress(batch.n_structures))
         return np.array([leading(part, n_kept) for part in covariance])
 
-    def _number_problems(self):
-        yield from super()._number_problems()
-        value = self.max_pseudoscalars
-        if value is not None and (not isinstance(value, Integral) or isinstance(value, bool) or value < 1):
-            yield f"max_pseudoscalars={value!r} must be a positive integer, or None"
+    def _blocks(self):
+        return {str(irrep): self._block(irrep) for irrep in self._irreps()}
 
-    def _irreps_of(self, X, y):
-        return irreps_of_labels(y, np.diff(X.offsets), self.per_atom)
-
-    def _check_irrep(self, irrep):
-        check_lambda(irrep)
-        species, n_radial = self._channels
-        if self.compression == "mu1nu1" and str(irrep) == "0o":
-            raise ValueError("irrep 0o, of three factors, is not available with compression='mu1nu1'")
-        if self._n_features(irrep) == 0:
-            raise ValueError(
-                f"irrep {irrep} has no features at l_max={self.l_max} with {n_radial} radial functions of "
-                f"{len(species)} species: increase l_max or n_max"
-            )
-
-    def _irreps(self):
-        return [irrep for _, irrep in Irreps(self.irreps_)]
+    def _block(self, irrep):
+        channels = self.l_max, *self._channels, self.n_max
+        return product_block(irrep, *channels, self.compression, self.triple_contraction_)
 
     def feature_labels(self, irrep):
         """Species, radial index and degree of the factors of every feature of a block.
@@ -246,17 +202,4 @@ class LambdaSOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=None):
         structured ndarray of shape (n_features,)
             Fields ``species_1, n_1, l_1, species_2, n_2, l_2`` (and of a third factor for 0o).
         """
-        return self._labels(self._parsed_block(irrep))
-
-    def _parsed_block(self, irrep):
-        """Irrep of one of the blocks, by its key."""
-        check_fitted(self)
-        if not isinstance(irrep, str) or irrep not in self.irreps_.split("+"):
-            raise ValueError(f"irrep={irrep!r} must be one of the blocks {self.irreps_.replace('+', ', ')}")
-        return Irrep.parse(irrep)
-
-
-def check_lambda(irrep):
-    """Refuse an irrep of a degree beyond those that targets have."""
-    if irrep.l > _LAMBDA_LIMIT:
-        raise ValueError(f"irrep {irrep}: lambda must not exceed {_LAMBDA_LIMIT}")
+        return self._block(self._parsed_block(irrep)).labels()

@@ -15,14 +15,14 @@ import numpy as np
 
 from eqkernels._ranges import over_ranges
 from eqkernels.descriptors.output import allocate
-from eqkernels.descriptors.products.pairs import ProductBlocks
+from eqkernels.descriptors.products.product_blocks import product_block
 from eqkernels.so3 import Irreps
 
 # Bytes of density coefficients that are used up at once: they stay in the caches.
 _DENSITY_PER_RANGE = 2**20
 
 
-class BlockMaker(ProductBlocks):
+class BlockMaker:
     """What makes blocks out of densities: the numbers of a fitted descriptor that matter, without the descriptor.
 
     Parameters
@@ -43,20 +43,17 @@ class BlockMaker(ProductBlocks):
 
     def __init__(self, irreps, l_max, n_max, species, n_radial, compression, triple_contraction, n_jobs=None):
         self.irreps, self.l_max, self.n_max, self.n_radial = irreps, l_max, n_max, n_radial
-        self.species, self.compression, self.triple_contraction_ = species, compression, triple_contraction
+        self.species, self.compression, self.triple_contraction = species, compression, triple_contraction
         self.n_jobs = n_jobs
-        parsed = [irrep for _, irrep in Irreps(irreps)]
-        self.widths = {str(irrep): self._n_features(irrep) for irrep in parsed}
-        self.dims = {str(irrep): irrep.dim for irrep in parsed}
-
-    @property
-    def _channels(self):
-        return tuple(int(one) for one in self.species), self.n_radial
+        numbers = l_max, tuple(map(int, species)), n_radial, n_max, compression, triple_contraction
+        self._blocks = {str(irrep): product_block(irrep, *numbers) for _, irrep in Irreps(irreps)}
+        self.widths = {key: block.width for key, block in self._blocks.items()}
+        self.dims = {key: block.irrep.dim for key, block in self._blocks.items()}
 
     def fill(self, key, density, out):
         """Write a block (n, 2 lambda + 1, n_features) of densities (n, (l_max + 1)^2, n_channels)."""
         size = max(1, _DENSITY_PER_RANGE // max(1, density[:1].nbytes))
-        over_ranges(len(density), size, lambda a, b: self._fill(key, density[a:b], out[a:b]), self.n_jobs)
+        over_ranges(len(density), size, lambda a, b: self._blocks[key].fill(density[a:b], out[a:b]), self.n_jobs)
 
     def to_dict(self):
         """Arguments of the constructor, as strings, numbers and arrays."""
@@ -67,7 +64,7 @@ class BlockMaker(ProductBlocks):
             "species": np.array(self.species),
             "n_radial": self.n_radial,
             "compression": self.compression,
-            "triple_contraction": self.triple_contraction_,
+            "triple_contraction": self.triple_contraction,
             "n_jobs": self.n_jobs,
         }
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from numbers import Integral
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import eigh
 
 from eqkernels._fitted import whole_or_nothing
+from eqkernels._parameters import Integer
 from eqkernels._ranges import over_ranges, structure_blocks
-from eqkernels.descriptors.base import PARAMETERS
+from eqkernels.descriptors.base import DensityTransformer
+from eqkernels.descriptors.irrep_parameters import IrrepParameters
 from eqkernels.descriptors.features import row_features
-from eqkernels.descriptors.lambda_soap import LambdaSOAP, check_lambda
 from eqkernels.descriptors.output import allocate
 from eqkernels.descriptors.products.recursion import Recursion
 from eqkernels.so3 import Irrep
@@ -24,148 +25,14 @@ _CENTERS_PER_CHUNK, _BYTES_PER_CHUNK = 4096, 2**28
 # A task of one thread. Fixed, because the last bits of a matrix product depend on the number of its rows.
 _CENTERS_PER_TASK = 32
 
-LAMBDA_MAX = """lambda_max : int, default=None
-        Highest degree of the features of the orders in between, to save time; None: as high as contributes."""
 
+class RecursiveTransformer(IrrepParameters, DensityTransformer, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+    """Base class of features of order ``nu``: subclasses say how many products and components there are of each."""
 
-class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[call-arg]  # noqa: D101
-    __doc__ = rf"""Equivariant features of body order nu + 1, contracted to their principal components at every order.
-
-    The features of order nu + 1 are products of those of order nu with the density coefficients (order 1), coupled to
-    every irrep,
-
-    .. math:: V^{{\nu + 1}}_{{\lambda\mu; (\lambda' k, l q)}} =
-              \sum_{{m'm}} \langle \lambda' m'\, l m | \lambda\mu \rangle\, V^\nu_{{\lambda' m' k}}\, V^1_{{l m q}} ,
-
-    so that order 2 is :class:`LambdaSOAP`, and the scalars of order 3 are the :class:`Bispectrum`. Of each irrep of
-    each order, ``fit`` keeps the principal components: the combinations of features, the same for all m, that carry
-    most of the sum of squares over the environments of X. They are orthonormal and not centered, hence equivariant, and
-    scalar products with all components kept are those of the products. ``fit`` reads X once for each order,
-    ``transform`` once, in chunks of bounded memory.
-
-    Derivatives are available as the vector-Jacobian product :meth:`vjp`.
-
-    Without truncation, the scalar product of the block 0e of two environments is the average over all rotations, proper
-    and improper, of the power nu of the overlap of their densities; 0e and 0o together average over proper rotations.
-
-    Parameters
-    ----------
-    {PARAMETERS}
-    nu : int, default=3
-        Number of density factors: 1 sees distances, 2 angles, 3 dihedral angles and chirality (block ``0o``).
-    n_components : int, default=100
-        Principal components to keep of each irrep of each order, fewer where there are fewer products. None: all
-        products, without a contraction; every order multiplies their number by that of the channels.
-    n_products : int, default=1000
-        Products to compute of each irrep of each order before their contraction: those of the largest product of the
-        variances of their factors. The covariance matrix has this size. None: all. It has no effect with
-        ``n_components=None``.
-    {LAMBDA_MAX}
-    irreps : "auto", str or Irreps, default="auto"
-        Blocks to compute, as in :class:`LambdaSOAP`.
-    per_atom : bool, default=None
-        As in :class:`LambdaSOAP`.
-
-    Attributes
-    ----------
-    irreps_ : str
-        The irreps of the blocks.
-    contractions_ : dict of str to dict of str to ndarray of shape (n_products, n_components)
-        Weights of the products in the components, by order (``"1"`` to ``str(nu)``) and irrep; empty without a
-        contraction.
-    variances_ : dict of str to dict of str to ndarray of shape (n_components,)
-        Mean square of every component over environments and m, descending.
-    kept_ : dict of str to dict of str to float
-        Part of the mean square of the products that their components carry: how much the contraction kept.
-    neighbor_species_, center_species_, known_species_ : ndarray of int
-        Atomic numbers of the channels, of the centers, and of all atoms that may occur.
-
-    References
-    ----------
-    J. Nigam, S. Pozdnyakov, M. Ceriotti, J. Chem. Phys. 153, 121101 (2020), https://doi.org/10.1063/5.0021116.
-
-    Examples
-    --------
-    >>> from ase.build import molecule
-    >>> frames = [molecule("H2O2"), molecule("CH3OH")]
-    >>> descriptor = NBodyFeatures(cutoff=4.0, n_max=2, l_max=3, nu=4, n_components=20, irreps="0e+0o+1o")
-    >>> descriptor.fit_transform(frames)
-    EquivariantFeatures(2 structures, 10 centers, blocks: 0e (10, 1, 20), 0o (10, 1, 20), 1o (10, 3, 20))
-    """
-
-    def __init__(
-        self,
-        cutoff=5.0,
-        n_max=6,
-        l_max=4,
-        sigma=0.3,
-        *,
-        nu=3,
-        n_components=100,
-        n_products=1000,
-        lambda_max=None,
-        irreps="auto",
-        radial_basis="gto",
-        cutoff_width=0.5,
-        center_weight=1.0,
-        scaling_scale=None,
-        scaling_rate=1.0,
-        scaling_exponent=4.0,
-        center_species=None,
-        neighbor_species=None,
-        n_species_channels=None,
-        species_embedding=None,
-        n_optimal=None,
-        handle_unknown="error",
-        accuracy=1e-9,
-        dtype="float64",
-        n_jobs=None,
-        verbose=0,
-        per_atom=None,
-    ):
-        super().__init__(
-            cutoff,
-            n_max,
-            l_max,
-            sigma,
-            irreps=irreps,
-            radial_basis=radial_basis,
-            cutoff_width=cutoff_width,
-            center_weight=center_weight,
-            scaling_scale=scaling_scale,
-            scaling_rate=scaling_rate,
-            scaling_exponent=scaling_exponent,
-            center_species=center_species,
-            neighbor_species=neighbor_species,
-            n_species_channels=n_species_channels,
-            species_embedding=species_embedding,
-            n_optimal=n_optimal,
-            handle_unknown=handle_unknown,
-            accuracy=accuracy,
-            dtype=dtype,
-            n_jobs=n_jobs,
-            verbose=verbose,
-            per_atom=per_atom,
-        )
-        self.nu = nu
-        self.n_components = n_components
-        self.n_products = n_products
-        self.lambda_max = lambda_max
-
-    def _number_problems(self):
-        yield from super()._number_problems()
-        if not _is_integer(self.nu, 1) or self.nu > _NU_LIMIT:
-            yield f"nu={self.nu!r} must be an integer between 1 and {_NU_LIMIT}"
-        for name, low in (("n_components", 1), ("n_products", 1), ("lambda_max", 0)):
-            value = getattr(self, name)
-            if value is not None and not _is_integer(value, low):
-                yield f"{name}={value!r} must be None or an integer, at least {low}"
-
-    def _check_irrep(self, irrep):
-        check_lambda(irrep)
-
-    def _fit_triples(self, batch):
-        """Leave the channels as they are: orders have contractions of their own."""
+    nu: int
+    n_components: int | None
+    n_products: int | None
+    lambda_max: int | None
 
     @whole_or_nothing
     def fit(self, X, y=None):
@@ -182,7 +49,8 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
         self
         """
         X = StructureBatch.from_frames(X)
-        super().fit(X, y)
+        super().fit(X)
+        self.irreps_ = "+".join(map(str, self._chosen_irreps(X, y)))
         self.contractions_, self.variances_, self.kept_ = {}, {}, {}
         batch, is_center, expansion = self._read(X)
         for order in range(1, self.nu + 1) if self.n_components is not None else ():
@@ -251,27 +119,20 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
         """
         batch, is_center, expansion = self._read(X)
         recursion, n_rows = self._recursion(), int(is_center.sum())
-        shapes = {key: (n_rows, *shape) for key, shape in self._block_shapes(expansion).items()}
+        shapes = {key: (n_rows, *shape) for key, shape in self._block_shapes().items()}
         blocks = allocate(shapes, self.dtype, f"the features {self.irreps_} of {n_rows} centers", out)
         for rows, density in self._chunks(recursion, self.nu, batch, is_center, expansion):
             parts = {irrep: blocks[str(irrep)][rows] for irrep in self._irreps()}
             self._in_tasks(recursion.fill_features, density, self.nu, parts)
         return row_features(blocks, batch, is_center, {key: self.feature_labels(key) for key in blocks})
 
-    def _block_shapes(self, expansion):
+    def _block_shapes(self):
         return {str(irrep): (irrep.dim, self._n_features(irrep)) for irrep in self._irreps()}
 
     def _n_features(self, irrep):
         if self.n_components is not None:
             return len(self.variances_[str(self.nu)][str(irrep)])
         return self._recursion().n_features(self.nu)[irrep]
-
-    def gradients(self, X, strain=False):
-        """Not available for these features, only their product with one number per feature: :meth:`vjp`."""
-        raise NotImplementedError(
-            f"{type(self).__name__} has no gradients of single features: use vjp, their product with one number for "
-            "each feature, or LambdaSOAP"
-        )
 
     def _contractor(self):
         recursion = self._recursion()
@@ -300,8 +161,8 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
 
     def _chunks(self, recursion, order, batch, is_center, expansion):
         """Rows of centers and their density coefficients (n_centers, (l_max + 1)^2, n_channels), chunk by chunk."""
-        sizes = [recursion.n_products_of(one) for one in range(1, order + 1)]
-        bytes_per_center = sum(8 * irrep.dim * size for one in sizes for irrep, size in one.items())
+        sizes = [recursion.n_products_of(k) for k in range(1, order + 1)]
+        bytes_per_center = sum(8 * irrep.dim * size for of_order in sizes for irrep, size in of_order.items())
         step = min(_CENTERS_PER_CHUNK, max(1, _BYTES_PER_CHUNK // bytes_per_center))
         report, first_row = self._progress(batch.n_structures), 0
         for start, stop in structure_blocks(batch.offsets, _CENTERS_PER_CHUNK):
@@ -357,6 +218,101 @@ class NBodyFeatures(LambdaSOAP, auto_wrap_output_keys=None):  # type: ignore[cal
         return labels
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
+class NBodyFeatures(RecursiveTransformer, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+    r"""Equivariant features of body order nu + 1, contracted to their principal components at every order.
+
+    The features of order nu + 1 are products of those of order nu with the density coefficients (order 1), coupled to
+    every irrep,
+
+    .. math:: V^{\nu + 1}_{\lambda\mu; (\lambda' k, l q)} =
+              \sum_{m'm} \langle \lambda' m'\, l m | \lambda\mu \rangle\, V^\nu_{\lambda' m' k}\, V^1_{l m q} ,
+
+    so that order 2 is :class:`LambdaSOAP`, and the scalars of order 3 are the :class:`Bispectrum`. Of each irrep of
+    each order, ``fit`` keeps the principal components: the combinations of features, the same for all m, that carry
+    most of the sum of squares over the environments of X. They are orthonormal and not centered, hence equivariant, and
+    scalar products with all components kept are those of the products. ``fit`` reads X once for each order,
+    ``transform`` once, in chunks of bounded memory.
+
+    Derivatives are available as the vector-Jacobian product :meth:`vjp`.
+
+    Without truncation, the scalar product of the block 0e of two environments is the average over all rotations, proper
+    and improper, of the power nu of the overlap of their densities; 0e and 0o together average over proper rotations.
+
+    Parameters
+    ----------
+    cutoff : float, default=5.0
+        Distance up to which neighbors count.
+    n_max, l_max : int, default=6, 4
+        Number of radial functions for every l, and highest angular momentum of the density expansion.
+    sigma : float, default=0.3
+        Width of the Gaussian on each atom.
+    nu : int, default=3
+        Number of density factors: 1 sees distances, 2 angles, 3 dihedral angles and chirality (block ``0o``).
+    n_components : int, default=100
+        Principal components to keep of each irrep of each order, fewer where there are fewer products. None: all
+        products, without a contraction; every order multiplies their number by that of the channels.
+    n_products : int, default=1000
+        Products to compute of each irrep of each order before their contraction: those of the largest product of the
+        variances of their factors. The covariance matrix has this size. None: all. It has no effect with
+        ``n_components=None``.
+    lambda_max : int, default=None
+        Highest degree of the features of the orders in between, to save time; None: as high as contributes.
+    irreps : "auto", str or Irreps, default="auto"
+        Blocks to compute, as in :class:`LambdaSOAP`.
+    per_atom : bool, default=None
+        As in :class:`LambdaSOAP`.
+    radial_basis, cutoff_width, center_weight, scaling_scale, scaling_rate, scaling_exponent, center_species, \
+    neighbor_species, n_species_channels, species_embedding, n_optimal, handle_unknown, accuracy, dtype, n_jobs, verbose
+        Further parameters of the density and of the computation: see
+        :class:`~eqkernels.descriptors.density_parameters.DensityParameters`, for those above too.
+
+    Attributes
+    ----------
+    irreps_ : str
+        The irreps of the blocks.
+    contractions_ : dict of str to dict of str to ndarray of shape (n_products, n_components)
+        Weights of the products in the components, by order (``"1"`` to ``str(nu)``) and irrep; empty without a
+        contraction.
+    variances_ : dict of str to dict of str to ndarray of shape (n_components,)
+        Mean square of every component over environments and m, descending.
+    kept_ : dict of str to dict of str to float
+        Part of the mean square of the products that their components carry: how much the contraction kept.
+    neighbor_species_, center_species_, known_species_ : ndarray of int
+        Atomic numbers of the channels, of the centers, and of all atoms that may occur.
+
+    See Also
+    --------
+    Bispectrum : All features of order 3, without a contraction.
+    LambdaSOAP : Features of order 2, whose single features can be differentiated.
+
+    References
+    ----------
+    J. Nigam, S. Pozdnyakov, M. Ceriotti, J. Chem. Phys. 153, 121101 (2020), https://doi.org/10.1063/5.0021116.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> frames = [molecule("H2O2"), molecule("CH3OH")]
+    >>> descriptor = NBodyFeatures(cutoff=4.0, n_max=2, l_max=3, nu=4, n_components=20, irreps="0e+0o+1o")
+    >>> descriptor.fit_transform(frames)
+    EquivariantFeatures(2 structures, 10 centers, blocks: 0e (10, 1, 20), 0o (10, 1, 20), 1o (10, 3, 20))
+    """
+
+    nu: int = 3
+    n_components: int | None = 100
+    n_products: int | None = 1000
+    lambda_max: int | None = None
+
+    _constraints = {
+        **DensityTransformer._constraints,
+        "nu": Integer(1, _NU_LIMIT),
+        "n_components": Integer(1, 10**9, none=True),
+        "n_products": Integer(1, 10**9, none=True),
+        "lambda_max": Integer(0, 10**9, none=True),
+    }
+
+
 def principal_components(covariance, n_components):
     """Eigenvectors of the largest eigenvalues as columns, and these, descending."""
     size = len(covariance)
@@ -365,7 +321,3 @@ def principal_components(covariance, n_components):
     # the sign of an eigenvector is arbitrary, and may differ between machines
     signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])])
     return np.ascontiguousarray(vectors * signs), np.maximum(values[::-1], 0.0)
-
-
-def _is_integer(value, low):
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= low

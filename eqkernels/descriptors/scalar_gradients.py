@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eqkernels.descriptors.base import DensityTransformer
+from eqkernels.descriptors.base import BlockTransformer
 from eqkernels.descriptors.density.gradients import Derivatives, feature_gradients
 from eqkernels.descriptors.lambda_soap import LambdaSOAP
 from eqkernels.descriptors.union import EquivariantUnion
@@ -57,7 +57,7 @@ def scalars_only(descriptor):
     reduced = copy.copy(descriptor)
     if isinstance(descriptor, EquivariantUnion):
         reduced.transformers_ = [(name, scalars_only(one)) for name, one in descriptor.transformers_]
-    elif isinstance(descriptor, LambdaSOAP) and _has_gradients(descriptor):
+    elif isinstance(descriptor, LambdaSOAP):
         reduced.irreps_ = "0e"
     return reduced
 
@@ -74,7 +74,7 @@ def check_differentiable(descriptor, forward):
     if isinstance(descriptor, EquivariantUnion):
         for _, one in descriptor.transformers_:
             check_differentiable(one, forward)
-    elif not (_has_gradients(descriptor) if forward else hasattr(descriptor, "vjp")):
+    elif not (isinstance(descriptor, BlockTransformer) if forward else hasattr(descriptor, "vjp")):
         what = "be fitted to forces or stress" if forward else "predict derivatives"
         raise TypeError(
             f"{type(descriptor).__name__} has no derivatives of single features by positions, so that a model cannot "
@@ -82,21 +82,16 @@ def check_differentiable(descriptor, forward):
         )
 
 
-def _has_gradients(descriptor):
-    """Whether its features are differentiated one by one: subclasses may offer the contraction alone."""
-    return getattr(type(descriptor), "gradients", None) is DensityTransformer.gradients
-
-
 def iter_scalar_gradients(descriptor, frames, memory, width=0, strain=False):
     """Differentiate the invariant features of all centers, some centers at a time.
 
     Parameters
     ----------
-    descriptor : DensityTransformer, or EquivariantUnion of them
+    descriptor : BlockTransformer, or EquivariantUnion of them
         Fitted.
     frames : list of ase.Atoms
     memory : float
-        Bytes that the derivatives of one turn may take (at least one center is taken).
+        Bytes that the derivatives of one step may take (at least one center is taken).
     width : int, default=0
         How many numbers the caller makes of each derivative, which count too.
     strain : bool, default=False
@@ -112,12 +107,13 @@ def iter_scalar_gradients(descriptor, frames, memory, width=0, strain=False):
     first = 0
     for _, one in scalars_only(descriptor).transformers_:
         yield from _of_one(one, frames, memory, width, strain, first)
-        first += one._block_shapes(one._expansion())["0e"][1]
+        first += one._block_shapes()["0e"][1]
 
 
 def _of_one(descriptor, frames, memory, width, strain, first_column):
     batch, is_center, expansion = descriptor._read(frames)
-    sizes = sum(np.prod(shape) for shape in descriptor._block_shapes(expansion).values()) + width
+    blocks = descriptor._blocks()
+    sizes = sum(np.prod(block.shape) for block in blocks.values()) + width
     # each center is moved by its neighbors and by itself, and by the 9 components of a strain
     moves = np.diff(find_neighbors(batch, expansion.table.cutoff).offsets)[is_center] + 1 + 3 * strain
     centers = np.flatnonzero(is_center)
@@ -128,7 +124,7 @@ def _of_one(descriptor, frames, memory, width, strain, first_column):
         part, shift = batch.select(structures[0], structures[1] + 1), batch.offsets[structures[0]]
         mask = np.zeros(part.n_atoms, dtype=bool)
         mask[picked - shift] = True
-        gradients = feature_gradients(expansion, part, mask, descriptor, strain)
+        gradients = feature_gradients(expansion, part, mask, blocks, descriptor.n_jobs, strain)
         for one in gradients.parts:
             columns, values = one.columns["0e"] + first_column, one.blocks["0e"][:, :, 0]
             atoms = shift + part.offsets[one.structures] + one.atoms

@@ -2,12 +2,12 @@ r"""Fewer features after they are made: some of them, or their principal compone
 
 A feature of an irrep has 2 lambda + 1 components that belong together, so that a block (n_centers, 2 lambda + 1,
 n_features) counts as n_centers (2 lambda + 1) samples of n_features: whole features are selected or mixed, never
-single components, nothing is centered, and what comes out turns as before.
+single components, nothing is centered, and what comes out rotates as before.
 
-*Farthest-point sampling* takes the feature farthest from those taken before, as columns of samples; *CUR* the one with
-the largest weight in the leading right singular vector, from which it is then projected out (Imbalzano et al., J. Chem.
-Phys. 148, 241730 (2018)). *Principal components* are the leading eigenvectors of the covariance summed over centers
-and components.
+*Farthest-point sampling* takes the feature farthest from those taken before, as columns of samples; *leverage sampling*
+that with the largest weight in the leading right singular vector, and projects it out of the others (the choice of
+columns of a CUR decomposition, Imbalzano et al., J. Chem. Phys. 148, 241730 (2018)). *Principal components* are the
+leading eigenvectors of the covariance summed over centers and components.
 
 scikit-matter has the same selections for a matrix of samples; it neither takes nor returns blocks, so that each would
 have to be reshaped for it, and its part would be smaller than the code around it.
@@ -15,16 +15,19 @@ have to be reshaped for it, and its part would be smaller than the code around i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 
 from eqkernels._fitted import check_fitted, whole_or_nothing
+from eqkernels._parameters import Choice, check_parameters
 from eqkernels.descriptors.features import EquivariantFeatures
 
-_METHODS = ("fps", "cur", "random")
 # A feature whose samples are this small, relative to the largest, after projection is one that adds nothing.
 _EXHAUSTED = 1e-12
 # Bounds of the power iteration for a singular vector.
@@ -33,6 +36,8 @@ _POWER_STEPS, _CONVERGED = 2000, 1e-10
 
 class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Base class: subclasses implement ``_fit_block``, ``_transform_block`` and ``_labels``."""
+
+    _constraints: Mapping[str, Any] = {}
 
     @whole_or_nothing
     def fit(self, X, y=None):
@@ -46,7 +51,15 @@ class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
         Returns
         -------
         self
+
+        Raises
+        ------
+        TypeError
+            If X is not EquivariantFeatures.
+        ValueError
+            If a parameter is out of range, or X has too few features or centers for it.
         """
+        check_parameters(self)
         self._check(X)
         if len(X.species) == 0 or not X.blocks:
             raise ValueError("X has no centers, or no blocks: make the features of at least one structure")
@@ -65,14 +78,19 @@ class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
         Returns
         -------
         EquivariantFeatures
+
+        Raises
+        ------
+        ValueError
+            If the blocks of X are not those of the fit.
         """
         check_fitted(self)
         self._check(X)
-        found = {key: block.shape[2] for key, block in X.blocks.items()}
-        if found != self.n_features_in_:
-            raise ValueError(f"X has blocks with {found} features, at fit there were {self.n_features_in_}")
+        widths = {key: block.shape[2] for key, block in X.blocks.items()}
+        if widths != self.n_features_in_:
+            raise ValueError(f"X has blocks with {widths} features, at fit there were {self.n_features_in_}")
         blocks = {key: self._transform_block(block, self.learned_[key]) for key, block in X.blocks.items()}
-        labels = {key: self._labels(one, self.learned_[key]) for key, one in X.labels.items()}
+        labels = {key: self._labels(labels, self.learned_[key]) for key, labels in X.labels.items()}
         return EquivariantFeatures.of_checked(blocks, X.species, X.structures, X.atoms, X.n_atoms, labels=labels)
 
     def __sklearn_tags__(self):
@@ -86,21 +104,23 @@ class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
             raise TypeError(f"X must be EquivariantFeatures, got {name}: put it behind LambdaSOAP in a pipeline")
         X.check_values()
 
-    def _count(self, given, name, key, n_features):
+    def _count(self, name, key, n_features):
         """Find how many features to keep of a block, from a number, a fraction, or a dict of them."""
-        if isinstance(given, dict):
-            if key not in given:
-                raise ValueError(f"{name} has the irreps {sorted(given)}, the features have a block {key}")
-            given = given[key]
-        if isinstance(given, Integral) and not isinstance(given, bool) and given >= 1:
-            if given > n_features:
-                raise ValueError(f"{name}={given} is more than the {n_features} features of block {key}")
-            return int(given)
-        if isinstance(given, Real) and not isinstance(given, bool) and 0 < given <= 1:
-            return max(1, round(given * n_features))
-        raise ValueError(f"{name}={given!r} must be a positive integer, a fraction between 0 and 1, or a dict by irrep")
+        count = getattr(self, name)
+        if isinstance(count, dict):
+            if key not in count:
+                raise ValueError(f"{name} has the irreps {sorted(count)}, the features have a block {key}")
+            count = count[key]
+        if isinstance(count, Integral) and not isinstance(count, bool) and count >= 1:
+            if count > n_features:
+                raise ValueError(f"{name}={count} is more than the {n_features} features of block {key}")
+            return int(count)
+        if isinstance(count, Real) and not isinstance(count, bool) and 0 < count <= 1:
+            return max(1, round(count * n_features))
+        raise ValueError(f"{name}={count!r} must be a positive integer, a fraction between 0 and 1, or a dict by irrep")
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class FeatureSelection(_BlockTransformer, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Keep some features of every block.
 
@@ -108,8 +128,8 @@ class FeatureSelection(_BlockTransformer, auto_wrap_output_keys=None):  # type: 
     ----------
     n_features : int, float or dict of str to them, default=0.1
         How many features, or which fraction of them, to keep of every block, or of each irrep.
-    method : {"fps", "cur", "random"}, default="fps"
-        Farthest-point sampling, CUR decomposition, or at random.
+    selection : {"fps", "leverage", "random"}, default="fps"
+        Farthest-point sampling, leverage sampling, or at random.
     random_state : int, RandomState or None, default=0
         For ``"random"``.
 
@@ -117,6 +137,10 @@ class FeatureSelection(_BlockTransformer, auto_wrap_output_keys=None):  # type: 
     ----------
     learned_ : dict of str to ndarray of int
         The features kept of each block, in the order in which they were chosen.
+
+    See Also
+    --------
+    EquivariantPCA : Combinations of all features instead of some of them.
 
     References
     ----------
@@ -132,18 +156,17 @@ class FeatureSelection(_BlockTransformer, auto_wrap_output_keys=None):  # type: 
     EquivariantFeatures(2 structures, 9 centers, blocks: 0e (9, 1, 50), 1o (9, 3, 50))
     """
 
-    def __init__(self, n_features=0.1, method="fps", random_state=0):
-        self.n_features = n_features
-        self.method = method
-        self.random_state = random_state
+    n_features: Any = field(default=0.1, kw_only=False)
+    selection: str = "fps"
+    random_state: Any = 0
+
+    _constraints = {"selection": Choice("fps", "leverage", "random")}
 
     def _fit_block(self, key, samples):
-        if not isinstance(self.method, str) or self.method not in _METHODS:
-            raise ValueError(f"method={self.method!r} must be one of {_METHODS}")
-        n = self._count(self.n_features, "n_features", key, samples.shape[1])
-        if self.method == "random":
+        n = self._count("n_features", key, samples.shape[1])
+        if self.selection == "random":
             return check_random_state(self.random_state).permutation(samples.shape[1])[:n]
-        return _farthest(samples, n) if self.method == "fps" else _cur(samples, n)
+        return _farthest(samples, n) if self.selection == "fps" else _leverage(samples, n)
 
     def _transform_block(self, block, chosen):
         return np.ascontiguousarray(block[:, :, chosen])
@@ -152,6 +175,7 @@ class FeatureSelection(_BlockTransformer, auto_wrap_output_keys=None):  # type: 
         return labels[chosen]
 
 
+@dataclass(eq=False, repr=False)
 class EquivariantPCA(_BlockTransformer, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Principal components of the features of every block, without centering.
 
@@ -165,6 +189,11 @@ class EquivariantPCA(_BlockTransformer, auto_wrap_output_keys=None):  # type: ig
     learned_ : dict of str to ndarray of shape (n_features, n_components)
         The components of each block, orthonormal columns.
 
+    See Also
+    --------
+    FeatureSelection : Some of the features as they are.
+    NBodyFeatures : Principal components of features of each body order, as they are made.
+
     Examples
     --------
     >>> from ase.build import molecule
@@ -175,11 +204,10 @@ class EquivariantPCA(_BlockTransformer, auto_wrap_output_keys=None):  # type: ig
     EquivariantFeatures(2 structures, 9 centers, blocks: 0e (9, 1, 5), 1o (9, 3, 5))
     """
 
-    def __init__(self, n_components=0.1):
-        self.n_components = n_components
+    n_components: Any = 0.1
 
     def _fit_block(self, key, samples):
-        n = self._count(self.n_components, "n_components", key, samples.shape[1])
+        n = self._count("n_components", key, samples.shape[1])
         if n > len(samples):
             raise ValueError(
                 f"n_components={n} is more than the {len(samples)} samples (centers times components) of block {key}: "
@@ -217,11 +245,11 @@ def _farthest(samples, n):
     return np.array(chosen)
 
 
-def _exhausted(n, found, what):
-    return f"only {found} features {what} on these structures, {n} were asked for: fit on more, or keep fewer"
+def _exhausted(n, n_usable, what):
+    return f"only {n_usable} features {what} on these structures, {n} were asked for: fit on more, or keep fewer"
 
 
-def _cur(samples, n):
+def _leverage(samples, n):
     """Columns by their weight in the leading right singular vector, each projected out when it is taken."""
     rest, chosen = samples.copy(), []
     largest = np.einsum("sf,sf->f", rest, rest).max()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from ase.data import chemical_symbols
 from scipy.sparse import csr_array, vstack
 
 from eqkernels._fitted import check_fitted
 from eqkernels._numeric import real_array
-from eqkernels.descriptors.base import PARAMETERS, is_choice
+from eqkernels._parameters import Choice, Flag
+from eqkernels.descriptors.base import BlockTransformer
 from eqkernels.descriptors.density.gradients import vector_jacobian_product
-from eqkernels.descriptors.expansion import SphericalExpansion
 from eqkernels.descriptors.output import allocate
 from eqkernels.descriptors.products._product_loops import sum_rows
-from eqkernels.descriptors.products.pairs import ProductBlocks
+from eqkernels.descriptors.products.product_blocks import product_block
 from eqkernels.so3 import Irrep
 
 _SCALAR = Irrep(0, 1)
@@ -21,10 +23,11 @@ _SCALAR = Irrep(0, 1)
 _ROW_BYTES = 2**20
 
 
-class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform",)):  # type: ignore[call-arg]  # noqa: D101
-    __doc__ = rf"""Smooth overlap of atomic positions: the rotation-invariant power spectrum, a row for any model.
+@dataclass(eq=False, repr=False, kw_only=True)
+class SOAP(BlockTransformer, auto_wrap_output_keys=("transform",)):  # type: ignore[call-arg]
+    r"""Smooth overlap of atomic positions: the rotation-invariant power spectrum, a row for any model.
 
-    .. math:: p_{{an, a'n', l}} = \frac{{1}}{{\sqrt{{2l + 1}}}} \sum_m c_{{anlm}}\, c_{{a'n'lm}} ,
+    .. math:: p_{an, a'n', l} = \frac{1}{\sqrt{2l + 1}} \sum_m c_{anlm}\, c_{a'n'lm} ,
 
     with each unordered pair of channels (a n), (a' n') kept once and pairs of different channels weighted by
     :math:`\sqrt 2`, so that scalar products are those of the full set. The features are ordered by l, then (a n), then
@@ -32,20 +35,34 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
 
     Parameters
     ----------
-    {PARAMETERS}
-    compression : {{None, "mu1nu1", "mu2"}}, default=None
+    cutoff : float, default=5.0
+        Distance up to which neighbors count.
+    n_max, l_max : int, default=6, 4
+        Number of radial functions for every l, and highest angular momentum of the density expansion.
+    sigma : float, default=0.3
+        Width of the Gaussian on each atom.
+    compression : {None, "mu1nu1", "mu2"}, default=None
         Density summed over species: in one factor of each product, so that the number of features grows linearly with
         the species, or in both, which makes them blind to the species of neighbors.
-    aggregate : {{None, "sum", "mean"}}, default=None
+    aggregate : {None, "sum", "mean"}, default=None
         None: a row for each center, structure after structure. ``"sum"`` or ``"mean"``: a row for each structure, as
         models of properties of structures need them.
     sparse : bool, default=False
         Whether to return a ``scipy.sparse.csr_array``, which pays for many species.
+    radial_basis, cutoff_width, center_weight, scaling_scale, scaling_rate, scaling_exponent, center_species, \
+    neighbor_species, n_species_channels, species_embedding, n_optimal, handle_unknown, accuracy, dtype, n_jobs, verbose
+        Further parameters of the density and of the computation: see
+        :class:`~eqkernels.descriptors.density_parameters.DensityParameters`, for those above too.
 
     Attributes
     ----------
     neighbor_species_, center_species_, known_species_ : ndarray of int
         Atomic numbers of the channels, of the centers, and of all atoms that may occur.
+
+    See Also
+    --------
+    LambdaSOAP : The same features for tensors of any irrep, in blocks that models of this package take.
+    Bispectrum : Invariants of three density factors.
 
     References
     ----------
@@ -64,65 +81,18 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
     array([-57.8, -17.9, -11. ])
     """
 
-    def __init__(
-        self,
-        cutoff=5.0,
-        n_max=6,
-        l_max=4,
-        sigma=0.3,
-        *,
-        radial_basis="gto",
-        cutoff_width=0.5,
-        center_weight=1.0,
-        scaling_scale=None,
-        scaling_rate=1.0,
-        scaling_exponent=4.0,
-        center_species=None,
-        neighbor_species=None,
-        n_species_channels=None,
-        species_embedding=None,
-        n_optimal=None,
-        compression=None,
-        handle_unknown="error",
-        accuracy=1e-9,
-        dtype="float64",
-        aggregate=None,
-        sparse=False,
-        n_jobs=None,
-        verbose=0,
-    ):
-        super().__init__(
-            cutoff,
-            n_max,
-            l_max,
-            sigma,
-            radial_basis=radial_basis,
-            cutoff_width=cutoff_width,
-            center_weight=center_weight,
-            scaling_scale=scaling_scale,
-            scaling_rate=scaling_rate,
-            scaling_exponent=scaling_exponent,
-            center_species=center_species,
-            neighbor_species=neighbor_species,
-            n_species_channels=n_species_channels,
-            species_embedding=species_embedding,
-            n_optimal=n_optimal,
-            handle_unknown=handle_unknown,
-            accuracy=accuracy,
-            dtype=dtype,
-            n_jobs=n_jobs,
-            verbose=verbose,
-        )
-        self.compression = compression
-        self.aggregate = aggregate
-        self.sparse = sparse
+    compression: str | None = None
+    aggregate: str | None = None
+    sparse: bool = False
 
-    def _choice_problems(self):
-        yield from super()._choice_problems()
-        if not is_choice(self.aggregate, (None, "sum", "mean")):
-            yield f"aggregate={self.aggregate!r} must be None, 'sum' or 'mean'"
-        if not isinstance(self.sparse, bool | np.bool_):
-            yield f"sparse={self.sparse!r} must be True or False"
+    _constraints = {**BlockTransformer._constraints, "aggregate": Choice(None, "sum", "mean"), "sparse": Flag()}
+
+    @property
+    def _block(self):
+        return product_block(_SCALAR, self.l_max, *self._channels, self.n_max, self.compression)
+
+    def _blocks(self):
+        return {"0e": self._block}
 
     def transform(self, X, out=None):
         """Power spectrum of all centers, or of all structures.
@@ -144,15 +114,15 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
                     "out is not available with sparse=True, where the size of the result is not known before"
                 )
             return self._sparse(batch, is_center, expansion)
-        width = self._block_shapes(expansion)["0e"][1]
+        block = self._block
         n_rows = int(is_center.sum()) if self.aggregate is None else batch.n_structures
-        given = None if out is None else {"0e": out}
-        out = allocate({"0e": (n_rows, width)}, self.dtype, "the power spectrum", given)["0e"]
+        out = None if out is None else {"0e": out}
+        out = allocate({"0e": (n_rows, block.width)}, self.dtype, "the power spectrum", out)["0e"]
         progress = self._progress(batch.n_structures)
         if self.aggregate is None:
 
             def store(rows, density):
-                self._fill("0e", density, out[rows, None])
+                block.fill(density, out[rows, None])
 
             expansion.for_each_range(batch, is_center, store, self.n_jobs, progress, self.dtype)
             return out
@@ -166,43 +136,44 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
     def _aggregate_into(self, out, batch, is_center, expansion, structures, progress):
         """Add the rows of all centers to those of their structures."""
         ends = np.searchsorted(structures, np.arange(batch.n_structures + 1))
-        shared = []
+        block, shared = self._block, []
 
         def add(rows, density):
             present, members = np.unique(structures[rows], return_inverse=True)
-            sums = self._sums(density, members, out.shape[1])
+            sums = self._sums(block, density, members)
             whole = (ends[present] >= rows.start) & (ends[present + 1] <= rows.stop)
             out[present[whole]] = sums[whole]
             shared.extend((rows.start, present[k], sums[k].copy()) for k in np.flatnonzero(~whole))
 
         expansion.for_each_range(batch, is_center, add, self.n_jobs, progress, self.dtype)
         # a structure may span several ranges: added in their order, whichever thread was first
-        for _, structure, row in sorted(shared, key=lambda one: one[:2]):
+        for _, structure, row in sorted(shared, key=lambda entry: entry[:2]):
             out[structure] += row
 
-    def _sums(self, density, members, width):
+    def _sums(self, block, density, members):
         """Add up the centers of each structure, so few at once that their rows stay in the cache."""
+        width = block.width
         size = max(1, _ROW_BYTES // (width * np.dtype(self.dtype).itemsize))
         scratch, sums = np.empty((size, 1, width), self.dtype), np.zeros((members[-1] + 1, width), self.dtype)
         for start in range(0, len(density), size):
             part = density[start : start + size]
             rows = scratch[: len(part)]
-            self._fill("0e", part, rows)
+            block.fill(part, rows)
             sum_rows(rows[:, 0], members[start : start + size], sums)
         return sums
 
     def _sparse(self, batch, is_center, expansion):
         """Rows as a scipy.sparse array: features of species that do not occur take no room."""
-        parts, width = [], self._block_shapes(expansion)["0e"][1]
+        parts, block = [], self._block
 
         def store(rows, density):
-            block = np.empty((len(density), 1, width), self.dtype)
-            self._fill("0e", density, block)
-            parts.append((rows.start, csr_array(block[:, 0])))
+            features = np.empty((len(density), 1, block.width), self.dtype)
+            block.fill(density, features)
+            parts.append((rows.start, csr_array(features[:, 0])))
 
         progress = self._progress(batch.n_structures)
         expansion.for_each_range(batch, is_center, store, self.n_jobs, progress, self.dtype)
-        none = csr_array((0, width), dtype=self.dtype)  # no structure may have a center
+        none = csr_array((0, block.width), dtype=self.dtype)  # no structure may have a center
         rows = vstack([none, *(part for _, part in sorted(parts, key=lambda part: part[0]))], format="csr")
         return rows if self.aggregate is None else self._averages(batch, is_center) @ rows
 
@@ -243,8 +214,9 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
         batch, is_center, expansion = self._read(X)
         cotangents = real_array(cotangents, "cotangents", finite=True)
         n_rows = int(is_center.sum()) if self.aggregate is None else batch.n_structures
-        if cotangents.shape != (n_rows, self._block_shapes(expansion)["0e"][1]):
-            expected = (n_rows, self._block_shapes(expansion)["0e"][1])
+        block = self._block
+        expected = (n_rows, block.width)
+        if cotangents.shape != expected:
             raise ValueError(f"cotangents has shape {cotangents.shape}, expected {expected}, that of transform(X)")
         structures = batch.structure_of_atom[is_center]
         counts = np.bincount(structures, minlength=batch.n_structures) if self.aggregate == "mean" else None
@@ -252,12 +224,9 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
         def contract(rows, density, out):
             part = cotangents[rows] if self.aggregate is None else cotangents[structures[rows]]
             part = part if counts is None else part / counts[structures[rows], None]
-            self._contract("0e", density, np.ascontiguousarray(part)[:, None], out)
+            block.contract(density, np.ascontiguousarray(part)[:, None], out)
 
         return vector_jacobian_product(expansion, batch, is_center, contract, self.n_jobs)
-
-    def _irreps(self):
-        return [_SCALAR]
 
     def get_feature_names_out(self, input_features=None):
         """Names such as ``"O0 H3 l2"``: species and radial index of the two factors, and l.
@@ -271,11 +240,11 @@ class SOAP(ProductBlocks, SphericalExpansion, auto_wrap_output_keys=("transform"
         ndarray of str objects, shape (n_features,)
         """
         check_fitted(self)
-        labels = self._labels(_SCALAR)
+        labels = self._block.labels()
         species = self._channels[0]
         symbols = {k: f"({k})" if self._embedded else chemical_symbols[k] for k in species} | {-1: "*"}
         names = [
-            f"{symbols[one['species_1']]}{one['n_1']} {symbols[one['species_2']]}{one['n_2']} l{one['l_1']}"
-            for one in labels
+            f"{symbols[label['species_1']]}{label['n_1']} {symbols[label['species_2']]}{label['n_2']} l{label['l_1']}"
+            for label in labels
         ]
         return np.array(names, dtype=object)

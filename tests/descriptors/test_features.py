@@ -7,7 +7,7 @@ from eqkernels import EquivariantFeatures, EquivariantUnion, LambdaSOAP, Spheric
 
 @pytest.fixture
 def features(molecules):
-    return LambdaSOAP(4.0, 2, 2, irreps="0e+1o", center_species=["C", "N"]).fit_transform(molecules)
+    return LambdaSOAP(4.0, n_max=2, l_max=2, irreps="0e+1o", center_species=["C", "N"]).fit_transform(molecules)
 
 
 def rows_of(features, k):
@@ -46,7 +46,7 @@ def test_saves_and_loads(features, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_formats_change_no_bit(molecules, tmp_path, dtype):
-    features = LambdaSOAP(4.0, 2, 2, dtype=dtype).fit_transform(molecules)
+    features = LambdaSOAP(4.0, n_max=2, l_max=2, dtype=dtype).fit_transform(molecules)
     features.save(tmp_path / "features.npz")
     for again in (
         EquivariantFeatures.from_dict(features.to_dict()),
@@ -64,7 +64,7 @@ def test_formats_change_no_bit(molecules, tmp_path, dtype):
 def test_labels_follow_the_features(molecules, features):
     for part in (features[3:5], features[[4, 0]], features.split_centers()):
         np.testing.assert_array_equal(part.labels["1o"], features.labels["1o"])
-    density = SphericalExpansion(4.0, 2, 1, center_species=["C", "N"]).fit_transform(molecules)
+    density = SphericalExpansion(4.0, n_max=2, l_max=1, center_species=["C", "N"]).fit_transform(molecules)
     joined = features | density
     for key, labels in joined.labels.items():
         assert labels.shape == joined.blocks[key].shape[2:]
@@ -73,9 +73,11 @@ def test_labels_follow_the_features(molecules, features):
     np.testing.assert_array_equal(joined.labels["1o"]["l_1"][:n], features.labels["1o"]["l_1"])
     np.testing.assert_array_equal(joined.labels["1o"]["species"][n:], density.labels["1o"]["species"])
     assert set(joined.labels["1o"]["species_1"][n:]) == set(joined.labels["1o"]["species"][:n]) == {-1}
-    named = EquivariantUnion([("a", LambdaSOAP(3.0, 2, 2)), ("b", LambdaSOAP(5.0, 2, 2))]).fit_transform(molecules)
+    named = EquivariantUnion(
+        [("a", LambdaSOAP(3.0, n_max=2, l_max=2)), ("b", LambdaSOAP(5.0, n_max=2, l_max=2))]
+    ).fit_transform(molecules)
     np.testing.assert_array_equal(
-        named.part("b").labels["1o"], LambdaSOAP(5.0, 2, 2).fit(molecules).feature_labels("1o")
+        named.part("b").labels["1o"], LambdaSOAP(5.0, n_max=2, l_max=2).fit(molecules).feature_labels("1o")
     )
     replaced = features[:]
     replaced.blocks["1o"] = replaced.blocks["1o"][:, :, :3]  # a user's selection: its labels are no longer known
@@ -88,10 +90,10 @@ def test_labels_follow_the_features(molecules, features):
 def test_union(molecules, features):
     joined = features | features
     assert joined.blocks["1o"].shape[2] == 2 * features.blocks["1o"].shape[2]
-    union = EquivariantUnion([("a", LambdaSOAP(3.0, 2, 2)), ("b", LambdaSOAP(5.0, 2, 2))])
+    union = EquivariantUnion([("a", LambdaSOAP(3.0, n_max=2, l_max=2)), ("b", LambdaSOAP(5.0, n_max=2, l_max=2))])
     union.set_params(b__n_max=3)
     both = union.fit(molecules).transform(molecules)
-    a = LambdaSOAP(3.0, 2, 2).fit_transform(molecules)
+    a = LambdaSOAP(3.0, n_max=2, l_max=2).fit_transform(molecules)
     np.testing.assert_array_equal(both.blocks["2e"][:, :, : a.blocks["2e"].shape[2]], a.blocks["2e"])
     with pytest.raises(ValueError, match="same centers"):
         features | features[1:]

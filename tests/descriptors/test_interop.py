@@ -24,11 +24,11 @@ def assert_same(found, expected):
 @pytest.mark.parametrize(
     "descriptor",
     [
-        LambdaSOAP(3.5, 2, 2, irreps="0e+0o+1o+1e+2e"),
-        LambdaSOAP(3.5, 2, 2, dtype="float32"),
-        SphericalExpansion(3.5, 2, 2),
-        NBodyFeatures(3.5, 1, 1, n_components=None, irreps="0e+1o"),
-        NBodyFeatures(3.5, 2, 2, n_components=5),
+        LambdaSOAP(3.5, n_max=2, l_max=2, irreps="0e+0o+1o+1e+2e"),
+        LambdaSOAP(3.5, n_max=2, l_max=2, dtype="float32"),
+        SphericalExpansion(3.5, n_max=2, l_max=2),
+        NBodyFeatures(3.5, n_max=1, l_max=1, n_components=None, irreps="0e+1o"),
+        NBodyFeatures(3.5, n_max=2, l_max=2, n_components=5),
     ],
     ids=lambda one: type(one).__name__,
 )
@@ -46,20 +46,20 @@ def test_there_and_back(descriptor, molecules):
 
 
 def test_features_without_labels_and_joined_ones(molecules):
-    features = LambdaSOAP(3.5, 2, 2).fit_transform(molecules)
+    features = LambdaSOAP(3.5, n_max=2, l_max=2).fit_transform(molecules)
     bare = EquivariantFeatures(**{**features.to_dict(), "labels": None})
     assert bare.to_metatensor().block(0).properties.names == ["feature"]
     again = EquivariantFeatures.from_metatensor(bare.to_metatensor())
     assert_same(again, bare)
     assert not again.labels
-    twice = features | LambdaSOAP(5.0, 2, 2).fit_transform(molecules)
+    twice = features | LambdaSOAP(5.0, n_max=2, l_max=2).fit_transform(molecules)
     tensor_map = twice.to_metatensor()
     assert tensor_map.block(0).properties.names[-1] == "copy"
     assert_same(EquivariantFeatures.from_metatensor(tensor_map), twice)
 
 
 def test_sigma_is_the_parity_of_the_harmonics(molecules):
-    features = LambdaSOAP(3.5, 2, 2, irreps="0e+0o+1o+1e+2e+2o").fit_transform(molecules)
+    features = LambdaSOAP(3.5, n_max=2, l_max=2, irreps="0e+0o+1o+1e+2e+2o").fit_transform(molecules)
     tensor_map = features.to_metatensor()
     for key, lam, sigma in (("0e", 0, 1), ("0o", 0, -1), ("1o", 1, 1), ("1e", 1, -1), ("2e", 2, 1), ("2o", 2, -1)):
         block = tensor_map.block({"o3_lambda": lam, "o3_sigma": sigma, "center_type": 6})
@@ -67,7 +67,7 @@ def test_sigma_is_the_parity_of_the_harmonics(molecules):
 
 
 def test_atoms_that_are_no_centers(molecules):
-    features = LambdaSOAP(3.5, 2, 2, center_species=["C"]).fit_transform(molecules)
+    features = LambdaSOAP(3.5, n_max=2, l_max=2, center_species=["C"]).fit_transform(molecules)
     with pytest.raises(ValueError, match="give the number of atoms of every structure"):
         EquivariantFeatures.from_metatensor(features.to_metatensor())
     assert_same(EquivariantFeatures.from_metatensor(features.to_metatensor(), list(map(len, molecules))), features)
@@ -82,7 +82,7 @@ def test_names_and_scalar_products_are_those_of_featomic():
     featomic = pytest.importorskip("featomic")
     frames = random_frames(2, n_frames=5, n_species=2)
     theirs = featomic_spectrum(featomic, frames, neighbors_to_properties=True)
-    ours = LambdaSOAP(4.0, 5, 4, 0.3, irreps=IRREPS).fit_transform(frames).to_metatensor()
+    ours = LambdaSOAP(4.0, n_max=5, l_max=4, sigma=0.3, irreps=IRREPS).fit_transform(frames).to_metatensor()
     assert ours.keys.names == theirs.keys.names
     for key, block in ours.items():
         other = theirs.block(key)

@@ -263,7 +263,7 @@ def test_some_atoms_are_centers(molecules):
 
 def test_learns_with_scikit_learn(waters):
     frames, vector, _, _ = waters
-    descriptor = NBodyFeatures(3.0, 3, 2, n_components=10, n_products=60)
+    descriptor = NBodyFeatures(3.0, n_max=3, l_max=2, n_components=10, n_products=60)
     search = GridSearchCV(
         make_pipeline(descriptor, TensorKernelRidge(alpha=1e-8)), {"nbodyfeatures__n_components": [2, 20]}, cv=2
     )
@@ -273,7 +273,7 @@ def test_learns_with_scikit_learn(waters):
     assert search.best_estimator_[0].irreps_ == "0e+1o"
     again = pickle.loads(pickle.dumps(search.best_estimator_))
     np.testing.assert_array_equal(again.predict(frames), search.predict(frames))
-    model = TensorKernelRidge(descriptor=Bispectrum(3.0, 2, 2, irreps="auto")).fit(frames, vector)
+    model = TensorKernelRidge(descriptor=Bispectrum(3.0, n_max=2, l_max=2, irreps="auto")).fit(frames, vector)
     assert model.score(frames, vector) > 0.99
 
 

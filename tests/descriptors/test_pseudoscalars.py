@@ -81,4 +81,4 @@ def test_bad_numbers_are_refused(value):
 
 def test_too_few_are_refused():
     with pytest.raises(ValueError, match="max_pseudoscalars=1 leaves no feature"):
-        LambdaSOAP(3.5, 3, 2, irreps="0o", max_pseudoscalars=1).fit(FRAMES)
+        LambdaSOAP(3.5, n_max=3, l_max=2, irreps="0o", max_pseudoscalars=1).fit(FRAMES)

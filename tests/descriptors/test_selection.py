@@ -8,7 +8,12 @@ from eqkernels.testing import assert_equivariant
 from tests.conftest import random_frames
 
 DESCRIPTOR = LambdaSOAP(cutoff=3.5, n_max=3, l_max=2, irreps="0e+1o+2e")
-REDUCERS = [FeatureSelection(6), FeatureSelection(0.2, "cur"), FeatureSelection(4, "random"), EquivariantPCA(5)]
+REDUCERS = [
+    FeatureSelection(6),
+    FeatureSelection(0.2, selection="leverage"),
+    FeatureSelection(4, selection="random"),
+    EquivariantPCA(5),
+]
 
 
 @pytest.mark.parametrize("reducer", REDUCERS, ids=str)
@@ -35,9 +40,11 @@ def test_cur_spans_the_features_better_than_chance():
         part = samples[:, chosen]
         return np.linalg.norm(samples - part @ np.linalg.lstsq(part, samples, rcond=None)[0])
 
-    best = unexplained(FeatureSelection(8, "cur").fit(features).learned_["0e"])
+    best = unexplained(FeatureSelection(8, selection="leverage").fit(features).learned_["0e"])
     for seed in range(5):
-        assert best < unexplained(FeatureSelection(8, "random", random_state=seed).fit(features).learned_["0e"])
+        assert best < unexplained(
+            FeatureSelection(8, selection="random", random_state=seed).fit(features).learned_["0e"]
+        )
 
 
 def test_principal_components_are_those_of_the_covariance():
@@ -69,7 +76,7 @@ def test_in_a_pipeline_with_a_regressor(waters):
         (FeatureSelection(10**6), "n_features=1000000 is more than the"),
         (FeatureSelection(1.5), "must be a positive integer, a fraction"),
         (FeatureSelection({"0e": 3}), "the features have a block 1o"),
-        (FeatureSelection(3, "best"), "method='best' must be one of"),
+        (FeatureSelection(3, selection="best"), "selection='best' must be one of"),
         (EquivariantPCA(0), "n_components=0 must be"),
     ],
 )
@@ -103,7 +110,7 @@ def test_repeated_structures_are_no_new_directions():
         np.testing.assert_allclose(components.T @ components, np.eye(10), atol=1e-12)
     alike = DESCRIPTOR.fit_transform([frames[0]] * 3)
     with pytest.raises(ValueError, match="features are independent on these structures"):
-        FeatureSelection(15, "cur").fit(alike)
+        FeatureSelection(15, selection="leverage").fit(alike)
 
 
 def test_cur_by_singular_value_decomposition():
@@ -115,7 +122,7 @@ def test_cur_by_singular_value_decomposition():
         expected.append(int(np.argmax(weights)))
         column = rest[:, expected[-1]] / np.linalg.norm(rest[:, expected[-1]])
         rest -= np.outer(column, column @ rest)
-    assert FeatureSelection(8, "cur").fit(features).learned_["0e"].tolist() == expected
+    assert FeatureSelection(8, selection="leverage").fit(features).learned_["0e"].tolist() == expected
 
 
 @pytest.mark.parametrize("reduction", [FeatureSelection(3), EquivariantPCA(2)], ids=str)

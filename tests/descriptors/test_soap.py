@@ -88,21 +88,21 @@ def test_covariant_kernel_is_the_rotation_integral_with_wigner_matrices(lam):
 
 
 def test_invariant(frames):
-    assert_equivariant(SOAP(3.5, 3, 3).fit(frames), frames)
+    assert_equivariant(SOAP(3.5, n_max=3, l_max=3).fit(frames), frames)
 
 
 @pytest.mark.parametrize("aggregate", ["sum", "mean"])
 def test_aggregation(molecules, aggregate, monkeypatch):
-    rows = SOAP(4.0, 3, 2).fit_transform(molecules)
+    rows = SOAP(4.0, n_max=3, l_max=2).fit_transform(molecules)
     ends = np.cumsum([len(atoms) for atoms in molecules])
     expected = [getattr(part, aggregate)(axis=0) for part in np.split(rows, ends[:-1])]
     monkeypatch.setattr("eqkernels.descriptors.density.expand._DENSITY_PER_RANGE", 3000)
-    got = SOAP(4.0, 3, 2, aggregate=aggregate, n_jobs=2).fit_transform(molecules)
+    got = SOAP(4.0, n_max=3, l_max=2, aggregate=aggregate, n_jobs=2).fit_transform(molecules)
     np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
 def test_structure_without_a_center_is_a_row_of_zeros(molecules):
-    descriptor = SOAP(4.0, 2, 1, center_species=["N"], aggregate="mean").fit(molecules)
+    descriptor = SOAP(4.0, n_max=2, l_max=1, center_species=["N"], aggregate="mean").fit(molecules)
     bare = [atoms for atoms in molecules if 7 not in atoms.numbers]
     assert bare
     assert np.abs(descriptor.transform(bare)).max() == 0
@@ -110,7 +110,7 @@ def test_structure_without_a_center_is_a_row_of_zeros(molecules):
 
 def test_names_and_output_as_a_table(molecules):
     pd = pytest.importorskip("pandas")
-    descriptor = SOAP(4.0, 2, 1, aggregate="sum").set_output(transform="pandas")
+    descriptor = SOAP(4.0, n_max=2, l_max=1, aggregate="sum").set_output(transform="pandas")
     table = descriptor.fit_transform(molecules)
     assert isinstance(table, pd.DataFrame)
     assert list(table.columns[:2]) == ["H0 H0 l0", "H0 H1 l0"]
@@ -119,5 +119,5 @@ def test_names_and_output_as_a_table(molecules):
 
 def test_serves_any_model(molecules):
     y = [len(atoms) for atoms in molecules]
-    model = make_pipeline(SOAP(4.0, 2, 1, aggregate="sum"), Ridge(1e-8)).fit(molecules, y)
+    model = make_pipeline(SOAP(4.0, n_max=2, l_max=1, aggregate="sum"), Ridge(1e-8)).fit(molecules, y)
     np.testing.assert_allclose(model.predict(molecules), y, atol=1e-2)

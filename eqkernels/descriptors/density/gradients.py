@@ -17,7 +17,7 @@ stores a derivative of a feature and costs a small multiple of the features them
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -26,6 +26,39 @@ from eqkernels.descriptors.density._derivative_loops import subtract_changes, su
 
 # Bytes of derivatives of the density that are made and used up at once.
 _CHANGES_PER_RANGE = 2**22
+
+
+class FeatureBlock(Protocol):
+    """Features of one irrep as a function of the density of their center.
+
+    Densities are arrays (n_centers, (l_max + 1)^2, n_channels), blocks (n_centers, 2 lambda + 1, n_features), all
+    C-contiguous.
+    """
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(2 lambda + 1, n_features)."""
+
+    def labels(self) -> np.ndarray:
+        """List what each feature is made of, a structured array (n_features,)."""
+
+    def fill(self, density: np.ndarray, out: np.ndarray) -> None:
+        """Write the features into ``out``, of the type of the density."""
+
+    def changing(self, first: int, width: int) -> np.ndarray:
+        """Features that change with the channels ``first`` .. ``first + width - 1``, ascending."""
+
+    def fill_derivatives(
+        self, density: np.ndarray, owners: np.ndarray, changes: np.ndarray, first: int, out: np.ndarray
+    ) -> None:
+        """Write the derivatives that belong to changes (n_items, n_directions, (l_max + 1)^2, width) of the density.
+
+        Item e changes the channels ``first`` .. ``first + width - 1`` of the center ``owners[e]`` (ascending); ``out``
+        (n_items, n_directions, 2 lambda + 1, n_changing), zero before, takes the features that :meth:`changing` names.
+        """
+
+    def contract(self, density: np.ndarray, cotangent: np.ndarray, out: np.ndarray) -> None:
+        """Add to ``out`` the derivative of sum(cotangent * features) by the density."""
 
 
 class Derivatives(NamedTuple):
@@ -157,7 +190,7 @@ def _entries(block, channel):
     return _Entries(order, np.cumsum(new) - 1, owners, moved, pair_offsets, np.searchsorted(owners, bounds))
 
 
-def feature_gradients(expansion, batch, is_center, descriptor, strain):
+def feature_gradients(expansion, batch, is_center, features, n_jobs, strain):
     """Forward derivatives of all features.
 
     Parameters
@@ -165,8 +198,8 @@ def feature_gradients(expansion, batch, is_center, descriptor, strain):
     expansion : DensityExpansion
     batch : StructureBatch
     is_center : ndarray of bool, shape (n_atoms,)
-    descriptor : DensityTransformer
-        With the methods ``_block_shapes``, ``_changing`` and ``_fill_derivatives``.
+    features : dict of str to FeatureBlock
+    n_jobs : int or None
     strain : bool
         Whether to make the derivatives by the strain too.
 
@@ -174,23 +207,17 @@ def feature_gradients(expansion, batch, is_center, descriptor, strain):
     -------
     FeatureGradients
     """
-    n_channels, n_max, shapes = expansion.n_channels, expansion.n_max, descriptor._block_shapes(expansion)
+    n_channels, n_max = expansion.n_channels, expansion.n_max
     firsts = range(0, n_max * len(expansion.species), n_max)
     blocks = list(expansion.blocks(batch, is_center))
     entries = [[_entries(block, first) for first in firsts] for block in blocks]
     n_centers = int(is_center.sum())
     parts = [
-        _empty_part(
-            sum(len(of_block[s].owners) for of_block in entries),
-            *_changed(expansion, s),
-            n_channels,
-            shapes,
-            descriptor,
-        )  # fmt: skip
+        _empty_part(sum(len(of_block[s].owners) for of_block in entries), *_changed(expansion, s), features)
         for s in range(len(firsts))
     ]
-    parts.append(_empty_part(n_centers, 0, n_channels, n_channels, shapes, descriptor))
-    strains = {key: np.zeros((n_centers, 9, *shape)) for key, shape in shapes.items()} if strain else {}
+    parts.append(_empty_part(n_centers, 0, n_channels, features))
+    strains = {key: np.zeros((n_centers, 9, *one.shape)) for key, one in features.items()} if strain else {}
     starts = np.zeros(len(parts), dtype=np.int64)
     for block, of_block in zip(blocks, entries, strict=True):
         owners = [*((one.owners, one.moved) for one in of_block), (np.arange(len(block.centers)), block.centers)]
@@ -200,14 +227,14 @@ def feature_gradients(expansion, batch, is_center, descriptor, strain):
             part.centers[rows], part.atoms[rows] = block.first_row + centers, batch.offsets[block.start] + atoms
             out.append({key: array[rows] for key, array in part.blocks.items()})
             starts[k] = rows.stop
-        _fill_moves(expansion, block, of_block, descriptor, out)
+        _fill_moves(expansion, block, of_block, features, out, n_jobs)
         rows = slice(block.first_row, block.first_row + len(block.centers))
-        _fill_strains(expansion, block, descriptor, {key: array[rows] for key, array in strains.items()})
+        _fill_strains(expansion, block, features, {key: array[rows] for key, array in strains.items()}, n_jobs)
     for part in parts:
         part.structures[:] = batch.structure_of_atom[part.atoms]
         part.atoms[:] = batch.atom_in_structure[part.atoms]
     strains = {key: array.reshape(n_centers, 3, 3, *array.shape[2:]) for key, array in strains.items()}
-    return FeatureGradients(parts, {key: shape[1] for key, shape in shapes.items()}, strains)
+    return FeatureGradients(parts, {key: one.shape[1] for key, one in features.items()}, strains)
 
 
 def _changed(expansion, s):
@@ -215,13 +242,13 @@ def _changed(expansion, s):
     return (s * expansion.n_max, expansion.n_max) if expansion.contraction is None else (0, expansion.n_channels)
 
 
-def _empty_part(n, first, width, n_channels, shapes, descriptor):
-    columns = {key: descriptor._changing(key, n_channels, first, width) for key in shapes}
-    blocks = {key: np.zeros((n, 3, shape[0], len(columns[key]))) for key, shape in shapes.items()}
+def _empty_part(n, first, width, features):
+    columns = {key: one.changing(first, width) for key, one in features.items()}
+    blocks = {key: np.zeros((n, 3, one.shape[0], len(columns[key]))) for key, one in features.items()}
     return GradientPart(*(np.empty(n, dtype=np.int64) for _ in range(3)), columns, blocks)
 
 
-def _fill_moves(expansion, block, entries, descriptor, out):
+def _fill_moves(expansion, block, entries, features, out, n_jobs):
     n_lm, n_max = (expansion.l_max + 1) ** 2, expansion.n_max
     mean = max(1.0, sum(len(one.owners) for one in entries) / max(1, len(block.centers)))
     size = max(1, int(_CHANGES_PER_RANGE / (24 * n_lm * (mean * n_max + expansion.n_channels))))
@@ -238,14 +265,14 @@ def _fill_moves(expansion, block, entries, descriptor, out):
             changes, first = expansion.contracted(changes, s * n_max), _changed(expansion, s)[0]
             subtract_changes(owners, first, changes, opposite)
             for key, array in out[s].items():
-                descriptor._fill_derivatives(key, density, owners, changes, first, array[own])
+                features[key].fill_derivatives(density, owners, changes, first, array[own])
         for key, array in out[-1].items():
-            descriptor._fill_derivatives(key, density, np.arange(b - a), opposite, 0, array[a:b])
+            features[key].fill_derivatives(density, np.arange(b - a), opposite, 0, array[a:b])
 
-    over_ranges(len(block.centers), size, work, descriptor.n_jobs)
+    over_ranges(len(block.centers), size, work, n_jobs)
 
 
-def _fill_strains(expansion, block, descriptor, out):
+def _fill_strains(expansion, block, features, out, n_jobs):
     n_lm, n_max = (expansion.l_max + 1) ** 2, expansion.n_max
     size = max(1, _CHANGES_PER_RANGE // (72 * n_lm * expansion.n_channels))
     offsets, neighbors = block.pairs.offsets, block.pairs.neighbors
@@ -260,10 +287,10 @@ def _fill_strains(expansion, block, descriptor, out):
             sum_strains(block.channels[neighbors[order]], block.pairs.vectors[order], gradient, n_max, changes[i])
         changes = expansion.contracted(changes, 0)
         for key, array in out.items():
-            descriptor._fill_derivatives(key, density, np.arange(b - a), changes, 0, array[a:b])
+            features[key].fill_derivatives(density, np.arange(b - a), changes, 0, array[a:b])
 
     if out:
-        over_ranges(len(block.centers), size, work, descriptor.n_jobs)
+        over_ranges(len(block.centers), size, work, n_jobs)
 
 
 def vector_jacobian_product(expansion, batch, is_center, contract, n_jobs):

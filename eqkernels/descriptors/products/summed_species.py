@@ -16,63 +16,80 @@ from __future__ import annotations
 import numpy as np
 
 from eqkernels.descriptors.products.channels import degree_pairs
+from eqkernels.descriptors.products.pairs import ProductBlock
 from eqkernels.so3 import clebsch_gordan
 
 
-def ordered_pairs(l_max, irrep):
-    """Pairs (l1, l2), in both orders, that couple to an irrep."""
-    pairs = degree_pairs(l_max, irrep.l, irrep.p)
-    return sorted({*pairs, *((l2, l1) for l1, l2 in pairs)})
+class SummedSpeciesBlock(ProductBlock):
+    """Products of the channels of one density with the sum over species of another, coupled to one irrep."""
 
+    @property
+    def _pairs(self):
+        """Pairs (l1, l2), in both orders, that couple to the irrep."""
+        pairs = degree_pairs(self.l_max, self.irrep.l, self.irrep.p)
+        return sorted({*pairs, *((l2, l1) for l1, l2 in pairs)})
 
-def add_traces(first, second, n_kept, l_max, irrep, out):
-    """Add the products of the kept channels of one density with the summed ones of another.
+    @property
+    def width(self):
+        """Number of features."""
+        return len(self._pairs) * self.n_channels * self.n_radial
 
-    Parameters
-    ----------
-    first, second : ndarray of shape (n, (l_max + 1)^2, n_kept + n_summed)
-    n_kept, l_max : int
-    irrep : Irrep
-    out : ndarray of shape (n, 2 lambda + 1, n_features)
-    """
-    start = 0
-    for l1, l2 in ordered_pairs(l_max, irrep):
-        left, coupled = first[:, l1 * l1 : (l1 + 1) ** 2, :n_kept], _coupled(second, n_kept, l1, l2, irrep.l)
-        width = n_kept * coupled.shape[3]
-        products = left.transpose(0, 2, 1)[:, None] @ coupled
-        out[:, :, start : start + width] += products.reshape(*products.shape[:2], width)
-        start += width
+    def labels(self):
+        """Species, radial index and degree of the factors of each feature, the species of the sum being -1."""
+        q, k = (part.ravel() for part in np.indices((self.n_channels, self.n_radial)))
+        names = [(f"{what}_{factor}", np.int64) for factor in (1, 2) for what in ("species", "n", "l")]
+        parts = [np.zeros(0, dtype=names)]
+        for l1, l2 in self._pairs:
+            labels = np.empty(len(q), dtype=names)
+            labels["species_1"], labels["n_1"], labels["l_1"] = (
+                np.take(self.species, q // self.n_radial), q % self.n_radial, l1
+            )  # fmt: skip
+            labels["species_2"], labels["n_2"], labels["l_2"] = -1, k, l2
+            parts.append(labels)
+        return np.concatenate(parts)
 
+    def fill(self, density, out):
+        """Write the features."""
+        out[...] = 0
+        self._add(density, density, out)
 
-def contract_traces(density, n_kept, l_max, irrep, cotangent, out):
-    """Add to ``out`` the derivative of sum(cotangent * products) by the density, arguments as in add_traces."""
-    start = 0
-    for l1, l2 in ordered_pairs(l_max, irrep):
-        rows, others = slice(l1 * l1, (l1 + 1) ** 2), slice(l2 * l2, (l2 + 1) ** 2)
-        coupled = _coupled(density, n_kept, l1, l2, irrep.l)
-        width = n_kept * coupled.shape[3]
-        given = cotangent[:, :, start : start + width].reshape(len(density), irrep.dim, n_kept, -1)
-        out[:, rows, :n_kept] += (coupled @ given.transpose(0, 1, 3, 2)).sum(axis=1)
-        by_coupled = density[:, rows, :n_kept][:, None] @ given  # (i, mu, m1, k)
-        coefficients = clebsch_gordan(l1, l2, irrep.l).astype(density.dtype)
-        out[:, others, n_kept:] += np.einsum("abm,imak->ibk", coefficients, by_coupled, optimize=True)
-        start += width
+    def changing(self, first, width):
+        """All features: each has all species in its second factor."""
+        return np.arange(self.width)
 
+    def fill_derivatives(self, density, owners, changes, first, out):
+        """Write the derivatives that belong to changes of the density, all of whose channels change."""
+        c = np.repeat(density[owners], changes.shape[1], axis=0)
+        change, rows = changes.reshape(c.shape), out.reshape(-1, *out.shape[2:])
+        for factors in ((change, c), (c, change)):
+            self._add(*factors, rows)
 
-def trace_labels(l_max, n_max, species, irrep):
-    """Labels of the products, the species of the sum being -1."""
-    q, k = (part.ravel() for part in np.indices((len(species) * n_max, n_max)))
-    names = [(f"{what}_{one}", np.int64) for one in (1, 2) for what in ("species", "n", "l")]
-    parts = [np.zeros(0, dtype=names)]
-    for l1, l2 in ordered_pairs(l_max, irrep):
-        labels = np.empty(len(q), dtype=names)
-        labels["species_1"], labels["n_1"], labels["l_1"] = np.take(species, q // n_max), q % n_max, l1
-        labels["species_2"], labels["n_2"], labels["l_2"] = -1, k, l2
-        parts.append(labels)
-    return np.concatenate(parts)
+    def contract(self, density, cotangent, out):
+        """Add the derivative of sum(cotangent * features) by the density."""
+        start, n = 0, self.n_channels
+        for l1, l2 in self._pairs:
+            rows, others = slice(l1 * l1, (l1 + 1) ** 2), slice(l2 * l2, (l2 + 1) ** 2)
+            coupled = self._coupled(density, l1, l2)
+            width = n * coupled.shape[3]
+            weights = cotangent[:, :, start : start + width].reshape(len(density), self.irrep.dim, n, -1)
+            out[:, rows, :n] += (coupled @ weights.transpose(0, 1, 3, 2)).sum(axis=1)
+            by_coupled = density[:, rows, :n][:, None] @ weights  # (i, mu, m1, k)
+            coefficients = clebsch_gordan(l1, l2, self.irrep.l).astype(density.dtype)
+            out[:, others, n:] += np.einsum("abm,imak->ibk", coefficients, by_coupled, optimize=True)
+            start += width
 
+    def _add(self, first, second, out):
+        """Add the products of the channels of one density with the summed ones of another."""
+        start = 0
+        for l1, l2 in self._pairs:
+            left, coupled = first[:, l1 * l1 : (l1 + 1) ** 2, : self.n_channels], self._coupled(second, l1, l2)
+            width = self.n_channels * coupled.shape[3]
+            products = left.transpose(0, 2, 1)[:, None] @ coupled
+            out[:, :, start : start + width] += products.reshape(*products.shape[:2], width)
+            start += width
 
-def _coupled(density, n_kept, l1, l2, lam):
-    """Coefficients times the summed channels, shape (n, 2 lambda + 1, 2 l1 + 1, n_summed)."""
-    coefficients = clebsch_gordan(l1, l2, lam).astype(density.dtype)
-    return np.einsum("abm,ibk->imak", coefficients, density[:, l2 * l2 : (l2 + 1) ** 2, n_kept:], optimize=True)
+    def _coupled(self, density, l1, l2):
+        """Coefficients times the summed channels, shape (n, 2 lambda + 1, 2 l1 + 1, n_summed)."""
+        coefficients = clebsch_gordan(l1, l2, self.irrep.l).astype(density.dtype)
+        summed = density[:, l2 * l2 : (l2 + 1) ** 2, self.n_channels :]
+        return np.einsum("abm,ibk->imak", coefficients, summed, optimize=True)

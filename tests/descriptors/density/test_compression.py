@@ -73,7 +73,9 @@ def test_embedding_of_single_species_is_no_change():
 
 def test_higher_body_order_of_compressed_channels():
     frames = random_frames(2, n_frames=4, n_species=2)
-    features = NBodyFeatures(3.5, 3, 2, nu=3, n_components=10, irreps="0e+1o", n_optimal=2, n_species_channels=1)
+    features = NBodyFeatures(
+        3.5, n_max=3, l_max=2, nu=3, n_components=10, irreps="0e+1o", n_optimal=2, n_species_channels=1
+    )
     assert_equivariant(features.fit(frames), frames)
 
 
@@ -136,11 +138,11 @@ def test_scikit_learn_tools(waters):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_optimal": 5}, "n_optimal=5 must not exceed 4"),
-        ({"n_optimal": 0}, "n_optimal=0 must be a positive integer"),
+        ({"n_optimal": 5}, "n_optimal=5 must not exceed n_max=4"),
+        ({"n_optimal": 0}, "n_optimal=0 must be an integer between 1"),
         ({"n_species_channels": 3}, "n_species_channels=3 is more than the 2 species"),
         ({"n_species_channels": 1, "species_embedding": EMBEDDING}, "exclude each other"),
-        ({"compression": "mu3"}, "compression='mu3' must be None"),
+        ({"compression": "mu3"}, "compression='mu3' must be one of .None"),
         ({"compression": "mu2", "n_species_channels": 1}, "leaves no species"),
         ({"species_embedding": {"H": [1.0]}}, "has no vector for C, only for H"),
         ({"species_embedding": {"H": [1.0], "C": [1.0, 2.0]}}, "vectors of the same length"),

@@ -109,7 +109,7 @@ def test_vjp_of_aggregated_rows(aggregate):
 
 def test_entries_name_the_atoms_that_move():
     frames = [bulk("Cu", cubic=True)]
-    entries = SOAP(3.0, 2, 1).fit(frames).gradients(frames)
+    entries = SOAP(3.0, n_max=2, l_max=1).fit(frames).gradients(frames)
     # each of the four atoms has all the others (several images of each) within 3 Angstrom, but moves as one
     assert entries.centers.tolist() == np.repeat(range(4), 4).tolist()
     assert entries.atoms.tolist() == [0, 1, 2, 3] * 4
@@ -121,7 +121,7 @@ def test_entries_name_the_atoms_that_move():
 
 def test_isolated_atoms_have_zero_gradients():
     frames = [Atoms("HC", [[0, 0, 0], [0, 0, 20.0]]), Atoms("C")]
-    soap = SOAP(3.0, 2, 2).fit(frames)
+    soap = SOAP(3.0, n_max=2, l_max=2).fit(frames)
     entries = soap.gradients(frames, strain=True)
     assert entries.centers.tolist() == [0, 1, 2]
     assert not entries.blocks["0e"].any()

@@ -1,0 +1,61 @@
+"""Blocks by irrep: which ones a descriptor makes, stated or learned from the targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from eqkernels._fitted import check_fitted
+from eqkernels.so3 import Irrep, Irreps
+from eqkernels.structures import irreps_of_labels
+
+# Without targets: what dipoles and polarizabilities need.
+_DEFAULT_IRREPS = "0e+1o+2e"
+_LAMBDA_LIMIT = 6
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class IrrepParameters:
+    """Parameters of descriptors that make blocks of chosen irreps.
+
+    Parameters
+    ----------
+    irreps : "auto", str or Irreps, default="auto"
+        Blocks to compute, e.g. ``"0e+2e"``. ``"auto"`` takes those that the targets y passed to ``fit`` are made of
+        (a dipole: 1o; a symmetric matrix: 0e+2e), or 0e+1o+2e without y, and always 0e, which kernels with zeta > 1
+        need. Where y can be read in several ways (vectors of three atoms or a matrix of the structure), those of each.
+    per_atom : bool, default=None
+        Whether y belongs to atoms, for ``irreps="auto"``; None: either.
+    """
+
+    irreps: Any = "auto"
+    per_atom: bool | None = None
+
+    def _chosen_irreps(self, batch, y):
+        """Irreps of the blocks, ascending."""
+        if isinstance(self.irreps, str) and self.irreps == "auto":
+            irreps = (
+                Irreps(_DEFAULT_IRREPS) if y is None else irreps_of_labels(y, np.diff(batch.offsets), self.per_atom)
+            )
+            irreps = irreps + Irreps("0e")
+        else:
+            irreps = Irreps(self.irreps)
+        if not len(irreps):
+            raise ValueError(f"irreps={self.irreps!r} names no irrep: write e.g. irreps='0e+2e', or 'auto'")
+        chosen = sorted({irrep for _, irrep in irreps}, key=lambda irrep: (irrep.l, -irrep.p))
+        for irrep in chosen:
+            if irrep.l > _LAMBDA_LIMIT:
+                raise ValueError(f"irrep {irrep}: lambda must not exceed {_LAMBDA_LIMIT}")
+        return chosen
+
+    def _irreps(self):
+        return [irrep for _, irrep in Irreps(self.irreps_)]
+
+    def _parsed_block(self, irrep):
+        """Irrep of one of the blocks, by its key."""
+        check_fitted(self)
+        if not isinstance(irrep, str) or irrep not in self.irreps_.split("+"):
+            raise ValueError(f"irrep={irrep!r} must be one of the blocks {self.irreps_.replace('+', ', ')}")
+        return Irrep.parse(irrep)
