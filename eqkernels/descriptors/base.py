@@ -83,7 +83,7 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
         if len(absent) and (wanted is not None or self.n_optimal is not None):
             raise ValueError(
                 f"neighbor_species contains {symbols(absent)}, of which the structures of the fit have no atom to "
-                "learn n_species_channels or n_optimal from: fit on structures with it, or give a species_embedding"
+                "learn n_species_channels or n_optimal from: fit on structures with it, or set species_embedding"
             )
         if wanted is not None and wanted > n_species:
             raise ValueError(f"n_species_channels={wanted} is more than the {n_species} species seen at fit")

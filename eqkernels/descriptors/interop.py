@@ -8,7 +8,7 @@ A TensorMap has a block for each irrep and central species:
   ``neighbor_type, n`` for density coefficients, and ``feature``, a number, where features have no labels.
 
 Names that only other blocks need have the value -1. Features that agree in all their labels, as joined ones may, are
-told apart by a further property ``copy``. Values are not changed. featomic's ``EquivariantPowerSpectrum``, with its
+distinguished by a further property ``copy``. Values are not changed. featomic's ``EquivariantPowerSpectrum``, with its
 neighbor types moved to the properties, has the same names, but keeps both orders of the channels at equal degrees
 (l_1 = l_2) and has no weights: its features of l_1 < l_2 times :math:`\sqrt 2` make the same scalar products as
 :class:`~eqkernels.descriptors.LambdaSOAP`.
@@ -206,7 +206,7 @@ def _count_atoms(structures, atoms):
         atoms, np.arange(len(atoms)) - np.repeat(np.cumsum(counts) - counts, counts)
     ):
         raise ValueError(
-            "some atoms of the structures are no centers: give the number of atoms of every structure, "
+            "some atoms of the structures are not centers: pass the number of atoms of every structure, "
             "n_atoms=[len(atoms) for atoms in frames]"
         )
     return counts

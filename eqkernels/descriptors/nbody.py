@@ -12,8 +12,8 @@ from eqkernels._fitted import whole_or_nothing
 from eqkernels._parameters import Integer
 from eqkernels._ranges import over_ranges, structure_blocks
 from eqkernels.descriptors.base import DensityTransformer
-from eqkernels.descriptors.irrep_parameters import IrrepParameters
 from eqkernels.descriptors.features import row_features
+from eqkernels.descriptors.irrep_parameters import IrrepParameters
 from eqkernels.descriptors.output import allocate
 from eqkernels.descriptors.products.recursion import Recursion
 from eqkernels.so3 import Irrep

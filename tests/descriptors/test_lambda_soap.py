@@ -25,7 +25,9 @@ def test_blocks_are_the_printed_formula(frames, n_max):
 
 
 def test_equivariant(frames):
-    assert_equivariant(LambdaSOAP(3.5, n_max=2, l_max=4, irreps=ALL + ("+0o" if len(frames[0]) > 2 else "")).fit(frames), frames)
+    assert_equivariant(
+        LambdaSOAP(3.5, n_max=2, l_max=4, irreps=ALL + ("+0o" if len(frames[0]) > 2 else "")).fit(frames), frames
+    )
 
 
 def test_scalar_products_are_those_of_all_ordered_pairs(molecules):

@@ -75,7 +75,7 @@ def test_single_precision():
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, "all", True])
 def test_bad_numbers_are_refused(value):
-    with pytest.raises(ValueError, match="max_pseudoscalars=.* must be a positive integer, or None"):
+    with pytest.raises(ValueError, match="max_pseudoscalars=.* must be an integer between 1 and .*, or None"):
         LambdaSOAP(max_pseudoscalars=value).fit(FRAMES)
 
 

@@ -74,7 +74,9 @@ def test_predictions_of_coefficients_that_cancel():
     for k, atoms in enumerate(frames):
         atoms.rattle(1e-3, seed=k)
     y = np.random.default_rng(0).normal(size=(3, 3))
-    model = make_pipeline(LambdaSOAP(2.0, n_max=3, l_max=1, sigma=0.15), TensorKernelRidge(alpha=1e-13, target="i")).fit(frames, y)
+    model = make_pipeline(
+        LambdaSOAP(2.0, n_max=3, l_max=1, sigma=0.15), TensorKernelRidge(alpha=1e-13, target="i")
+    ).fit(frames, y)
     assert "density" in model[-1].X_fit_
     assert model[-1].cancellation_["1o"] > 1e-8
     others = [atoms.copy() for atoms in frames]
