@@ -66,9 +66,9 @@ def test_sigma_is_the_parity_of_the_harmonics(molecules):
         np.testing.assert_array_equal(block.values, features.blocks[key][features.species == 6])
 
 
-def test_atoms_that_are_no_centers(molecules):
+def test_atoms_that_are_not_centers(molecules):
     features = LambdaSOAP(3.5, n_max=2, l_max=2, center_species=["C"]).fit_transform(molecules)
-    with pytest.raises(ValueError, match="give the number of atoms of every structure"):
+    with pytest.raises(ValueError, match="are not centers: pass the number of atoms of every structure"):
         EquivariantFeatures.from_metatensor(features.to_metatensor())
     assert_same(EquivariantFeatures.from_metatensor(features.to_metatensor(), list(map(len, molecules))), features)
 
