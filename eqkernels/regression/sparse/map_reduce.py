@@ -6,19 +6,14 @@ outcome does not depend on who did the work, nor on the order in which it was do
 
 from __future__ import annotations
 
-import threading
-import time
-from concurrent.futures import CancelledError
+from collections import deque
+from functools import partial
 
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
-# Parts handed to a cluster ahead of their turn, for each of its threads; this bounds the data in flight.
-_PARTS_AHEAD = 2
-# How often the same result may get lost with its worker before we give up.
-_MAX_LOSSES = 5
-# Seconds that the scheduler is given to notice that a worker is gone.
-_PAUSE = 0.5
+# Groups of parts on a cluster, each at least one part for each of its threads: while one is awaited, the next is there.
+_GROUPS_AHEAD = 2
 
 
 def map_reduce(job, part, n_parts, n_jobs=None, progress=None):
@@ -43,14 +38,67 @@ def map_reduce(job, part, n_parts, n_jobs=None, progress=None):
         The result of all parts.
     """
     tasks = (delayed(_single_threaded)(job, part(k)) for k in range(n_parts))
-    tree = _Tree(job.merge)
     # BLAS with one thread gives the same bits whatever n_jobs; the outer limit holds while several threads set theirs
     with threadpool_limits(1):
-        for k, result in enumerate(Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(tasks)):
-            tree.add(result)
-            if progress is not None:
-                progress(k + 1)
-        return tree.root()
+        results = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(tasks)
+        return _merged(job, zip(range(1, n_parts + 1), results, strict=True), progress)
+
+
+def map_reduce_on_cluster(client, job, part, n_parts, progress=None):
+    """Fold all parts and merge the results on the workers of a ``dask.distributed`` cluster.
+
+    Parts are submitted in groups of as many as the cluster has threads, rounded up to a power of two. Those of a group
+    are folded and merged by its workers, and the result comes back; this process merges these. Tasks hold their parts,
+    so that Dask repeats those whose results are lost with a worker. Once a group is done, its parts are forgotten:
+    neither this process nor the scheduler holds the data of more than two groups.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    job, part, n_parts, progress
+        As for :func:`map_reduce`.
+
+    Returns
+    -------
+    object
+        The result of all parts.
+
+    Raises
+    ------
+    distributed.KilledWorker
+        If the same task is lost with its worker again and again.
+    """
+    import dask
+
+    with threadpool_limits(1), dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TiB"}):
+        return _merged(job, _results_of_groups(client, job, part, n_parts), progress)
+
+
+def _results_of_groups(client, job, part, n_parts):
+    """Yield the number of parts that are done and the result of those that are new."""
+    size = 2 ** (max(1, sum(client.nthreads().values())) - 1).bit_length()
+    shared = client.submit(_identity, job, pure=False)
+    groups = deque()
+    for start in range(0, n_parts, size):
+        stop = min(start + size, n_parts)
+        tree = _Tree(partial(client.submit, _merge, shared, pure=False))
+        for k in range(start, stop):
+            tree.add(client.submit(_single_threaded, shared, part(k), pure=False))
+        groups.append((stop, tree.root()))
+        if len(groups) == _GROUPS_AHEAD:
+            done, future = groups.popleft()
+            yield done, future.result()
+    for done, future in groups:
+        yield done, future.result()
+
+
+def _merged(job, results, progress):
+    tree = _Tree(job.merge)
+    for done, result in results:
+        tree.add(result)
+        if progress is not None:
+            progress(done)
+    return tree.root()
 
 
 def _single_threaded(function, *arguments):
@@ -60,6 +108,10 @@ def _single_threaded(function, *arguments):
 
 def _merge(job, left, right):
     return _single_threaded(job.merge, left, right)
+
+
+def _identity(job):
+    return job
 
 
 class _Tree:
@@ -81,114 +133,3 @@ class _Tree:
         while self.stack:
             result = self.merge(self.stack.pop()[1], result)
         return result
-
-
-def map_reduce_on_cluster(client, job, part, n_parts, progress=None):
-    """Fold all parts and merge the results on the workers of a ``dask.distributed`` cluster.
-
-    Every part is sent to a worker once, a few ahead; results stay and are merged on the workers; only the last one
-    comes back. What gets lost with a worker is computed again from its parts, which ``part`` is then asked for again.
-
-    Parameters
-    ----------
-    client : distributed.Client
-    job, part, n_parts, progress
-        As for :func:`map_reduce`.
-
-    Returns
-    -------
-    object
-        The result of all parts.
-
-    Raises
-    ------
-    RuntimeError
-        If workers are lost again and again.
-    """
-    return _ClusterTree(client, job, part, progress).result(n_parts)
-
-
-class _ClusterTree:
-    """Results on the workers by their spans (first part, last part + 1), and how to make those again that get lost."""
-
-    def __init__(self, client, job, part, progress):
-        self.client, self.job, self.part, self.progress = client, job, part, progress
-        self.shared = self._send(job, broadcast=True)
-        self.futures = {}
-        self.children = {}
-        self.finished = set()
-        self.ahead = threading.BoundedSemaphore(_PARTS_AHEAD * max(1, sum(client.nthreads().values())))
-
-    def result(self, n_parts):
-        tree = _Tree(self._join)
-        for k in range(n_parts):
-            self._ensure((k, k + 1))
-            tree.add((k, k + 1))
-        root = tree.root()
-        for _ in range(_MAX_LOSSES):
-            try:
-                self._ensure(root)
-                return self.futures[root].result()
-            except CancelledError:
-                if self.shared.status != "finished":
-                    self.shared = self._send(self.job, broadcast=True)
-        raise RuntimeError(
-            f"results were lost with their workers {_MAX_LOSSES} times: look into the logs of the workers, which may "
-            "have been killed for their memory"
-        )
-
-    def _send(self, data, **options):
-        for attempt in range(_MAX_LOSSES):
-            try:
-                return self.client.scatter(data, hash=False, **options)
-            except OSError:  # the worker that it was meant for is gone
-                if attempt == _MAX_LOSSES - 1:
-                    raise
-                time.sleep(_PAUSE)
-        return None
-
-    def _join(self, left, right):
-        span = left[0], right[1]
-        self.children[span] = left, right
-        self._ensure(span)
-        return span
-
-    def _ensure(self, span):
-        """Have the result of a span there or on its way."""
-        future = self.futures.get(span)
-        if future is not None and future.status in ("pending", "finished"):
-            return
-        if future is not None and future.status == "error":
-            future.result()
-        self.futures[span] = self._merged(span) if span in self.children else self._folded(span)
-
-    def _merged(self, span):
-        parts = self.children[span]
-        for part in parts:
-            self._ensure(part)
-        left, right = (self.futures[part] for part in parts)
-        future = self.client.submit(_merge, self.shared, left, right, pure=False)
-
-        def done(future):
-            if future.status == "finished":  # else they may serve to make it again
-                for part in parts:
-                    self.futures.pop(part, None)
-
-        future.add_done_callback(done)
-        return future
-
-    def _folded(self, span):
-        self.ahead.acquire()
-        data = [self._send(self.part(span[0]))]
-        future = self.client.submit(_single_threaded, self.shared, data[0], pure=False)
-
-        def done(future):
-            data.clear()  # from now on nobody but us has the part
-            self.ahead.release()
-            if future.status == "finished" and span not in self.finished:
-                self.finished.add(span)
-                if self.progress is not None:
-                    self.progress(len(self.finished))
-
-        future.add_done_callback(done)
-        return future
