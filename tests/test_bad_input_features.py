@@ -247,7 +247,7 @@ CASES = {
     "more components than samples": (lambda: EquivariantPCA(30).fit(FEATURES[:1]), ValueError, "n_components=30 is more than the 3 samples"),
     # -- kernels ----------------------------------------------------------------------------------------------------------
     "sparse points of a number": (lambda: select_sparse_points(3, 3), TypeError, "features must be EquivariantFeatures"),
-    "sparse points by an array": (lambda: select_sparse_points(FEATURES, 3, np.ones(2)), ValueError, "method=.* must be one of"),
+    "sparse points by an array": (lambda: select_sparse_points(FEATURES, 3, np.ones(2)), ValueError, "selection=.* must be one of"),
     "kernel of frames": (lambda: CovariantKernel()(FRAMES), TypeError, "X must be EquivariantFeatures, got list"),
     "diagonal of nothing": (lambda: CovariantKernel().diag(None), TypeError, "X must be EquivariantFeatures, got NoneType"),
     "kernel of an irrep by number": (lambda: CovariantKernel()(FEATURES, irrep=1), TypeError, "irrep=1 must be the key of a block"),

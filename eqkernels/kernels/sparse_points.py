@@ -2,9 +2,9 @@ r"""Representative environments, on which a sparse model is built.
 
 M environments out of many are chosen once, by their invariant features, and serve all irreps; each central species has
 its own. Farthest-point sampling takes, again and again, the environment farthest from those taken (T. F. Gonzalez,
-Theor. Comput. Sci. 38, 293 (1985)); CUR draws them with probabilities proportional to their leverage
-:math:`\mathbf p_i^T C^+ \mathbf p_i`, C the covariance of all features (M. W. Mahoney, P. Drineas, PNAS 106, 697
-(2009); G. Imbalzano et al., J. Chem. Phys. 148, 241730 (2018)).
+Theor. Comput. Sci. 38, 293 (1985)); leverage sampling, as in CUR decompositions, draws them with probabilities
+proportional to :math:`\mathbf p_i^T C^+ \mathbf p_i`, C the covariance of all features (M. W. Mahoney, P. Drineas, PNAS
+106, 697 (2009); G. Imbalzano et al., J. Chem. Phys. 148, 241730 (2018)).
 
 Sets that do not fit into memory come block by block: after each one only the best M remain. The farthest points of
 (points kept + a block) cover all data within a constant factor of the best cover (P. Indyk et al., PODS (2014)); random
@@ -26,14 +26,14 @@ from eqkernels.kernels.covariant import check_normalize
 from eqkernels.kernels.environments import environment_scale
 from eqkernels.structures import symbols
 
-METHODS = ("fps", "cur", "random")
+SELECTIONS = ("fps", "leverage", "random")
 # Environments at a squared distance of rounding are one and the same, up to a rotation.
 _SAME = 1e-14
 # Directions of the features below this part of the largest variance are rounding.
 _RANK_TOLERANCE = 1e-12
 
 
-def select_sparse_points(features, n_points, method="fps", *, normalize="invariant", random_state=None):
+def select_sparse_points(features, n_points, selection="fps", *, normalize="invariant", random_state=None):
     """Choose representative environments of each central species.
 
     Parameters
@@ -43,7 +43,7 @@ def select_sparse_points(features, n_points, method="fps", *, normalize="invaria
     n_points : int or dict
         How many: in all, shared equally by the species as far as they have so many, or for each species, e.g.
         ``{"O": 100, "H": 200}``. More points are more accurate; time grows with their square or third power.
-    method : {"fps", "cur", "random"}, default="fps"
+    selection : {"fps", "leverage", "random"}, default="fps"
         Farthest-point sampling, which covers rare environments too; leverage scores; or uniformly at random.
     normalize : {"invariant", True, False}, default="invariant"
         Whether environments are compared by direction, or with the length of their features: as the kernel does.
@@ -70,24 +70,24 @@ def select_sparse_points(features, n_points, method="fps", *, normalize="invaria
     >>> select_sparse_points(features, {"C": 2, "H": 4, "O": 1}, random_state=0).species
     array([1, 1, 1, 1, 6, 6, 8])
     """
-    if not isinstance(method, str) or method not in METHODS:
-        raise ValueError(f"method={method!r} must be one of {METHODS}")
+    if not isinstance(selection, str) or selection not in SELECTIONS:
+        raise ValueError(f"selection={selection!r} must be one of {SELECTIONS}")
     check_normalize(normalize)
     wanted = check_n_points(n_points)
     if not isinstance(features, Iterable | EquivariantFeatures):
         raise TypeError(f"features must be EquivariantFeatures or blocks of them, got {type(features).__name__}")
     blocks = [features] if isinstance(features, EquivariantFeatures) else features
-    return choose_points(blocks, wanted, method, normalize, check_random_state(random_state))
+    return choose_points(blocks, wanted, selection, normalize, check_random_state(random_state))
 
 
-def choose_points(blocks, wanted, method, normalize, random, room=None):
+def choose_points(blocks, wanted, selection, normalize, random, room=None):
     """Choose points from blocks of features, as :func:`select_sparse_points`.
 
     Parameters
     ----------
     blocks : iterable of EquivariantFeatures
     wanted : int or dict of int to int
-    method, normalize
+    selection, normalize
         As there.
     random : RandomState
     room : dict of int to int, default=None
@@ -110,7 +110,7 @@ def choose_points(blocks, wanted, method, normalize, random, room=None):
         for species in np.unique(block.species).tolist():
             limit = wanted if isinstance(wanted, int) else _of_species(wanted, species)
             limit = limit if room is None else min(limit, room[species])
-            pool = pools.setdefault(species, _Pool(limit, method, normalize, random))
+            pool = pools.setdefault(species, _Pool(limit, selection, normalize, random))
             pool.add(block.split_centers(np.flatnonzero(block.species == species)))
     if not pools:
         raise ValueError("features has no environments: there is nothing to choose from")
@@ -123,8 +123,8 @@ def choose_points(blocks, wanted, method, normalize, random, room=None):
 class _Pool:
     """The best environments of one species so far, in the order of choice."""
 
-    def __init__(self, limit, method, normalize, random):
-        self.limit, self.method, self.normalize, self.random = limit, method, normalize, random
+    def __init__(self, limit, selection, normalize, random):
+        self.limit, self.selection, self.normalize, self.random = limit, selection, normalize, random
         self.points = None
         self.keys = np.zeros(0)
         self.covariance = 0.0
@@ -134,7 +134,7 @@ class _Pool:
         n_old = len(parts[0]) if len(parts) > 1 else 0
         scaled = [environment_scale(one, "0e", self.normalize)[:, None] * one.block("0e")[:, 0] for one in parts]
         x = np.concatenate(scaled)
-        if self.method == "fps":
+        if self.selection == "fps":
             start = 0 if n_old else int(self.random.randint(len(x)))
             order = _farthest(x, self.limit, start)
         else:
@@ -146,7 +146,7 @@ class _Pool:
     def _draw(self, x):
         """Exponential variates with the weights as rates: the smallest are a weighted sample without replacement."""
         times = self.random.exponential(size=len(x))
-        if self.method == "random":
+        if self.selection == "random":
             return times
         self.covariance = self.covariance + x.T @ x
         variances, directions = np.linalg.eigh(self.covariance)

@@ -335,7 +335,7 @@ def models(draw, name, symbols, target, piped=(False, True)):
     else:
         model = SparseTensorGPR(
             draw(st.sampled_from([12, 30, 100])),
-            draw(st.sampled_from(["fps", "cur", "random"])),
+            selection=draw(st.sampled_from(["fps", "leverage", "random"])),
             noise=draw(st.sampled_from(["auto", 1e-6, 1e-2])),
             kernel=kernel,
             random_state=0,

@@ -38,23 +38,23 @@ def test_farthest_points_are_those_of_the_definition(features):
         np.testing.assert_allclose(unit(chosen), x[naive_farthest(x, first, 7)], atol=1e-14)
 
 
-@pytest.mark.parametrize("method", ["fps", "cur", "random"])
-def test_numbers_by_species(features, method):
+@pytest.mark.parametrize("selection", ["fps", "leverage", "random"])
+def test_numbers_by_species(features, selection):
     counts = {z: int(np.sum(features.species == z)) for z in (1, 6, 7)}
-    chosen = select_sparse_points(features, {"H": 5, "C": 3, 7: 4}, method, random_state=0)
+    chosen = select_sparse_points(features, {"H": 5, "C": 3, 7: 4}, selection, random_state=0)
     assert [int(np.sum(chosen.species == z)) for z in (1, 6, 7)] == [5, 3, 4]
     assert len(np.unique(unit(chosen).round(10), axis=0)) == 12
     assert set(chosen.blocks) == {"0e", "1o"}
     assert distances(unit(chosen), unit(features)).min(axis=1).max() < 1e-12
     few = min(counts, key=lambda z: counts[z])
     total = 3 * counts[few] + 6  # the rarest cannot have its third, the others share the rest
-    shared = select_sparse_points(features, total, method, random_state=0)
+    shared = select_sparse_points(features, total, selection, random_state=0)
     assert len(shared) == total
-    assert counts[few] - np.sum(shared.species == few) <= 3 * (method == "fps")  # those that coincide
-    again = select_sparse_points(features, total, method, random_state=0)
+    assert counts[few] - np.sum(shared.species == few) <= 3 * (selection == "fps")  # those that coincide
+    again = select_sparse_points(features, total, selection, random_state=0)
     np.testing.assert_array_equal(shared.blocks["1o"], again.blocks["1o"])
-    everything = select_sparse_points(features, 10**6, method, random_state=0)
-    assert len(everything) >= len(features.species) - 5 * (method == "fps")
+    everything = select_sparse_points(features, 10**6, selection, random_state=0)
+    assert len(everything) >= len(features.species) - 5 * (selection == "fps")
 
 
 def test_blocks_cover_the_data_as_well_as_all_at_once(features):
@@ -89,7 +89,9 @@ def test_leverage_prefers_directions_that_are_rare(features):
     own.blocks["0e"][:, 0, 0] = 1.0
     own.blocks["0e"][7, 0] = [0.0, 1.0]  # leverage 1, the others have 1/19
     random = np.random.RandomState(0)
-    hits = sum(select_sparse_points(own, 1, "cur", random_state=random).blocks["0e"][0, 0, 1] == 1 for _ in range(400))
+    hits = sum(
+        select_sparse_points(own, 1, "leverage", random_state=random).blocks["0e"][0, 0, 1] == 1 for _ in range(400)
+    )
     assert 160 < hits < 240
 
 
@@ -106,7 +108,7 @@ def test_errors_name_the_parameter(features):
         ((features, 0), "n_points=0 must be a positive integer"),
         ((features, {"H": 2}), "n_points has no entry for the species C, only for H"),
         ((features, 2), "n_points=2 is less than the number of species, 3"),
-        ((features, 5, "kmeans"), "method='kmeans' must be one of"),
+        ((features, 5, "kmeans"), "selection='kmeans' must be one of"),
         ((LambdaSOAP(irreps="1o").fit_transform(random_frames(0)), 5), "features has no block 0e"),
         (([], 5), "there is nothing to choose from"),
     ):

@@ -51,7 +51,7 @@ def read_derivatives(source, forces, stress, per_atom):
     if source.volumes is None:
         raise TypeError("forces and stress need X to be frames, with which features change, not features")
     if per_atom:
-        raise ValueError("forces and stress are derivatives of scalars of structures, but y has labels of atoms")
+        raise ValueError("forces and stress are derivatives of scalars of structures, but y has per-atom targets")
     known = {
         "forces": None if forces is None else read_forces(forces, source.n_atoms),
         "stress": None if stress is None else read_stress(stress, source.volumes),
@@ -59,12 +59,12 @@ def read_derivatives(source, forces, stress, per_atom):
     return {kind: labels for kind, labels in known.items() if labels is not None and len(labels)}
 
 
-def derivative_work(job, n_atoms, labels):
+def derivative_work(model, n_atoms, labels):
     """Work of the rows of each structure, in units of the work of folding a label of its energy.
 
     Parameters
     ----------
-    job : FoldJob
+    model : SparseModel
     n_atoms : ndarray of int, shape (n_structures,)
     labels : dict of str to DerivativeLabels
 
@@ -77,11 +77,11 @@ def derivative_work(job, n_atoms, labels):
     for kind, given in labels.items():
         bounds = ends if kind == "forces" else np.arange(len(ends))
         rows += COMPONENTS[kind] * np.diff(np.searchsorted(given.owners, bounds))
-    gradients = 3 * np.minimum(n_atoms, _TYPICAL_NEIGHBORS) * n_atoms * job.work_per_center()
+    gradients = 3 * np.minimum(n_atoms, _TYPICAL_NEIGHBORS) * n_atoms * model.work_per_center()
     return rows + gradients * (rows > 0)
 
 
-def derivative_rows(job, block, features, points):
+def derivative_rows(job, block, features):
     """Make the rows of forces and stress of some structures.
 
     Parameters
@@ -91,26 +91,25 @@ def derivative_rows(job, block, features, points):
         Structures in memory.
     features : EquivariantFeatures
         Theirs.
-    points : EquivariantFeatures
-        Sparse environments.
 
     Yields
     ------
     kind : str
     rows : ndarray of shape (n_rows, n_columns of the factor)
     """
-    limit = max(1, int(0.2 * job.room() / (8 * _ARRAYS_PER_ATOM * max(1, job.n_kernel("0e")))))
-    points = points[job.pivots["0e"]]
+    model, memory = job.model, 0.2 * job.model.room()
+    limit = max(1, int(memory / (8 * _ARRAYS_PER_ATOM * max(1, model.n_kernel("0e")))))
+    points = model.points[model.pivots["0e"]]
     n_atoms = features.n_atoms
     for start, stop in structure_blocks(np.concatenate([[0], np.cumsum(n_atoms)]), limit):
         part = block.block(start, stop, n_atoms)
         if not any(len(one) for one in part.derivatives.values()):
             continue
         kernels = kernel_derivatives(
-            job.descriptor, part.X, features[start:stop], job.kernel, points, part.derivatives, 0.2 * job.room()
+            job.descriptor, part.X, features[start:stop], model.kernel, points, part.derivatives, memory
         )  # fmt: skip
         for kind, kernel in kernels.items():
-            yield kind, _rows(job, part, kind, kernel)
+            yield kind, _rows(part, kind, kernel, model.size("0e"))
 
 
 def kernel_derivatives(descriptor, frames, features, kernel, points, labels, memory):
@@ -176,7 +175,7 @@ def _add(gradients, entries, rows, features, points, slopes, columns, out):
         add_slopes(part, products, own_features, centers - first, rows, *pair, out)
 
 
-def _rows(job, part, kind, kernel):
+def _rows(part, kind, kernel, size):
     given = part.derivatives[kind]
     n, k, n_kernel = kernel.shape
     if kind == "forces":
@@ -185,7 +184,7 @@ def _rows(job, part, kind, kernel):
     else:
         structures = given.owners
         factor = 1.0 / cell_volumes(part.X)[structures]
-    rows = np.zeros((n, k, job.size("0e")))
+    rows = np.zeros((n, k, size))
     rows[:, :, :n_kernel] = factor[:, None, None] * kernel
     rows[:, :, -1] = given.values
     if part.weight is not None:

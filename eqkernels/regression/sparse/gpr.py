@@ -9,7 +9,6 @@ do does not depend on N (:mod:`eqkernels.regression.sparse.solve`).
 from __future__ import annotations
 
 import sys
-from numbers import Real
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -17,41 +16,65 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 from threadpoolctl import threadpool_limits
 
-from eqkernels._fitted import check_unchanged, whole_or_nothing
-from eqkernels._memory import check_memory
+from eqkernels._fitted import check_fitted, check_unchanged, whole_or_nothing
+from eqkernels._parameters import Choice, Jobs, Number, Verbosity, check_parameters
+from eqkernels._ranges import structure_blocks
 from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.descriptors.scalar_gradients import check_differentiable
-from eqkernels.kernels import TensorKernel
+from eqkernels.descriptors.density.gradients import Derivatives
+from eqkernels.descriptors.scalar_gradients import check_differentiable, features_vjp, scalars_only
+from eqkernels.kernels import CovariantKernel, TensorKernel
 from eqkernels.kernels.sparse_points import (
-    METHODS,
+    SELECTIONS,
     check_n_points_of_model,
     choose_points,
     first_points,
     points_by_irrep,
-    room_of_species,
 )
 from eqkernels.regression.base import _check_weight, declare_target
+from eqkernels.regression.baseline import BASELINES
+from eqkernels.regression.covariance import copies
+from eqkernels.regression.sparse.covariance import SparseCovariance
 from eqkernels.regression.sparse.derivatives import factor_key, read_derivatives
-from eqkernels.regression.sparse.fold import Parts, ridge_of_source
+from eqkernels.regression.sparse.fold import FoldJob
 from eqkernels.regression.sparse.map_reduce import map_reduce, map_reduce_on_cluster
-from eqkernels.regression.sparse.memory import centers_of_block, check_fit, environment_sizes, n_values
-from eqkernels.regression.sparse.prediction import SparsePredictor
-from eqkernels.regression.sparse.solve import OtherRows, pivoted_cholesky, solve_irrep
-from eqkernels.regression.sparse.source import Source, candidate_features, choose_candidates
+from eqkernels.regression.sparse.memory import LARGEST, centers_of_block, check_fit, environment_sizes, n_values
+from eqkernels.regression.sparse.model import SparseModel, factor_points
+from eqkernels.regression.sparse.parts import Parts, TrainingData, baseline_ridge
+from eqkernels.regression.sparse.prediction import add_features_vjp, checked_cotangents, predict_irreps
+from eqkernels.regression.sparse.solve import OtherRows, solve_irrep
+from eqkernels.regression.sparse.source import (
+    Source,
+    candidate_features,
+    choose_candidates,
+    lazy_sequence,
+    room_for_points,
+)
 from eqkernels.regression.sparse.triangular import TriangularFactor
-from eqkernels.structures import read_labels
+from eqkernels.regression.uncertainty import UncertainTensorRegressor
+from eqkernels.structures import StructureBatch, as_list, atom_counts, cell_volumes, read_labels
+from eqkernels.structures.derivative_labels import check_volumes
 
 # Environments, for each sparse point, among which the points are chosen.
 _CANDIDATES_PER_POINT = 20
+# Structures read at once from a sequence that is not in memory, when they are predicted.
+_STRUCTURES_PER_BLOCK = 256
 # Labels of an irrep below this part of those of the others are their rounding.
 _ROUNDING = 1e-10
 # Parameters that are used anew whenever the coefficients are solved.
 _FREE_BETWEEN_PARTS = ("noise", "force_noise", "stress_noise")
-_LEARNED = ("coef", "noise", "signal_variance", "damped", "unexplained", "cancellation")
 
 
-class SparseTensorGPR(SparsePredictor):
+class _Auto(Number):
+    """A positive number, or the word for finding it."""
+
+    def problem(self, value):
+        if isinstance(value, str):
+            return None if value == "auto" else "must be 'auto' or a positive number"
+        return super().problem(value)
+
+
+class SparseTensorGPR(UncertainTensorRegressor):
     r"""Sparse Gaussian process for Cartesian tensors, exactly equivariant, with error bars.
 
     Its mean is that of the subset of regressors; its error bars see how unlike the sparse environments a structure is,
@@ -65,18 +88,21 @@ class SparseTensorGPR(SparsePredictor):
         each, e.g. ``{"0e": 1000, "2e": 200}``; irreps share them, those with fewer have the first ones. More are more
         accurate; a fit takes a time proportional to the number of labels times their square, and memory for two to
         four triangular matrices of n_points (2 lambda + 1) rows, and two more each for forces and for stress.
-    selection : {"fps", "cur", "random"}, default="fps"
-        How they are chosen.
+    selection : {"fps", "leverage", "random"}, default="fps"
+        How they are chosen: by farthest-point sampling, with probabilities proportional to their leverage, or all with
+        the same.
     noise : "auto", float, array-like of shape (n_irreps,) or dict of str to float, default="auto"
         Variance of the noise of the labels in units of the signal variance, as ``alpha`` of
-        :class:`TensorKernelRidge`; down to 1e-12. ``"auto"`` takes the largest marginal likelihood of each irrep.
+        :class:`TensorKernelRidge`: what is added to the diagonal of the kernel matrix, 1e-12 at least. In units of y
+        squared, a component has noise of the variance ``noise_`` times ``signal_variance_``. ``"auto"`` takes the
+        largest marginal likelihood of each irrep.
     force_noise, stress_noise : "auto" or float, default="auto"
         The same of components of forces and of stress: squares of their errors over the signal variance, so that the
         units are those of positions to the power -2 and -6. ``"auto"``: by the marginal likelihood, with ``noise``.
     kernel : TensorKernel, default=None
         Covariant kernel; None: ``CovariantKernel()``. Its ``aggregate`` makes the target extensive or intensive.
     descriptor : transformer, default=None
-        What turns frames into equivariant features when X are frames; None: ``LambdaSOAP()``.
+        What makes equivariant features when X are frames; None: ``LambdaSOAP()``.
     target : str or CartesianTensor, default=None
         The property, e.g. ``"polarizability"``, or its index symmetry, ``"ij=ji"``, see :class:`CartesianTensor` for
         the names; None: found from y.
@@ -139,8 +165,15 @@ class SparseTensorGPR(SparsePredictor):
               + \frac{|\sigma - K_\sigma c|^2}{\gamma_\sigma} + c^T K_{MM}\, c
 
     with their variances of noise (Bartok 2015). They need a descriptor with derivatives, e.g. :class:`LambdaSOAP`.
-    The baseline is then that of the largest likelihood of all labels, and ``noise="auto"`` is sought where energies are
-    described: up to a tenth of their spread, for they are few, and cheaper to declare noise where points are too few.
+    The baseline is then that of the largest likelihood of all labels. With forces, the energy noise of ``noise="auto"``
+    is bounded by a tenth of the energies' spread, or maximum likelihood explains the few energies as noise.
+
+    See Also
+    --------
+    TensorGPR : The exact Gaussian process, for a few thousand labels.
+    TensorKernelRidge : Predictions without error bars.
+    select_sparse_points : The choice of sparse environments alone.
+    TensorCalculator : A model of energies as an ASE calculator.
 
     References
     ----------
@@ -172,9 +205,21 @@ class SparseTensorGPR(SparsePredictor):
     (4, 3)
     """
 
+    _defaults = {**UncertainTensorRegressor._defaults, "kernel": CovariantKernel}
+    _constraints = {  # noqa: RUF012
+        "selection": Choice(*SELECTIONS),
+        "force_noise": _Auto(above=0),
+        "stress_noise": _Auto(above=0),
+        "baseline": Choice(*BASELINES),
+        "memory": Number(above=0),
+        "n_jobs": Jobs(),
+        "verbose": Verbosity(),
+    }
+
     def __init__(
         self,
         n_points=500,
+        *,
         selection="fps",
         noise="auto",
         force_noise="auto",
@@ -238,7 +283,8 @@ class SparseTensorGPR(SparsePredictor):
         MemoryError
             If sparse points or one structure take more than ``memory``, or the matrices more than the machine has.
         """
-        return self._fit(X, y, sample_weight, forces, stress, client, solve=True, first=True)
+        vars(self).pop("factors_", None)
+        return self.partial_fit(X, y, sample_weight, forces=forces, stress=stress, client=client)
 
     @whole_or_nothing
     def partial_fit(self, X, y, sample_weight=None, *, forces=None, stress=None, client=None, solve=True):
@@ -255,55 +301,44 @@ class SparseTensorGPR(SparsePredictor):
         Returns
         -------
         self
-        """
-        first = not hasattr(self, "factors_")
-        if not first:
-            check_unchanged(self, _FREE_BETWEEN_PARTS)
-        return self._fit(X, y, sample_weight, forces, stress, client, solve, first)
 
-    def _fit(self, X, y, sample_weight, forces, stress, client, solve, first):
+        Raises
+        ------
+        TypeError, ValueError, MemoryError
+            As for :meth:`fit`; also if parameters were changed since the first call.
+        """
+        begun = hasattr(self, "factors_")
+        if begun:
+            check_unchanged(self, _FREE_BETWEEN_PARTS)
         self._check_parameters()
+        source = self._source(X, begun)
+        labels = self._read_more_labels(y, source.n_atoms) if begun else self._read_labels(y, source.n_atoms)
+        data = self._training_data(source, labels, sample_weight, forces, stress)
+        self._noise()  # refused before the work
+        if not begun:
+            self._begin(data)
+        self._fold(data, client)
+        if solve:
+            # thin matrix products, which threads of BLAS slow down; and always the same bits
+            with threadpool_limits(1):
+                self._solve()
+        return self
+
+    def _source(self, X, begun):
         X = self._checked_input(X)
-        if not first and isinstance(X, EquivariantFeatures) != (self.descriptor_ is None):
+        if begun and isinstance(X, EquivariantFeatures) != (self.descriptor_ is None):
             kind = "descriptor" if self.descriptor_ is None else "frames"
             raise TypeError(f"the model was fitted on {kind}: add {kind}, not the other")
-        source = Source(X, self._takes_batches)
-        if first:
-            for name in ("factors_", "coef_"):
-                vars(self).pop(name, None)
-            labels = self._read_labels(y, source.n_atoms)
-        else:
-            labels = self._read_more_labels(y, source.n_atoms)
+        return Source(X, self._takes_batches)
+
+    def _training_data(self, source, labels, sample_weight, forces, stress):
         weight = _check_weight(sample_weight, len(source))
         blocks = self._tensor().to_irreps(self._project(labels.values))
-        noise = self._noise()
         derivatives = {}
         if forces is not None or stress is not None:
             self._check_scalar("fitted")
             derivatives = read_derivatives(source, forces, stress, self.per_atom_)
-        if first:
-            self._start(source, labels)
-        if derivatives:
-            check_differentiable(self.descriptor_, forward=True)
-        job = self._job()
-        if first:
-            self.baseline_ridge_ = ridge_of_source(source, labels, blocks, weight, job)
-        parts = Parts(source, labels, blocks, weight, job, derivatives)
-        factors = self._map_reduce(job, parts, client)
-        if not first:
-            factors = job.merge(self.factors_, factors)
-        self.factors_ = factors
-        self.label_totals_ = parts.totals + (0.0 if first else self.label_totals_)
-        before = {} if first else self.derivative_totals_
-        self.derivative_totals_ = before | {
-            kind: totals + before.get(kind, 0.0) for kind, totals in parts.derivative_totals.items()
-        }
-        vars(self).pop("coef_", None)  # it does not know of the new labels
-        if solve:
-            # thin matrix products, which threads of BLAS slow down; and always the same bits
-            with threadpool_limits(1):
-                self._solve(job, noise)
-        return self
+        return TrainingData(source, labels, blocks, weight, derivatives)
 
     def _read_more_labels(self, y, n_atoms):
         try:
@@ -313,8 +348,9 @@ class SparseTensorGPR(SparsePredictor):
             shape = self._tensor().shape
             raise ValueError(f"the labels so far were tensors {shape} of {kind}: {error}") from error
 
-    def _start(self, source, labels):
+    def _begin(self, data):
         """Fit the descriptor and choose the sparse environments."""
+        source, labels = data.source, data.labels
         labelled = np.ones(len(source.numbers), dtype=bool)
         if self.per_atom_:
             labelled[:] = False
@@ -331,37 +367,19 @@ class SparseTensorGPR(SparsePredictor):
         check_fit(shapes, of_points, min(total, labelled.sum()), source.n_atoms.max(), memory)
         limit = centers_of_block(self.environment_size_, memory)
         blocks = candidate_features(source, candidates, labelled, self.descriptor_, needed, limit)
-        room = self._room(source, candidates, labelled, largest, 0.2 * memory / (8 * n_values(of_points)))
+        room = room_for_points(source, candidates, labelled, largest, 0.2 * memory / (8 * n_values(of_points)))
         normalize = getattr(self._kernel(), "normalize", "invariant")
         points = choose_points(blocks, largest, self.selection, normalize, random, room)
         self._check_blocks(points)
         self.points_ = points.to_dict()
         self.species_ = np.unique(points.species)
-        self._factor_points(points, {irrep: first_points(points, one) for irrep, one in wanted.items()})
+        chosen = {irrep: first_points(points, one) for irrep, one in wanted.items()}
+        self.pivots_, self.cholesky_ = factor_points(self._kernel(), points, chosen)
+        self.factors_, self.label_totals_, self.derivative_totals_ = {}, np.zeros(3), {}
+        self.baseline_ridge_ = baseline_ridge(data, self._model())
         if self.verbose:
             counts = ", ".join(f"{chemical_symbols[z]} {np.sum(points.species == z)}" for z in self.species_)
-            self._say(f"{len(points)} sparse environments ({counts}); {self._job().summary()}")
-
-    def _room(self, source, candidates, labelled, n_points, most):
-        """Most points of a species to be kept while they are chosen."""
-        structures = np.repeat(np.arange(len(source)), source.n_atoms)
-        numbers = source.numbers[labelled & np.isin(structures, candidates)]
-        species, counts = np.unique(numbers, return_counts=True)
-        return room_of_species(n_points, dict(zip(species.tolist(), counts.tolist(), strict=True)), most)
-
-    def _factor_points(self, points, chosen):
-        """Cholesky factors of the kernels among the sparse environments; components that depend on others drop out."""
-        widths = {irrep: len(rows) * (2 * int(irrep[:-1]) + 1) for irrep, rows in chosen.items()}
-        needed = 3 * 8 * max(widths.values()) ** 2 + 2 * 8 * sum(width**2 for width in widths.values())
-        check_memory(needed, f"A sparse model of {len(points)} points", "choose fewer with n_points")
-        self.pivots_, self.cholesky_ = {}, {}
-        with threadpool_limits(1):  # the same bits whatever the number of threads
-            for irrep, rows in chosen.items():
-                n, d = widths[irrep], 2 * int(irrep[:-1]) + 1
-                kernel = self._kernel()(points[rows], irrep=irrep).transpose(0, 2, 1, 3).reshape(n, n)
-                pivots, lower = pivoted_cholesky(kernel)
-                self.pivots_[irrep] = (d * rows[:, None] + np.arange(d)).ravel()[pivots]
-                self.cholesky_[irrep] = TriangularFactor.of_upper(lower.T).data
+            self._say(f"{len(points)} sparse environments ({counts}); {self._model().summary()}")
 
     def _fitted_descriptor(self, source, candidates, labels):
         if isinstance(source.X, EquivariantFeatures):
@@ -370,55 +388,247 @@ class SparseTensorGPR(SparsePredictor):
         descriptor = declare_target(descriptor, self._tensor(), self.per_atom_)
         return descriptor.fit(source[candidates], labels.given()[candidates])
 
-    def _map_reduce(self, job, parts, client):
+    def _fold(self, data, client):
+        """Add the data to the factors."""
+        if data.derivatives:
+            check_differentiable(self.descriptor_, forward=True)
+        model = self._model()
+        job, parts = FoldJob(model, self.descriptor_), Parts(data, model)
         progress = (lambda done: self._say(f"{done} of {len(parts)} parts")) if self.verbose else None
         if client is None:
-            return map_reduce(job, parts.__getitem__, len(parts), self.n_jobs, progress)
-        return map_reduce_on_cluster(client, job, parts.__getitem__, len(parts), progress)
+            factors = map_reduce(job, parts.__getitem__, len(parts), self.n_jobs, progress)
+        else:
+            factors = map_reduce_on_cluster(client, job, parts.__getitem__, len(parts), progress)
+        self.factors_ = job.merge(self.factors_, factors)
+        self.label_totals_ = parts.totals + self.label_totals_
+        self.derivative_totals_ = self.derivative_totals_ | {
+            kind: totals + self.derivative_totals_.get(kind, 0.0) for kind, totals in parts.derivative_totals.items()
+        }
+        vars(self).pop("coef_", None)  # it does not know of the new labels
 
-    def _solve(self, job, noise):
-        for name in _LEARNED:
-            setattr(self, f"{name}_", {})
-        self.log_marginal_likelihood_value_, self.baseline_ = 0.0, None
+    def _solve(self):
+        """Coefficients, noise and covariances from the factors."""
+        model, solutions = self._model(), {}
         self._reset_recalibration()
-        n_labels, total_weight, log_weight = self.label_totals_
-        sizes, only_noise = {}, []
-        for irrep, given in noise.items():
-            rank, d, multiplicity = job.n_kernel(irrep), 2 * int(irrep[:-1]) + 1, job.multiplicities[irrep]
-            lower = TriangularFactor(rank, self.cholesky_[irrep]).dense().T
-            factor = TriangularFactor(job.size(irrep), self.factors_[irrep])
-            others = self._other_rows(job) if irrep == "0e" else None
-            ridge = self.baseline_ridge_
-            solution = solve_irrep(lower, factor, n_labels * d, total_weight * d, multiplicity, given, others, ridge)
-            for name in _LEARNED:
-                getattr(self, f"{name}_")[irrep] = getattr(solution, name)
-            self.noise_ |= solution.other_noises
-            self.baseline_ = self.baseline_ if solution.baseline is None else solution.baseline
-            self.log_marginal_likelihood_value_ += solution.log_likelihood + 0.5 * d * multiplicity * log_weight
-            coef = np.zeros((len(self.points_["species"]) * d, multiplicity))
-            coef[self.pivots_[irrep]] = solution.coef
-            self.coef_[irrep] = coef
-            sizes[irrep] = solution.label_norm
-            if solution.only_noise:
-                only_noise.append(irrep)
-            if self.verbose:
-                noises = "".join(f", {key} noise {self.noise_[key]:.2g}" for key in solution.other_noises)
-                self._say(f"{irrep}: noise {solution.noise:.2g}, signal variance {solution.signal_variance:.3g}, "
-                          f"{rank} of {len(coef)} directions{noises}")  # fmt: skip
-        for irrep in only_noise:
-            if sizes[irrep] > _ROUNDING * max(sizes.values()):
+        for irrep, noise in self._noise().items():
+            solutions[irrep] = self._solution(model, irrep, noise)
+        self.coef_ = {}
+        for irrep, one in solutions.items():
+            self.coef_[irrep] = np.zeros((len(model.points) * (2 * int(irrep[:-1]) + 1), one.coef.shape[1]))
+            self.coef_[irrep][model.pivots[irrep]] = one.coef
+        self.noise_ = {irrep: one.noise for irrep, one in solutions.items()}
+        self.noise_ |= {name: noise for one in solutions.values() for name, noise in one.other_noises.items()}
+        self.signal_variance_ = {irrep: one.signal_variance for irrep, one in solutions.items()}
+        self.damped_ = {irrep: one.damped for irrep, one in solutions.items()}
+        self.unexplained_ = {irrep: one.unexplained for irrep, one in solutions.items()}
+        self.cancellation_ = {irrep: one.cancellation for irrep, one in solutions.items()}
+        self.baseline_ = solutions["0e"].baseline if "0e" in solutions else None
+        self.log_marginal_likelihood_value_ = 0.0
+        for irrep, one in solutions.items():
+            copies = 0.5 * (2 * int(irrep[:-1]) + 1) * model.multiplicities[irrep]
+            self.log_marginal_likelihood_value_ += one.log_likelihood + copies * self.label_totals_[2]
+        largest = max(one.label_norm for one in solutions.values())
+        for irrep, one in solutions.items():
+            if one.only_noise and one.label_norm > _ROUNDING * largest:
                 warn(
-                    f"the likelihood takes the labels of {irrep} for noise, so that little or nothing is learned: give "
-                    "more structures or another kernel, or state the noise"
+                    f"maximum likelihood explains the {irrep} labels as noise: the model predicts almost nothing. Add "
+                    "data, change kernel, or set noise="
                 )
 
-    def _other_rows(self, job):
+    def _solution(self, model, irrep, noise):
+        rank, d, multiplicity = model.n_kernel(irrep), 2 * int(irrep[:-1]) + 1, model.multiplicities[irrep]
+        n_labels, total_weight, _ = self.label_totals_
+        lower = TriangularFactor(rank, self.cholesky_[irrep]).dense().T
+        factor = TriangularFactor(model.size(irrep), self.factors_[irrep])
+        others = self._other_rows(model) if irrep == "0e" else None
+        ridge = self.baseline_ridge_
+        solution = solve_irrep(lower, factor, n_labels * d, total_weight * d, multiplicity, noise, others, ridge)
+        if self.verbose:
+            noises = "".join(f", {key} noise {value:.2g}" for key, value in solution.other_noises.items())
+            self._say(f"{irrep}: noise {solution.noise:.2g}, signal variance {solution.signal_variance:.3g}, "
+                      f"{rank} of {len(model.points) * d} directions{noises}")  # fmt: skip
+        return solution
+
+    def _other_rows(self, model):
         """Rows of forces and stress, by the names of their factors."""
         noises, rows = {"forces": self.force_noise, "stress": self.stress_noise}, {}
         for kind, totals in self.derivative_totals_.items():
-            factor = TriangularFactor(job.size("0e"), self.factors_[factor_key(kind)])
+            factor = TriangularFactor(model.size("0e"), self.factors_[factor_key(kind)])
             rows[factor_key(kind)] = OtherRows(factor, *totals, noises[kind])
         return rows
+
+    # -- derivatives -------------------------------------------------------------------------------------------------
+
+    def vjp(self, X, cotangents):
+        """Vector-Jacobian product: derivatives of sum(cotangents * predict(X)) by positions and strain.
+
+        The derivatives of a dipole along x, for instance, are those for cotangents (1, 0, 0).
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+        cotangents : array-like, or list of array-like
+            Of the shape of ``predict(X)``.
+
+        Returns
+        -------
+        Derivatives
+            By the positions of all atoms, and by the strain of each structure.
+
+        Raises
+        ------
+        TypeError
+            If X are features, or the descriptor has no derivatives.
+        ValueError
+            If cotangents have another shape than the predictions.
+        """
+        X = self._checked_frames(X)
+        check_differentiable(self.descriptor_, forward=False)
+        n_atoms, per_atom, model = atom_counts(X), self.per_atom_, self._model()
+        cotangents = checked_cotangents(cotangents, n_atoms, self._tensor().shape, per_atom)
+        descriptor = scalars_only(self.descriptor_) if set(self.coef_) == {"0e"} else self.descriptor_
+        ends = np.concatenate([[0], np.cumsum(n_atoms if per_atom else np.ones(len(X), dtype=int))])
+        parts, start = [], 0
+        for frames in self._blocks_of_frames(X):
+            stop = start + len(frames)
+            blocks = self._tensor().to_irreps(cotangents[ends[start] : ends[stop]])
+            features, start = descriptor.transform(frames), stop
+            rows, known = self._rows_to_predict(features)
+            if per_atom:
+                first_atom = np.cumsum(features.n_atoms) - features.n_atoms
+                atoms = (first_atom[features.structures] + features.atoms)[known]
+                blocks = {irrep: block[atoms] for irrep, block in blocks.items()}
+            out = {key: np.zeros(one.shape) for key, one in features.blocks.items() if key in model.points.blocks}
+            add_features_vjp(out, model, self.coef_, self.cancellation_, rows, np.flatnonzero(known), blocks)
+            parts.append(features_vjp(descriptor, frames, out))
+        return Derivatives(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+    def predict_forces(self, X):
+        """Predict forces with a model of energies: minus the derivatives by positions.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+
+        Returns
+        -------
+        list of ndarray of shape (n_atoms, 3)
+            In the units of y over those of the positions.
+
+        Raises
+        ------
+        TypeError
+            If X are features, or the descriptor has no derivatives.
+        ValueError
+            If the target is not an energy: a scalar of structures.
+        """
+        X = self._checked_frames(X)
+        self._check_scalar("predicted")
+        positions, _ = self.vjp(X, self._ones(X))
+        return np.split(-positions, np.cumsum(atom_counts(X))[:-1])
+
+    def predict_stress(self, X):
+        """Predict stress with a model of energies: derivatives by strain over the volume, as in ASE.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+            With cells of three vectors.
+
+        Returns
+        -------
+        ndarray of shape (n_structures, 3, 3)
+            In the units of y over the cube of those of the positions; positive where the cell wants to shrink.
+
+        Raises
+        ------
+        TypeError
+            If X are features, or the descriptor has no derivatives.
+        ValueError
+            If the target is not a scalar of structures, or a structure has no cell of three vectors.
+        """
+        X = self._checked_frames(X)
+        volumes = cell_volumes(X)
+        self._check_scalar("predicted")
+        check_volumes(volumes, np.arange(len(volumes)))
+        strain = self.vjp(X, self._ones(X)).strain
+        return 0.5 * (strain + strain.transpose(0, 2, 1)) / volumes[:, None, None]
+
+    def _checked_frames(self, X):
+        check_fitted(self)
+        X = self._checked_input(X)
+        if isinstance(X, EquivariantFeatures) or self.descriptor_ is None:
+            raise TypeError("derivatives by positions need frames, both at fit and here, not features")
+        return X
+
+    def _ones(self, X):
+        if self.per_atom_:
+            raise ValueError("the model was fitted to per-atom targets: forces and stress are those of an energy")
+        return np.ones(len(X))
+
+    def _check_scalar(self, what):
+        if [str(irrep) for _, irrep in self._tensor().irreps] != ["0e"]:
+            raise ValueError(f"forces and stress are {what} for scalar targets only, this one is {self.target_!r}")
+
+    # -- what the base class asks for ----------------------------------------------------------------------------------
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "coef_")
+
+    def _kernel(self):
+        return self._object("kernel")
+
+    def _aggregate(self):
+        return getattr(self._kernel(), "aggregate", "sum")
+
+    def _checked_input(self, X):
+        return X if lazy_sequence(X) and len(X) else super()._checked_input(X)
+
+    def _blocks_of_features(self, X):
+        parts = [X] if isinstance(X, EquivariantFeatures) else self._blocks_of_frames(X)
+        for part in parts:
+            yield from super()._blocks_of_features(part)
+
+    def _blocks_of_frames(self, X):
+        """Frames in blocks of bounded memory, of a sequence that may make them when they are asked for."""
+        limit = self._model().centers_per_block()
+        for start in range(0, len(X), _STRUCTURES_PER_BLOCK):
+            part = X[start : start + _STRUCTURES_PER_BLOCK]
+            part = StructureBatch.from_frames(part, start) if self._takes_batches else as_list(part, start)
+            for first, stop in structure_blocks(np.concatenate([[0], np.cumsum(atom_counts(part))]), limit):
+                yield part[first:stop]
+
+    def _predict_irreps(self, features):
+        return predict_irreps(self._model(), self.coef_, self.cancellation_, features)
+
+    def _posterior(self, rows, joint, include_noise):
+        means, covariances = self._predict_irreps(rows), {}
+        for irrep, mean in means.items():
+            spread = self._covariance(irrep)
+            slices = [slice(None)] if joint else [slice(0), *self._slices(rows)]
+            blocks = np.concatenate([spread(rows[one], joint, include_noise) for one in slices])
+            covariances[irrep] = copies(blocks, np.eye(mean.shape[2]))
+        return means, covariances
+
+    def _covariance(self, irrep):
+        model = self._model()
+        points, pivots = model.points_in_use(irrep)
+        learned = (self.cholesky_, self.damped_, self.noise_, self.signal_variance_, self.unexplained_)
+        return SparseCovariance(
+            model.kernel, points, irrep, model.size(irrep), pivots, *(values[irrep] for values in learned)
+        )
+
+    def _slices(self, features):
+        return self._model().slices(len(features))
+
+    def _model(self):
+        multiplicities = {str(irrep): multiplicity for multiplicity, irrep in self._tensor().irreps}
+        points = EquivariantFeatures.of_checked(**self.points_)
+        return SparseModel(self._kernel(), points, self.species_, self.baseline, self.pivots_, multiplicities,
+                           self.environment_size_, self._bytes())  # fmt: skip
+
+    def _bytes(self):
+        return min(self.memory * 2.0**30, LARGEST)
 
     # -- parameters -------------------------------------------------------------------------------------------------
 
@@ -429,18 +639,11 @@ class SparseTensorGPR(SparsePredictor):
 
     def _check_parameters(self):
         super()._check_parameters()
-        if self.selection not in METHODS:
-            raise ValueError(f"selection={self.selection!r} must be one of {METHODS}")
+        check_parameters(self)
         if not isinstance(self._kernel(), TensorKernel):
             raise TypeError(f"kernel={self.kernel!r} must be a kernel such as CovariantKernel(zeta=2)")
-        if not isinstance(self.memory, Real) or not 0 < self.memory < np.inf:
-            raise ValueError(f"memory={self.memory!r} must be a positive number of GiB")
         if isinstance(self.noise, str) and self.noise != "auto":
             raise ValueError(f"noise={self.noise!r} must be 'auto' or positive numbers")
-        for name in ("force_noise", "stress_noise"):
-            value = getattr(self, name)
-            if not (value == "auto" if isinstance(value, str) else isinstance(value, Real) and 0 < value < np.inf):
-                raise ValueError(f"{name}={value!r} must be 'auto' or a positive number")
         check_n_points_of_model(self.n_points)
 
     def _say(self, text):

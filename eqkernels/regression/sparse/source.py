@@ -8,6 +8,7 @@ import numpy as np
 
 from eqkernels._ranges import structure_blocks
 from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.kernels.sparse_points import room_of_species
 from eqkernels.regression.base import checked_features
 from eqkernels.structures import StructureBatch, as_list
 
@@ -87,6 +88,27 @@ def choose_candidates(source, labelled, limit, random):
     seen = numbers[np.isin(structures, picked)]
     species, first = np.unique(numbers, return_index=True)
     return np.union1d(picked, structures[first[~np.isin(species, seen)]])
+
+
+def room_for_points(source, candidates, labelled, n_points, most):
+    """Most points of each species to be kept while they are chosen.
+
+    Parameters
+    ----------
+    source : Source
+    candidates : ndarray of int
+    labelled : ndarray of bool, shape (n_atoms_in_all,)
+    n_points : int or dict of int to int
+    most : float
+        How many points are not too many in all.
+
+    Returns
+    -------
+    dict of int to int, or None
+    """
+    structures = np.repeat(np.arange(len(source)), source.n_atoms)
+    species, counts = np.unique(source.numbers[labelled & np.isin(structures, candidates)], return_counts=True)
+    return room_of_species(n_points, dict(zip(species.tolist(), counts.tolist(), strict=True)), most)
 
 
 def lazy_sequence(X):

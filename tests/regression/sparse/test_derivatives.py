@@ -208,7 +208,7 @@ def test_vjp_of_labels_of_atoms():
     total = lambda changed: sum(g @ y for g, y in zip(cotangents, model.predict(changed), strict=True))  # noqa: E731
     numeric = difference(total, lambda h: moved(frames, 0, 1, 0, h))
     close(model.vjp(frames, cotangents).positions[1, 0], numeric, 1e-7)
-    with pytest.raises(ValueError, match="labels of atoms"):
+    with pytest.raises(ValueError, match="per-atom targets"):
         model.predict_forces(frames)
 
 
@@ -413,11 +413,11 @@ class Lazy:
 
 
 def test_neither_blocks_nor_jobs_nor_the_container_matter(monkeypatch, crystals):
-    from eqkernels.regression.sparse import fold
+    from eqkernels.regression.sparse import parts
 
     frames, energies, forces, stresses = crystals
-    monkeypatch.setattr(fold, "_LABELS_PER_PART", 20)
-    monkeypatch.setattr(fold, "_LABELS_PER_POINT", 2)
+    monkeypatch.setattr(parts, "_LABELS_PER_PART", 20)
+    monkeypatch.setattr(parts, "_LABELS_PER_POINT", 2)
     options = {"noise": 1e-5, "force_noise": 1e-4, "stress_noise": 1e-6}
     fits = [
         sparse(**options, **more).fit(X, energies, forces=forces, stress=stresses)
@@ -437,11 +437,11 @@ def test_neither_blocks_nor_jobs_nor_the_container_matter(monkeypatch, crystals)
 
 def test_cluster_gives_the_same_bits(monkeypatch, crystals):
     distributed = pytest.importorskip("distributed")
-    from eqkernels.regression.sparse import fold
+    from eqkernels.regression.sparse import parts
 
     frames, energies, forces, stresses = crystals
-    monkeypatch.setattr(fold, "_LABELS_PER_PART", 20)
-    monkeypatch.setattr(fold, "_LABELS_PER_POINT", 2)
+    monkeypatch.setattr(parts, "_LABELS_PER_PART", 20)
+    monkeypatch.setattr(parts, "_LABELS_PER_POINT", 2)
     options = {"noise": 1e-5, "force_noise": 1e-4, "stress_noise": 1e-6}
     model = sparse(**options).fit(frames, energies, forces=forces, stress=stresses)
     with distributed.Client(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as client:

@@ -155,7 +155,7 @@ def test_points_of_each_irrep(waters, n_points, selection):
 def test_labels_that_are_taken_for_noise_are_told(waters):
     frames, vector, *_ = waters
     noise = np.random.default_rng(2).normal(size=(40, 3))
-    with pytest.warns(UserWarning, match="takes the labels of 1o for noise"):
+    with pytest.warns(UserWarning, match="explains the 1o labels as noise: .* set noise="):
         sparse().fit(frames, noise)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -414,7 +414,7 @@ def test_errors_say_what_to_do(waters):
         ({"n_points": 1}, "n_points=1 is less than the number of species, 2"),
         ({"n_points": {"0e": 9, "2e": 9}}, r"n_points has the irreps \['0e', '2e'\], the target has \['1o'\]"),
         ({"n_points": {"1o": 0}}, "n_points=0 must be a positive integer"),
-        ({"memory": -1}, "memory=-1 must be a positive number of GiB"),
+        ({"memory": -1}, "memory=-1 must be a positive, finite number"),
     ):
         with pytest.raises(ValueError, match=message):
             sparse(**options).fit(frames, vector)

@@ -1,0 +1,152 @@
+"""Sparse environments of a model, the columns that they give to its factors, and how much else fits into its memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from eqkernels._memory import check_memory
+from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.kernels import TensorKernel
+from eqkernels.regression.sparse.memory import centers_of_block
+from eqkernels.regression.sparse.solve import pivoted_cholesky
+from eqkernels.regression.sparse.triangular import TriangularFactor
+
+# Bytes of one kernel element: the kernel, its modulus, a copy in the order of the factor, an update.
+_BYTES_OF_KERNEL = 4 * 8
+
+
+@dataclass
+class SparseModel:
+    """What a fit and predictions know of the sparse environments.
+
+    Attributes
+    ----------
+    kernel : TensorKernel
+    points : EquivariantFeatures
+        Sparse environments, each a structure of its own.
+    species : ndarray of int
+        Species of the baseline.
+    baseline : {"composition", "mean", None}
+    pivots : dict of str to ndarray of int
+        For each irrep the components of the sparse points that do not depend on others, in the order of the columns.
+    multiplicities : dict of str to int
+        How often the target has each irrep.
+    environment_size : int
+        Features of one environment, in all irreps and components that the descriptor makes.
+    memory : float
+        Bytes for the sparse points and the arrays of one block.
+    """
+
+    kernel: TensorKernel
+    points: EquivariantFeatures
+    species: np.ndarray
+    baseline: str | None
+    pivots: dict[str, np.ndarray]
+    multiplicities: dict[str, int]
+    environment_size: int
+    memory: float
+
+    def size(self, irrep):
+        """Count the columns of the factor of an irrep: kernels, prior, baseline, labels."""
+        return self.n_kernel(irrep) + 1 + self.n_baseline(irrep) + self.multiplicities[irrep]
+
+    def n_kernel(self, irrep):
+        """Count the kernel columns: at most sparse points times 2 lambda + 1."""
+        return len(self.pivots[irrep])
+
+    def n_baseline(self, irrep):
+        """Count the baseline columns: none but for scalars."""
+        if irrep != "0e" or self.baseline is None:
+            return 0
+        return 1 if self.baseline == "mean" else len(self.species)
+
+    def summary(self):
+        """Sizes, in words."""
+        size = sum(4 * self.size(irrep) ** 2 for irrep in self.multiplicities) / 2**30
+        return (
+            f"{self.bytes_of_points() / 2**30:.3g} GiB; factors of {size:.3g} GiB; blocks of "
+            f"{self.centers_per_block()} centers and {self.labels_per_block()} labels"
+        )
+
+    def work_per_center(self):
+        """Work of the kernels of a center, in units of the work of folding a label."""
+        widths = [self.points.blocks[irrep].shape[2] / max(self.n_kernel(irrep), 1) for irrep in self.multiplicities]
+        return min(widths) / len(self.species)
+
+    def bytes_of_points(self):
+        """Bytes of the features of the sparse points."""
+        return sum(block.nbytes for block in self.points.blocks.values())
+
+    def room(self):
+        """Bytes for the arrays of one block beside the sparse points."""
+        return max(self.memory - self.bytes_of_points(), 0.25 * self.memory)
+
+    def centers_per_block(self):
+        """How many centers have their features in memory at once."""
+        return centers_of_block(self.environment_size, self.room())
+
+    def labels_per_block(self):
+        """How many labels have their kernels in memory at once."""
+        width = max(len(self.points) * (2 * int(irrep[:-1]) + 1) ** 2 for irrep in self.multiplicities)
+        return max(1, int(0.3 * self.room() / (_BYTES_OF_KERNEL * width)))
+
+    def slices(self, n):
+        """Ranges of n labels whose kernels are in memory at once."""
+        size = self.labels_per_block()
+        return [slice(start, start + size) for start in range(0, n, size)]
+
+    def points_in_use(self, irrep):
+        """Sparse points of which an irrep has components, and the pivots counted in these points.
+
+        Parameters
+        ----------
+        irrep : str
+
+        Returns
+        -------
+        EquivariantFeatures, ndarray of int
+        """
+        pivots, d = self.pivots[irrep], 2 * int(irrep[:-1]) + 1
+        used, place = np.unique(pivots // d, return_inverse=True)
+        if len(used) in (0, len(self.points)):
+            return self.points, pivots
+        return self.points[used], d * place + pivots % d
+
+
+def factor_points(kernel, points, chosen):
+    """Cholesky factors of the kernels among the sparse environments; components that depend on others drop out.
+
+    Parameters
+    ----------
+    kernel : TensorKernel
+    points : EquivariantFeatures
+    chosen : dict of str to ndarray of int
+        Rows of the points that each irrep has.
+
+    Returns
+    -------
+    pivots : dict of str to ndarray of int
+        Components of the points that are kept.
+    cholesky : dict of str to ndarray
+        Data of their triangular factors.
+
+    Raises
+    ------
+    MemoryError
+        If the matrices take more than the machine has.
+    """
+    widths = {irrep: len(rows) * (2 * int(irrep[:-1]) + 1) for irrep, rows in chosen.items()}
+    needed = 3 * 8 * max(widths.values()) ** 2 + 2 * 8 * sum(width**2 for width in widths.values())
+    check_memory(needed, f"A sparse model of {len(points)} points", "choose fewer with n_points")
+    pivots, cholesky = {}, {}
+    with threadpool_limits(1):  # the same bits whatever the number of threads
+        for irrep, rows in chosen.items():
+            n, d = widths[irrep], 2 * int(irrep[:-1]) + 1
+            matrix = kernel(points[rows], irrep=irrep).transpose(0, 2, 1, 3).reshape(n, n)
+            kept, lower = pivoted_cholesky(matrix)
+            pivots[irrep] = (d * rows[:, None] + np.arange(d)).ravel()[kept]
+            cholesky[irrep] = TriangularFactor.of_upper(lower.T).data
+    return pivots, cholesky
