@@ -10,6 +10,10 @@ from ase.stress import full_3x3_to_voigt_6_stress
 class TensorCalculator(Calculator):
     """Energy, forces and stress of a fitted model.
 
+    Nothing is converted: energies have the unit of the labels that the model was fitted to, forces that unit over that
+    of the positions, and stress that unit over the cube of it, with the sign and order of ASE (Voigt: xx, yy, zz, yz,
+    xz, xy). ASE's dynamics and optimizers expect eV and Angstrom.
+
     Parameters
     ----------
     model : estimator
@@ -17,6 +21,11 @@ class TensorCalculator(Calculator):
         :class:`EquivariantNetworkRegressor`.
     **kwargs
         Passed on to :class:`ase.calculators.calculator.Calculator`.
+
+    See Also
+    --------
+    SparseTensorGPR : Gaussian processes of energies and forces.
+    EquivariantNetworkRegressor : Learned features with a readout.
 
     Examples
     --------
@@ -42,11 +51,23 @@ class TensorCalculator(Calculator):
         self.model = model
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
-        """Fill ``results``, with all derivatives if any is asked for."""
+        """Fill ``results``, with all derivatives if any is asked for.
+
+        Parameters
+        ----------
+        atoms : ase.Atoms, optional
+        properties : sequence of str
+        system_changes : sequence of str
+
+        Raises
+        ------
+        ValueError
+            If the model does not predict energies of structures.
+        """
         super().calculate(atoms, properties, system_changes)
         energy = np.asarray(self.model.predict([self.atoms]))
         if energy.shape != (1,) or energy.dtype == object:
-            what = "labels of atoms" if energy.dtype == object else f"arrays of shape {energy.shape[1:]}"
+            what = "per-atom targets" if energy.dtype == object else f"arrays of shape {energy.shape[1:]}"
             raise ValueError(f"the model predicts {what}, not energies of structures")
         self.results["energy"] = self.results["free_energy"] = float(energy[0])
         if "forces" in properties or "stress" in properties:

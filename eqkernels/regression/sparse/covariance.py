@@ -6,7 +6,7 @@ covariance of a new label is, for each irrep,
 .. math:: s^2 \left[ \gamma\, \psi^T \psi + \gamma + w\, (\rho(A) - \bar\rho) \right] , \quad
           \rho(A) = k(A, A) - \phi^T \phi , \quad w = \min(1, \gamma / 2 \bar\rho) :
 
-what the data have not told about the model, noise, and what the sparse environments cannot describe of A, above the
+what the data leave open about the model, noise, and what the sparse environments cannot describe of A, above the
 mean :math:`\bar\rho` of the training set. The deterministic training conditional (DTC; J. Quinonero-Candela, C. E.
 Rasmussen, JMLR 6, 1939 (2005)) has :math:`w = 1, \bar\rho = 0`. But the labels have noise that the likelihood of the
 sparse model made as large as its misfit, :math:`\bar\rho` included, so that this counts it twice and is several times
@@ -84,8 +84,8 @@ class SparseCovariance:
     def _conditional(self, prior, cross, include_noise):
         n, d, width = cross.shape
         phi, psi = (one.reshape(n, d, len(self.pivots)) for one in self._projected(cross.reshape(n * d, width)))
-        told, remaining = phi @ phi.transpose(0, 2, 1), self.noise * (psi @ psi.transpose(0, 2, 1))
-        function = remaining + self.weight * clip_covariances(prior - told)
+        explained, remaining = phi @ phi.transpose(0, 2, 1), self.noise * (psi @ psi.transpose(0, 2, 1))
+        function = remaining + self.weight * clip_covariances(prior - explained)
         return self.signal_variance * (function + include_noise * self.label_noise * np.eye(d))
 
 

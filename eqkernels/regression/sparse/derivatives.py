@@ -41,12 +41,17 @@ def read_derivatives(source, forces, stress, per_atom):
     forces, stress
         As for ``SparseTensorGPR.fit``, or None.
     per_atom : bool
-        Whether the other labels are those of atoms.
+        Whether the other targets are per atom.
 
     Returns
     -------
     dict of str to DerivativeLabels
         ``"forces"`` and ``"stress"``, as far as any are known.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If X are features, other targets are per atom, or forces and stress are unusable.
     """
     if source.volumes is None:
         raise TypeError("forces and stress need X to be frames, with which features change, not features")

@@ -4,7 +4,7 @@ With the features :math:`\Phi_t` of the kinds t, of noise :math:`\gamma_t` in un
 that are scaled by :math:`\sqrt{\gamma_1 / \gamma_t}` all have the noise of the first kind, so that the model is that of
 :mod:`eqkernels.regression.sparse.solve` with the triangular factors of all kinds under each other: no noise needs the
 labels again. The baseline is that of the largest likelihood, too: were it fitted to the energies alone, forces, which
-tell nothing of it, would have to bend to what it leaves. The log marginal likelihood is largest where
+do not depend on it, would have to bend to what it leaves. The log marginal likelihood is largest where
 
 .. math:: s^2 \gamma_t\, (n_t - \nu_t) = | y_t - \Phi_t w |^2 , \quad
           \nu_t = \operatorname{tr}\, \gamma_t^{-1} \Phi_t^T \Phi_t\, (1 + \textstyle\sum_u \gamma_u^{-1}

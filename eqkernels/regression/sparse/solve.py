@@ -29,14 +29,14 @@ from eqkernels.regression.sparse.triangular import TriangularFactor
 _DECADES = np.arange(-12.0, 3.0, 2.0)
 # How closely the logarithm (base 10) of the noise is found: the likelihood is flat around its maximum.
 _NOISE_TOLERANCE = 0.02
-# Automatic noise above this multiple of the variance of a label by the model: nothing is learned, and users are told.
+# Automatic noise above this multiple of the variance of a label by the model: nothing is learned: users are warned.
 _ONLY_NOISE = 10.0
 # Labels that are fitted by the baseline up to this part have nothing left to learn.
 _NOTHING_LEFT = 1e-14
 # Labels of another kind whose variance by the model is this part of that of the first are not described by it at all:
 # forces vanish in cells of one atom, to rounding.
 _NO_SIGNAL = 1e-24
-# Compositions that depend on each other are told by singular values below this part of the largest.
+# Compositions that depend on each other show as singular values below this part of the largest.
 _BASELINE_RANK = 1e-11
 
 
@@ -131,7 +131,7 @@ class SparseProblem:
         return replace(self, combination=_combination(baseline, multiplicity))
 
     def targets(self):
-        """Targets of all rows, turned by the orthogonal factor: (n_columns, multiplicity)."""
+        """Targets of all rows, rotated by the orthogonal factor: (n_columns, multiplicity)."""
         return _right(self.white, self.rank) @ self.combination
 
     def signal(self):
