@@ -10,7 +10,15 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score, learning_curve
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from eqkernels import CartesianTensor, CovariantKernel, LambdaSOAP, TensorGPR, TensorKernelRidge, TensorRidge
+from eqkernels import (
+    CartesianTensor,
+    CovariantKernel,
+    LambdaSOAP,
+    SparseTensorGPR,
+    TensorGPR,
+    TensorKernelRidge,
+    TensorRidge,
+)
 from eqkernels.metrics import neg_frobenius_rmse, neg_irrep_rmse
 from eqkernels.testing import assert_equivariant
 from tests.conftest import random_frames, water_set
@@ -283,7 +291,9 @@ def test_input_is_left_alone(waters):
     np.testing.assert_array_equal(blocks.blocks["0e"], kernel)
 
 
-@pytest.mark.parametrize("model", [TensorKernelRidge(1e-4), TensorGPR(optimizer=None)])
+@pytest.mark.parametrize(
+    "model", [TensorKernelRidge(1e-4), TensorGPR(optimizer=None), SparseTensorGPR(9, noise=1e-3, random_state=0)]
+)
 def test_aggregate_is_stated_in_the_model_or_the_kernel(model):
     frames, vector = water_set(12, seed=0)[:2]
     means = clone(model).set_params(aggregate="mean").fit(frames, vector).predict(frames[:3])

@@ -34,6 +34,7 @@ from eqkernels.kernels.sparse_points import (
 from eqkernels.regression.base import _check_weight, declare_target
 from eqkernels.regression.baseline import BASELINES
 from eqkernels.regression.covariance import copies
+from eqkernels.regression.kernel_ridge import aggregating_kernel
 from eqkernels.regression.sparse.covariance import SparseCovariance
 from eqkernels.regression.sparse.derivatives import factor_key, read_derivatives
 from eqkernels.regression.sparse.fold import FoldJob
@@ -101,6 +102,9 @@ class SparseTensorGPR(UncertainTensorRegressor):
         units are those of positions to the power -2 and -6. ``"auto"``: by the marginal likelihood, with ``noise``.
     kernel : TensorKernel, default=None
         Covariant kernel; None: ``CovariantKernel()``. Its ``aggregate`` makes the target extensive or intensive.
+    aggregate : {"sum", "mean"}, default=None
+        Sum over environments, for properties that grow with the structure, or mean, for those that do not; None: what
+        the kernel says, which is the sum if it does not say otherwise.
     descriptor : transformer, default=None
         What makes equivariant features when X are frames; None: ``LambdaSOAP()``.
     target : str or CartesianTensor, default=None
@@ -208,6 +212,7 @@ class SparseTensorGPR(UncertainTensorRegressor):
     _defaults = {**UncertainTensorRegressor._defaults, "kernel": CovariantKernel}
     _constraints = {  # noqa: RUF012
         "selection": Choice(*SELECTIONS),
+        "aggregate": Choice(None, "sum", "mean"),
         "force_noise": _Auto(above=0),
         "stress_noise": _Auto(above=0),
         "baseline": Choice(*BASELINES),
@@ -225,6 +230,7 @@ class SparseTensorGPR(UncertainTensorRegressor):
         force_noise="auto",
         stress_noise="auto",
         kernel=None,
+        aggregate=None,
         descriptor=None,
         target=None,
         baseline="composition",
@@ -240,6 +246,7 @@ class SparseTensorGPR(UncertainTensorRegressor):
         self.force_noise = force_noise
         self.stress_noise = stress_noise
         self.kernel = kernel
+        self.aggregate = aggregate
         self.descriptor = descriptor
         self.target = target
         self.baseline = baseline
@@ -576,7 +583,7 @@ class SparseTensorGPR(UncertainTensorRegressor):
         return hasattr(self, "coef_")
 
     def _kernel(self):
-        return self._object("kernel")
+        return aggregating_kernel(self)
 
     def _aggregate(self):
         return getattr(self._kernel(), "aggregate", "sum")
