@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
 
-class NestedDefaults:
-    """Base of estimators with such parameters, to stand before BaseEstimator.
+from sklearn.base import BaseEstimator
+
+
+class NestedDefaults(BaseEstimator):
+    """Base of estimators with such parameters.
 
     Attributes
     ----------
@@ -12,7 +17,7 @@ class NestedDefaults:
         For each parameter what makes the object that None stands for.
     """
 
-    _defaults: dict = {}
+    _defaults: dict[str, Callable[[], Any]] = {}
 
     def set_params(self, **params):
         """Set parameters, also those of objects that are None by default, such as ``kernel__zeta``.

@@ -88,8 +88,9 @@ def _names(cls):
 
 
 def _parameters(estimator):
-    if hasattr(type(estimator), "_get_param_names"):
-        return {name: getattr(estimator, name) for name in _names(type(estimator))}
+    cls = estimator.__class__
+    if hasattr(cls, "_get_param_names"):
+        return {name: getattr(estimator, name) for name in _names(cls)}
     return {name: value for name, value in estimator.get_params(deep=False).items() if name not in _FREE}
 
 

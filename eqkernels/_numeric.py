@@ -166,5 +166,5 @@ def check_positive(value, name):
     """Refuse what is no positive, finite number."""
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name}={value!r} must be a number")
-    if not value > 0 or not math.isfinite(value):
+    if not 0 < float(value) < math.inf:
         raise ValueError(f"{name}={value!r} must be a positive, finite number")

@@ -71,7 +71,7 @@ def _mask(builder, comparison, limit, vector):
 
 
 def _masked_store(context, builder, vector, arguments, mask):
-    address = _at(builder, *arguments[:2], vector)
+    address = _at(builder, arguments[0], arguments[1], vector)
     kind = ir.FunctionType(ir.VoidType(), [vector.llvm, address.type, ir.IntType(32), mask.type])
     name = f"llvm.masked.store.{vector.suffix}.p0"
     function = cgutils.get_or_insert_function(builder.module, kind, name)
@@ -173,7 +173,7 @@ else:
         """Element at the flat index."""
 
         def generate(context, builder, signature, arguments):
-            return builder.load(builder.gep(*arguments[:1], [arguments[1]]))
+            return builder.load(builder.gep(arguments[0], [arguments[1]]))
 
         return array.dtype(array, types.intp), generate
 
@@ -213,7 +213,7 @@ else:
         vector = VectorType(array.dtype)
 
         def generate(context, builder, signature, arguments):
-            pointer = _at(builder, *arguments, vector)
+            pointer = _at(builder, arguments[0], arguments[1], vector)
             return builder.load(pointer, align=array.dtype.bitwidth // 8)
 
         return vector(array, types.intp), generate
@@ -224,7 +224,7 @@ else:
         vector = VectorType(array.dtype)
 
         def generate(context, builder, signature, arguments):
-            pointer = _at(builder, *arguments[:2], vector)
+            pointer = _at(builder, arguments[0], arguments[1], vector)
             mask = _mask(builder, "<", arguments[2], vector)
             kind = ir.FunctionType(vector.llvm, [pointer.type, ir.IntType(32), mask.type, vector.llvm])
             name = f"llvm.masked.load.{vector.suffix}.p0"
@@ -239,7 +239,7 @@ else:
         """Write a vector at the flat index."""
 
         def generate(context, builder, signature, arguments):
-            pointer = _at(builder, *arguments[:2], value)
+            pointer = _at(builder, arguments[0], arguments[1], value)
             builder.store(arguments[2], pointer, align=array.dtype.bitwidth // 8)
             return context.get_dummy_value()
 

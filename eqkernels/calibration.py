@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from numbers import Integral
 
 import numpy as np
 from scipy.integrate import trapezoid
@@ -24,6 +23,7 @@ from scipy.stats import chi2
 from sklearn.utils import check_random_state
 
 from eqkernels._numeric import as_floats
+from eqkernels._parameters import is_integer
 from eqkernels.structures import is_by_structure
 from eqkernels.structures.paired import join_atoms, paired_rows
 
@@ -77,7 +77,7 @@ def miscalibration_area(y_true, y_pred, uncertainty, n_levels=99):
 
 
 def _levels(n_levels):
-    if isinstance(n_levels, Integral) and not isinstance(n_levels, bool) and n_levels > 0:
+    if is_integer(n_levels) and n_levels > 0:
         return np.arange(1, n_levels + 1) / (n_levels + 1)
     levels = np.zeros(0) if np.ndim(n_levels) != 1 else as_floats(n_levels, "n_levels")
     if not len(levels) or not ((levels > 0) & (levels < 1)).all():
@@ -172,7 +172,7 @@ def propagate(function, y_pred, covariance, n_samples=2000, random_state=0):
     y, cov = pairs.true, as_floats(covariance, "covariance")
     if cov.shape != (*y.shape, *y.shape[1:]):
         raise ValueError(f"covariance has shape {cov.shape}, expected {(*y.shape, *y.shape[1:])} for y_pred {y.shape}")
-    if not isinstance(n_samples, Integral) or n_samples < 2:
+    if not is_integer(n_samples) or n_samples < 2:
         raise ValueError(f"n_samples={n_samples!r} must be an integer, at least 2")
     function = _scalar(function, y.ndim - 1)
     size = int(np.prod(y.shape[1:]))

@@ -158,7 +158,7 @@ def _turned_tensor(value, rotation, target):
     axial = ""
     if target is not None:
         tensor = cartesian_tensor(target)
-        axes, axial = range(value.ndim - tensor.rank, value.ndim), tensor.axial
+        axes, axial = list(range(value.ndim - tensor.rank, value.ndim)), tensor.axial
         axial_axes = [axis for axis, letter in zip(axes, tensor.formula.split("=")[0], strict=True) if letter in axial]
     else:
         axes = [axis for axis in range(1, value.ndim) if value.shape[axis] == 3]

@@ -244,10 +244,8 @@ class EquivariantFeatures:
 
     def _rows(self, rows, structures, n_atoms, atoms=None):
         rest = self.parts, self._current_labels()
-        if isinstance(self.blocks, MadeBlocks):
-            blocks = self.blocks.pick(rows)
-        else:
-            blocks = {key: block[rows] for key, block in self.blocks.items()}
+        made = isinstance(self.blocks, MadeBlocks)
+        blocks = self.blocks.pick(rows) if made else {key: block[rows] for key, block in self.blocks.items()}
         atoms = self.atoms[rows] if atoms is None else atoms
         return EquivariantFeatures.of_checked(blocks, self.species[rows], structures, atoms, n_atoms, *rest)
 
@@ -337,15 +335,12 @@ class EquivariantFeatures:
 
     def copy(self):
         """Features that share no array with these."""
-        if isinstance(self.blocks, MadeBlocks):
-            blocks = self.blocks.copy()
-        else:
-            blocks = {key: block.copy() for key, block in self.blocks.items()}
-        rows = [getattr(self, name).copy() for name in (*_ROW_ARRAYS, "n_atoms")]
+        made = isinstance(self.blocks, MadeBlocks)
+        blocks = self.blocks.copy() if made else {key: block.copy() for key, block in self.blocks.items()}
+        rows = {name: getattr(self, name).copy() for name in (*_ROW_ARRAYS, "n_atoms")}
         labels = {key: one.copy() for key, one in self._current_labels().items()}
-        return EquivariantFeatures.of_checked(
-            blocks, *rows, {name: dict(part) for name, part in self.parts.items()}, labels
-        )
+        parts = {name: dict(part) for name, part in self.parts.items()}
+        return EquivariantFeatures.of_checked(blocks, **rows, parts=parts, labels=labels)
 
     def to_dict(self):
         """Arguments of the constructor: a dict of arrays, and of dicts of them by irrep, or by part and irrep."""
@@ -392,7 +387,8 @@ class EquivariantFeatures:
             parts: dict[str, dict] = {}
             for key, name in (one.split(" ", 2)[1:] for one in arrays.files if one.startswith("part ")):
                 parts.setdefault(name, {})[key] = tuple(arrays[f"part {key} {name}"].tolist())
-            return cls(blocks, *(arrays[name] for name in (*_ROW_ARRAYS, "n_atoms")), parts, labels)
+            rows = {name: arrays[name] for name in (*_ROW_ARRAYS, "n_atoms")}
+            return cls(blocks, **rows, parts=parts, labels=labels)
 
     def to_metatensor(self):
         """Convert to a TensorMap with featomic's labels, see :mod:`eqkernels.descriptors.interop`.

@@ -132,11 +132,12 @@ def from_metatensor(tensor_map, n_atoms=None):
         parts.setdefault(irrep, []).append((samples, block))
     if not parts:
         raise ValueError("tensor_map has no blocks")
-    blocks, labels, reference = {}, {}, None
+    blocks: dict[str, np.ndarray] = {}
+    labels, reference = {}, np.zeros((0, 3), dtype=np.int64)
     for irrep, members in parts.items():
         samples = np.concatenate([samples for samples, _ in members])
         order = np.lexsort((samples[:, 1], samples[:, 0]))
-        if reference is None:
+        if not blocks:
             reference = samples[order]
         elif not np.array_equal(samples[order], reference):
             raise ValueError(f"block {irrep} has other samples than {next(iter(parts))}: keep the same centers in all")

@@ -18,6 +18,7 @@ from numbers import Real
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 
+from eqkernels._parameters import is_number
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels.blocks import KernelBlocks
 from eqkernels.kernels.cotangents import sum_cotangents
@@ -394,7 +395,7 @@ def check_bounds(bounds, name):
 
 def check_zeta(zeta):
     """Refuse a degree that is no positive integer."""
-    number = isinstance(zeta, Real) and not isinstance(zeta, bool | np.bool_) and 1 <= zeta < np.inf
+    number = is_number(zeta) and zeta >= 1
     if number and zeta == int(zeta):
         return
     remedy = ""
@@ -424,7 +425,7 @@ def _is_fixed(bounds):
 
 
 def _positive(value, name):
-    if not isinstance(value, Real) or not 0 < value < np.inf:
+    if not isinstance(value, Real) or not 0 < float(value) < np.inf:
         raise ValueError(f"{name}={value!r} must be positive, or the kernel is not positive definite")
     return value
 

@@ -69,7 +69,7 @@ def _add(X, Y, irrep, weights, zeta, scales, own_norm, i, m, out):
 
 def sum_cotangents(*terms):
     """Sum dicts of arrays by their keys."""
-    out = {}
+    out: dict[str, np.ndarray] = {}
     for term in terms:
         for key, array in term.items():
             out[key] = out[key] + array if key in out else array

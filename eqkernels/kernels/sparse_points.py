@@ -114,7 +114,7 @@ def choose_points(blocks, wanted, selection, normalize, random, room=None):
             pool.add(block.split_centers(np.flatnonzero(block.species == species)))
     if not pools:
         raise ValueError("features has no environments: there is nothing to choose from")
-    counts = {species: len(pool.points) for species, pool in pools.items()}
+    counts = {species: len(pool) for species, pool in pools.items()}
     if isinstance(wanted, int):
         counts = _shares(wanted, counts)
     return _gathered(pools, counts)
@@ -125,9 +125,12 @@ class _Pool:
 
     def __init__(self, limit, selection, normalize, random):
         self.limit, self.selection, self.normalize, self.random = limit, selection, normalize, random
-        self.points = None
+        self.points: EquivariantFeatures | None = None
         self.keys = np.zeros(0)
         self.covariance = 0.0
+
+    def __len__(self):
+        return 0 if self.points is None else len(self.points)
 
     def add(self, new):
         parts = [new] if self.points is None else [self.points, new]
@@ -282,7 +285,7 @@ def _shares(total, available):
     """Equal numbers for all species; what one does not have goes to the others."""
     if total < len(available):
         raise ValueError(f"n_points={total} is less than the number of species, {len(available)}")
-    shares = {}
+    shares: dict[int, int] = {}
     by_count = sorted(available, key=lambda species: (available[species], species))
     for k, species in enumerate(by_count):
         shares[species] = min(available[species], (total - sum(shares.values())) // (len(by_count) - k))

@@ -15,11 +15,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from eqkernels.learned import operations as op
 from eqkernels.learned.coupling import coupling, position, slices
+from eqkernels.learned.tape import Tape, Variable
 from eqkernels.so3 import Irrep, Irreps
 
 # Products start as a perturbation of the linear part, so that deep networks start close to shallow ones.
@@ -92,7 +94,7 @@ class MessagePassing:
     def shapes(self):
         """Shapes of the weights, by name."""
         s, c = self.n_species, self.channels
-        shapes = {"species": (s, c)}
+        shapes: dict[str, tuple[int, ...]] = {"species": (s, c)}
         for k, (incoming, message, outgoing) in enumerate(self.layers):
             convolution, product = self.tables[k]
             shapes[f"radial_first_{k}"] = (self.n_radial, self.n_hidden)
@@ -136,7 +138,7 @@ class MessagePassing:
         dict of Irrep to Variable of shape (n_atoms, 2 l + 1, n_features)
         """
         x = op.embed(tape, weights["species"], graph.species, graph.n_atoms)
-        found: dict = {irrep: [] for irrep in irreps}
+        found: dict[Irrep, list[Variable]] = {irrep: [] for irrep in irreps}
         for k in range(self.n_layers):
             x = self._layer(tape, weights, graph, scale, x, k)
             outgoing = self.layers[k][2]
@@ -194,7 +196,7 @@ class ClusterExpansion:
     def shapes(self):
         """Shapes of the weights, by name."""
         s, c = self.n_species, self.channels
-        shapes = {"contraction": (s, self.l_max + 1, s * self.n_radial, c)}
+        shapes: dict[str, tuple[int, ...]] = {"contraction": (s, self.l_max + 1, s * self.n_radial, c)}
         for k, table in enumerate(self.tables):
             shapes[f"mixing_{k}"] = (s, len(self.orders[k]), c, c)
             shapes[f"paths_{k}"] = (table.n_paths, c)
@@ -210,8 +212,6 @@ class ClusterExpansion:
         return weights
 
     def _principal_components(self, random, graph):
-        from eqkernels.learned.tape import Tape
-
         density = graph.density(Tape(recording=False)).value
         n_columns = density.shape[2]
         weights = np.zeros((self.n_species, self.l_max + 1, n_columns, self.channels))
@@ -230,7 +230,8 @@ class ClusterExpansion:
         """Features of the atoms, as of :class:`MessagePassing`."""
         density = graph.density(tape)
         one = op.mix(tape, density, weights["contraction"], self.orders[0], graph.species)
-        current, found = one, {irrep: [] for irrep in irreps}
+        found: dict[Irrep, list[Variable]] = {irrep: [] for irrep in irreps}
+        current = one
         for k, made in enumerate(self.orders):
             if k > 0:
                 mixed = op.mix(tape, current, weights[f"mixing_{k - 1}"], self.orders[k - 1], graph.species)
@@ -239,6 +240,9 @@ class ClusterExpansion:
                 if irrep in made:
                     found[irrep].append(op.take(tape, current, position(made, irrep)))
         return {irrep: op.join(tape, parts) for irrep, parts in found.items()}
+
+
+Architecture = MessagePassing | ClusterExpansion
 
 
 def make_architecture(parameters, n_species, irreps):
@@ -260,12 +264,12 @@ def make_architecture(parameters, n_species, irreps):
     ValueError
         If it cannot make these irreps; the message says what to increase.
     """
-    shared = {"n_species": n_species, "outputs": _parsed(str(irreps))}
+    shared: dict[str, Any] = {"n_species": n_species, "outputs": _parsed(str(irreps))}
     shared |= {name: int(getattr(parameters, name)) for name in ("channels", "l_max", "n_radial")}
     if parameters.architecture == "ace":
         return _checked(ClusterExpansion(**shared, body_order=int(parameters.body_order)))
-    layers = {name: int(getattr(parameters, name)) for name in ("n_layers", "n_hidden")}
-    return _checked(MessagePassing(**shared, **layers, products=bool(parameters.products)))
+    shared |= {name: int(getattr(parameters, name)) for name in ("n_layers", "n_hidden")}
+    return _checked(MessagePassing(**shared, products=bool(parameters.products)))
 
 
 @lru_cache(maxsize=64)

@@ -85,8 +85,9 @@ def coupling(left, right, output):
         m1, m2, m3, values = clebsch_gordan_sparse(left[a].l, right[b].l, output[o].l)
         places = (starts[0][a].start + m1, starts[1][b].start + m2, starts[2][o].start + m3)
         parts.append((*places, np.full(len(values), path), values / np.sqrt(counts[o])))
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return Coupling(*columns, len(paths), sum(irrep.dim for irrep in output))
+    first, second, third, path_of_entry, coefficients = (np.concatenate(column) for column in zip(*parts, strict=True))
+    dim = sum(irrep.dim for irrep in output)
+    return Coupling(first, second, third, path_of_entry, coefficients, len(paths), dim)
 
 
 @lru_cache(maxsize=1024)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from eqkernels._warnings import warn
+from eqkernels.learned.architectures import Architecture
+from eqkernels.learned.graph import Graph
 from eqkernels.learned.optimizers import Monitor, train_adam, train_lbfgs
+from eqkernels.learned.parameters import NetworkParameters
+from eqkernels.learned.targets import Target
 from eqkernels.learned.training import Loss, Model, Packing, TrainingSet, count_held, initial_vector, split_by_size
-from eqkernels.structures import find_neighbors
+from eqkernels.structures import StructureBatch, find_neighbors
 
 # With more training structures than this, solver="auto" takes mini-batches: the errors of dipoles and polarizabilities
 # after the same seconds are then a tenth to a third smaller; with fewer structures they are about equal.
@@ -53,11 +58,11 @@ class Fit:
         Whether the features of all structures are needed afterwards, within the time budget.
     """
 
-    network: object
-    architecture: object
-    batch: object
-    targets: list
-    make_graph: object
+    network: NetworkParameters
+    architecture: Architecture
+    batch: StructureBatch
+    targets: list[Target]
+    make_graph: Callable[..., Graph]
     begin: float
     readout: bool
 
@@ -68,9 +73,8 @@ class Fit:
         self.teaches = any(target.values.any() for target in self.targets)
         budget, iterations = self.network.time_budget, self.network.max_iter
         self.budget = None if budget is None else float(budget)
-        if iterations is None:
-            iterations = _ITERATIONS if budget is None else np.inf
-        self.max_iter = iterations
+        unlimited = _ITERATIONS if budget is None else np.inf
+        self.max_iter = unlimited if iterations is None else iterations
 
     def run(self, random, neighbor_scale, previous=None):
         """Train from random weights, or from those of an earlier fit.
@@ -197,7 +201,7 @@ class _Run:
     model: Model
     packing: Packing
     monitor: Monitor | None
-    noise_loss: object
+    noise_loss: Callable[[], Loss] | None
 
 
 def work_of_structures(batch, cutoff):

@@ -8,7 +8,7 @@ The radial basis is that of spherical Bessel functions with a smooth cutoff (Gas
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -54,6 +54,7 @@ class Graph:
     harmonics: Variable
     radial: Variable
     vectors: Variable
+    _density: Variable | None = field(default=None, init=False)
 
     @property
     def n_atoms(self):
@@ -62,7 +63,7 @@ class Graph:
 
     def density(self, tape):
         """Density coefficients by species of the neighbor and radial function, computed once where it is constant."""
-        if not self.harmonics.wanted and hasattr(self, "_density"):
+        if not self.harmonics.wanted and self._density is not None:
             return self._density
         n_radial = self.radial.value.shape[1]
         columns = self.species_of_atom[self.edges[1]] * n_radial

@@ -186,7 +186,8 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
         if self.warm_start and hasattr(self, "weights_"):
             self._check_unchanged(species, irreps)
             species, previous = self.species_, self._state()
-        self.species_, self.irreps_, self.formulas_ = species, irreps, formulas
+        self.species_: np.ndarray = species
+        self.irreps_, self.formulas_ = irreps, formulas
         self.of_atoms_ = {target.name.rpartition(":")[0]: target.per_atom for target in targets}
         return self._train(batch, targets, unit, previous, begin, readout)
 
@@ -303,7 +304,8 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
             previous = *previous[:2], {name: noise / unit for name, noise in previous[2].items()}
         state = fit.run(check_random_state(self.random_state), self.neighbor_scale_, previous)
         state["noise_"] = {name: unit * noise for name, noise in state["noise_"].items()}
-        vars(self).update(state)
+        for name, value in state.items():
+            setattr(self, name, value)
         return self
 
     def _state(self):

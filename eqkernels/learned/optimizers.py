@@ -50,7 +50,7 @@ class Monitor:
         self.max_iter, self.time_budget, self.validate, self.patience = max_iter, time_budget, validate, patience
         self.verbose, self.interrupted = verbose, False
         self.begin = time.process_time() if begin is None else begin
-        self.history = {"loss": [], "validation": [], "cpu_time": []}
+        self.history: dict[str, list[float]] = {"loss": [], "validation": [], "cpu_time": []}
         self.best, self.best_value, self.best_iteration = None, np.inf, 0
         self.start = self.now = self.elapsed
         self._seconds_per_work: deque[float] = deque(maxlen=_STEPS_REMEMBERED)
@@ -146,7 +146,8 @@ def train_lbfgs(loss, start, n_noises, monitor):
     -------
     ndarray
     """
-    first, lowest = [], [np.inf, start]
+    first: list[float] = []
+    lowest = [np.inf, start]
 
     def function(vector):
         if monitor.is_late(loss.work):
@@ -201,10 +202,11 @@ def train_adam(batches, start, n_noises, monitor, learning_rate):
     ndarray
     """
     state = _Adam(start, n_noises)
-    epoch, late, values = 0, False, []
+    epoch, late = 0, False
     try:
         while not late and epoch < monitor.max_iter:
-            progress, values = monitor.progress, []
+            progress = monitor.progress
+            values: list[float] = []
             for loss in batches(epoch):
                 if monitor.time_budget is not None:  # which may allow few epochs
                     progress = monitor.progress

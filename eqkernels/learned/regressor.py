@@ -168,7 +168,8 @@ class EquivariantNetworkRegressor(RegressorMixin, NetworkParameters):
         """
         check_fitted(self)
         network = TrainedNetwork.of(self.descriptor_)
-        read, total = network.read(X), {}
+        read = network.read(X)
+        total: dict[str, np.ndarray] = {}
         for name, vectors in self._by_name("cotangents", cotangents).items():
             for irrep, block in self.readouts_[name].vjp(read, vectors).items():
                 total[irrep] = total[irrep] + block if irrep in total else block

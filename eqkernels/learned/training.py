@@ -17,6 +17,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from eqkernels.learned import operations as op
+from eqkernels.learned.architectures import Architecture
 from eqkernels.learned.objectives import OBJECTIVES, PROFILES
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.so3 import Irrep
@@ -55,9 +56,9 @@ class Packing:
 class Model:
     """What turns weights and a graph into features: architecture, scale of sums over neighbors, scales of features."""
 
-    architecture: object
+    architecture: Architecture
     neighbor_scale: float
-    scales: dict
+    scales: dict[str, np.ndarray]
 
     def features(self, tape, weights, graph):
         """Scaled features of atoms by irrep; the last scalar is the constant 1, scaled."""

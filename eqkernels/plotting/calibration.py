@@ -51,8 +51,9 @@ class CalibrationDisplay:
         -------
         CalibrationDisplay
         """
-        curve = calibration_curve(y_true, y_pred, uncertainty, 99)
-        return cls(*curve, miscalibration_area(y_true, y_pred, uncertainty), label).plot(ax)
+        expected, observed = calibration_curve(y_true, y_pred, uncertainty, 99)
+        area = miscalibration_area(y_true, y_pred, uncertainty)
+        return cls(expected, observed, area, label).plot(ax)
 
     @classmethod
     def from_estimator(cls, estimator, X, y, *, label="", ax=None):

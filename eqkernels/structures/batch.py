@@ -89,12 +89,12 @@ class StructureBatch:
         if isinstance(frames, cls):
             return frames
         frames = as_list(frames, origin)
-        positions = [atoms.arrays["positions"] for atoms in frames]
-        counts = [len(one) for one in positions]
+        of_frames = [atoms.arrays["positions"] for atoms in frames]
+        counts = [len(one) for one in of_frames]
         if 0 in counts:
             raise ValueError(f"structure {structure_number(origin, counts.index(0))} has no atoms: remove it")
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        positions = np.concatenate(positions).astype(float, copy=False)
+        positions = np.concatenate(of_frames).astype(float, copy=False)
         numbers = np.concatenate([atoms.arrays["numbers"] for atoms in frames]).astype(np.int64, copy=False)
         # far faster than an array of a list of small ones
         cells = np.concatenate([atoms.cell.array for atoms in frames]).reshape(-1, 3, 3).astype(float, copy=False)
@@ -184,7 +184,7 @@ class StructureBatch:
             self.cells[structures],
             self.pbc[structures],
             self.offsets[start : stop + 1] - self.offsets[start],
-            self.origin + start if np.ndim(self.origin) == 0 else self.origin[structures],
+            self.origin[structures] if isinstance(self.origin, np.ndarray) else self.origin + start,
         )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eqkernels._memory import check_memory
+from eqkernels._numeric import check_positive
 from eqkernels.structures._neighbors_loops import complete_cells, expected_pairs, find_pairs
 
 if TYPE_CHECKING:
@@ -88,24 +88,22 @@ def find_neighbors(batch, cutoff):
     >>> find_neighbors(batch, 2.5).offsets  # two O-H pairs and four bonds of each silicon, seen from both sides
     array([ 0,  2,  4,  6, 10, 14])
     """
-    if not isinstance(cutoff, Real) or isinstance(cutoff, bool):
-        raise TypeError(f"cutoff={cutoff!r} must be a number")
-    if not 0 < cutoff < np.inf:
-        raise ValueError(f"cutoff={cutoff!r} must be positive and finite")
+    check_positive(cutoff, "cutoff")
     cells, inverses = complete_cells(batch.cells, batch.pbc)
     expected = expected_pairs(batch.offsets, cells, batch.pbc, float(cutoff))
     _check_number(expected, batch, float(cutoff))
     capacity = int(expected)
     bad, ends = np.full(3, -1), np.empty(batch.n_atoms, dtype=np.int64)
     while True:
-        pairs = np.empty(capacity, dtype=np.int64), np.empty((capacity, 3)), np.empty(capacity)
+        neighbors, vectors, distances = np.empty(capacity, dtype=np.int64), np.empty((capacity, 3)), np.empty(capacity)
         arguments = (batch.positions, batch.offsets, cells, inverses, batch.pbc, float(cutoff), MIN_DISTANCE)
-        find_pairs(*arguments, *pairs, ends, bad)
+        find_pairs(*arguments, neighbors, vectors, distances, ends, bad)
         if bad[0] >= 0:
             raise ValueError(_coincidence(batch, bad))
         found = int(ends[-1]) if len(ends) else 0
         if found <= capacity:
-            return NeighborPairs(batch, *(array[:found] for array in pairs), np.concatenate([[0], ends]))
+            offsets = np.concatenate([[0], ends])
+            return NeighborPairs(batch, neighbors[:found], vectors[:found], distances[:found], offsets)
         capacity = found
 
 
