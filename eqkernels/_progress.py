@@ -1,4 +1,4 @@
-"""How far long work has come, told every few seconds to whoever asked, without the work knowing of them."""
+"""How far long work is: reported every few seconds to those who asked, of whom the work itself knows nothing."""
 
 from __future__ import annotations
 
@@ -48,22 +48,28 @@ class Lines:
         What the lines begin with.
     total : float
         All of the work.
+    work : str, default="the kernels"
+        What it is that so many percent are done of.
     """
 
-    def __init__(self, name, total):
-        self.name, self.total, self.done = name, total, 0
+    def __init__(self, name: str, total: float, work: str = "the kernels"):
+        self.name, self.total, self.work, self.done = name, total, work, 0.0
         self.start = self.last = time.monotonic()
 
     def advance(self, amount):
         """Add an amount."""
-        self.done += amount
+        self.reach(self.done + amount)
+
+    def reach(self, done: float, note: str = "") -> None:
+        """Set the amount that is done; a note stands at the end of the line."""
+        self.done = done
         now = time.monotonic()
-        if now - self.last < _PAUSE:
+        if not done or now - self.last < _PAUSE:
             return
         self.last = now
         part = min(self.done / self.total, 1.0)
         left = (now - self.start) * (1.0 - part) / part
-        print(f"{self.name}: {part:.0%} of the kernels, {duration(left)} left", file=sys.stderr, flush=True)
+        print(f"{self.name}: {part:.0%} of {self.work}, {duration(left)} left{note}", file=sys.stderr, flush=True)
 
 
 def duration(seconds):

@@ -12,6 +12,7 @@ from eqkernels.learned.architectures import Architecture
 from eqkernels.learned.graph import Graph
 from eqkernels.learned.optimizers import Monitor, train_adam, train_lbfgs
 from eqkernels.learned.parameters import NetworkParameters
+from eqkernels.learned.reports import Report
 from eqkernels.learned.targets import Target
 from eqkernels.learned.training import Loss, Model, Packing, TrainingSet, count_held, initial_vector, split_by_size
 from eqkernels.structures import StructureBatch, find_neighbors
@@ -95,11 +96,11 @@ class Fit:
         trains = self.max_iter > 0 and self.teaches
         if trains:
             self.work = work_of_structures(self.batch, self.network.cutoff)
-        best, n_runs = None, 1 if previous is not None else int(self.network.n_init)
-        for k in range(n_runs):
+        best, self.n_runs = None, 1 if previous is not None else int(self.network.n_init)
+        for k in range(self.n_runs):
             if best is not None and self._is_over(best.monitor):
                 break
-            one = self._one(random, model, previous, n_runs - k, trains)
+            one = self._one(random, model, previous, self.n_runs - k, trains)
             best = one if best is None or one.value < best.value else best
             if one.monitor is not None and one.monitor.interrupted:
                 warn(
@@ -142,8 +143,9 @@ class Fit:
         full = network.solver == "lbfgs" or (network.solver == "auto" and self._few(kept))
         for_noise = None if full else self._for_noise(order[n_held:])
         validate = loss_of(np.sort(held), "loo").objective_value if n_held else None
-        monitor = Monitor(self.max_iter, None, validate, int(network.n_iter_no_change), network.verbose, self.begin)
         count = 1 if full else max(1, round(len(kept) / self._batch_size(kept)))
+        report = self._report(runs_left, count)
+        monitor = Monitor(self.max_iter, None, validate, int(network.n_iter_no_change), report, self.begin)
         self.step = self.work[kept].sum() / count
         self.after = _AFTER * (self.readout * self.work.sum() + (0 if full else self.work[for_noise].sum()))
         if self.budget is not None:
@@ -158,6 +160,11 @@ class Fit:
 
         vector = train_adam(batches, start, len(self.targets), monitor, float(network.learning_rate))
         return _Run(monitor.best_value, vector, model, packing, monitor, lambda: loss_of(for_noise))
+
+    def _report(self, runs_left, steps_per_iteration):
+        run, n_steps = self.n_runs - runs_left + 1, self.max_iter * steps_per_iteration
+        rest = self.n_runs, n_steps, self.budget, self.network.verbose
+        return Report("EquivariantNetwork", self.batch.n_structures, run, *rest)
 
     def _few(self, kept):
         return len(kept) <= _LBFGS_STRUCTURES and self.work[kept].sum() <= _WORK_PER_PART

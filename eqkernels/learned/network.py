@@ -96,7 +96,7 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
     n_jobs : int, default=None
         Threads of ``transform``, with joblib's meaning.
     verbose : int, default=0
-        If positive, training reports its progress on standard error.
+        If positive, training says on standard error what it will cost, and every few seconds how far it is.
     per_atom : bool or dict, default=None
         Whether y (or each property of it) belongs to atoms; None: what the target says, or the only way in which it can
         be read.

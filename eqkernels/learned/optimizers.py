@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
 from contextlib import nullcontext
@@ -30,7 +29,7 @@ class OutOfTimeError(Exception):
 
 
 class Monitor:
-    """Watches the training: history, best weights, time budget, early stopping, progress.
+    """Watches the training: history, best weights, time budget, early stopping.
 
     Parameters
     ----------
@@ -41,14 +40,15 @@ class Monitor:
         Validation error of a vector.
     patience : int, default=20
         Iterations without improvement of the validation error, after which to stop.
-    verbose : int, default=0
+    report : Report, default=None
+        Gets the time of the second step, and the loss of every iteration.
     begin : float, default=None
         CPU time of the beginning; None: now.
     """
 
-    def __init__(self, max_iter, time_budget, validate=None, patience=20, verbose=0, begin=None):
+    def __init__(self, max_iter, time_budget, validate=None, patience=20, report=None, begin=None):
         self.max_iter, self.time_budget, self.validate, self.patience = max_iter, time_budget, validate, patience
-        self.verbose, self.interrupted = verbose, False
+        self.report, self.interrupted = report, False
         self.begin = time.process_time() if begin is None else begin
         self.history: dict[str, list[float]] = {"loss": [], "validation": [], "cpu_time": []}
         self.best, self.best_value, self.best_iteration = None, np.inf, 0
@@ -83,6 +83,8 @@ class Monitor:
         self._n_steps += 1
         if self._n_steps == 2:  # the first one may have compiled loops
             self._seconds_per_work.clear()
+            if self.report is not None:
+                self.report.cost(self.now, self.now - before)
         self._seconds_per_work.append((self.now - before) / work)
 
     def seconds_of(self, work):
@@ -115,9 +117,8 @@ class Monitor:
         done = len(self.history["loss"])
         if score < self.best_value:
             self.best, self.best_value, self.best_iteration = vector.copy(), score, done
-        if self.verbose and (done % 10 == 0 or done == 1):
-            now = self.history["cpu_time"][-1]
-            print(f"EquivariantNetwork: iteration {done}, loss {loss:.5g}, {now:.1f} s CPU", file=sys.stderr)
+        if self.report is not None:
+            self.report.iteration(self.progress, loss)
         stale = self.validate is not None and done - self.best_iteration >= self.patience
         return stale or done >= self.max_iter
 
