@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 # Squares of larger numbers, summed and weighted, come near the end of double precision.
 LARGEST = 1e100
@@ -18,7 +20,7 @@ _PLAIN = (int, float, np.integer, np.floating)
 _REFUSED = {"b": "booleans", "S": "text", "U": "text", "M": "dates", "m": "time differences", "V": "records"}
 
 
-def as_floats(values, name):
+def as_floats(values: Any, name: str) -> NDArray[np.float64]:
     """Float array of numbers, NaN where they are missing (None, pandas.NA, masked).
 
     Parameters
@@ -110,7 +112,7 @@ def _number(value, name):
         raise TypeError(f"{name} is not numeric: it holds a {type(value).__name__}") from error
 
 
-def real_array(values, name, finite=False):
+def real_array(values: Any, name: str, finite: bool = False) -> NDArray[np.float64]:
     """Array of float64 from real numbers.
 
     Parameters

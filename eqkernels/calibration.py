@@ -14,10 +14,12 @@ prediction, are left out. Whatever else is not finite, and negative standard dev
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import trapezoid
 from scipy.stats import chi2
 from sklearn.utils import check_random_state
@@ -39,7 +41,9 @@ _STEP = 1e-3
 _CURVED = 0.2
 
 
-def calibration_curve(y_true, y_pred, uncertainty, n_levels=19):
+def calibration_curve(
+    y_true: ArrayLike, y_pred: ArrayLike, uncertainty: ArrayLike, n_levels: int | ArrayLike = 19
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """How often the truth lies within the regions that should contain it with a given probability.
 
     Parameters
@@ -69,7 +73,9 @@ def calibration_curve(y_true, y_pred, uncertainty, n_levels=19):
     return levels, np.array([np.mean(probabilities <= level) for level in levels])
 
 
-def miscalibration_area(y_true, y_pred, uncertainty, n_levels=99):
+def miscalibration_area(
+    y_true: ArrayLike, y_pred: ArrayLike, uncertainty: ArrayLike, n_levels: int | ArrayLike = 99
+) -> float:
     """Area between the calibration curve and the diagonal: 0 at best, 1/2 at worst; see :func:`calibration_curve`."""
     expected, observed = calibration_curve(y_true, y_pred, uncertainty, n_levels)
     gap = np.abs(np.concatenate([[0.0], observed - expected, [0.0]]))
@@ -85,7 +91,7 @@ def _levels(n_levels):
     return levels
 
 
-def negative_log_likelihood(y_true, y_pred, uncertainty):
+def negative_log_likelihood(y_true: ArrayLike, y_pred: ArrayLike, uncertainty: ArrayLike) -> float:
     """Mean of -log p(y_true) under the predicted normal distribution, for each independent component.
 
     Parameters
@@ -109,7 +115,7 @@ def negative_log_likelihood(y_true, y_pred, uncertainty):
     return float(0.5 * total / np.sum(dims) + 0.5 * np.log(2 * np.pi))
 
 
-def sharpness(std):
+def sharpness(std: ArrayLike) -> float:
     """Root mean square of predicted standard deviations: of two calibrated models, the sharper one knows more.
 
     Parameters
@@ -135,7 +141,13 @@ def sharpness(std):
     return float(np.sqrt(np.mean(rows**2)))
 
 
-def propagate(function, y_pred, covariance, n_samples=2000, random_state=0):
+def propagate(
+    function: str | Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    y_pred: ArrayLike,
+    covariance: ArrayLike,
+    n_samples: int = 2000,
+    random_state: int | np.random.RandomState | None = 0,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     r"""Mean and standard deviation of a scalar that derives from a predicted tensor.
 
     Where the scalar is nearly linear within the error bars, by the delta method, :math:`\sigma^2 = g^T C g` with the
@@ -174,13 +186,13 @@ def propagate(function, y_pred, covariance, n_samples=2000, random_state=0):
         raise ValueError(f"covariance has shape {cov.shape}, expected {(*y.shape, *y.shape[1:])} for y_pred {y.shape}")
     if not is_integer(n_samples) or n_samples < 2:
         raise ValueError(f"n_samples={n_samples!r} must be an integer, at least 2")
-    function = _scalar(function, y.ndim - 1)
+    scalar = _scalar(function, y.ndim - 1)
     size = int(np.prod(y.shape[1:]))
     pairs.check("covariance", np.isfinite(cov), "is NaN or infinite")
     values, vectors = _axes(pairs, "covariance", cov)
     roots = vectors * np.sqrt(np.maximum(values, 0.0))[:, None]  # columns: one standard deviation along an axis
-    mean = function(y)
-    moved = [np.array([function(y + sign * h * _direction(roots, k, y)) for k in range(size)])
+    mean = scalar(y)
+    moved = [np.array([scalar(y + sign * h * _direction(roots, k, y)) for k in range(size)])
              for h in (_STEP, 1.0) for sign in (1, -1)]  # fmt: skip
     slopes = (moved[0] - moved[1]) / (2 * _STEP)
     std = np.sqrt(np.sum(slopes**2, axis=0))
@@ -189,7 +201,7 @@ def propagate(function, y_pred, covariance, n_samples=2000, random_state=0):
     random = check_random_state(random_state)
     for k in np.flatnonzero(curvature > _CURVED * std):
         drawn = random.normal(size=(n_samples, size)) @ roots[k].T
-        samples = function(y[k] + drawn.reshape(n_samples, *y.shape[1:]))
+        samples = scalar(y[k] + drawn.reshape(n_samples, *y.shape[1:]))
         mean[k], std[k] = samples.mean(), samples.std()
     return mean, std
 

@@ -17,12 +17,14 @@ a warning (``error_score="raise"`` makes it an error). For scalars and vectors o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from eqkernels._numeric import LARGEST_TO_SQUARE, as_floats
-from eqkernels.so3 import Irrep, cartesian_tensor
+from eqkernels.so3 import CartesianTensor, Irrep, cartesian_tensor
 from eqkernels.structures.paired import paired_rows
 
 __all__ = [
@@ -36,7 +38,7 @@ __all__ = [
 ]
 
 
-def frobenius_rmse(y_true, y_pred, sample_weight=None):
+def frobenius_rmse(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """Root mean square of the Frobenius norm of the error.
 
     Parameters
@@ -60,13 +62,13 @@ def frobenius_rmse(y_true, y_pred, sample_weight=None):
     return float(np.sqrt(np.average(_squares(true - pred), weights=weight)))
 
 
-def frobenius_mae(y_true, y_pred, sample_weight=None):
+def frobenius_mae(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """Mean Frobenius norm of the error; parameters and units as :func:`frobenius_rmse`."""
     true, pred, weight = _paired(y_true, y_pred, sample_weight)
     return float(np.average(np.sqrt(_squares(true - pred)), weights=weight))
 
 
-def tensor_r2(y_true, y_pred, sample_weight=None):
+def tensor_r2(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """Coefficient of determination with the squares of all components summed.
 
     The reference model is the best constant that is the same in every frame: the mean of the scalar (0e) part, zero for
@@ -97,7 +99,12 @@ def tensor_r2(y_true, y_pred, sample_weight=None):
     return float(1 - residual / total)
 
 
-def irrep_rmse(y_true, y_pred, target=None, sample_weight=None):
+def irrep_rmse(
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    target: str | CartesianTensor | None = None,
+    sample_weight: ArrayLike | None = None,
+) -> dict[str, float]:
     """Root mean square error per component of each irrep, in the orthonormal basis.
 
     Parameters
@@ -173,7 +180,7 @@ neg_frobenius_rmse = partial(_negative, frobenius_rmse)
 neg_frobenius_mae = partial(_negative, frobenius_mae)
 
 
-def neg_irrep_rmse(irrep):
+def neg_irrep_rmse(irrep: str | Irrep) -> Callable[..., float]:
     """Scorer of the negative error of one irrep, for ``GridSearchCV(scoring=...)``.
 
     Parameters

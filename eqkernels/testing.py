@@ -6,12 +6,16 @@ in the one way that its type prescribes, to rounding.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from ase import Atoms
+from numpy.typing import ArrayLike, NDArray
 
 from eqkernels._numeric import check_integer, check_positive, real_array
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.so3 import cartesian_tensor, wigner_d
+from eqkernels.so3 import CartesianTensor, cartesian_tensor, wigner_d
 from eqkernels.structures import StructureBatch
 
 __all__ = ["assert_equivariant", "random_rotation", "transformed"]
@@ -20,7 +24,15 @@ __all__ = ["assert_equivariant", "random_rotation", "transformed"]
 _ROUNDING = 1e-13
 
 
-def assert_equivariant(model, frames, target=None, *, n_transformations=3, tolerance=1e-10, random_state=0):
+def assert_equivariant(
+    model: Any,
+    frames: Sequence[Atoms],
+    target: str | CartesianTensor | None = None,
+    *,
+    n_transformations: int = 3,
+    tolerance: float = 1e-10,
+    random_state: int | np.random.RandomState | None = 0,
+) -> None:
     """Check that a model follows rotations, inversion, translations and permutations of its structures.
 
     Parameters
@@ -84,7 +96,7 @@ def assert_equivariant(model, frames, target=None, *, n_transformations=3, toler
     _compare(function(moved), _permuted(reference, orders), "permutation of the atoms", tolerance)
 
 
-def random_rotation(random_state=None):
+def random_rotation(random_state: int | np.random.RandomState | None = None) -> NDArray[np.float64]:
     """Proper rotation matrix, uniform over all of them.
 
     Parameters
@@ -96,14 +108,18 @@ def random_rotation(random_state=None):
     -------
     ndarray of shape (3, 3)
     """
-    is_generator = isinstance(random_state, np.random.RandomState)
-    random = random_state if is_generator else np.random.RandomState(random_state)
+    random = random_state if isinstance(random_state, np.random.RandomState) else np.random.RandomState(random_state)
     q, r = np.linalg.qr(random.normal(size=(3, 3)))
     q = q * np.sign(np.diag(r))
     return q * np.sign(np.linalg.det(q))
 
 
-def transformed(atoms, rotation=None, translation=None, order=None):
+def transformed(
+    atoms: Atoms,
+    rotation: ArrayLike | None = None,
+    translation: ArrayLike | None = None,
+    order: ArrayLike | None = None,
+) -> Atoms:
     """Copy of a structure, its positions and cell turned (or mirrored), then moved, its atoms reordered.
 
     Parameters

@@ -6,6 +6,7 @@ from importlib.resources import as_file, files
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
 from eqkernels.datasets._descriptions import describe
@@ -13,7 +14,9 @@ from eqkernels.datasets._storage import PROPERTIES, unpack_arrays
 from eqkernels.so3 import CartesianTensor
 
 
-def load_small_organics(*, return_X_y=False, target=None):
+def load_small_organics(
+    *, return_X_y: bool = False, target: str | None = None
+) -> Bunch | tuple[list[Atoms], NDArray[np.float64]]:
     """Load 900 distorted molecules of H, C, N and O: 30 thermal geometries of each of 30 molecules.
 
     Per structure: energy, dipole, quadrupole, polarizability, hyperpolarizability. Per atom: forces, atomic polar
@@ -74,7 +77,9 @@ def load_small_organics(*, return_X_y=False, target=None):
     return _load("small_organics", "polarizability", return_X_y, target)
 
 
-def load_water_clusters(*, return_X_y=False, target=None):
+def load_water_clusters(
+    *, return_X_y: bool = False, target: str | None = None
+) -> Bunch | tuple[list[Atoms], NDArray[np.float64]]:
     """Load 500 water clusters: 100 monomers, 300 dimers and 100 trimers.
 
     The labels are those of :func:`load_small_organics`. Between the sizes polarizabilities nearly add up, energies
@@ -110,7 +115,9 @@ def load_water_clusters(*, return_X_y=False, target=None):
     return _load("water_clusters", "polarizability", return_X_y, target)
 
 
-def load_chiral_molecules(*, return_X_y=False, target=None):
+def load_chiral_molecules(
+    *, return_X_y: bool = False, target: str | None = None
+) -> Bunch | tuple[list[Atoms], NDArray[np.float64]]:
     """Load 400 chiral geometries with the axial tensor that is behind optical rotation.
 
     Hydrogen peroxide with any torsion angle (250), and hydrazine, methanol and allene that only their vibrations make

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
 from eqkernels.descriptors.made_blocks import BlockMaker, MadeBlocks
@@ -72,7 +75,16 @@ class EquivariantFeatures:
 
     origin: int | np.ndarray = 0
 
-    def __init__(self, blocks, species, structures, atoms, n_atoms, parts=None, labels=None):
+    def __init__(
+        self,
+        blocks: Mapping[str, NDArray[Any]],
+        species: ArrayLike,
+        structures: ArrayLike,
+        atoms: ArrayLike,
+        n_atoms: ArrayLike,
+        parts: Mapping[str, Mapping[str, tuple[int, int]]] | None = None,
+        labels: Mapping[str, NDArray[Any]] | None = None,
+    ):
         self.blocks = _dict(blocks, "blocks")
         self.species = _integers(species, "species")
         self.structures = _integers(structures, "structures")
@@ -86,10 +98,21 @@ class EquivariantFeatures:
         self.offsets = np.searchsorted(self.structures, np.arange(len(self.n_atoms) + 1))
 
     @classmethod
-    def of_checked(cls, blocks, species, structures, atoms, n_atoms, parts=None, labels=None, density=None, maker=None):
+    def of_checked(
+        cls,
+        blocks: Any,
+        species: NDArray[np.int64],
+        structures: NDArray[np.int64],
+        atoms: NDArray[np.int64],
+        n_atoms: NDArray[np.int64],
+        parts: dict[str, Any] | None = None,
+        labels: dict[str, NDArray[Any]] | None = None,
+        density: NDArray[Any] | None = None,
+        maker: dict[str, Any] | None = None,
+    ) -> EquivariantFeatures:
         """Features of arrays that need no more checks: they were made here, come from features, or from ``stored``."""
         self = cls.__new__(cls)
-        self.blocks = blocks if density is None else MadeBlocks(density, BlockMaker(**maker))
+        self.blocks = blocks if density is None else MadeBlocks(density, BlockMaker(**(maker or {})))
         self.parts, self.labels = parts or {}, labels or {}
         self.species, self.structures, self.atoms, self.n_atoms = species, structures, atoms, n_atoms
         self.offsets = np.searchsorted(structures, np.arange(len(n_atoms) + 1))
@@ -137,23 +160,23 @@ class EquivariantFeatures:
                 raise ValueError(f"block {key!r} has shape {block.shape}, expected {expected}")
 
     @property
-    def density(self):
+    def density(self) -> MadeBlocks | None:
         """Density coefficients that stand for all blocks, MadeBlocks; None where blocks are there, or were changed."""
         return self.blocks if isinstance(self.blocks, MadeBlocks) and self.blocks.untouched else None
 
-    def block_shape(self, key):
+    def block_shape(self, key: str) -> tuple[int, int, int]:
         """Shape (n_centers, 2 lambda + 1, n_features) of a block, which need not be there."""
         return self.blocks.shape(key) if isinstance(self.blocks, MadeBlocks) else self.blocks[key].shape
 
-    def block(self, key):
+    def block(self, key: str) -> NDArray[Any]:
         """Block for those who only read it: users of ``blocks`` may change what they get."""
         return self.blocks.block(key) if isinstance(self.blocks, MadeBlocks) else self.blocks[key]
 
-    def block_rows(self, key, rows):
+    def block_rows(self, key: str, rows: slice | NDArray[np.int64]) -> NDArray[Any]:
         """Pick rows of a block, of which the others need not be there."""
         return self.blocks.rows(key, rows) if isinstance(self.blocks, MadeBlocks) else self.blocks[key][rows]
 
-    def check_values(self):
+    def check_values(self) -> None:
         """Refuse features that no model can use, in a single pass over them (over the densities they are made of).
 
         Raises
@@ -202,14 +225,14 @@ class EquivariantFeatures:
         }
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """(n_structures, number of feature channels of all blocks)."""
         return len(self.n_atoms), sum(self.block_shape(key)[2] for key in self.blocks)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.n_atoms)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         blocks = ", ".join(f"{key} {self.block_shape(key)}" for key in self.blocks)
         return f"EquivariantFeatures({len(self)} structures, {len(self.species)} centers, blocks: {blocks})"
 
@@ -220,7 +243,7 @@ class EquivariantFeatures:
             "features.invariants('mean') or SOAP(aggregate='mean')"
         )
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: Any) -> EquivariantFeatures:
         if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
             key = key[0]
         if isinstance(key, slice):
@@ -249,7 +272,7 @@ class EquivariantFeatures:
         atoms = self.atoms[rows] if atoms is None else atoms
         return EquivariantFeatures.of_checked(blocks, self.species[rows], structures, atoms, n_atoms, *rest)
 
-    def part(self, name):
+    def part(self, name: str) -> EquivariantFeatures:
         """Features of one descriptor of a union.
 
         Parameters
@@ -271,11 +294,11 @@ class EquivariantFeatures:
         rows = self.species, self.structures, self.atoms, self.n_atoms
         return EquivariantFeatures.of_checked(blocks, *rows, labels=labels)
 
-    def centers(self, rows):
+    def centers(self, rows: NDArray[np.int64]) -> EquivariantFeatures:
         """Features of the centers in some rows only, of the same structures."""
         return self._rows(rows, self.structures[rows], self.n_atoms)
 
-    def __or__(self, other):
+    def __or__(self, other: EquivariantFeatures) -> EquivariantFeatures:
         if not isinstance(other, EquivariantFeatures):
             return NotImplemented
         same = all(np.array_equal(getattr(self, name), getattr(other, name)) for name in (*_ROW_ARRAYS, "n_atoms"))
@@ -298,7 +321,7 @@ class EquivariantFeatures:
                 blocks[key] = block
         return EquivariantFeatures(blocks, self.species, self.structures, self.atoms, self.n_atoms, parts, labels)
 
-    def invariants(self, aggregate=None):
+    def invariants(self, aggregate: str | None = None) -> NDArray[Any]:
         """Plain 2-D array of the scalar block.
 
         Parameters
@@ -316,24 +339,24 @@ class EquivariantFeatures:
             raise ValueError(f"aggregate={aggregate!r} must be None, 'sum' or 'mean'")
         return aggregate_rows(self.blocks["0e"][:, 0], self.offsets, aggregate)
 
-    def composition(self, species):
+    def composition(self, species: Sequence[int]) -> NDArray[np.float64]:
         """Count the centers of each of the species in every structure, shape (n_structures, n_species)."""
         counts = np.zeros((len(self), len(species)))
         for column, number in enumerate(species):
             counts[:, column] = np.bincount(self.structures[self.species == number], minlength=len(self))
         return counts
 
-    def split_centers(self, rows=None):
+    def split_centers(self, rows: NDArray[np.int64] | None = None) -> EquivariantFeatures:
         """Make every center, or each of the given rows, a structure of its own."""
         rows = np.arange(len(self.species)) if rows is None else rows
         ones = np.ones(len(rows), dtype=np.int64)
         return self._rows(rows, np.arange(len(rows)), ones, 0 * ones)
 
-    def where(self, row):
+    def where(self, row: int) -> str:
         """Name the center of a row in a message."""
         return f"structure {structure_number(self.origin, self.structures[row])}, atom {self.atoms[row]}"
 
-    def copy(self):
+    def copy(self) -> EquivariantFeatures:
         """Features that share no array with these."""
         made = isinstance(self.blocks, MadeBlocks)
         blocks = self.blocks.copy() if made else {key: block.copy() for key, block in self.blocks.items()}
@@ -342,12 +365,12 @@ class EquivariantFeatures:
         parts = {name: dict(part) for name, part in self.parts.items()}
         return EquivariantFeatures.of_checked(blocks, **rows, parts=parts, labels=labels)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Arguments of the constructor: a dict of arrays, and of dicts of them by irrep, or by part and irrep."""
         arrays = {name: getattr(self, name) for name in (*_ROW_ARRAYS, "n_atoms", "parts")}
         return {"blocks": dict(self.blocks), **arrays, "labels": self._current_labels()}
 
-    def stored(self):
+    def stored(self) -> dict[str, Any]:
         """Arguments of :meth:`of_checked`, with densities in the place of blocks that nobody has asked for."""
         arrays = {name: getattr(self, name) for name in (*_ROW_ARRAYS, "n_atoms", "parts")}
         made_of = self.density
@@ -356,7 +379,7 @@ class EquivariantFeatures:
         return {"blocks": None, **arrays, "labels": {}, "density": made_of.density, "maker": made_of.maker.to_dict()}
 
     @classmethod
-    def from_dict(cls, arrays):
+    def from_dict(cls, arrays: Mapping[str, Any]) -> EquivariantFeatures:
         """Features from what :meth:`to_dict` returned."""
         arrays = _dict(arrays, "arrays")
         missing = {"blocks", *_ROW_ARRAYS, "n_atoms"} - set(arrays)
@@ -365,7 +388,7 @@ class EquivariantFeatures:
             raise ValueError(f"arrays lacks the keys {sorted(missing)} and has the unknown keys {sorted(unknown)}")
         return cls(**arrays)
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write to an ``.npz`` file, readable with :meth:`load` and by numpy alone."""
         arrays = {f"block {key}": block for key, block in self.blocks.items()}
         arrays |= {f"labels {key}": labels for key, labels in self._current_labels().items()}
@@ -374,7 +397,7 @@ class EquivariantFeatures:
         np.savez(path, **arrays, **{name: getattr(self, name) for name in (*_ROW_ARRAYS, "n_atoms")})
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | os.PathLike[str]) -> EquivariantFeatures:
         """Read what :meth:`save` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
             missing = {*_ROW_ARRAYS, "n_atoms"} - set(getattr(arrays, "files", ()))
@@ -390,7 +413,7 @@ class EquivariantFeatures:
             rows = {name: arrays[name] for name in (*_ROW_ARRAYS, "n_atoms")}
             return cls(blocks, **rows, parts=parts, labels=labels)
 
-    def to_metatensor(self):
+    def to_metatensor(self) -> Any:
         """Convert to a TensorMap with featomic's labels, see :mod:`eqkernels.descriptors.interop`.
 
         Returns
@@ -402,7 +425,7 @@ class EquivariantFeatures:
         return to_metatensor(self)
 
     @classmethod
-    def from_metatensor(cls, tensor_map, n_atoms=None):
+    def from_metatensor(cls, tensor_map: Any, n_atoms: ArrayLike | None = None) -> EquivariantFeatures:
         """Features from a TensorMap such as featomic's, see :mod:`eqkernels.descriptors.interop`.
 
         Parameters

@@ -11,19 +11,23 @@ Math. Anal. Appl. 61, 633 (1977)).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import product
 from math import ceil, floor, prod
 from numbers import Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
 
 from eqkernels._parameters import is_number
+from eqkernels._types import Blocks, Floats
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels.blocks import KernelBlocks
 from eqkernels.kernels.cotangents import sum_cotangents
 from eqkernels.kernels.precise_sums import add_kernels, multiply_kernels
-from eqkernels.kernels.slopes import sum_slopes
+from eqkernels.kernels.slopes import KernelSlopes, sum_slopes
 from eqkernels.so3 import Irrep
 
 # Each combination of exponents is fitted on its own: more than these are a mistake.
@@ -49,12 +53,12 @@ class TensorKernel(BaseEstimator):
     __array_ufunc__ = None  # numpy leaves sums and products with its numbers to this class
 
     @property
-    def hyperparameters(self):
+    def hyperparameters(self) -> list[str]:
         """Names of the free factors, in the order of ``theta``."""
         return [name for name in self._free() if not _is_exponent(name)]
 
     @property
-    def choices(self):
+    def choices(self) -> dict[str, range]:
         """Integers within the bounds of each free exponent, a dict of str to range."""
         params, choices = self.get_params(), {}
         for name in filter(_is_exponent, self._free()):
@@ -62,7 +66,7 @@ class TensorKernel(BaseEstimator):
             choices[name] = _integers(params[f"{name}_bounds"], f"{name}_bounds")
         return choices
 
-    def variants(self):
+    def variants(self) -> list[TensorKernel]:
         """Make a copy of the kernel for each combination of free exponents, smaller exponents first.
 
         Returns
@@ -87,19 +91,19 @@ class TensorKernel(BaseEstimator):
         return [name.removesuffix("_bounds") for name, value in bounds.items() if not _is_fixed(value)]
 
     @property
-    def theta(self):
+    def theta(self) -> Floats:
         """Logarithms of the free factors, shape (n_free,)."""
         params = self.get_params()
         return np.log([_positive(params[name], name) for name in self.hyperparameters])
 
     @property
-    def bounds(self):
+    def bounds(self) -> Floats:
         """Logarithms of the bounds of the free factors, shape (n_free, 2)."""
         params = self.get_params()
         pairs = [check_bounds(params[f"{name}_bounds"], f"{name}_bounds") for name in self.hyperparameters]
         return np.log(np.reshape(pairs, (-1, 2)))
 
-    def clone_with_theta(self, theta):
+    def clone_with_theta(self, theta: ArrayLike) -> TensorKernel:
         """Copy with other values of the free factors.
 
         Parameters
@@ -114,7 +118,7 @@ class TensorKernel(BaseEstimator):
         values = np.exp(theta).tolist()
         return clone(self).set_params(**dict(zip(self.hyperparameters, values, strict=True)))
 
-    def diag(self, X, irrep="0e"):
+    def diag(self, X: EquivariantFeatures | KernelBlocks, irrep: str = "0e") -> Floats:
         """Kernel of every structure with itself.
 
         Parameters
@@ -132,7 +136,9 @@ class TensorKernel(BaseEstimator):
         blocks = [self(X[[k]], irrep=irrep)[0, 0] for k in range(len(X))]
         return np.reshape(blocks, (len(X), d, d))
 
-    def gradient(self, X, irrep="0e", cache=None):
+    def gradient(
+        self, X: EquivariantFeatures, irrep: str = "0e", cache: dict[Any, Any] | None = None
+    ) -> tuple[Floats, Blocks]:
         """Kernel matrix and its derivatives by the logarithms of the free factors.
 
         Parameters
@@ -159,7 +165,7 @@ class TensorKernel(BaseEstimator):
     def _gradient(self, X, irrep, cache):
         raise NotImplementedError(f"{type(self).__name__} has free factors {self.hyperparameters} but no derivative")
 
-    def slopes(self, X, Y):
+    def slopes(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelSlopes]:
         """Differentiate scalar kernels with single environments by the features (:mod:`eqkernels.kernels.slopes`).
 
         Parameters
@@ -176,7 +182,7 @@ class TensorKernel(BaseEstimator):
         """
         raise TypeError(f"{type(self).__name__} has no derivatives for forces or stress: use CovariantKernel")
 
-    def vjp(self, X, Y, irrep, weights):
+    def vjp(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, weights: Floats) -> Blocks:
         """Vector-Jacobian product: derivatives of sum(weights * kernel) by the features of X.
 
         Parameters
@@ -191,7 +197,7 @@ class TensorKernel(BaseEstimator):
         """
         raise TypeError(f"{type(self).__name__} has no derivatives by features: use CovariantKernel")
 
-    def precise(self, X, Y, irrep):
+    def precise(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str) -> tuple[Floats, Floats]:
         """Kernel matrices to twice the working precision, for sums in which they cancel.
 
         Parameters
@@ -207,7 +213,9 @@ class TensorKernel(BaseEstimator):
         matrix = self(X, Y, irrep=irrep)
         return matrix, np.zeros(matrix.shape)
 
-    def contract_vjp(self, X, Y, irrep, cotangents, coef):
+    def contract_vjp(
+        self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, cotangents: Floats, coef: Floats
+    ) -> Blocks:
         """Vector-Jacobian product: derivatives of sum(cotangents * (kernel @ coef)) by the features of X.
 
         Parameters
@@ -223,7 +231,9 @@ class TensorKernel(BaseEstimator):
         """
         return self.vjp(X, Y, irrep, np.einsum("nak,mbk->nmab", cotangents, coef, optimize=True))
 
-    def blocks(self, X, Y=None, irreps=None):
+    def blocks(
+        self, X: EquivariantFeatures, Y: EquivariantFeatures | None = None, irreps: Iterable[str] | None = None
+    ) -> KernelBlocks:
         """Kernel matrices of several irreps, to be used as ``X`` of ``TensorKernelRidge(kernel="precomputed")``.
 
         Parameters
@@ -256,32 +266,34 @@ class TensorKernel(BaseEstimator):
 class Sum(TensorKernel):
     """Sum of two kernels."""
 
-    def __init__(self, k1, k2):
+    def __init__(self, k1: TensorKernel, k2: TensorKernel):
         self.k1 = k1
         self.k2 = k2
 
     @property
-    def aggregate(self):
+    def aggregate(self) -> str | None:
         """How both kernels treat the size of a structure; None where they differ."""
         return self.k1.aggregate if self.k1.aggregate == self.k2.aggregate else None
 
-    def __call__(self, X, Y=None, irrep="0e"):
+    def __call__(self, X: EquivariantFeatures, Y: EquivariantFeatures | None = None, irrep: str = "0e") -> Floats:
         """Sum of the two matrices."""
         return self.k1(X, Y, irrep=irrep) + self.k2(X, Y, irrep=irrep)
 
-    def slopes(self, X, Y):
+    def slopes(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelSlopes]:
         """Slopes of both."""
         return sum_slopes(self.k1.slopes(X, Y) + self.k2.slopes(X, Y))
 
-    def vjp(self, X, Y, irrep, weights):
+    def vjp(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, weights: Floats) -> Blocks:
         """Sum of both."""
         return sum_cotangents(*(kernel.vjp(X, Y, irrep, weights) for kernel in (self.k1, self.k2)))
 
-    def precise(self, X, Y, irrep):
+    def precise(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str) -> tuple[Floats, Floats]:
         """Sum of both."""
         return add_kernels(self.k1.precise(X, Y, irrep), self.k2.precise(X, Y, irrep))
 
-    def contract_vjp(self, X, Y, irrep, cotangents, coef):
+    def contract_vjp(
+        self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, cotangents: Floats, coef: Floats
+    ) -> Blocks:
         """Sum of both."""
         return sum_cotangents(*(one.contract_vjp(X, Y, irrep, cotangents, coef) for one in (self.k1, self.k2)))
 
@@ -294,32 +306,32 @@ class Sum(TensorKernel):
 class Product(TensorKernel):
     """Product of a covariant kernel with the invariant part of another, structure by structure."""
 
-    def __init__(self, k1, k2):
+    def __init__(self, k1: TensorKernel, k2: TensorKernel):
         self.k1 = k1
         self.k2 = k2
 
     @property
-    def aggregate(self):
+    def aggregate(self) -> str | None:
         """How the covariant factor treats the size of a structure."""
         return self.k1.aggregate
 
-    def __call__(self, X, Y=None, irrep="0e"):
+    def __call__(self, X: EquivariantFeatures, Y: EquivariantFeatures | None = None, irrep: str = "0e") -> Floats:
         """Matrices of the first kernel times the scalar kernel of the second."""
         return self.k1(X, Y, irrep=irrep) * self.k2(X, Y, irrep="0e")
 
-    def slopes(self, X, Y):
+    def slopes(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelSlopes]:
         """Slopes of each times the kernel of the other."""
         first, second = (kernel(X, Y, irrep="0e")[X.structures, :, 0, 0] for kernel in (self.k1, self.k2))
         of_first = [one.times(second) for one in self.k1.slopes(X, Y)]
         return sum_slopes(of_first + [one.times(first) for one in self.k2.slopes(X, Y)])
 
-    def vjp(self, X, Y, irrep, weights):
+    def vjp(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, weights: Floats) -> Blocks:
         """Each with weights that the other one multiplies."""
         first, second = self.k1(X, Y, irrep=irrep), self.k2(X, Y, irrep="0e")
         along = np.sum(weights * first, axis=(2, 3), keepdims=True)
         return sum_cotangents(self.k1.vjp(X, Y, irrep, weights * second), self.k2.vjp(X, Y, "0e", along))
 
-    def precise(self, X, Y, irrep):
+    def precise(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str) -> tuple[Floats, Floats]:
         """Matrices of the first times the scalar kernel of the second."""
         return multiply_kernels(self.k1.precise(X, Y, irrep), self.k2.precise(X, Y, "0e"))
 
@@ -342,34 +354,38 @@ class Scaled(TensorKernel):
         Range in which a Gaussian process may choose the factor: the weights of the terms of a sum.
     """
 
-    def __init__(self, kernel, factor, factor_bounds=(1e-6, 1e6)):
+    def __init__(
+        self, kernel: TensorKernel, factor: float | Real, factor_bounds: tuple[float, float] | str = (1e-6, 1e6)
+    ):
         self.kernel = kernel
         self.factor = factor
         self.factor_bounds = factor_bounds
 
     @property
-    def aggregate(self):
+    def aggregate(self) -> str | None:
         """How the kernel treats the size of a structure."""
         return self.kernel.aggregate
 
-    def __call__(self, X, Y=None, irrep="0e"):
+    def __call__(self, X: EquivariantFeatures, Y: EquivariantFeatures | None = None, irrep: str = "0e") -> Floats:
         """Scaled matrix."""
         return _positive(self.factor, "factor") * self.kernel(X, Y, irrep=irrep)
 
-    def slopes(self, X, Y):
+    def slopes(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelSlopes]:
         """Scaled slopes."""
         return [one.times(_positive(self.factor, "factor")) for one in self.kernel.slopes(X, Y)]
 
-    def vjp(self, X, Y, irrep, weights):
+    def vjp(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, weights: Floats) -> Blocks:
         """Scaled product."""
         return self.kernel.vjp(X, Y, irrep, _positive(self.factor, "factor") * weights)
 
-    def precise(self, X, Y, irrep):
+    def precise(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str) -> tuple[Floats, Floats]:
         """Scaled matrix."""
         factor = np.reshape(_positive(self.factor, "factor"), (1, 1, 1, 1))
         return multiply_kernels(self.kernel.precise(X, Y, irrep), (factor, np.zeros((1, 1, 1, 1))))
 
-    def contract_vjp(self, X, Y, irrep, cotangents, coef):
+    def contract_vjp(
+        self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, cotangents: Floats, coef: Floats
+    ) -> Blocks:
         """Scaled product."""
         return self.kernel.contract_vjp(X, Y, irrep, _positive(self.factor, "factor") * cotangents, coef)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from eqkernels.so3 import Irrep
 
@@ -24,7 +28,7 @@ class KernelBlocks:
     (3, 2)
     """
 
-    def __init__(self, blocks, counts=None):
+    def __init__(self, blocks: dict[str, NDArray[np.float64]], counts: dict[str, NDArray[np.float64]] | None = None):
         for name, given in (("blocks", blocks), ("counts", {} if counts is None else counts)):
             if not isinstance(given, dict) or not all(isinstance(one, np.ndarray) for one in given.values()):
                 raise TypeError(f"{name} must be a dict of arrays, got {given!r:.60}")
@@ -39,10 +43,10 @@ class KernelBlocks:
             if block.shape[2:] != (d, d):
                 raise ValueError(f"block {key!r} has shape {block.shape}, expected (n, m, {d}, {d})")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: Any) -> KernelBlocks:
         """Rows by an index, a slice or a mask; rows and columns by ``numpy.ix_``."""
         rows = key[0] if isinstance(key, tuple) else key
         rows = np.asarray(rows).ravel() if isinstance(rows, np.ndarray) else rows
@@ -50,11 +54,11 @@ class KernelBlocks:
         return KernelBlocks(blocks, {name: one[rows] for name, one in self.counts.items()})
 
     @property
-    def species(self):
+    def species(self) -> NDArray[np.int64]:
         """Atomic numbers of the elements that were counted."""
         return np.array([int(key) for key in self.counts], dtype=int)
 
-    def composition(self, species):
+    def composition(self, species: Iterable[int]) -> NDArray[np.float64]:
         """Look up the atoms of each of the species, (n, n_species); 0 for those that were not counted."""
         counts = [self.counts.get(str(number), np.zeros(len(self))) for number in species]
         return np.stack(counts, axis=1) if counts else np.zeros((len(self), 0))

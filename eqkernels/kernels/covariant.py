@@ -24,13 +24,14 @@ import numpy as np
 
 from eqkernels._numeric import real_array
 from eqkernels._progress import advance
+from eqkernels._types import Blocks, Floats
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels._environment_loops import add_to_structures
 from eqkernels.kernels.algebra import TensorKernel, check_zeta
 from eqkernels.kernels.cotangents import covariant_vjp
 from eqkernels.kernels.environments import environment_scale, environments
 from eqkernels.kernels.precise_sums import contract_scalars_vjp, precise_covariant, precise_weights
-from eqkernels.kernels.slopes import polynomial_slopes
+from eqkernels.kernels.slopes import KernelSlopes, polynomial_slopes
 
 # Terms that cancel by symmetry (the dipole kernel of a centrosymmetric molecule) leave rounding of this size, relative
 # to the sum of their moduli; it is set to zero, so that a large coefficient cannot turn it into a prediction.
@@ -64,13 +65,19 @@ class CovariantKernel(TensorKernel):
     (2, 2, 3, 3)
     """
 
-    def __init__(self, zeta=2, normalize="invariant", aggregate="sum", zeta_bounds="fixed"):
+    def __init__(
+        self,
+        zeta: int = 2,
+        normalize: str | bool = "invariant",
+        aggregate: str = "sum",
+        zeta_bounds: tuple[float, float] | str = "fixed",
+    ):
         self.zeta = zeta
         self.normalize = normalize
         self.aggregate = aggregate
         self.zeta_bounds = zeta_bounds
 
-    def __call__(self, X, Y=None, irrep="0e"):
+    def __call__(self, X: EquivariantFeatures, Y: EquivariantFeatures | None = None, irrep: str = "0e") -> Floats:
         """Kernel matrices between structures.
 
         Parameters
@@ -106,7 +113,7 @@ class CovariantKernel(TensorKernel):
             out /= _counts(left.features)[:, None, None, None] * _counts(right.features)[:, None, None]
         return out
 
-    def slopes(self, X, Y):
+    def slopes(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelSlopes]:
         """Differentiate scalar kernels with single environments by the features (:mod:`eqkernels.kernels.slopes`).
 
         Parameters
@@ -125,7 +132,7 @@ class CovariantKernel(TensorKernel):
         scales = tuple(environment_scale(one, "0e", self.normalize) for one in (X, Y)) if normal else None
         return [polynomial_slopes(X, Y, int(self.zeta), scales, self.aggregate == "mean")]
 
-    def vjp(self, X, Y, irrep, weights):
+    def vjp(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, weights: Floats) -> Blocks:
         """Vector-Jacobian product: derivatives of sum(weights * kernel) by the features of X.
 
         Parameters
@@ -150,7 +157,7 @@ class CovariantKernel(TensorKernel):
         own_norm = None if self.normalize is False else self.normalize is True and irrep != "0e"
         return covariant_vjp(X, Y, irrep, weights, int(self.zeta), scales, own_norm)
 
-    def precise(self, X, Y, irrep):
+    def precise(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str) -> tuple[Floats, Floats]:
         """Kernel matrices to twice the working precision."""
         self._check(X, Y, irrep)
         own = irrep if self.normalize is True else "0e"
@@ -159,7 +166,9 @@ class CovariantKernel(TensorKernel):
         weights = [precise_weights(one, scale, self.aggregate) for one, scale in zip((X, Y), scales, strict=True)]
         return precise_covariant(X, Y, irrep, int(self.zeta), weights)
 
-    def contract_vjp(self, X, Y, irrep, cotangents, coef):
+    def contract_vjp(
+        self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, cotangents: Floats, coef: Floats
+    ) -> Blocks:
         """Vector-Jacobian product of the sum, for scalars to the rounding of the sum."""
         if irrep != "0e" or coef.shape[2] > 1:
             return super().contract_vjp(X, Y, irrep, cotangents, coef)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from eqkernels._types import Blocks, Floats
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.base import species_numbers
 from eqkernels.kernels.algebra import TensorKernel
+from eqkernels.kernels.slopes import KernelSlopes
 
 
 class Restricted(TensorKernel):
@@ -34,35 +38,42 @@ class Restricted(TensorKernel):
     (2, 2, 3, 3)
     """
 
-    def __init__(self, kernel, center_species=None, part=None):
+    def __init__(
+        self,
+        kernel: TensorKernel,
+        center_species: str | int | Sequence[str | int] | None = None,
+        part: str | None = None,
+    ):
         self.kernel = kernel
         self.center_species = center_species
         self.part = part
 
     @property
-    def aggregate(self):
+    def aggregate(self) -> str | None:
         """How the kernel treats the size of a structure."""
         return self.kernel.aggregate
 
-    def __call__(self, X, Y=None, irrep="0e"):
+    def __call__(self, X: EquivariantFeatures, Y: EquivariantFeatures | None = None, irrep: str = "0e") -> Floats:
         """Matrix of the kernel, zero for structures without such centers."""
         return self.kernel(self._restrict(X), None if Y is None else self._restrict(Y), irrep=irrep)
 
-    def slopes(self, X, Y):
+    def slopes(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelSlopes]:
         """Slopes by the part of the features, zero for other centers."""
         inner = self.kernel.slopes(self._restrict(X), self._restrict(Y))
         columns = None if self.part is None else tuple(int(one) for one in X.parts[self.part]["0e"])
         return [one.spread(self._chosen(X), len(X.species), columns) for one in inner]
 
-    def vjp(self, X, Y, irrep, weights):
+    def vjp(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, weights: Floats) -> Blocks:
         """Product by the part of the features, zero for other centers."""
         return self._spread(X, self.kernel.vjp(self._restrict(X), self._restrict(Y), irrep, weights))
 
-    def precise(self, X, Y, irrep):
+    def precise(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str) -> tuple[Floats, Floats]:
         """Matrix of the kernel to twice the working precision."""
         return self.kernel.precise(self._restrict(X), self._restrict(Y), irrep)
 
-    def contract_vjp(self, X, Y, irrep, cotangents, coef):
+    def contract_vjp(
+        self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, cotangents: Floats, coef: Floats
+    ) -> Blocks:
         """Product by the part of the features, zero for other centers."""
         return self._spread(X, self.kernel.contract_vjp(self._restrict(X), self._restrict(Y), irrep, cotangents, coef))
 

@@ -13,7 +13,7 @@ sets stay uniformly random.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Integral
 
 import numpy as np
@@ -33,7 +33,14 @@ _SAME = 1e-14
 _RANK_TOLERANCE = 1e-12
 
 
-def select_sparse_points(features, n_points, selection="fps", *, normalize="invariant", random_state=None):
+def select_sparse_points(
+    features: EquivariantFeatures | Iterable[EquivariantFeatures],
+    n_points: int | Mapping[str | int, int],
+    selection: str = "fps",
+    *,
+    normalize: str | bool = "invariant",
+    random_state: int | np.random.RandomState | None = None,
+) -> EquivariantFeatures:
     """Choose representative environments of each central species.
 
     Parameters

@@ -68,9 +68,8 @@ class Fit:
     readout: bool
 
     def __post_init__(self):
-        self.sample = self.make_graph(
-            self.batch.select(0, max(1, np.searchsorted(self.batch.offsets, _ATOMS_TO_SCALE, side="right") - 1))
-        )
+        n_sampled = int(np.searchsorted(self.batch.offsets, _ATOMS_TO_SCALE, side="right")) - 1
+        self.sample = self.make_graph(self.batch.select(0, max(1, n_sampled)))
         self.teaches = any(target.values.any() for target in self.targets)
         budget, iterations = self.network.time_budget, self.network.max_iter
         self.budget = None if budget is None else float(budget)

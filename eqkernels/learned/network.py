@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from ase import Atoms
+from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels._parameters import check_parameters
+from eqkernels.descriptors import Derivatives, EquivariantFeatures
 from eqkernels.learned.architectures import make_architecture
 from eqkernels.learned.fitting import Fit
 from eqkernels.learned.parameters import NetworkParameters
@@ -153,7 +158,9 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
     irreps: str | Irreps = "auto"
 
     @whole_or_nothing
-    def fit(self, X, y=None, sample_weight=None):
+    def fit(
+        self, X: Iterable[Atoms] | StructureBatch, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> EquivariantNetwork:
         """Train the network.
 
         Parameters
@@ -192,7 +199,9 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
         return self._train(batch, targets, unit, previous, begin, readout)
 
     @whole_or_nothing
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(
+        self, X: Iterable[Atoms] | StructureBatch, y: Any, sample_weight: ArrayLike | None = None
+    ) -> EquivariantNetwork:
         """Go on training from the present weights, with these structures alone.
 
         Parameters
@@ -219,7 +228,7 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
         self._wanted_irreps(targets, self.irreps_)
         return self._train(batch, targets, unit, self._state(), begin, readout)
 
-    def transform(self, X):
+    def transform(self, X: Iterable[Atoms] | StructureBatch) -> EquivariantFeatures:
         """Features of all atoms.
 
         Parameters
@@ -235,7 +244,9 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
         network = TrainedNetwork.of(self)
         return network.features(network.read(X))
 
-    def vjp(self, X, cotangents):
+    def vjp(
+        self, X: Iterable[Atoms] | StructureBatch, cotangents: EquivariantFeatures | Mapping[str, ArrayLike]
+    ) -> Derivatives:
         """Vector-Jacobian product: derivatives of sum(cotangents * features), at a few times the cost of features.
 
         Parameters

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+from ase import Atoms
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
 
 from eqkernels._fitted import check_fitted, whole_or_nothing
-from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.descriptors import Derivatives, EquivariantFeatures
 from eqkernels.learned.network import EquivariantNetwork
 from eqkernels.learned.parameters import NetworkParameters
 from eqkernels.learned.readout import Readout, predict_tensors
@@ -68,7 +72,9 @@ class EquivariantNetworkRegressor(RegressorMixin, NetworkParameters):
     _takes_batches = True
 
     @whole_or_nothing
-    def fit(self, X, y, sample_weight=None):
+    def fit(
+        self, X: Iterable[Atoms] | StructureBatch, y: Any, sample_weight: ArrayLike | None = None
+    ) -> EquivariantNetworkRegressor:
         """Train the network and solve the readout.
 
         Parameters
@@ -86,7 +92,9 @@ class EquivariantNetworkRegressor(RegressorMixin, NetworkParameters):
         return self._fit(X, y, sample_weight, resumes=False)
 
     @whole_or_nothing
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(
+        self, X: Iterable[Atoms] | StructureBatch, y: Any, sample_weight: ArrayLike | None = None
+    ) -> EquivariantNetworkRegressor:
         """Go on training with these structures alone, and solve the readout on them.
 
         Parameters
@@ -100,7 +108,9 @@ class EquivariantNetworkRegressor(RegressorMixin, NetworkParameters):
         """
         return self._fit(X, y, sample_weight, resumes=True)
 
-    def predict(self, X):
+    def predict(
+        self, X: Iterable[Atoms] | StructureBatch | EquivariantFeatures
+    ) -> NDArray[Any] | dict[str, NDArray[Any]]:
         """Tensors of structures or of their atoms.
 
         Parameters
@@ -120,7 +130,9 @@ class EquivariantNetworkRegressor(RegressorMixin, NetworkParameters):
             predicted = predict_tensors(network, self.readouts_, network.read(X))
         return predicted if self.several_ else predicted["y"]
 
-    def score(self, X, y, sample_weight=None):
+    def score(
+        self, X: Iterable[Atoms] | StructureBatch | EquivariantFeatures, y: Any, sample_weight: ArrayLike | None = None
+    ) -> float:
         """R2 as of :class:`TensorRidge`; of several properties, its mean.
 
         Parameters
@@ -133,13 +145,12 @@ class EquivariantNetworkRegressor(RegressorMixin, NetworkParameters):
         -------
         float
         """
-        predicted, of_properties = self.predict(X), self._by_name("y", y)
-        if not self.several_:
-            predicted = {"y": predicted}
+        of_properties, predictions = self._by_name("y", y), self.predict(X)
+        predicted = predictions if isinstance(predictions, dict) else {"y": predictions}
         scores = [tensor_r2(of_properties[name], predicted[name], sample_weight) for name in predicted]
         return float(np.mean(scores))
 
-    def vjp(self, X, cotangents):
+    def vjp(self, X: Iterable[Atoms] | StructureBatch, cotangents: Any) -> Derivatives:
         """Vector-Jacobian product: derivatives of sum(cotangents * predict(X)) by positions and strain.
 
         Forces of a model of energies are minus the derivatives for cotangents of one.
@@ -176,12 +187,12 @@ class EquivariantNetworkRegressor(RegressorMixin, NetworkParameters):
         return network.vjp(read, total)
 
     @property
-    def history_(self):
+    def history_(self) -> dict[str, NDArray[np.float64]]:
         """History of the training."""
         return self.descriptor_.history_
 
     @property
-    def n_iter_(self):
+    def n_iter_(self) -> int:
         """Iterations of the training."""
         return self.descriptor_.n_iter_
 
@@ -194,6 +205,8 @@ class EquivariantNetworkRegressor(RegressorMixin, NetworkParameters):
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         begin = time.process_time()
+        if y is None:
+            raise ValueError("requires y to be passed, but the target y is None")
         batch, network = StructureBatch.from_frames(X), self._network(resumes)
         train = network._partial_fit if resumes else network._fit
         self.descriptor_ = train(batch, y, sample_weight, begin, readout=True)

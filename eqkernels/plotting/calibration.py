@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import ArrayLike, NDArray
 
 from eqkernels.calibration import calibration_curve, miscalibration_area
+from eqkernels.descriptors import EquivariantFeatures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class CalibrationDisplay:
@@ -28,14 +38,16 @@ class CalibrationDisplay:
     line_ : matplotlib Line2D
     """
 
-    def __init__(self, expected, observed, area, label=""):
+    def __init__(self, expected: NDArray[np.float64], observed: NDArray[np.float64], area: float, label: str = ""):
         self.expected = expected
         self.observed = observed
         self.area = area
         self.label = label
 
     @classmethod
-    def from_predictions(cls, y_true, y_pred, uncertainty, *, label="", ax=None):
+    def from_predictions(
+        cls, y_true: ArrayLike, y_pred: ArrayLike, uncertainty: ArrayLike, *, label: str = "", ax: Axes | None = None
+    ) -> CalibrationDisplay:
         """Draw from true and predicted tensors and their error bars.
 
         Parameters
@@ -56,7 +68,15 @@ class CalibrationDisplay:
         return cls(expected, observed, area, label).plot(ax)
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, label="", ax=None):
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Iterable[Atoms] | EquivariantFeatures,
+        y: ArrayLike,
+        *,
+        label: str = "",
+        ax: Axes | None = None,
+    ) -> CalibrationDisplay:
         """Draw from a fitted model that predicts standard deviations, or a pipeline that ends in one.
 
         Parameters
@@ -86,7 +106,7 @@ class CalibrationDisplay:
             )
         return cls.from_predictions(y, *estimator.predict(X, return_std=True), label=label, ax=ax)
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> CalibrationDisplay:
         """Draw the curve.
 
         Parameters

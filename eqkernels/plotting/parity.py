@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from ase import Atoms
+from numpy.typing import ArrayLike, NDArray
+
+from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.metrics import irrep_rmse
-from eqkernels.so3 import cartesian_tensor
+from eqkernels.so3 import CartesianTensor, cartesian_tensor
 from eqkernels.so3.inference import infer_formula
 from eqkernels.structures.paired import paired_rows
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class ParityDisplay:
@@ -31,14 +40,28 @@ class ParityDisplay:
         A panel for each irrep.
     """
 
-    def __init__(self, y_true, y_pred, target=None, unit=""):
+    def __init__(
+        self,
+        y_true: NDArray[np.float64],
+        y_pred: NDArray[np.float64],
+        target: str | CartesianTensor | None = None,
+        unit: str = "",
+    ):
         self.y_true = y_true
         self.y_pred = y_pred
         self.target = target
         self.unit = unit
 
     @classmethod
-    def from_predictions(cls, y_true, y_pred, *, target=None, unit="", axes=None):
+    def from_predictions(
+        cls,
+        y_true: ArrayLike,
+        y_pred: ArrayLike,
+        *,
+        target: str | CartesianTensor | None = None,
+        unit: str = "",
+        axes: Sequence[Axes] | None = None,
+    ) -> ParityDisplay:
         """Draw from true and predicted tensors.
 
         Parameters
@@ -58,11 +81,20 @@ class ParityDisplay:
         return cls(pairs.true, pairs.pred, target, unit).plot(axes)
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, target=None, unit="", axes=None):
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Iterable[Atoms] | EquivariantFeatures,
+        y: ArrayLike,
+        *,
+        target: str | CartesianTensor | None = None,
+        unit: str = "",
+        axes: Sequence[Axes] | None = None,
+    ) -> ParityDisplay:
         """Draw from a fitted model; the other parameters are those of :meth:`from_predictions`."""
         return cls.from_predictions(y, estimator.predict(X), target=target, unit=unit, axes=axes)
 
-    def plot(self, axes=None):
+    def plot(self, axes: Sequence[Axes] | None = None) -> ParityDisplay:
         """Draw the panels.
 
         Parameters
@@ -82,8 +114,8 @@ class ParityDisplay:
         errors = irrep_rmse(self.y_true, self.y_pred, target=tensor)
         if axes is None:
             size = (3.4 * len(true), 3.5)
-            _, axes = plt.subplots(1, len(true), figsize=size, squeeze=False, layout="constrained")
-        self.axes_ = list(np.ravel(axes))
+            axes = plt.subplots(1, len(true), figsize=size, squeeze=False, layout="constrained")[1].ravel().tolist()
+        self.axes_: list[Axes] = list(axes)
         self.figure_ = self.axes_[0].figure
         for axis, irrep in zip(self.axes_, true, strict=True):
             self._panel(axis, irrep, true[irrep].ravel(), pred[irrep].ravel(), errors[irrep])

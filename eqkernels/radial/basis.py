@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import spherical_jn
 
 from eqkernels._numeric import check_integer, check_positive, real_array
@@ -34,6 +36,25 @@ def gauss_legendre_panels(edges):
     half = np.diff(edges)[:, None] / 2
     middle = (edges[1:] + edges[:-1])[:, None] / 2
     return (middle + half * nodes).ravel(), (half * weights).ravel()
+
+
+class RadialBasis(Protocol):
+    """What the expansion needs of a radial basis: :class:`GTO`, :class:`LaplacianEigenstates`, or that of a user."""
+
+    @property
+    def n_max(self) -> int:
+        """Number of functions of each degree."""
+
+    @property
+    def radius(self) -> float:
+        """Distance that the functions are made for."""
+
+    @property
+    def support(self) -> float:
+        """Distance beyond which all functions are negligible."""
+
+    def evaluate(self, l: int, r: ArrayLike) -> NDArray[np.float64]:
+        """Values of the functions of one degree, shape (n_max, n_distances)."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +98,7 @@ class GTO:
         return np.maximum(np.sqrt(np.arange(self.n_max)), 1.0) * self.radius / self.n_max
 
     @property
-    def support(self):
+    def support(self) -> float:
         """Distance beyond which every function is zero to double precision."""
         return self._widths[-1] * (np.sqrt(self.n_max) + _TAIL_IN_WIDTHS)
 
@@ -98,7 +119,7 @@ class GTO:
         left, singular, _ = np.linalg.svd(weighted / norms, full_matrices=False)
         return (left / singular) @ left.T / norms.T
 
-    def evaluate(self, l, r):
+    def evaluate(self, l: int, r: ArrayLike) -> NDArray[np.float64]:
         """Values of the functions, the same for every l.
 
         Parameters
@@ -148,11 +169,11 @@ class LaplacianEigenstates:
         _check_size(self)
 
     @property
-    def support(self):
+    def support(self) -> float:
         """Distance beyond which every function is zero."""
         return self.radius
 
-    def evaluate(self, l, r):
+    def evaluate(self, l: int, r: ArrayLike) -> NDArray[np.float64]:
         """Values of the functions of one l.
 
         Parameters

@@ -15,9 +15,10 @@ that width give it to rounding; nothing is assumed of the basis.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from eqkernels._numeric import check_integer, check_positive
-from eqkernels.radial.basis import gauss_legendre_panels
+from eqkernels.radial.basis import RadialBasis, gauss_legendre_panels
 
 # exp(-9.5^2 / 2) = 3e-20: the Gaussian is followed this many widths beyond the farthest distance.
 _TAIL_IN_SIGMAS = 9.5
@@ -51,7 +52,7 @@ class RadialIntegrals:
     True
     """
 
-    def __init__(self, basis, l_max, sigma, reach):
+    def __init__(self, basis: RadialBasis, l_max: int, sigma: float, reach: float):
         for name in ("n_max", "radius", "support", "evaluate"):
             if not hasattr(basis, name):
                 raise TypeError(f"basis={basis!r} has no {name}: give a GTO or LaplacianEigenstates")
@@ -65,7 +66,7 @@ class RadialIntegrals:
         weights = weights * self._nodes**2 * 4 * np.pi / (2 * np.pi * sigma**2) ** 1.5
         self._functions = [basis.evaluate(l, self._nodes) * weights for l in range(l_max + 1)]
 
-    def __call__(self, distances):
+    def __call__(self, distances: ArrayLike) -> NDArray[np.float64]:
         """Integrals at an array of distances, shape (n_distances, l_max + 1, n_max)."""
         distances = np.asarray(distances, dtype=float)
         out = np.empty((len(distances), self.l_max + 1, self.n_max))

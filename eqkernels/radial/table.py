@@ -13,10 +13,13 @@ continuous. A knot sits where the cutoff function begins to fall, for its curvat
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from eqkernels._numeric import check_positive
+from eqkernels.radial.basis import RadialBasis
 from eqkernels.radial.integrals import RadialIntegrals
 
 DEGREE = 7
@@ -128,7 +131,16 @@ class RadialTable:
     True
     """
 
-    def __init__(self, basis, l_max, sigma, cutoff, cutoff_width=0.5, scaling=(1.0, None, 4.0), accuracy=1e-9):
+    def __init__(
+        self,
+        basis: RadialBasis,
+        l_max: int,
+        sigma: float,
+        cutoff: float,
+        cutoff_width: float = 0.5,
+        scaling: tuple[float, float | None, float] = (1.0, None, 4.0),
+        accuracy: float = 1e-9,
+    ):
         for name, value in (
             ("sigma", sigma), ("cutoff", cutoff), ("accuracy", accuracy), ("cutoff_width", cutoff_width or 1.0)
         ):  # fmt: skip
@@ -152,14 +164,14 @@ class RadialTable:
         self._typed = {"d": self.coefficients}
         self.error = max(part[1] for part in parts)
 
-    def exact(self, distances):
+    def exact(self, distances: ArrayLike) -> NDArray[np.float64]:
         """Radial weights without the table, shape (n_distances, (l_max + 1) * n_max)."""
         weight = cutoff_function(distances, self.cutoff, self.cutoff_width)
         weight = weight * radial_scaling(distances, *self.scaling)
         integrals = self._integrals(distances)
         return weight[:, None] * integrals.reshape(len(integrals), -1)
 
-    def __call__(self, distances):
+    def __call__(self, distances: ArrayLike) -> NDArray[np.float64]:
         """Radial weights from the table, shape (n_distances, (l_max + 1) * n_max); distances below the cutoff."""
         distances = np.asarray(distances, dtype=float)
         n_outer = len(self.coefficients) - self.n_inner
@@ -174,7 +186,7 @@ class RadialTable:
             value = value * position + table[:, power]
         return value
 
-    def loop_arguments(self, dtype="d"):
+    def loop_arguments(self, dtype: str = "d") -> tuple[Any, ...]:
         """Return what loops need to evaluate the table, its coefficients as type "d" (double) or "f" (single)."""
         if dtype not in self._typed:
             self._typed[dtype] = _padded(self.coefficients[:, :, : self._largest.size].astype(dtype))

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 from textwrap import indent
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from eqkernels._numeric import real_array
@@ -70,36 +72,36 @@ class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
     array([1., 1., 4.])
     """
 
-    def __init__(self, formula, axial=""):
+    def __init__(self, formula: str, axial: str = ""):
         self.formula = formula
         self.axial = axial
 
     @property
-    def rank(self):
+    def rank(self) -> int:
         """Number of indices."""
         return len(_parse(self.formula, self.axial)[0])
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         """Shape of one tensor."""
         return (3,) * self.rank
 
     @property
-    def irreps(self):
+    def irreps(self) -> Irreps:
         """The irreps of the tensor, an :class:`Irreps`, sorted."""
         return _basis(self.formula, self.axial)[0]
 
     @property
-    def dim(self):
+    def dim(self) -> int:
         """Number of independent components."""
         return self.irreps.dim
 
     @property
-    def change_of_basis(self):
+    def change_of_basis(self) -> NDArray[np.float64]:
         """Orthonormal rows (dim, 3**rank): irrep by irrep, in it copy by copy, in it m = -l .. l."""
         return _basis(self.formula, self.axial)[1]
 
-    def to_irreps(self, tensors):
+    def to_irreps(self, tensors: ArrayLike) -> dict[str, NDArray[Any]]:
         """Irreducible components; what does not have the declared symmetry is projected out.
 
         Parameters
@@ -117,7 +119,7 @@ class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
             blocks[str(irrep)] = np.ascontiguousarray(np.swapaxes(block, -1, -2))
         return blocks
 
-    def to_cartesian(self, blocks):
+    def to_cartesian(self, blocks: dict[str, Any]) -> NDArray[Any]:
         """Tensors of irreducible components.
 
         Parameters
@@ -141,11 +143,11 @@ class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
             parts.append(np.swapaxes(block, -1, -2).reshape(*block.shape[:-2], irrep.dim * multiplicity))
         return self.inverse_transform(np.concatenate(parts, axis=-1))
 
-    def project(self, tensors):
+    def project(self, tensors: ArrayLike) -> NDArray[Any]:
         """Return the part of tensors (..., 3, ..., 3) that has the declared symmetry."""
         return self.inverse_transform(self._components(tensors))
 
-    def asymmetry(self, tensors):
+    def asymmetry(self, tensors: ArrayLike) -> float:
         """Norm of the part of tensors that breaks the declared symmetry, relative to the norm of all of them.
 
         Parameters
@@ -169,16 +171,16 @@ class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         tensors = tensors / largest  # whose squares do not overflow
         return float(np.linalg.norm(tensors - self.project(tensors)) / np.linalg.norm(tensors))
 
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: Any = None) -> CartesianTensor:
         """Check the shape of tensors (n, 3, ..., 3); there is nothing to learn."""
         self._components(X)
         return self
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> NDArray[Any]:
         """Flat components (n, dim) of tensors (n, 3, ..., 3)."""
         return self._components(X)
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: ArrayLike) -> NDArray[Any]:
         """Tensors (..., 3, ..., 3) of flat components (..., dim)."""
         X = _numbers(X)
         if X.ndim == 0 or X.shape[-1] != self.dim:
@@ -202,7 +204,7 @@ class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         return tensors.reshape((*batch, 3**self.rank)) @ self.change_of_basis.T
 
 
-def _numbers(values):
+def _numbers(values: Any) -> NDArray[Any]:
     """Array of numbers, real or complex."""
     if isinstance(values, np.ndarray) and values.dtype.kind in "fc":
         return values
@@ -218,7 +220,7 @@ def _complex(values):
         return False
 
 
-def cartesian_tensor(target, rank=None):
+def cartesian_tensor(target: str | CartesianTensor | None, rank: int | None = None) -> CartesianTensor:
     """CartesianTensor of a formula or of the name of a property; without one, the general tensor of a rank.
 
     Parameters

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eqkernels.so3.clebsch_gordan import real_to_complex
+from eqkernels.so3.irreps import Irrep, Irreps
 from eqkernels.so3.wigner import block_diagonal, wigner_d
 
 
-def change_to_e3nn(irreps):
+def change_to_e3nn(irreps: Irreps | Irrep | str) -> NDArray[np.float64]:
     """Orthogonal matrix from our components to e3nn's.
 
     e3nn calls the polar axis y: its harmonics are ours after the cyclic exchange of axes (x, y, z) -> (z, x, y), so
@@ -32,7 +34,7 @@ def change_to_e3nn(irreps):
     return wigner_d(irreps, np.roll(np.eye(3), 1, axis=0))  # (x, y, z) -> (z, x, y)
 
 
-def change_to_complex(irreps):
+def change_to_complex(irreps: Irreps | Irrep | str) -> NDArray[np.complex128]:
     """Unitary matrix from our components to those of complex harmonics.
 
     Parameters

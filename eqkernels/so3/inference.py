@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from eqkernels._numeric import real_array
 
@@ -12,7 +13,7 @@ from eqkernels._numeric import real_array
 SYMMETRY_TOLERANCE = 1e-3
 
 
-def infer_formula(values, tolerance=SYMMETRY_TOLERANCE):
+def infer_formula(values: ArrayLike, tolerance: float = SYMMETRY_TOLERANCE) -> str:
     """Find the formula of the index symmetries that all tensors share.
 
     Exchanges of two indices, and of the two index pairs of a tensor of rank 4, are tried one by one. An exchange is

@@ -7,8 +7,10 @@ and a scalar (M. Geiger, T. Smidt, arXiv:2207.09453).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +45,7 @@ class Irrep:
             raise ValueError(f"an irrep has an integer l >= 0 and p = 1 or -1, got l={self.l}, p={self.p}")
 
     @classmethod
-    def parse(cls, text):
+    def parse(cls, text: str | Irrep | tuple[int, int]) -> Irrep:
         """Irrep of a string such as ``"1o"``, an Irrep or a pair (l, p)."""
         if isinstance(text, Irrep):
             return text
@@ -55,14 +57,14 @@ class Irrep:
         return cls(int(match[1]), 1 if match[2] == "e" else -1)
 
     @property
-    def dim(self):
+    def dim(self) -> int:
         """Number of components, 2 l + 1."""
         return 2 * self.l + 1
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.l}{'e' if self.p == 1 else 'o'}"
 
-    def __mul__(self, other):
+    def __mul__(self, other: Irrep) -> list[Irrep]:
         """Irreps in the product with another irrep."""
         return [Irrep(l, self.p * other.p) for l in range(abs(self.l - other.l), self.l + other.l + 1)]
 
@@ -86,11 +88,11 @@ class Irreps:
 
     __array_ufunc__ = None  # numpy leaves products and comparisons with arrays to this class
 
-    def __init__(self, irreps=""):
+    def __init__(self, irreps: str | Irreps | Irrep | Iterable[Any] = ""):
         self._terms = tuple(_terms(irreps))
 
     @classmethod
-    def spherical_harmonics(cls, l_max):
+    def spherical_harmonics(cls, l_max: int) -> Irreps:
         """Irreps of all spherical harmonics up to l_max.
 
         Examples
@@ -101,10 +103,10 @@ class Irreps:
         check_integer(l_max, "l_max", 0, _LARGEST_SIZE)
         return cls([(1, Irrep(l, (-1) ** l)) for l in range(l_max + 1)])
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[int, Irrep]]:
         return iter(self._terms)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._terms)
 
     def __getitem__(self, key):
@@ -119,16 +121,16 @@ class Irreps:
     def __hash__(self):
         return hash(self._terms)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "+".join(f"{multiplicity}x{irrep}" for multiplicity, irrep in self)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f'Irreps("{self}")'
 
-    def __contains__(self, irrep):
+    def __contains__(self, irrep: str | Irrep) -> bool:
         return self.count(irrep) > 0
 
-    def __add__(self, other):
+    def __add__(self, other: Irreps | str) -> Irreps:
         return Irreps(self._terms + Irreps(other)._terms)
 
     def __mul__(self, times):
@@ -140,33 +142,33 @@ class Irreps:
     __rmul__ = __mul__
 
     @property
-    def dim(self):
+    def dim(self) -> int:
         """Number of components."""
         return sum(multiplicity * irrep.dim for multiplicity, irrep in self)
 
     @property
-    def num_irreps(self):
+    def num_irreps(self) -> int:
         """Number of irreps, counted with their multiplicity."""
         return sum(multiplicity for multiplicity, _ in self)
 
     @property
-    def l_max(self):
+    def l_max(self) -> int:
         """Highest degree."""
         if not self._terms:
             raise ValueError("there are no irreps, so no highest degree")
         return max(irrep.l for _, irrep in self)
 
-    def count(self, irrep):
+    def count(self, irrep: str | Irrep) -> int:
         """How often an irrep occurs."""
         irrep = Irrep.parse(irrep)
         return sum(multiplicity for multiplicity, other in self if other == irrep)
 
-    def slices(self):
+    def slices(self) -> list[slice]:
         """Slice of the components of each term."""
         ends = np.cumsum([0] + [multiplicity * irrep.dim for multiplicity, irrep in self]).tolist()
         return [slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
 
-    def simplify(self):
+    def simplify(self) -> Irreps:
         """Join equal neighbors and drop empty terms.
 
         Examples
@@ -182,7 +184,7 @@ class Irreps:
                 terms.append((multiplicity, irrep))
         return Irreps(terms)
 
-    def sort(self):
+    def sort(self) -> Irreps:
         """By degree, at equal degree the parity of the spherical harmonics first.
 
         Examples
@@ -192,11 +194,11 @@ class Irreps:
         """
         return Irreps(sorted(self, key=lambda term: (term[1].l, term[1].p != (-1) ** term[1].l)))
 
-    def regroup(self):
+    def regroup(self) -> Irreps:
         """Sort, then simplify."""
         return self.sort().simplify()
 
-    def tensor_product(self, other):
+    def tensor_product(self, other: Irreps | str) -> Irreps:
         """Irreps of all products of components, sorted.
 
         Parameters

@@ -16,6 +16,7 @@ from functools import lru_cache
 from numbers import Integral
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from eqkernels._numeric import real_array
 from eqkernels.so3._spherical_harmonics_loops import fill_spherical_harmonics
@@ -24,7 +25,9 @@ from eqkernels.so3._spherical_harmonics_loops import fill_spherical_harmonics
 _DEGREE_LIMIT = 500
 
 
-def spherical_harmonics(vectors, l_max, *, out=None):
+def spherical_harmonics(
+    vectors: ArrayLike, l_max: int, *, out: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """Real orthonormal spherical harmonics of the directions of vectors.
 
     Parameters

@@ -13,6 +13,7 @@ from functools import lru_cache
 from numbers import Integral
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 from eqkernels._numeric import real_array
@@ -24,7 +25,7 @@ _ORTHOGONALITY_TOLERANCE = 1e-6
 _DEGREE_LIMIT = 100
 
 
-def wigner_d(irreps, rotation):
+def wigner_d(irreps: Irreps | Irrep | str, rotation: ArrayLike) -> NDArray[np.float64]:
     """Matrices that rotate the components of irreps.
 
     Parameters

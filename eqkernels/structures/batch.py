@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from ase import Atom, Atoms
+from numpy.typing import NDArray
 
 from eqkernels._numeric import check_integer
 from eqkernels._warnings import warn
@@ -56,7 +58,9 @@ class StructureBatch:
     origin: int | np.ndarray = field(default=0, compare=False)
 
     @classmethod
-    def from_frames(cls, frames, origin=0, quiet=False):
+    def from_frames(
+        cls, frames: Iterable[Atoms] | StructureBatch, origin: int | NDArray[np.int64] = 0, quiet: bool = False
+    ) -> StructureBatch:
         """Read and check frames.
 
         Parameters
@@ -105,7 +109,7 @@ class StructureBatch:
             _check_atoms(batch)
         return batch
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, key):
@@ -117,7 +121,7 @@ class StructureBatch:
                 return self.select(start, max(start, stop))
         return self._pick(np.arange(len(self))[key])
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Atoms]:
         return (self._atoms(k) for k in range(len(self)))
 
     def _atoms(self, k):
@@ -131,40 +135,40 @@ class StructureBatch:
         cells = self.cells[picked], self.pbc[picked]
         return StructureBatch(self.positions[atoms], self.numbers[atoms], *cells, offsets, self.number(picked))
 
-    def number(self, structure):
+    def number(self, structure: Any) -> Any:
         """Index of a structure of the batch, or of several, in the input of the user."""
         return structure_number(self.origin, structure)
 
-    def where(self, atom):
+    def where(self, atom: int) -> str:
         """Name an atom, counted over the batch, in a message."""
         return f"structure {self.number(self.structure_of_atom[atom])}, atom {self.atom_in_structure[atom]}"
 
     @property
-    def n_structures(self):
+    def n_structures(self) -> int:
         """Number of structures."""
         return len(self)
 
     @property
-    def n_atoms(self):
+    def n_atoms(self) -> int:
         """Number of atoms of all structures."""
         return len(self.numbers)
 
     @property
-    def structure_of_atom(self):
+    def structure_of_atom(self) -> NDArray[np.int64]:
         """Structure of each atom."""
         return np.repeat(np.arange(self.n_structures), np.diff(self.offsets))
 
     @property
-    def atom_in_structure(self):
+    def atom_in_structure(self) -> NDArray[np.int64]:
         """Index of each atom within its structure."""
         return np.arange(self.n_atoms) - np.repeat(self.offsets[:-1], np.diff(self.offsets))
 
     @property
-    def species(self):
+    def species(self) -> NDArray[np.int64]:
         """Atomic numbers that occur, ascending."""
         return np.unique(self.numbers)
 
-    def select(self, start, stop):
+    def select(self, start: int, stop: int) -> StructureBatch:
         """Batch of the structures start .. stop - 1, sharing memory with this one.
 
         Parameters
@@ -193,7 +197,7 @@ def structure_number(origin, structure):
     return origin + structure if np.ndim(origin) == 0 else origin[structure]
 
 
-def as_list(frames, origin=0):
+def as_list(frames: Iterable[Atoms] | StructureBatch, origin: int | NDArray[np.int64] = 0) -> list[Atoms]:
     """Make a list of frames of whatever holds them, and refuse what are none.
 
     Parameters
@@ -214,7 +218,7 @@ def as_list(frames, origin=0):
     return found
 
 
-def each_frame(frames, origin=0):
+def each_frame(frames: Iterable[Atoms] | StructureBatch, origin: int | NDArray[np.int64] = 0) -> Iterator[Atoms]:
     """Yield frames one by one, checked to be ase.Atoms; see :func:`as_list`."""
     if isinstance(frames, Atoms):
         raise TypeError("X is a single ase.Atoms: wrap it in a list, [atoms]")
@@ -229,14 +233,14 @@ def each_frame(frames, origin=0):
         yield atoms if isinstance(atoms, Atoms) else _row_of_database(atoms, structure_number(origin, k))
 
 
-def atom_counts(X):
+def atom_counts(X: Any) -> NDArray[np.int64]:
     """Count the atoms of each structure of a batch, of a list of frames or of features, shape (n_structures,)."""
     if isinstance(X, StructureBatch):
         return np.diff(X.offsets)
     return X.n_atoms if hasattr(X, "n_atoms") else np.array([len(atoms) for atoms in X], dtype=np.int64)
 
 
-def cell_volumes(X):
+def cell_volumes(X: Iterable[Atoms] | StructureBatch) -> NDArray[np.float64]:
     """Volumes of the cells of a batch or of a list of frames, 0 for those without, shape (n_structures,)."""
     cells = X.cells if isinstance(X, StructureBatch) else np.array([atoms.cell.array for atoms in X])
     return np.abs(np.linalg.det(cells))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ase.stress import voigt_6_to_full_3x3_stress
+from numpy.typing import NDArray
 
 from eqkernels._numeric import LARGEST, as_floats, check_plain, is_missing
 
@@ -31,16 +34,16 @@ class DerivativeLabels:
     values: np.ndarray
     owners: np.ndarray
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.owners)
 
-    def between(self, first, stop):
+    def between(self, first: int, stop: int) -> DerivativeLabels:
         """Labels of the owners first .. stop - 1, counted from the first."""
         rows = slice(*np.searchsorted(self.owners, [first, stop]))
         return DerivativeLabels(self.values[rows], self.owners[rows] - first)
 
 
-def read_forces(forces, n_atoms):
+def read_forces(forces: Sequence[Any], n_atoms: NDArray[np.int64]) -> DerivativeLabels:
     """Check forces.
 
     Parameters
@@ -82,7 +85,7 @@ def read_forces(forces, n_atoms):
     return _known(values, where)
 
 
-def read_stress(stress, volumes):
+def read_stress(stress: Sequence[Any] | NDArray[np.float64], volumes: NDArray[np.float64]) -> DerivativeLabels:
     """Check stress.
 
     Parameters

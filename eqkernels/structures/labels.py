@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.exceptions import DataConversionWarning
 
 from eqkernels._numeric import LARGEST, as_floats, check_plain, is_missing, written_out
@@ -43,11 +46,11 @@ class Labels:
     tensor: CartesianTensor
 
     @property
-    def per_atom(self):
+    def per_atom(self) -> bool:
         """Whether the labels belong to atoms, not to structures."""
         return self.atoms is not None
 
-    def given(self):
+    def given(self) -> NDArray[Any]:
         """Labels as ``predict`` returns them: NaN for atoms without one."""
         if not self.per_atom:
             return self.values
@@ -56,7 +59,9 @@ class Labels:
         return by_structure(rows, self.n_atoms)
 
 
-def read_labels(y, n_atoms, target=None, per_atom=None):
+def read_labels(
+    y: Any, n_atoms: NDArray[np.int64], target: str | CartesianTensor | None = None, per_atom: bool | None = None
+) -> Labels:
     """Check labels and find the one way in which they can be read.
 
     Parameters
@@ -100,7 +105,7 @@ def read_labels(y, n_atoms, target=None, per_atom=None):
     return Labels(values, atoms, n_atoms, CartesianTensor(infer_formula(values)) if tensor is None else tensor)
 
 
-def irreps_of_labels(y, n_atoms, per_atom=None):
+def irreps_of_labels(y: Any, n_atoms: NDArray[np.int64], per_atom: bool | None = None) -> Irreps:
     """Irreps of all readings of labels of which a model, which may have a target declared, may take one.
 
     Parameters
@@ -136,7 +141,7 @@ def of_atoms(target, per_atom):
     return known.per_atom if per_atom is None and known is not None else per_atom
 
 
-def by_structure(values, n_atoms):
+def by_structure(values: NDArray[Any], n_atoms: Sequence[int] | NDArray[np.int64]) -> NDArray[Any]:
     """Rows of all atoms as a one-dimensional object array of one array a structure, which scikit-learn can join.
 
     Parameters
@@ -154,7 +159,7 @@ def by_structure(values, n_atoms):
     return parts
 
 
-def is_by_structure(values):
+def is_by_structure(values: Any) -> bool:
     """Whether predictions or errors are one array for each structure, and not one array of all of them.
 
     Parameters

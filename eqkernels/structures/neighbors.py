@@ -60,7 +60,7 @@ class NeighborPairs:
         return np.where(self.batch.pbc[self.batch.structure_of_atom[centers]], shifts, 0).astype(int)
 
 
-def find_neighbors(batch, cutoff):
+def find_neighbors(batch: StructureBatch, cutoff: float) -> NeighborPairs:
     """Find all ordered pairs of atoms closer than the cutoff, periodic images included.
 
     Parameters

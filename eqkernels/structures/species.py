@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ase.data import chemical_symbols
 
 # A message names so many species, and counts the others.
 _NAMED = 8
 
 
-def symbols(numbers):
+def symbols(numbers: Iterable[int]) -> str:
     """Chemical symbols of atomic numbers, the first few of many.
 
     Parameters

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
+from ase import Atoms
 from sklearn.base import TransformerMixin
 
 from eqkernels.structures.batch import StructureBatch
@@ -12,7 +16,7 @@ class FramesTransformer(TransformerMixin, auto_wrap_output_keys=None):  # type: 
 
     _takes_batches = True
 
-    def fit_transform(self, X, y=None, **fit_params):
+    def fit_transform(self, X: Iterable[Atoms] | StructureBatch, y: Any = None, **fit_params: Any) -> Any:
         """Fit, and transform the same structures, which are read once: X may be an iterator.
 
         Parameters
@@ -33,7 +37,7 @@ class FramesTransformer(TransformerMixin, auto_wrap_output_keys=None):  # type: 
         return self.fit(X, y, **fit_params).transform(X)
 
 
-def takes_batches(estimator):
+def takes_batches(estimator: Any) -> bool:
     """Whether an estimator, or the first step of a pipeline, takes a StructureBatch in place of frames."""
     steps = getattr(estimator, "steps", None)
     return takes_batches(steps[0][1]) if steps else getattr(estimator, "_takes_batches", False)

@@ -1,0 +1,10 @@
+"""Types of arrays that stand in many signatures."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+# Arrays by irrep.
+Blocks = dict[str, Floats]
