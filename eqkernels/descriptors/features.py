@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
 from eqkernels.descriptors.made_blocks import BlockMaker, MadeBlocks
+from eqkernels.so3 import Irrep
 from eqkernels.structures.batch import structure_number
 
 _ROW_ARRAYS = ("species", "structures", "atoms")
@@ -155,8 +156,9 @@ class EquivariantFeatures:
             if not isinstance(block, np.ndarray) or block.dtype not in (np.float64, np.float32):
                 found = block.dtype if isinstance(block, np.ndarray) else type(block).__name__
                 raise TypeError(f"block {key!r} must be an array of float64 or float32, got {found}: convert it first")
-            if block.ndim != 3 or block.shape[:2] != (n_rows, 2 * int(key[:-1]) + 1):
-                expected = f"({n_rows}, {2 * int(key[:-1]) + 1}, n_features)"
+            dim = Irrep.parse(key).dim
+            if block.ndim != 3 or block.shape[:2] != (n_rows, dim):
+                expected = f"({n_rows}, {dim}, n_features)"
                 raise ValueError(f"block {key!r} has shape {block.shape}, expected {expected}")
 
     @property

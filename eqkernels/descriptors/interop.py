@@ -20,6 +20,8 @@ import re
 
 import numpy as np
 
+from eqkernels.so3 import Irrep
+
 _KEYS = ("o3_lambda", "o3_sigma")
 # All blocks of a TensorMap have the same names of properties: the value of those that a feature does not have.
 _ABSENT = -1
@@ -43,13 +45,14 @@ def to_metatensor(features):
     columns = _property_columns(features)
     keys, blocks = [], []
     for key, block in features.blocks.items():
-        lam, parity = int(key[:-1]), 1 if key[-1] == "e" else -1
+        irrep = Irrep.parse(key)
+        lam, sigma = irrep.l, irrep.p * Irrep.natural(irrep.l).p
         properties = Labels(list(columns[key]), np.stack(list(columns[key].values()), axis=1).astype(np.int32))
         components = Labels(["o3_mu"], np.arange(-lam, lam + 1, dtype=np.int32)[:, None])
         for number in species:
             rows = np.flatnonzero(features.species == number)
             samples = np.stack([features.structures[rows], features.atoms[rows]], axis=1)
-            keys.append((lam, parity * (-1) ** lam, number))
+            keys.append((lam, sigma, number))
             blocks.append(
                 TensorBlock(
                     np.ascontiguousarray(block[rows]),
@@ -174,7 +177,7 @@ def _read_key(names, key, block):
     samples = np.asarray(block.samples.values, dtype=np.int64)
     if types:
         samples = np.column_stack([samples, np.full(len(samples), int(key["center_type"]))])
-    return f"{lam}{'e' if int(key['o3_sigma']) * (-1) ** lam == 1 else 'o'}", samples
+    return str(Irrep(lam, int(key["o3_sigma"]) * Irrep.natural(lam).p)), samples
 
 
 def _joined(irrep, blocks):

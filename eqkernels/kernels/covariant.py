@@ -32,6 +32,7 @@ from eqkernels.kernels.cotangents import covariant_vjp
 from eqkernels.kernels.environments import environment_scale, environments
 from eqkernels.kernels.precise_sums import contract_scalars_vjp, precise_covariant, precise_weights
 from eqkernels.kernels.slopes import KernelSlopes, polynomial_slopes
+from eqkernels.so3 import Irrep
 
 # Terms that cancel by symmetry (the dipole kernel of a centrosymmetric molecule) leave rounding of this size, relative
 # to the sum of their moduli; it is set to zero, so that a large coefficient cannot turn it into a prediction.
@@ -146,7 +147,7 @@ class CovariantKernel(TensorKernel):
         dict of str to ndarray of shape (n_centers, 2 lambda + 1, n_features)
         """
         self._check(X, Y, irrep)
-        d = 2 * int(irrep[:-1]) + 1
+        d = Irrep.parse(irrep).dim
         weights = real_array(weights, "weights", finite=True)
         if weights.shape != (len(X), len(Y), d, d):
             raise ValueError(f"weights has shape {weights.shape}, expected {(len(X), len(Y), d, d)}")

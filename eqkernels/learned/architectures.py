@@ -31,19 +31,19 @@ _GATE_START = 0.5
 
 def natural(l_max):
     """Irreps of the harmonics up to l_max."""
-    return tuple(irrep for _, irrep in Irreps.spherical_harmonics(l_max))
+    return tuple(Irrep.natural(l) for l in range(l_max + 1))
 
 
 def working_irreps(l_max, outputs):
     """Irreps inside the network: of harmonics, of the outputs, and of the other parity where an output needs it."""
     irreps = set(natural(l_max)) | set(outputs)
-    if any(irrep.p != (-1) ** irrep.l for irrep in outputs):
+    if any(irrep != Irrep.natural(irrep.l) for irrep in outputs):
         irreps |= {Irrep(irrep.l, -irrep.p) for irrep in natural(l_max)}
     return _sorted(irreps)
 
 
 def _sorted(irreps):
-    return tuple(sorted(irreps, key=lambda irrep: (irrep.l, irrep.p != (-1) ** irrep.l)))
+    return tuple(sorted(irreps, key=lambda irrep: (irrep.l, irrep != Irrep.natural(irrep.l))))
 
 
 def reachable(left, right, wanted):

@@ -56,6 +56,17 @@ class Irrep:
             raise ValueError(f"{text!r} is not an irrep: write the degree and e (even) or o (odd), e.g. '1o'")
         return cls(int(match[1]), 1 if match[2] == "e" else -1)
 
+    @classmethod
+    def natural(cls, l: int) -> Irrep:
+        """Irrep of the spherical harmonics of a degree, with their parity (-1)^l.
+
+        Examples
+        --------
+        >>> str(Irrep.natural(1)), str(Irrep.natural(2))
+        ('1o', '2e')
+        """
+        return cls(l, (-1) ** l)
+
     @property
     def dim(self) -> int:
         """Number of components, 2 l + 1."""
@@ -101,7 +112,7 @@ class Irreps:
         Irreps("1x0e+1x1o+1x2e")
         """
         check_integer(l_max, "l_max", 0, _LARGEST_SIZE)
-        return cls([(1, Irrep(l, (-1) ** l)) for l in range(l_max + 1)])
+        return cls([Irrep.natural(l) for l in range(l_max + 1)])
 
     def __iter__(self) -> Iterator[tuple[int, Irrep]]:
         return iter(self._terms)
@@ -192,7 +203,7 @@ class Irreps:
         >>> Irreps("1e+2o+1o+0e").sort()
         Irreps("1x0e+1x1o+1x1e+1x2o")
         """
-        return Irreps(sorted(self, key=lambda term: (term[1].l, term[1].p != (-1) ** term[1].l)))
+        return Irreps(sorted(self, key=lambda term: (term[1].l, term[1] != Irrep.natural(term[1].l))))
 
     def regroup(self) -> Irreps:
         """Sort, then simplify."""

@@ -25,7 +25,7 @@ _ORTHOGONALITY_TOLERANCE = 1e-6
 _DEGREE_LIMIT = 100
 
 
-def wigner_d(irreps: Irreps | Irrep | str, rotation: ArrayLike) -> NDArray[np.float64]:
+def wigner_d(irreps: int | str | Irrep | Irreps, rotation: ArrayLike) -> NDArray[np.float64]:
     """Matrices that rotate the components of irreps.
 
     Parameters
@@ -55,7 +55,7 @@ def wigner_d(irreps: Irreps | Irrep | str, rotation: ArrayLike) -> NDArray[np.fl
     matrices = _orthogonal(rotation)
     if isinstance(irreps, Integral):
         l = check_degree(irreps)
-        return _irrep_matrices(Irrep(l, (-1) ** l), matrices)
+        return _irrep_matrices(Irrep.natural(l), matrices)
     return block_diagonal(irreps, lambda irrep: _irrep_matrices(irrep, matrices), matrices.shape[:-2])
 
 
