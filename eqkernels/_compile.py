@@ -105,6 +105,6 @@ def _warn(error):
     _warned.add(os.getpid())
     warn(
         f"compiled loops cannot be kept for later processes, each of which will compile them again ({error}): set the "
-        "environment variable NUMBA_CACHE_DIR to a directory that can be written and has some 20 MB of room",
+        "environment variable NUMBA_CACHE_DIR to a directory that can be written and has some 20 MB free",
         RuntimeWarning,
     )

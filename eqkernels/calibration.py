@@ -8,7 +8,7 @@ component counts as a variable of its own. C^+ is the inverse in the space that 
 independent components, not 9. See K. Tran et al., Mach. Learn.: Sci. Technol. 1, 025006 (2020),
 https://doi.org/10.1088/2632-2153/ab7e1a.
 
-Labels of atoms are lists or object arrays of one array for each structure; rows of NaN, which have no label or no
+Per-atom targets are lists or object arrays of one array for each structure; rows of NaN, which have no label or no
 prediction, are left out. Whatever else is not finite, and negative standard deviations, are refused.
 """
 

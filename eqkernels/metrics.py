@@ -5,13 +5,13 @@ components, do change (their R2 averages over components, their MAE is a sum of 
 exactly: :math:`\|\Delta\|_F^2 = \sum_\lambda \|\Delta^\lambda\|^2`.
 
 Labels are arrays (n, 3, ..., 3), or one array (n_atoms, 3, ..., 3) for each structure, in a list or, as ``predict``
-returns them for labels of atoms, in a one-dimensional object array; rows that are NaN in ``y_true`` are then left out.
+returns them for per-atom targets, in a one-dimensional object array; rows that are NaN in ``y_true`` are then left out.
 Whatever else is NaN is refused. What ``fit`` takes as y, they take as ``y_true``, e.g. tensors with their indices in
 one axis.
 
-For tensors of rank 2 or more, and for labels of atoms, give these scorers to ``GridSearchCV``, ``cross_val_score`` and
+For tensors of rank 2 or more, and for per-atom targets, give these scorers to ``GridSearchCV``, ``cross_val_score`` and
 the like, or leave ``scoring`` out (R2): the metrics behind scikit-learn's names, such as ``"r2"`` or
-``"neg_root_mean_squared_error"``, refuse arrays of more than two axes, which scikit-learn turns into scores of NaN with
+``"neg_root_mean_squared_error"``, refuse arrays of more than two axes, of which scikit-learn makes scores of NaN with
 a warning (``error_score="raise"`` makes it an error). For scalars and vectors of structures the names work.
 """
 

@@ -1,6 +1,6 @@
 """Checks of symmetry for any model: ours, and those of users.
 
-A function of structures is equivariant when turning, mirroring, moving or relabelling a structure changes its value
+A function of structures is equivariant when rotating, mirroring, moving or relabelling a structure changes its value
 in the one way that its type prescribes, to rounding.
 """
 
@@ -87,7 +87,7 @@ def assert_equivariant(
         rotation = random_rotation(random) * (-1) ** k
         what = f"{'im' if k % 2 else ''}proper rotation {np.array2string(rotation, precision=4)}"
         moved = [transformed(atoms, rotation) for atoms in frames]
-        _compare(function(moved), _turned(reference, rotation, target), what, tolerance)
+        _compare(function(moved), _rotated(reference, rotation, target), what, tolerance)
     shift = random.normal(scale=3.0, size=3)
     moved = [transformed(atoms, translation=shift) for atoms in frames]
     _compare(function(moved), reference, f"translation by {np.round(shift, 4)}", tolerance)
@@ -120,7 +120,7 @@ def transformed(
     translation: ArrayLike | None = None,
     order: ArrayLike | None = None,
 ) -> Atoms:
-    """Copy of a structure, its positions and cell turned (or mirrored), then moved, its atoms reordered.
+    """Copy of a structure, its positions and cell rotated (or mirrored), then moved, its atoms reordered.
 
     Parameters
     ----------
@@ -160,16 +160,16 @@ def _checked(value, frames):
     return arrays if of_atoms else np.array(arrays)
 
 
-def _turned(value, rotation, target):
+def _rotated(value, rotation, target):
     if isinstance(value, EquivariantFeatures):
         blocks = {key: np.einsum("ab,nbf->naf", wigner_d(key, rotation), block) for key, block in value.blocks.items()}
         return EquivariantFeatures(blocks, value.species, value.structures, value.atoms, value.n_atoms)
     if isinstance(value, list):
-        return [_turned_tensor(one, rotation, target) for one in value]
-    return _turned_tensor(value, rotation, target)
+        return [_rotated_tensor(one, rotation, target) for one in value]
+    return _rotated_tensor(value, rotation, target)
 
 
-def _turned_tensor(value, rotation, target):
+def _rotated_tensor(value, rotation, target):
     # trailing axes of length 3 are tensor indices, except that the first axis counts structures or atoms
     axial = ""
     if target is not None:

@@ -19,7 +19,7 @@ aziridine, glyoxal, cyclopropane, propene, dimethylamine, ethylamine.
 Geometries: each molecule of ASE's G2 collection was relaxed with GFN2-xTB; its normal modes (central differences of
 the gradient, modes below 200 cm^-1 taken as 200 cm^-1) were sampled from the classical harmonic distribution at a
 temperature drawn from 300 to 1500 K; samples with a bond changed by more than 20 % or a GFN2-xTB energy of more than
-3 eV above the minimum were rejected; each structure was turned at random and centred. The molecules alternate in the
+3 eV above the minimum were rejected; each structure was rotated at random and centred. The molecules alternate in the
 list.""",
     "water_clusters": """\
 Water monomers, dimers and trimers
@@ -30,8 +30,8 @@ Water monomers, dimers and trimers
 Geometries: monomers are samples of the GFN2-xTB normal modes at 600 K. In a cluster each further one has a random
 orientation and lies in a random direction from one of those before it, at an O-O distance drawn from 2.5 to 5
 Angstrom. Clusters with a contact below 1.6 Angstrom or more than 0.22 eV of repulsion were rejected, and the others
-accepted with the Metropolis probability of their GFN2-xTB interaction energy at 1500 K. Each was turned at random and
-centred. Many are not bound; they are neither minima nor samples of a liquid.""",
+accepted with the Metropolis probability of their GFN2-xTB interaction energy at 1500 K. Each was rotated at random
+and centred. Many are not bound; they are neither minima nor samples of a liquid.""",
     "chiral_molecules": """\
 Chiral molecules
 ================
@@ -39,8 +39,8 @@ Chiral molecules
 400 structures: hydrogen peroxide (250), hydrazine, methanol and allene (50 each), in alternation.
 
 Geometries: samples of the GFN2-xTB normal modes at 600 K, without bonds changed by more than 20 %; in hydrogen
-peroxide one O-H bond was then turned about the O-O axis by a uniformly distributed angle. Each structure was turned at
-random and centred. Both hands are about equally frequent.""",
+peroxide one O-H bond was then rotated about the O-O axis by a uniformly distributed angle. Each structure was rotated
+at random and centred. Both hands are about equally frequent.""",
 }
 
 _METHOD = """\
@@ -50,7 +50,7 @@ checked to be positive definite (each solution is a minimum). There is no electr
 the data are for testing and comparing models, not for predicting experiments. Labels are stored with 7 digits
 (float32), the energy with 15.
 
-Checked on methanol, formic acid, hydrogen cyanide and hydrogen peroxide: labels of turned, reflected and shifted
+Checked on methanol, formic acid, hydrogen cyanide and hydrogen peroxide: labels of rotated, reflected and shifted
 molecules agree to 1e-11 of their size (the shielding to 1e-7), those of a tighter self-consistent field to 2e-7. The
 polarizability agrees with finite fields to 2e-7, the hyperpolarizability to 3e-4 (the error of the finite fields; with
 the pyscf-properties package to 4e-7), forces and polar tensors with finite differences to 2e-6 atomic units, the

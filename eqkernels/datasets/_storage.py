@@ -161,7 +161,7 @@ def pack_arrays(names, numbers, positions, labels):
     Returns
     -------
     dict of str to ndarray
-        Atoms and labels of atoms follow each other, structure after structure. Labels are float32 (the energy, which
+        Atoms and per-atom targets follow each other, structure after structure. Labels are float32 (the energy, which
         is large and varies little, float64).
 
     Raises

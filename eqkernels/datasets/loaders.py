@@ -41,7 +41,7 @@ def load_small_organics(
         energy, dipole, ... : ndarray of shape (n_structures, 3, ..., 3)
             One for each label of structures.
         shielding, ... : list of ndarray of shape (n_atoms, 3, ..., 3)
-            One for each label of atoms.
+            One for each per-atom target.
         names : ndarray of str, shape (n_structures,)
             The molecule, for ``GroupKFold`` or for stratification.
         target, target_name : ndarray or list, str

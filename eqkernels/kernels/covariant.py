@@ -8,8 +8,8 @@ The kernel of two environments of the same central species is the (2 lambda + 1)
 
 with p the invariant power spectrum and an integer :math:`\zeta`: other powers of a positive definite kernel need not be
 positive definite (C. H. FitzGerald, R. A. Horn, J. Math. Anal. Appl. 61, 633 (1977)). The kernel of two structures is
-the sum or mean over their environments (Grisafi et al., Phys. Rev. Lett. 120, 036002 (2018), eq. 3 to 9). It turns with
-its structures:
+the sum or mean over their environments (Grisafi et al., Phys. Rev. Lett. 120, 036002 (2018), eq. 3 to 9). It rotates
+with its structures:
 :math:`k(\hat R A, \hat S B) = D(\hat R)\, k(A, B)\, D(\hat S)^T`.
 
 The norm N may be that of the block itself, :math:`N_i^2 = \| \mathbf p_i^\lambda \cdot \mathbf p_i^\lambda \|_F`, as in
@@ -35,7 +35,7 @@ from eqkernels.kernels.slopes import KernelSlopes, polynomial_slopes
 from eqkernels.so3 import Irrep
 
 # Terms that cancel by symmetry (the dipole kernel of a centrosymmetric molecule) leave rounding of this size, relative
-# to the sum of their moduli; it is set to zero, so that a large coefficient cannot turn it into a prediction.
+# to the sum of their moduli; it is set to zero, so that a large coefficient cannot make a prediction of it.
 _CANCELLED = 1e-14
 
 

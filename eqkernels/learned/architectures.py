@@ -1,6 +1,6 @@
 r"""How features follow from a structure: message passing, and the atomic cluster expansion.
 
-Both turn a graph into features of each atom for the irreps that are asked for. Message passing (tensor field network;
+Both make features of each atom of a graph, for the irreps that are asked for. Message passing (tensor field network;
 Thomas et al., arXiv:1802.08219, Batzner et al., Nat. Commun. 13, 2453 (2022)) repeats
 
 .. math:: h_i \leftarrow \mathrm{gate}\Big( U h_i + V \sum_j R(r_{ij})\, Y(\hat r_{ij}) \otimes h_j \Big) ,

@@ -25,7 +25,7 @@ _LBFGS_STRUCTURES = 100
 # computed again; with more, solver="auto" takes mini-batches too.
 _WORK_PER_PART = 2**17
 # A batch of Adam is so large (a few tenths of a second), or a few structures, whatever their size: it is from
-# differences between structures that their labels are learned. Labels of atoms differ within one.
+# differences between structures that their labels are learned. Per-atom targets differ within one.
 _WORK_PER_BATCH = 2**15
 _FEWEST_IN_BATCH = 4
 # So many settle the noises after mini-batches.

@@ -81,8 +81,8 @@ def _mixed(x, weights, species, mixing, out, adds):
         loops.add_mixing_gradients(features, gradient, ends, *mixing, to_weights)
         if x.wanted:
             to_x = np.empty(features.shape) if len(places) == features.shape[1] else np.zeros(features.shape)
-            turned = np.ascontiguousarray(matrices.swapaxes(2, 3))
-            loops.mix_rows(gradient, turned, ends, targets, places, numbers, False, to_x)
+            transposed = np.ascontiguousarray(matrices.swapaxes(2, 3))
+            loops.mix_rows(gradient, transposed, ends, targets, places, numbers, False, to_x)
         return to_x, to_weights
 
     return out, [x, weights], pullback

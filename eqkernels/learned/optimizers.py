@@ -194,7 +194,7 @@ def train_adam(batches, start, n_noises, monitor, learning_rate):
     start : ndarray
     n_noises : int
     monitor : Monitor
-        Told the mean loss of every epoch.
+        Called with the mean loss of every epoch.
     learning_rate : float
         Falls to a hundredth by a half cosine over the epochs, or the time budget if that ends first.
 

@@ -120,7 +120,7 @@ class EquivariantNetworkRegressor(RegressorMixin, NetworkParameters):
         Returns
         -------
         ndarray of shape (n_structures, 3, ..., 3), or ndarray of object, shape (n_structures,), or dict of them
-            For labels of atoms an array (n_atoms, 3, ..., 3) for each structure.
+            For per-atom targets an array (n_atoms, 3, ..., 3) for each structure.
         """
         check_fitted(self)
         if isinstance(X, EquivariantFeatures):

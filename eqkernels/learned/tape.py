@@ -1,8 +1,8 @@
 r"""Reverse-mode differentiation: what was computed is written down, and read backwards.
 
 Every operation of :mod:`eqkernels.learned.operations` computes a value and leaves on the tape its inputs, its output
-and its pullback (vector-Jacobian product), the function that turns the gradient of a scalar loss with respect to the
-output into the gradients with respect to the inputs,
+and its pullback (vector-Jacobian product), the function that makes of the gradient of a scalar loss with respect to
+the output the gradients with respect to the inputs,
 
 .. math:: \bar x_k = \sum_o \bar y_o\, \frac{\partial y_o}{\partial x_k} .
 

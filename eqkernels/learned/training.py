@@ -54,7 +54,7 @@ class Packing:
 
 @dataclass
 class Model:
-    """What turns weights and a graph into features: architecture, scale of sums over neighbors, scales of features."""
+    """What makes features of weights and a graph: architecture, scale of sums over neighbors, scales of features."""
 
     architecture: Architecture
     neighbor_scale: float

@@ -33,7 +33,7 @@ _BINS_PER_CUTOFF = 4.0
 _MARGIN = 1 + 1e-6
 # Vectors are read beyond the end of the images.
 _PADDING = 8
-# Room made at first for the neighbors of an atom of a molecule; the search is repeated where it is too small.
+# Neighbors that an atom of a molecule may have at first; the search is repeated where it has more.
 _NEIGHBORS_IN_MOLECULE = 48
 
 
@@ -117,12 +117,12 @@ def find_pairs(
     """Fill the pairs of all structures, in the order of the centers.
 
     cells, inverses (n_structures, 3, 3): completed cells and their inverses. ends (n_atoms): number of pairs up to each
-    center. bad (3,): structure and atoms of the first pair closer than ``smallest``. Where there is less room than
+    center. bad (3,): structure and atoms of the first pair closer than ``smallest``. Where there is less space than
     pairs, the rest is only counted.
     """
     reach, low, high = np.empty(3), np.empty(3), np.empty(3)
     n_bins, widths = np.empty(3, np.int64), np.empty(3)
-    images, owners, room = np.empty((0, 3)), np.empty(0, np.int64), -1
+    images, owners, capacity = np.empty((0, 3)), np.empty(0, np.int64), -1
     ordered, atoms, firsts, bins = np.empty((3, 0)), owners, owners, owners
     for k in range(len(offsets) - 1):
         begin, n_atoms = offsets[k], offsets[k + 1] - offsets[k]
@@ -132,11 +132,11 @@ def find_pairs(
             norm = np.sqrt(inverses[k, 0, axis] ** 2 + inverses[k, 1, axis] ** 2 + inverses[k, 2, axis] ** 2)
             reach[axis] = cutoff * norm * _MARGIN if pbc[k, axis] else 0.0
             most *= int(1 + 2 * reach[axis] * _MARGIN) + 1 if pbc[k, axis] else 1
-        if most > room:
-            room = most
-            images, owners, bins = np.empty((room, 3)), np.empty(room, np.int64), np.empty(room, np.int64)
-            ordered, atoms = np.zeros((3, room + _PADDING)), np.empty(room, np.int64)
-            firsts = np.empty(2 * room + 10, np.int64)  # bins do not outnumber images by more, see _choose_bins
+        if most > capacity:
+            capacity = most
+            images, owners, bins = np.empty((capacity, 3)), np.empty(capacity, np.int64), np.empty(capacity, np.int64)
+            ordered, atoms = np.zeros((3, capacity + _PADDING)), np.empty(capacity, np.int64)
+            firsts = np.empty(2 * capacity + 10, np.int64)  # bins do not outnumber images by more, see _choose_bins
         _wrap(positions[begin : begin + n_atoms], cells[k], inverses[k], pbc[k], images, owners, low, high)
         n_images = n_atoms
         if pbc[k, 0] or pbc[k, 1] or pbc[k, 2]:
@@ -185,7 +185,7 @@ def _add_images(n_atoms, cell, inverse, pbc, reach, cutoff, images, owners, low,
             for b in range(first[1], last[1] + 1):
                 for c in range(first[2], last[2] + 1):
                     if a == 0 and b == 0 and c == 0:
-                        continue  # the atom itself: there may be no room for it at the end
+                        continue  # the atom itself: there may be no space for it at the end
                     inside = True
                     for x in range(3):
                         position = images[i, x] + (a * cell[0, x] + b * cell[1, x] + c * cell[2, x])

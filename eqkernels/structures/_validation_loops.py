@@ -1,4 +1,4 @@
-"""Loop of the door: whether anything in a batch needs a closer look, in one pass over its arrays."""
+"""Loop of the check of frames: whether anything in a batch needs a closer look, in one pass over its arrays."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The door for derivatives of energies: forces and stress as users of ASE have them become rows of labels."""
+"""Derivatives of energies: forces and stress, as users of ASE have them, are checked and become rows of labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door for labels: what users pass as y becomes one array of Cartesian tensors, read in the one possible way."""
+"""Labels: what users pass as y is checked and becomes one array of Cartesian tensors, read in the only possible way."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Labels:
     values : ndarray of shape (n_labels, 3, ..., 3)
         One tensor for each structure, or for each labelled atom, structure after structure.
     atoms : ndarray of int, shape (n_labels,), or None
-        For labels of atoms: the index of each labelled atom, counted over all atoms of all structures.
+        For per-atom targets: the index of each labelled atom, counted over all atoms of all structures.
     n_atoms : ndarray of int, shape (n_structures,)
         Number of atoms of each structure.
     tensor : CartesianTensor
@@ -212,7 +212,7 @@ class _Written:
         if length != len(n_atoms):
             raise ValueError(
                 f"y has {length} entries for {len(n_atoms)} structures (inconsistent numbers of samples): give one "
-                "label, or one array of atomic labels, for each structure"
+                "label, or one array of per-atom targets, for each structure"
             )
         if self.array is not None and self.array.ndim == 2 and self.array.shape[1] == 1:
             message = "A column-vector y was passed when a 1d array was expected: its second axis is dropped"
@@ -232,7 +232,7 @@ class _Written:
         return [(one.shape, int(n)) for one, n in zip(self.entries, self.n_atoms, strict=True) if one is not None]
 
     def read(self, reading):
-        """Tensors, and for labels of atoms the atoms that have them."""
+        """Tensors, and for per-atom targets the atoms that have them."""
         values = self._tensors(reading)
         if reading.per_atom:
             return _of_atoms(values, self.n_atoms)
@@ -241,8 +241,8 @@ class _Written:
         if len(bad):
             raise ValueError(
                 f"y contains NaN or infinity in {len(bad)} of {len(values)} labels, first for structure {bad[0]} (a "
-                "label that is None or masked counts as NaN): remove these structures. Only labels of atoms, in a list "
-                "of arrays, may have gaps"
+                "label that is None or masked counts as NaN): remove these structures. Only per-atom targets, in a "
+                "list of arrays, may have gaps"
             )
         _check_size(flat, lambda k: f"structure {k}")
         return np.ascontiguousarray(values), None

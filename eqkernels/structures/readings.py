@@ -172,7 +172,7 @@ def unreadable(shapes, rank, per_atom, regular):
             if one[0] != n and regular:
                 return ValueError(
                     f"y has shape (n, {', '.join(map(str, one))}), but structure {k} has {n} atoms: an array with "
-                    "labels of atoms needs structures of one size; give a list of one array for each structure"
+                    "per-atom targets needs structures of one size; give a list of one array for each structure"
                 )
             if one[0] != n:
                 return ValueError(
