@@ -25,9 +25,9 @@ from eqkernels._parameters import is_number
 from eqkernels._types import Blocks, Floats
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels.blocks import KernelBlocks
-from eqkernels.kernels.cotangents import sum_cotangents
+from eqkernels.kernels.gradients import KernelGradient, sum_gradients
 from eqkernels.kernels.precise_sums import add_kernels, multiply_kernels
-from eqkernels.kernels.slopes import KernelSlopes, sum_slopes
+from eqkernels.kernels.vjp import sum_vjps
 from eqkernels.so3 import Irrep
 
 # Each combination of exponents is fitted on its own: more than these are a mistake.
@@ -136,7 +136,7 @@ class TensorKernel(BaseEstimator):
         blocks = [self(X[[k]], irrep=irrep)[0, 0] for k in range(len(X))]
         return np.reshape(blocks, (len(X), d, d))
 
-    def gradient(
+    def theta_gradient(
         self, X: EquivariantFeatures, irrep: str = "0e", cache: dict[Any, Any] | None = None
     ) -> tuple[Floats, Blocks]:
         """Kernel matrix and its derivatives by the logarithms of the free factors.
@@ -156,17 +156,17 @@ class TensorKernel(BaseEstimator):
         """
         cache = {} if cache is None else cache
         if self.hyperparameters:
-            return self._gradient(X, irrep, cache)
+            return self._theta_gradient(X, irrep, cache)
         key = ("matrix", irrep, _identity(self))
         if key not in cache:
             cache[key] = self(X, irrep=irrep)
         return cache[key], {}
 
-    def _gradient(self, X, irrep, cache):
+    def _theta_gradient(self, X, irrep, cache):
         raise NotImplementedError(f"{type(self).__name__} has free factors {self.hyperparameters} but no derivative")
 
-    def slopes(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelSlopes]:
-        """Differentiate scalar kernels with single environments by the features (:mod:`eqkernels.kernels.slopes`).
+    def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelGradient]:
+        """Differentiate scalar kernels with single environments by the features (:mod:`eqkernels.kernels.gradients`).
 
         Parameters
         ----------
@@ -177,7 +177,7 @@ class TensorKernel(BaseEstimator):
 
         Returns
         -------
-        list of KernelSlopes
+        list of KernelGradient
             By different ranges of the features.
         """
         raise TypeError(f"{type(self).__name__} has no derivatives for forces or stress: use CovariantKernel")
@@ -279,13 +279,13 @@ class Sum(TensorKernel):
         """Sum of the two matrices."""
         return self.k1(X, Y, irrep=irrep) + self.k2(X, Y, irrep=irrep)
 
-    def slopes(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelSlopes]:
-        """Slopes of both."""
-        return sum_slopes(self.k1.slopes(X, Y) + self.k2.slopes(X, Y))
+    def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelGradient]:
+        """Gradients of both."""
+        return sum_gradients(self.k1.gradient(X, Y) + self.k2.gradient(X, Y))
 
     def vjp(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, weights: Floats) -> Blocks:
         """Sum of both."""
-        return sum_cotangents(*(kernel.vjp(X, Y, irrep, weights) for kernel in (self.k1, self.k2)))
+        return sum_vjps(*(kernel.vjp(X, Y, irrep, weights) for kernel in (self.k1, self.k2)))
 
     def precise(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str) -> tuple[Floats, Floats]:
         """Sum of both."""
@@ -295,11 +295,11 @@ class Sum(TensorKernel):
         self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, cotangents: Floats, coef: Floats
     ) -> Blocks:
         """Sum of both."""
-        return sum_cotangents(*(one.contract_vjp(X, Y, irrep, cotangents, coef) for one in (self.k1, self.k2)))
+        return sum_vjps(*(one.contract_vjp(X, Y, irrep, cotangents, coef) for one in (self.k1, self.k2)))
 
-    def _gradient(self, X, irrep, cache):
-        first, of_first = self.k1.gradient(X, irrep, cache)
-        second, of_second = self.k2.gradient(X, irrep, cache)
+    def _theta_gradient(self, X, irrep, cache):
+        first, of_first = self.k1.theta_gradient(X, irrep, cache)
+        second, of_second = self.k2.theta_gradient(X, irrep, cache)
         return first + second, {**_prefixed("k1", of_first), **_prefixed("k2", of_second)}
 
 
@@ -319,25 +319,25 @@ class Product(TensorKernel):
         """Matrices of the first kernel times the scalar kernel of the second."""
         return self.k1(X, Y, irrep=irrep) * self.k2(X, Y, irrep="0e")
 
-    def slopes(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelSlopes]:
-        """Slopes of each times the kernel of the other."""
+    def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelGradient]:
+        """Gradient of each times the kernel of the other."""
         first, second = (kernel(X, Y, irrep="0e")[X.structures, :, 0, 0] for kernel in (self.k1, self.k2))
-        of_first = [one.times(second) for one in self.k1.slopes(X, Y)]
-        return sum_slopes(of_first + [one.times(first) for one in self.k2.slopes(X, Y)])
+        of_first = [one.times(second) for one in self.k1.gradient(X, Y)]
+        return sum_gradients(of_first + [one.times(first) for one in self.k2.gradient(X, Y)])
 
     def vjp(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, weights: Floats) -> Blocks:
         """Each with weights that the other one multiplies."""
         first, second = self.k1(X, Y, irrep=irrep), self.k2(X, Y, irrep="0e")
         along = np.sum(weights * first, axis=(2, 3), keepdims=True)
-        return sum_cotangents(self.k1.vjp(X, Y, irrep, weights * second), self.k2.vjp(X, Y, "0e", along))
+        return sum_vjps(self.k1.vjp(X, Y, irrep, weights * second), self.k2.vjp(X, Y, "0e", along))
 
     def precise(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str) -> tuple[Floats, Floats]:
         """Matrices of the first times the scalar kernel of the second."""
         return multiply_kernels(self.k1.precise(X, Y, irrep), self.k2.precise(X, Y, "0e"))
 
-    def _gradient(self, X, irrep, cache):
-        first, of_first = self.k1.gradient(X, irrep, cache)
-        second, of_second = self.k2.gradient(X, "0e", cache)
+    def _theta_gradient(self, X, irrep, cache):
+        first, of_first = self.k1.theta_gradient(X, irrep, cache)
+        second, of_second = self.k2.theta_gradient(X, "0e", cache)
         derivatives = {f"k1__{name}": one * second for name, one in of_first.items()}
         derivatives |= {f"k2__{name}": first * one for name, one in of_second.items()}
         return first * second, derivatives
@@ -370,9 +370,9 @@ class Scaled(TensorKernel):
         """Scaled matrix."""
         return _positive(self.factor, "factor") * self.kernel(X, Y, irrep=irrep)
 
-    def slopes(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelSlopes]:
-        """Scaled slopes."""
-        return [one.times(_positive(self.factor, "factor")) for one in self.kernel.slopes(X, Y)]
+    def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelGradient]:
+        """Scaled gradient."""
+        return [one.times(_positive(self.factor, "factor")) for one in self.kernel.gradient(X, Y)]
 
     def vjp(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, weights: Floats) -> Blocks:
         """Scaled product."""
@@ -389,9 +389,9 @@ class Scaled(TensorKernel):
         """Scaled product."""
         return self.kernel.contract_vjp(X, Y, irrep, _positive(self.factor, "factor") * cotangents, coef)
 
-    def _gradient(self, X, irrep, cache):
+    def _theta_gradient(self, X, irrep, cache):
         factor = _positive(self.factor, "factor")
-        matrix, derivatives = self.kernel.gradient(X, irrep, cache)
+        matrix, derivatives = self.kernel.theta_gradient(X, irrep, cache)
         derivatives = {f"kernel__{name}": factor * one for name, one in derivatives.items()}
         if not _is_fixed(self.factor_bounds):
             derivatives["factor"] = factor * matrix

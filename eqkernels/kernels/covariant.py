@@ -28,10 +28,10 @@ from eqkernels._types import Blocks, Floats
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels._environment_loops import add_to_structures
 from eqkernels.kernels.algebra import TensorKernel, check_zeta
-from eqkernels.kernels.cotangents import covariant_vjp
 from eqkernels.kernels.environments import environment_scale, environments
+from eqkernels.kernels.gradients import KernelGradient, polynomial_gradient
 from eqkernels.kernels.precise_sums import contract_scalars_vjp, precise_covariant, precise_weights
-from eqkernels.kernels.slopes import KernelSlopes, polynomial_slopes
+from eqkernels.kernels.vjp import covariant_vjp
 from eqkernels.so3 import Irrep
 
 # Terms that cancel by symmetry (the dipole kernel of a centrosymmetric molecule) leave rounding of this size, relative
@@ -114,8 +114,8 @@ class CovariantKernel(TensorKernel):
             out /= _counts(left.features)[:, None, None, None] * _counts(right.features)[:, None, None]
         return out
 
-    def slopes(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelSlopes]:
-        """Differentiate scalar kernels with single environments by the features (:mod:`eqkernels.kernels.slopes`).
+    def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelGradient]:
+        """Differentiate scalar kernels with single environments by the features (:mod:`eqkernels.kernels.gradients`).
 
         Parameters
         ----------
@@ -126,12 +126,12 @@ class CovariantKernel(TensorKernel):
 
         Returns
         -------
-        list of KernelSlopes
+        list of KernelGradient
         """
         self._check(X, Y, "0e")
         normal = self.normalize is not False
         scales = tuple(environment_scale(one, "0e", self.normalize) for one in (X, Y)) if normal else None
-        return [polynomial_slopes(X, Y, int(self.zeta), scales, self.aggregate == "mean")]
+        return [polynomial_gradient(X, Y, int(self.zeta), scales, self.aggregate == "mean")]
 
     def vjp(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, weights: Floats) -> Blocks:
         """Vector-Jacobian product: derivatives of sum(weights * kernel) by the features of X.
@@ -176,8 +176,8 @@ class CovariantKernel(TensorKernel):
         self._check(X, Y, irrep)
         scales = [environment_scale(one, "0e", self.normalize) for one in (X, Y)]
         coef = self._of_environments(Y, coef)[:, 0, 0]
-        slopes = contract_scalars_vjp(X, Y, coef, int(self.zeta), None if self.normalize is False else scales)
-        return {"0e": self._of_environments(X, cotangents) * slopes}
+        gradients = contract_scalars_vjp(X, Y, coef, int(self.zeta), None if self.normalize is False else scales)
+        return {"0e": self._of_environments(X, cotangents) * gradients}
 
     def _of_environments(self, features, of_structures):
         """Share of every environment of what its structure is multiplied by."""

@@ -10,7 +10,7 @@ from eqkernels._types import Blocks, Floats
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.base import species_numbers
 from eqkernels.kernels.algebra import TensorKernel
-from eqkernels.kernels.slopes import KernelSlopes
+from eqkernels.kernels.gradients import KernelGradient
 
 
 class Restricted(TensorKernel):
@@ -57,9 +57,9 @@ class Restricted(TensorKernel):
         """Matrix of the kernel, zero for structures without such centers."""
         return self.kernel(self._restrict(X), None if Y is None else self._restrict(Y), irrep=irrep)
 
-    def slopes(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelSlopes]:
-        """Slopes by the part of the features, zero for other centers."""
-        inner = self.kernel.slopes(self._restrict(X), self._restrict(Y))
+    def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelGradient]:
+        """Gradient by the part of the features, zero for other centers."""
+        inner = self.kernel.gradient(self._restrict(X), self._restrict(Y))
         columns = None if self.part is None else tuple(int(one) for one in X.parts[self.part]["0e"])
         return [one.spread(self._chosen(X), len(X.species), columns) for one in inner]
 
@@ -85,11 +85,11 @@ class Restricted(TensorKernel):
             out[key][rows, :, columns] = array
         return out
 
-    def _gradient(self, X, irrep, cache):
+    def _theta_gradient(self, X, irrep, cache):
         key = ("restricted", self.part, repr(self.center_species))
         if key not in cache:
             cache[key] = self._restrict(X), {}
-        matrix, derivatives = self.kernel.gradient(cache[key][0], irrep, cache[key][1])
+        matrix, derivatives = self.kernel.theta_gradient(cache[key][0], irrep, cache[key][1])
         return matrix, {f"kernel__{name}": one for name, one in derivatives.items()}
 
     def _restrict(self, features):

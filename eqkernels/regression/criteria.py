@@ -140,7 +140,7 @@ class Evidence:
     def spectrum(self, theta):
         """Spectrum and derivatives of the kernel at the logarithms of its free parameters; the last is kept."""
         if self._last is None or not np.array_equal(self._last[0], theta):
-            matrix, slopes = self.kernel.clone_with_theta(theta).gradient(self.features, self.irrep, self._cache)
+            matrix, slopes = self.kernel.clone_with_theta(theta).theta_gradient(self.features, self.irrep, self._cache)
             spectrum = Spectrum(matrix, self.values, self.weight)
             self._last = np.array(theta), spectrum, [slopes[name] for name in self.kernel.hyperparameters]
         return self._last[1:]

@@ -36,9 +36,9 @@ def kernels(aggregate, normalize):
 def test_derivatives_are_finite_differences(features, aggregate, normalize, name):
     kernel, cache = kernels(aggregate, normalize)[name], {}
     for irrep in ("0e", "1o", "2e"):
-        matrix, slopes = kernel.gradient(features, irrep, cache)
+        matrix, slopes = kernel.theta_gradient(features, irrep, cache)
         np.testing.assert_allclose(matrix, kernel(features, irrep=irrep), atol=1e-12 * np.abs(matrix).max())
-        again, _ = kernel.clone_with_theta(kernel.theta).gradient(features, irrep, cache)
+        again, _ = kernel.clone_with_theta(kernel.theta).theta_gradient(features, irrep, cache)
         np.testing.assert_allclose(again, matrix, atol=1e-12 * np.abs(matrix).max())
         assert list(slopes) != [] or not kernel.hyperparameters
         for k, one in enumerate(kernel.hyperparameters):

@@ -7,7 +7,7 @@ cell over the volume, so that they are linear in the same coefficients:
           \sigma = \frac 1 V \sum_m \frac{\partial k(A, m)}{\partial \epsilon} c_m
 
 (A. P. Bartok, G. Csanyi, Int. J. Quantum Chem. 115, 1051 (2015)). With the derivatives of the features of a few
-centers at a time, and the slopes of the kernel (:mod:`eqkernels.kernels.slopes`), they are matrix products.
+centers at a time, and the gradient of the kernel (:mod:`eqkernels.kernels.gradients`), they are matrix products.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def kernel_derivatives(descriptor, frames, features, kernel, points, labels, mem
     place = {kind: np.full(sizes[kind], -1) for kind in labels}
     for kind, given in labels.items():
         place[kind][given.owners] = np.arange(len(given))
-    slopes = kernel.slopes(features, points)
+    slopes = kernel.gradient(features, points)
     strain = len(labels.get("stress", ())) > 0
     for gradients in iter_scalar_gradients(descriptor, frames, memory, len(points), strain):
         if gradients.kind not in out:

@@ -1,7 +1,7 @@
 """What a sparse model predicts: sums of kernels, and their derivatives by the features.
 
 Followed by the vector-Jacobian product of the descriptor (:mod:`eqkernels.descriptors.density.gradients`), that of the
-kernel (:mod:`eqkernels.kernels.cotangents`) gives derivatives by positions and strain.
+kernel (:mod:`eqkernels.kernels.vjp`) gives derivatives by positions and strain.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class KernelSlopes:
+class KernelGradient:
     """Derivatives by a range of the features.
 
     Attributes
@@ -35,38 +35,38 @@ class KernelSlopes:
     columns: tuple[int, int] | None = None
 
     def times(self, factor):
-        """Slopes of the kernel times a number, or times an array (n_centers, n_points)."""
-        return KernelSlopes(factor * self.points, factor * self.own, self.columns)
+        """Gradient of the kernel times a number, or times an array (n_centers, n_points)."""
+        return KernelGradient(factor * self.points, factor * self.own, self.columns)
 
     def spread(self, rows, n_centers, columns):
-        """Slopes for all centers, when these are those of some rows and of a range of the features."""
+        """Gradient for all centers, when these are those of some rows and of a range of the features."""
         points, own = np.zeros((2, n_centers, self.points.shape[1]))
         points[rows], own[rows] = self.points, self.own
-        return KernelSlopes(points, own, self.columns if columns is None else columns)
+        return KernelGradient(points, own, self.columns if columns is None else columns)
 
 
-def sum_slopes(slopes):
+def sum_gradients(gradients):
     """Sum those by the same features.
 
     Parameters
     ----------
-    slopes : list of KernelSlopes
+    gradients : list of KernelGradient
 
     Returns
     -------
-    list of KernelSlopes
+    list of KernelGradient
     """
-    sums: dict[tuple | None, KernelSlopes] = {}
-    for one in slopes:
+    sums: dict[tuple | None, KernelGradient] = {}
+    for one in gradients:
         other = sums.get(one.columns)
         if other is not None:
-            one = KernelSlopes(one.points + other.points, one.own + other.own, one.columns)
+            one = KernelGradient(one.points + other.points, one.own + other.own, one.columns)
         sums[one.columns] = one
     return list(sums.values())
 
 
-def polynomial_slopes(X, Y, zeta, scales, mean):
-    r"""Slopes of the sum over environments of :math:`u^\zeta`, u a scaled scalar product.
+def polynomial_gradient(X, Y, zeta, scales, mean):
+    r"""Gradient of the sum over environments of :math:`u^\zeta`, u a scaled scalar product.
 
     Parameters
     ----------
@@ -80,10 +80,10 @@ def polynomial_slopes(X, Y, zeta, scales, mean):
 
     Returns
     -------
-    KernelSlopes
+    KernelGradient
     """
     if np.diff(Y.offsets).max(initial=0) > 1:
-        raise ValueError("slopes are those of kernels with single environments: make Y by split_centers()")
+        raise ValueError("gradients are those of kernels with single environments: make Y by split_centers()")
     ones = np.ones(len(X.species)), np.ones(len(Y.species))
     left, right = ones if scales is None else scales
     counts = np.diff(X.offsets)[X.structures] if mean else ones[0]
@@ -97,4 +97,4 @@ def polynomial_slopes(X, Y, zeta, scales, mean):
         points[target] = scale * slope
         if scales is not None:  # moving along the features changes nothing
             own[target] = -slope * product * left[i, None] ** 2
-    return KernelSlopes(points, own)
+    return KernelGradient(points, own)

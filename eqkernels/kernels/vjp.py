@@ -67,7 +67,7 @@ def _add(X, Y, irrep, weights, zeta, scales, own_norm, i, m, out):
         out["0e"][i, 0] -= (along * scales[0][i] ** 2)[:, None] * p0
 
 
-def sum_cotangents(*terms):
+def sum_vjps(*terms):
     """Sum dicts of arrays by their keys."""
     out: dict[str, np.ndarray] = {}
     for term in terms:

@@ -44,11 +44,11 @@ def test_products_are_differences_along_any_direction(kernel, irrep, features):
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=range(len(KERNELS)))
-def test_slopes_and_products_agree(kernel, features):
+def test_gradients_and_products_agree(kernel, features):
     points = features.split_centers()
     weights = np.random.default_rng(0).normal(size=(len(features), len(points)))
     total = 0.0
-    for one in kernel.slopes(features, points):
+    for one in kernel.gradient(features, points):
         w = weights[features.structures]
         total = total + (w * one.points) @ points.blocks["0e"][:, 0]
         total = total + np.sum(w * one.own, axis=1)[:, None] * features.blocks["0e"][:, 0]
@@ -63,6 +63,6 @@ def test_what_has_no_derivatives_says_so(features):
     with pytest.raises(TypeError, match="Own has no derivatives"):
         Own().vjp(features, features, "0e", np.zeros((6, 6, 1, 1)))
     with pytest.raises(TypeError, match="Own has no derivatives"):
-        Own().slopes(features, features)
+        Own().gradient(features, features)
     with pytest.raises(ValueError, match="single environments"):
-        CovariantKernel().slopes(features, features)
+        CovariantKernel().gradient(features, features)
