@@ -291,7 +291,7 @@ class SparseTensorGPR(UncertainTensorRegressor):
             If sparse points or one structure take more than ``memory``, or the matrices more than the machine has.
         """
         vars(self).pop("factors_", None)
-        return self.partial_fit(X, y, sample_weight, forces=forces, stress=stress, client=client)
+        return self._add(X, y, sample_weight, forces, stress, client, solve=True)
 
     @whole_or_nothing
     def partial_fit(self, X, y, sample_weight=None, *, forces=None, stress=None, client=None, solve=True):
@@ -314,6 +314,9 @@ class SparseTensorGPR(UncertainTensorRegressor):
         TypeError, ValueError, MemoryError
             As for :meth:`fit`; also if parameters were changed since the first call.
         """
+        return self._add(X, y, sample_weight, forces, stress, client, solve)
+
+    def _add(self, X, y, sample_weight, forces, stress, client, solve):
         begun = hasattr(self, "factors_")
         if begun:
             check_unchanged(self, _FREE_BETWEEN_PARTS)
