@@ -27,7 +27,7 @@ EIGENVECTORS = 12.0
 # kernel that differs by rounding, which the inverse amplifies: predictions shall agree to 1e-8 of their spread.
 LEAST_NOISE = 10
 # Below this a kernel vanishes by symmetry and labels vanish: a number instead of zero keeps logarithms finite.
-_ZERO = 1e-100
+ZERO = 1e-100
 
 
 class Spectrum:
@@ -52,7 +52,7 @@ class Spectrum:
         self.root = np.ones(n * d) if weight is None else np.repeat(np.sqrt(weight), d)
         matrix = self.root[:, None] * kernel.transpose(0, 2, 1, 3).reshape(n * d, n * d) * self.root
         eigenvalues, self.vectors = eigh(matrix, overwrite_a=True, check_finite=False)
-        self.floor = LEAST_NOISE * len(matrix) * np.finfo(float).eps * max(eigenvalues[-1], _ZERO)
+        self.floor = LEAST_NOISE * len(matrix) * np.finfo(float).eps * max(eigenvalues[-1], ZERO)
         self.eigenvalues = np.maximum(eigenvalues, 0.0)
         self.values = self.vectors.T @ (self.root[:, None] * values.reshape(n * d, -1))
 
@@ -62,7 +62,7 @@ class Spectrum:
 
     def best_signal(self, ratio):
         """Signal variance that maximizes the likelihood at a given ratio of noise to signal."""
-        return max(np.mean(self.values**2 * self.inverse(1.0, ratio)[:, None]), _ZERO)
+        return max(np.mean(self.values**2 * self.inverse(1.0, ratio)[:, None]), ZERO)
 
     def solve(self, signal, noise):
         """Scaled solution W^(-1/2) C^(-1) y, shape (n d, n_columns)."""

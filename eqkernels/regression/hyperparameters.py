@@ -8,7 +8,7 @@ from scipy.stats import chi2
 from sklearn.exceptions import ConvergenceWarning
 
 from eqkernels._warnings import warn
-from eqkernels.regression.criteria import RATIOS
+from eqkernels.regression.criteria import RATIOS, ZERO
 
 _VARIANCES = ("signal_variance", "noise_level")
 # Distance in log(theta) from the bound of the signal variance or of a kernel parameter at which users are told.
@@ -18,8 +18,6 @@ _NEAR_BOUND = 1e-6
 _COVERED = 0.75
 # Errors of structures left out below this part of the labels are rounding.
 _EXACT = 1e-10
-# A kernel whose eigenvalues are smaller vanishes by symmetry: the labels can only be noise.
-_ZERO = 1e-100
 
 
 def free_parameters(model):
@@ -120,7 +118,7 @@ def _best_decade(criterion, problem, point, bounds):
     spectrum, _ = problem.spectrum(point[2:])
     best, best_value = point, -np.inf
     # relative to the kernel itself, so that its scale does not matter
-    for ratio in RATIOS * max(np.mean(spectrum.eigenvalues), _ZERO):
+    for ratio in RATIOS * max(np.mean(spectrum.eigenvalues), ZERO):
         trial = point.copy()
         trial[0] = np.log(spectrum.best_signal(ratio)) if bounds[0, 0] < bounds[0, 1] else trial[0]
         trial[1] = trial[0] + np.log(ratio)

@@ -21,7 +21,7 @@ from scipy.linalg import eigh
 from eqkernels._parameters import is_number
 from eqkernels._warnings import warn
 from eqkernels.regression.baseline import left_out_baselines
-from eqkernels.regression.criteria import LEAST_NOISE, Spectrum, block_rows
+from eqkernels.regression.criteria import LEAST_NOISE, ZERO, Spectrum, block_rows
 
 # How many decades above the mean eigenvalue of the kernel the largest alpha lies.
 _DECADES_ABOVE = 2
@@ -252,7 +252,7 @@ class LinearSpectrum:
         if weight is not None:
             self.design = self.root[:, None] * self.design
         eigenvalues, self.vectors = eigh(self.design.T @ self.design, overwrite_a=True, check_finite=False)
-        self.floor = LEAST_NOISE * n_features * np.finfo(float).eps * max(eigenvalues[-1], np.finfo(float).tiny)
+        self.floor = LEAST_NOISE * n_features * np.finfo(float).eps * max(eigenvalues[-1], ZERO)
         self.eigenvalues = np.maximum(eigenvalues, 0.0)
         self.values = self.moments(self.root[:, None] * values.reshape(n * d, -1))
 

@@ -13,7 +13,7 @@ import numpy as np
 from hypothesis import reject
 from sklearn.base import clone
 
-from eqkernels import SOAP, EquivariantFeatures, EquivariantNetwork, EquivariantUnion, NBodyFeatures
+from eqkernels import SOAP, EquivariantFeatures, EquivariantUnion
 from eqkernels.so3 import wigner_d
 from eqkernels.testing import random_rotation, transformed
 from tests.fuzz.changes import derivative, kinks, moved, other_cell, other_images, strained, supercell
@@ -211,7 +211,7 @@ def check_gradients(fuzz, case):
             expected = sum(np.sum(cotangents[key] * block) for key, block in expected.items())
             fuzz.compare(law, abs(got - expected) / size, 1e-6)
     aggregated = isinstance(descriptor, SOAP) and descriptor.aggregate is not None
-    if isinstance(descriptor, NBodyFeatures | EquivariantNetwork | EquivariantUnion) or aggregated:
+    if not hasattr(descriptor, "gradients") or isinstance(descriptor, EquivariantUnion) or aggregated:
         return
     gradients = descriptor.gradients(structures, strain=True)
     for key, expected in by_moves.items():

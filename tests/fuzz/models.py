@@ -89,7 +89,7 @@ def extensive(model):
     while hasattr(model, "steps") or hasattr(model, "estimator"):
         model = model.steps[-1][1] if hasattr(model, "steps") else model.estimator
     kernel = getattr(model, "kernel", None)
-    aggregate = getattr(model, "aggregate", "sum") if kernel is None else kernel.aggregate
+    aggregate = (getattr(model, "aggregate", None) or "sum") if kernel is None else kernel.aggregate
     if not isinstance(kernel, CovariantKernel | type(None)):
         return None  # products of sums grow with a power of the structure
     return aggregate == "sum"

@@ -177,7 +177,7 @@ def reduced(draw, symbols):
     first = draw(st.one_of(lambda_soaps(symbols), nbodies(symbols)))
     if draw(st.booleans()):
         return make_pipeline(first, EquivariantPCA(draw(st.sampled_from([1, 2, 0.1]))))
-    method = draw(st.sampled_from(["fps", "cur", "random"]))
+    method = draw(st.sampled_from(["fps", "leverage", "random"]))
     return make_pipeline(first, FeatureSelection(draw(st.sampled_from([1, 3, 0.05])), selection=method, random_state=0))
 
 

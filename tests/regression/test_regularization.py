@@ -3,6 +3,7 @@ import warnings
 
 import numpy as np
 import pytest
+from ase import Atoms
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, LeaveOneOut, cross_val_predict, cross_val_score
 
@@ -202,3 +203,12 @@ def test_a_stated_alpha_leaves_no_results_of_a_choice(waters):
         model.fit(features, y).set_params(alpha=1e-3).fit(features, y)
         assert model.alpha_ == {"0e": 1e-3, "2e": 1e-3}
         assert not hasattr(model, "cv_results_")
+
+
+def test_features_that_all_vanish():
+    """Single atoms, which have no vectors: nothing can be learned, and nothing is singular."""
+    frames = [Atoms("H") for _ in range(3)]
+    y = np.random.default_rng(0).normal(size=(3, 3))
+    for model in (TensorRidge(target="i"), TensorKernelRidge(target="i")):
+        model.set_params(descriptor=LambdaSOAP(2.0, n_max=1, l_max=1)).fit(frames, y)
+        assert not model.predict(frames).any()
