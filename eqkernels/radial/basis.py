@@ -79,10 +79,11 @@ class GTO:
     Examples
     --------
     >>> import numpy as np
+    >>> from scipy.integrate import trapezoid
     >>> basis = GTO(n_max=4, radius=5.0)
     >>> r = np.linspace(0.0, basis.support, 20001)
     >>> functions = basis.evaluate(0, r)
-    >>> overlap = np.trapezoid(functions[:, None] * functions * r**2, r)
+    >>> overlap = trapezoid(functions[:, None] * functions * r**2, r)
     >>> bool(np.allclose(overlap, np.eye(4), atol=1e-6))
     True
     """

@@ -2,7 +2,7 @@ import time
 
 import numpy as np
 import pytest
-from scipy.integrate import quad
+from scipy.integrate import quad, trapezoid
 from scipy.special import ive, spherical_jn
 
 from eqkernels.radial import GTO, LaplacianEigenstates, RadialIntegrals, RadialTable
@@ -18,7 +18,7 @@ BASES = [GTO(8, 4.0), LaplacianEigenstates(8, 4.0)]
 def test_orthonormal(basis, l):
     r = np.linspace(0, basis.support, 20001)
     functions = basis.evaluate(l, r)
-    overlap = np.trapezoid(functions[:, None] * functions * r**2, r)
+    overlap = trapezoid(functions[:, None] * functions * r**2, r)
     np.testing.assert_allclose(overlap, np.eye(basis.n_max), atol=2e-5)
 
 
