@@ -1,4 +1,4 @@
-"""The package is a house of floors: modules import from their own floor or from below, and nowhere in a circle."""
+"""Modules import from their own level of the package or from a lower one, and nowhere in a circle."""
 
 import ast
 import graphlib
@@ -7,9 +7,9 @@ from pathlib import Path
 import eqkernels
 
 ROOT = Path(eqkernels.__file__).parent
-# From the lowest to the highest. Modules that start with an underscore at the top of the package are the ground.
-FLOORS = [
-    "_ground",
+# From the lowest to the highest. Private modules at the top of the package are below all folders.
+LEVELS = [
+    "_private",
     "so3",
     "radial",
     "structures",
@@ -72,11 +72,11 @@ def defining_module(module, name):
 GRAPH = {name: set(imports(name)) - {name} for name in PATHS if PATHS[name].name != "__init__.py"}
 
 
-def floor(name):
+def level(name):
     inside = name.removeprefix("eqkernels").removeprefix(".")
     if not inside or inside.startswith("_"):
-        return FLOORS.index("_ground" if inside else "eqkernels")
-    return max((k for k, one in enumerate(FLOORS) if f"{inside}.".startswith(f"{one}.")), key=lambda k: len(FLOORS[k]))
+        return LEVELS.index("_private" if inside else "eqkernels")
+    return max((k for k, one in enumerate(LEVELS) if f"{inside}.".startswith(f"{one}.")), key=lambda k: len(LEVELS[k]))
 
 
 def test_no_circle():
@@ -84,12 +84,12 @@ def test_no_circle():
 
 
 def test_no_arrow_runs_up():
-    up = [f"{name} -> {other}" for name, others in GRAPH.items() for other in others if floor(other) > floor(name)]
+    up = [f"{name} -> {other}" for name, others in GRAPH.items() for other in others if level(other) > level(name)]
     assert not up, "\n".join(up)
 
 
 def test_no_two_modules_of_one_name():
-    """Of a name alone, a reader knows which module is meant; but for what each floor has of its own."""
+    """Of a name alone, a reader knows which module is meant; but for what each level has of its own."""
     shared = {"base", "derivatives", "_derivative_loops", "memory", "covariance", "calibration", "gpr", "gradients"}
     names = [name.rsplit(".", 1)[-1] for name in GRAPH]
     assert {name for name in names if names.count(name) > 1} <= shared

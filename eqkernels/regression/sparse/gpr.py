@@ -210,7 +210,7 @@ class SparseTensorGPR(UncertainTensorRegressor):
     """
 
     _defaults = {**UncertainTensorRegressor._defaults, "kernel": CovariantKernel}
-    _constraints = {  # noqa: RUF012
+    _constraints = {
         "selection": Choice(*SELECTIONS),
         "aggregate": Choice(None, "sum", "mean"),
         "force_noise": _Auto(above=0),
