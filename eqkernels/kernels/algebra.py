@@ -11,9 +11,9 @@ Math. Anal. Appl. 61, 633 (1977)).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import product
-from math import ceil, floor, prod
+from math import prod
 from numbers import Real
 from typing import Any
 
@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
 
-from eqkernels._parameters import is_number
 from eqkernels._types import Blocks, Floats
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels.blocks import KernelBlocks
+from eqkernels.kernels.bounds import check_bounds, check_zeta, integers, is_exponent, is_fixed, positive
 from eqkernels.kernels.gradients import KernelGradient, sum_gradients
 from eqkernels.kernels.precise_sums import add_kernels, multiply_kernels
 from eqkernels.kernels.vjp import sum_vjps
@@ -55,15 +55,15 @@ class TensorKernel(BaseEstimator):
     @property
     def hyperparameters(self) -> list[str]:
         """Names of the free factors, in the order of ``theta``."""
-        return [name for name in self._free() if not _is_exponent(name)]
+        return [name for name in self._free() if not is_exponent(name)]
 
     @property
     def choices(self) -> dict[str, range]:
         """Integers within the bounds of each free exponent, a dict of str to range."""
         params, choices = self.get_params(), {}
-        for name in filter(_is_exponent, self._free()):
+        for name in filter(is_exponent, self._free()):
             check_zeta(params[name])
-            choices[name] = _integers(params[f"{name}_bounds"], f"{name}_bounds")
+            choices[name] = integers(params[f"{name}_bounds"], f"{name}_bounds")
         return choices
 
     def variants(self) -> list[TensorKernel]:
@@ -88,13 +88,13 @@ class TensorKernel(BaseEstimator):
 
     def _free(self):
         bounds = {name: value for name, value in self.get_params().items() if name.endswith("_bounds")}
-        return [name.removesuffix("_bounds") for name, value in bounds.items() if not _is_fixed(value)]
+        return [name.removesuffix("_bounds") for name, value in bounds.items() if not is_fixed(value)]
 
     @property
     def theta(self) -> Floats:
         """Logarithms of the free factors, shape (n_free,)."""
         params = self.get_params()
-        return np.log([_positive(params[name], name) for name in self.hyperparameters])
+        return np.log([positive(params[name], name) for name in self.hyperparameters])
 
     @property
     def bounds(self) -> Floats:
@@ -231,6 +231,22 @@ class TensorKernel(BaseEstimator):
         """
         return self.vjp(X, Y, irrep, np.einsum("nak,mbk->nmab", cotangents, coef, optimize=True))
 
+    def contraction(self, Y: EquivariantFeatures, irrep: str, coef: Floats) -> Callable[[EquivariantFeatures], Floats]:
+        """Sum of kernels times coefficients as a function of features (:mod:`eqkernels.kernels.contraction`).
+
+        Parameters
+        ----------
+        Y : EquivariantFeatures
+        irrep : str
+        coef : ndarray of shape (n_structures_Y, 2 lambda + 1, n_columns)
+
+        Returns
+        -------
+        callable
+            Of features X; returns an array (n_structures_X, 2 lambda + 1, n_columns).
+        """
+        return lambda X: np.einsum("nmab,mbk->nak", self(X, Y, irrep=irrep), coef, optimize=True)
+
     def blocks(
         self, X: EquivariantFeatures, Y: EquivariantFeatures | None = None, irreps: Iterable[str] | None = None
     ) -> KernelBlocks:
@@ -279,6 +295,10 @@ class Sum(TensorKernel):
         """Sum of the two matrices."""
         return self.k1(X, Y, irrep=irrep) + self.k2(X, Y, irrep=irrep)
 
+    def diag(self, X: EquivariantFeatures | KernelBlocks, irrep: str = "0e") -> Floats:
+        """Sum of both."""
+        return self.k1.diag(X, irrep) + self.k2.diag(X, irrep)
+
     def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelGradient]:
         """Gradients of both."""
         return sum_gradients(self.k1.gradient(X, Y) + self.k2.gradient(X, Y))
@@ -296,6 +316,11 @@ class Sum(TensorKernel):
     ) -> Blocks:
         """Sum of both."""
         return sum_vjps(*(one.contract_vjp(X, Y, irrep, cotangents, coef) for one in (self.k1, self.k2)))
+
+    def contraction(self, Y: EquivariantFeatures, irrep: str, coef: Floats) -> Callable[[EquivariantFeatures], Floats]:
+        """Sum of both."""
+        first, second = (kernel.contraction(Y, irrep, coef) for kernel in (self.k1, self.k2))
+        return lambda X: first(X) + second(X)
 
     def _theta_gradient(self, X, irrep, cache):
         first, of_first = self.k1.theta_gradient(X, irrep, cache)
@@ -318,6 +343,10 @@ class Product(TensorKernel):
     def __call__(self, X: EquivariantFeatures, Y: EquivariantFeatures | None = None, irrep: str = "0e") -> Floats:
         """Matrices of the first kernel times the scalar kernel of the second."""
         return self.k1(X, Y, irrep=irrep) * self.k2(X, Y, irrep="0e")
+
+    def diag(self, X: EquivariantFeatures | KernelBlocks, irrep: str = "0e") -> Floats:
+        """Kernel of the first times the scalar kernel of the second."""
+        return self.k1.diag(X, irrep) * self.k2.diag(X, "0e")
 
     def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelGradient]:
         """Gradient of each times the kernel of the other."""
@@ -368,82 +397,42 @@ class Scaled(TensorKernel):
 
     def __call__(self, X: EquivariantFeatures, Y: EquivariantFeatures | None = None, irrep: str = "0e") -> Floats:
         """Scaled matrix."""
-        return _positive(self.factor, "factor") * self.kernel(X, Y, irrep=irrep)
+        return positive(self.factor, "factor") * self.kernel(X, Y, irrep=irrep)
+
+    def diag(self, X: EquivariantFeatures | KernelBlocks, irrep: str = "0e") -> Floats:
+        """Scaled kernel."""
+        return positive(self.factor, "factor") * self.kernel.diag(X, irrep)
 
     def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelGradient]:
         """Scaled gradient."""
-        return [one.times(_positive(self.factor, "factor")) for one in self.kernel.gradient(X, Y)]
+        return [one.times(positive(self.factor, "factor")) for one in self.kernel.gradient(X, Y)]
 
     def vjp(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, weights: Floats) -> Blocks:
         """Scaled product."""
-        return self.kernel.vjp(X, Y, irrep, _positive(self.factor, "factor") * weights)
+        return self.kernel.vjp(X, Y, irrep, positive(self.factor, "factor") * weights)
 
     def precise(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str) -> tuple[Floats, Floats]:
         """Scaled matrix."""
-        factor = np.reshape(_positive(self.factor, "factor"), (1, 1, 1, 1))
+        factor = np.reshape(positive(self.factor, "factor"), (1, 1, 1, 1))
         return multiply_kernels(self.kernel.precise(X, Y, irrep), (factor, np.zeros((1, 1, 1, 1))))
 
     def contract_vjp(
         self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, cotangents: Floats, coef: Floats
     ) -> Blocks:
         """Scaled product."""
-        return self.kernel.contract_vjp(X, Y, irrep, _positive(self.factor, "factor") * cotangents, coef)
+        return self.kernel.contract_vjp(X, Y, irrep, positive(self.factor, "factor") * cotangents, coef)
+
+    def contraction(self, Y: EquivariantFeatures, irrep: str, coef: Floats) -> Callable[[EquivariantFeatures], Floats]:
+        """Sum with scaled coefficients."""
+        return self.kernel.contraction(Y, irrep, positive(self.factor, "factor") * coef)
 
     def _theta_gradient(self, X, irrep, cache):
-        factor = _positive(self.factor, "factor")
+        factor = positive(self.factor, "factor")
         matrix, derivatives = self.kernel.theta_gradient(X, irrep, cache)
         derivatives = {f"kernel__{name}": factor * one for name, one in derivatives.items()}
-        if not _is_fixed(self.factor_bounds):
+        if not is_fixed(self.factor_bounds):
             derivatives["factor"] = factor * matrix
         return factor * matrix, derivatives
-
-
-def check_bounds(bounds, name):
-    """Bounds as a pair of floats, or an error that names them."""
-    try:
-        low, high = (float(one) for one in bounds)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}={bounds!r} must be a pair of positive numbers, or 'fixed'") from error
-    if not 0 < low <= high < np.inf:
-        raise ValueError(f"{name}={bounds!r} must be a pair of positive numbers, the smaller first, or 'fixed'")
-    return low, high
-
-
-def check_zeta(zeta):
-    """Refuse a degree that is no positive integer."""
-    number = is_number(zeta) and zeta >= 1
-    if number and zeta == int(zeta):
-        return
-    remedy = ""
-    if number:
-        low = int(zeta)
-        remedy = (
-            ", for other powers of a kernel are not positive definite; between them lie sums such as 0.5 * "
-            f"CovariantKernel(zeta={low}) + 0.5 * CovariantKernel(zeta={low + 1})"
-        )
-    raise ValueError(f"zeta={zeta!r} must be an integer, at least 1{remedy}")
-
-
-def _integers(bounds, name):
-    low, high = check_bounds(bounds, name)
-    integers = range(max(ceil(low), 1), floor(high) + 1)
-    if not integers:
-        raise ValueError(f"{name}={bounds!r} contains no positive integer, which alone make a kernel positive definite")
-    return integers
-
-
-def _is_exponent(name):
-    return name.split("__")[-1] == "zeta"
-
-
-def _is_fixed(bounds):
-    return isinstance(bounds, str) and bounds == "fixed"
-
-
-def _positive(value, name):
-    if not isinstance(value, Real) or not 0 < float(value) < np.inf:
-        raise ValueError(f"{name}={value!r} must be positive, or the kernel is not positive definite")
-    return value
 
 
 def _prefixed(prefix, derivatives):

@@ -20,6 +20,8 @@ size of the departure, which is what a dipole or an anisotropy is about.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from eqkernels._numeric import real_array
@@ -27,8 +29,11 @@ from eqkernels._progress import advance
 from eqkernels._types import Blocks, Floats
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels._environment_loops import add_to_structures
-from eqkernels.kernels.algebra import TensorKernel, check_zeta
-from eqkernels.kernels.environments import environment_scale, environments
+from eqkernels.kernels.algebra import TensorKernel
+from eqkernels.kernels.blocks import KernelBlocks
+from eqkernels.kernels.bounds import check_zeta
+from eqkernels.kernels.contraction import Contraction
+from eqkernels.kernels.environments import environment_arrays, environment_scale, environments
 from eqkernels.kernels.gradients import KernelGradient, polynomial_gradient
 from eqkernels.kernels.precise_sums import contract_scalars_vjp, precise_covariant, precise_weights
 from eqkernels.kernels.vjp import covariant_vjp
@@ -114,6 +119,18 @@ class CovariantKernel(TensorKernel):
             out /= _counts(left.features)[:, None, None, None] * _counts(right.features)[:, None, None]
         return out
 
+    def diag(self, X: EquivariantFeatures | KernelBlocks, irrep: str = "0e") -> Floats:
+        """Kernel of every structure with itself, all at once where structures have one environment each."""
+        if not isinstance(X, EquivariantFeatures) or np.diff(X.offsets).max(initial=0) > 1:
+            return super().diag(X, irrep)
+        self._check(X, None, irrep)
+        rows = np.arange(len(X.species))
+        block, scalars, scale = environment_arrays(X, irrep, self.normalize, rows, self._needs_scalars)
+        factor = scale**2 if scalars is None else scale**2 * np.sum(scalars**2, axis=1) ** (int(self.zeta) - 1)
+        out = np.zeros((len(X), block.shape[1], block.shape[1]))
+        out[X.structures] = factor[:, None, None] * (block @ block.transpose(0, 2, 1))
+        return out
+
     def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelGradient]:
         """Differentiate scalar kernels with single environments by the features (:mod:`eqkernels.kernels.gradients`).
 
@@ -178,6 +195,17 @@ class CovariantKernel(TensorKernel):
         coef = self._of_environments(Y, coef)[:, 0, 0]
         gradients = contract_scalars_vjp(X, Y, coef, int(self.zeta), None if self.normalize is False else scales)
         return {"0e": self._of_environments(X, cotangents) * gradients}
+
+    def contraction(self, Y: EquivariantFeatures, irrep: str, coef: Floats) -> Callable[[EquivariantFeatures], Floats]:
+        """Sum of kernels times coefficients as a function of features, without the training set where that pays."""
+        self._check(Y, None, irrep)
+        of_environments = self._of_environments(Y, coef)
+        contraction = Contraction(Y, irrep, int(self.zeta), self.normalize, of_environments)
+        if not contraction.pays():
+            return super().contraction(Y, irrep, coef)
+        if self.aggregate == "sum":
+            return contraction
+        return lambda X: contraction(X) / _counts(X)[:, None, None]
 
     def _of_environments(self, features, of_structures):
         """Share of every environment of what its structure is multiplied by."""

@@ -59,22 +59,34 @@ def environments(X, Y, irrep, normalize, needs_scalars):
 
 
 def _directly(X, Y, irrep, normalize):
-    """Whether scalar products are possible, accurate and cheaper from densities.
+    """Whether scalar products are possible, accurate and cheaper from densities."""
+    left, right = X.density, Y.density
+    if left is None or right is None or left.density.shape[1:] != right.density.shape[1:]:
+        return False
+    cost = cost_from_densities(X, irrep, normalize)
+    if cost is None:
+        return False
+    irreps, maker = _irreps(left.maker), left.maker
+    n_centers = max(len(left.density), len(right.density))
+    if left.density.itemsize * n_centers * sum(one.dim * maker.widths[str(one)] for one in irreps) > _LARGE:
+        return True
+    return cost < _cost_of_features(irreps, maker.widths)
+
+
+def cost_from_densities(features, irrep, normalize):
+    """Multiplications for a pair of environments; None where scalar products of densities are no way.
 
     They are not accurate for blocks other than 0e with ``normalize=True``: norms of blocks that nearly vanish are lost
     in the overlaps of densities.
     """
-    left, right = X.density, Y.density
-    if left is None or right is None or (normalize is True and irrep != "0e") or irrep == "0o":
-        return False
-    maker = left.maker
-    if maker.compression == "mu1nu1" or left.density.shape[1:] != right.density.shape[1:]:
-        return False
-    irreps = [Irrep.parse(key) for key in maker.widths if key != "0o"]
-    n_centers = max(len(left.density), len(right.density))
-    if left.density.itemsize * n_centers * sum(one.dim * maker.widths[str(one)] for one in irreps) > _LARGE:
-        return True
-    return _cost_of_densities(irreps, maker.l_max, left.density.shape[2]) < _cost_of_features(irreps, maker.widths)
+    made = features.density
+    if made is None or (normalize is True and irrep != "0e") or irrep == "0o" or made.maker.compression == "mu1nu1":
+        return None
+    return _cost_of_densities(_irreps(made.maker), made.maker.l_max, made.density.shape[2])
+
+
+def _irreps(maker):
+    return [Irrep.parse(key) for key in maker.widths if key != "0o"]
 
 
 def _cost_of_features(irreps, widths):
@@ -108,9 +120,8 @@ class FeatureEnvironments:
     def __init__(self, features, irrep, normalize, needs_scalars):
         self.features, self.block = features, features.block(irrep)
         self.dim = self.block.shape[1]
-        self.scale = environment_scale(features, irrep, normalize)
-        if irrep != "0e" and "0e" in features.blocks:
-            self.scale = np.where(_vanishes(self.block, features.block("0e")), 0.0, self.scale)
+        scalars = features.block("0e") if "0e" in features.blocks else None
+        self.scale = block_scale(self.block, scalars, irrep, normalize)
         self.scalar_scale = environment_scale(features, "0e", normalize) if needs_scalars else None
 
     def chunks(self, species):
@@ -202,10 +213,53 @@ def environment_scale(features, irrep, normalize):
     """
     if normalize is False:
         return np.ones(len(features.species))
-    scalars = features.block("0e")[:, 0]
-    reference = np.einsum("if,if->i", scalars, scalars)
+    return _inverse_norms(features.block(irrep), features.block("0e"), irrep, normalize)
+
+
+def environment_arrays(features, irrep, normalize, rows, needs_scalars):
+    """Features of some environments and what normalizes them.
+
+    Parameters
+    ----------
+    features : EquivariantFeatures
+    irrep : str
+    normalize : {"invariant", True, False}
+    rows : ndarray of int
+    needs_scalars : bool
+
+    Returns
+    -------
+    block : ndarray of shape (n, 2 lambda + 1, n_features)
+    scalars : ndarray of shape (n, n_scalars), or None
+        Normalized invariant features.
+    scale : ndarray of shape (n,)
+        Inverse norms of the blocks.
+    """
+    block = features.block_rows(irrep, rows).astype(float, copy=False)
+    scalars = None
+    if "0e" in features.blocks:
+        scalars = block if irrep == "0e" else features.block_rows("0e", rows).astype(float, copy=False)
+    scale = block_scale(block, scalars, irrep, normalize)
+    if not needs_scalars:
+        return block, None, scale
+    return block, block_scale(scalars, scalars, "0e", normalize)[:, None] * scalars[:, 0], scale
+
+
+def block_scale(block, scalars, irrep, normalize):
+    """Factors as above for blocks (n, d, n_features) and scalars (n, 1, n_scalars), zero where a block is rounding.
+
+    Scalars may be None with ``normalize=False``.
+    """
+    scale = np.ones(len(block)) if normalize is False else _inverse_norms(block, scalars, irrep, normalize)
+    if irrep == "0e" or scalars is None:
+        return scale
+    return np.where(_vanishes(block, scalars), 0.0, scale)
+
+
+def _inverse_norms(block, scalars, irrep, normalize):
+    reference = np.einsum("idf,idf->i", scalars, scalars)
     own = irrep != "0e" and normalize is True
-    squares = _frobenius_norms(features.block(irrep)) if own else reference
+    squares = _frobenius_norms(block) if own else reference
     present = squares > (_VANISHING_NORM if own else _VANISHING) ** 2 * reference
     return np.where(present, 1.0 / np.sqrt(np.where(present, squares, 1.0)), 0.0)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from eqkernels._types import Blocks, Floats
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.base import species_numbers
 from eqkernels.kernels.algebra import TensorKernel
+from eqkernels.kernels.blocks import KernelBlocks
 from eqkernels.kernels.gradients import KernelGradient
 
 
@@ -57,6 +58,10 @@ class Restricted(TensorKernel):
         """Matrix of the kernel, zero for structures without such centers."""
         return self.kernel(self._restrict(X), None if Y is None else self._restrict(Y), irrep=irrep)
 
+    def diag(self, X: EquivariantFeatures | KernelBlocks, irrep: str = "0e") -> Floats:
+        """Kernel of every structure with itself, zero for structures without such centers."""
+        return self.kernel.diag(self._restrict(X), irrep)
+
     def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelGradient]:
         """Gradient by the part of the features, zero for other centers."""
         inner = self.kernel.gradient(self._restrict(X), self._restrict(Y))
@@ -76,6 +81,11 @@ class Restricted(TensorKernel):
     ) -> Blocks:
         """Product by the part of the features, zero for other centers."""
         return self._spread(X, self.kernel.contract_vjp(self._restrict(X), self._restrict(Y), irrep, cotangents, coef))
+
+    def contraction(self, Y: EquivariantFeatures, irrep: str, coef: Floats) -> Callable[[EquivariantFeatures], Floats]:
+        """Sum over the centers that the kernel sees."""
+        contraction = self.kernel.contraction(self._restrict(Y), irrep, coef)
+        return lambda X: contraction(self._restrict(X))
 
     def _spread(self, X, cotangents):
         rows, out = self._chosen(X), {}

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from eqkernels._warnings import warn
 from eqkernels.kernels.precise_sums import contract_precisely
 
 # Predictions whose rounding is below this part of the spread of the labels need no sums of higher precision: the
 # largest deviation of rotated structures was up to eight times as large.
 NEGLIGIBLE = 5e-10
+# Environments from which the size of the terms of a kernel is estimated.
+_ENVIRONMENTS = 64
+# Rounding of kernels is at least this part of their terms, of which it is the rounding; and kernels below this part are
+# nothing but rounding: environments cancel in all structures, by symmetry.
+_LEAST_PART, NOTHING = 1e-2, 1e-12
 
 
 def cancellation(coef, size, spread):
@@ -36,9 +42,44 @@ def cancellation_of_duals(dual, size, values):
     return cancellation(dual, size, np.linalg.norm(np.std(values, axis=0)))
 
 
-def size_of_blocks(kernel):
-    """Root mean square of the blocks of a kernel matrix (n, m, d, d)."""
-    return np.linalg.norm(kernel) / np.sqrt(kernel.shape[0] * kernel.shape[1])
+def size_of_blocks(kernel, terms=0.0):
+    """Root mean square of the blocks of a kernel matrix (n, m, d, d), of which ``terms`` is the size of the terms.
+
+    Returns
+    -------
+    float
+        Not so small that the rounding of the terms would be left out; zero if there is nothing but this rounding.
+    """
+    size = np.linalg.norm(kernel) / np.sqrt(kernel.shape[0] * kernel.shape[1])
+    return max(size, _LEAST_PART * terms) if size > NOTHING * terms else 0.0
+
+
+def size_of_terms(kernel, features, irrep):
+    """Size that kernels between structures would have if no environments cancelled, estimated from some of these.
+
+    Parameters
+    ----------
+    kernel : TensorKernel
+    features : EquivariantFeatures
+    irrep : str
+
+    Returns
+    -------
+    float
+        By the inequality of Cauchy and Schwarz an upper bound, some ten times the true size of most kernels.
+    """
+    rows = np.unique(np.linspace(0, len(features.species) - 1, _ENVIRONMENTS).astype(int))
+    own = kernel.diag(features.split_centers(rows), irrep)
+    root = np.mean(np.sqrt(np.trace(own, axis1=1, axis2=2)))
+    return float(root * (1 if kernel.aggregate == "mean" else len(features.species) / len(features))) ** 2
+
+
+def warn_of_nothing(irrep):
+    """Warn that an irrep cannot be learned, because its features vanish or cancel in all structures."""
+    warn(
+        f"the features of {irrep} vanish by symmetry in all structures of the training set, so that nothing can be "
+        f"learned of it: it is predicted as zero. Add structures of lower symmetry, or check the parity of the target"
+    )
 
 
 def contract(kernel, X, Y, irrep, coef, rounding, known=None):

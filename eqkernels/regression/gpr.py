@@ -23,7 +23,7 @@ from eqkernels._parameters import Choice, Flag, Integer, Verbosity
 from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import TensorKernel
-from eqkernels.kernels.algebra import check_bounds
+from eqkernels.kernels.bounds import check_bounds
 from eqkernels.regression.base import TensorRegressor
 from eqkernels.regression.cancellation import cancellation_of_duals
 from eqkernels.regression.cost import announced

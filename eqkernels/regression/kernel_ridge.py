@@ -17,7 +17,13 @@ from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import CovariantKernel, KernelBlocks, TensorKernel
 from eqkernels.regression.base import TensorRegressor
-from eqkernels.regression.cancellation import cancellation_of_duals, contract, size_of_blocks
+from eqkernels.regression.cancellation import (
+    cancellation_of_duals,
+    contract,
+    size_of_blocks,
+    size_of_terms,
+    warn_of_nothing,
+)
 from eqkernels.regression.cost import announced
 from eqkernels.regression.criteria import EIGENVECTORS, Spectrum
 from eqkernels.regression.regularization import Alpha, start_search
@@ -242,14 +248,21 @@ class TensorKernelRidge(TensorRegressor):
         with announced(self, features, blocks, flops, n_kernels=1, n_matrices=n_matrices):
             for irrep, values in blocks.items():
                 kernel = self._matrix(features, irrep) if self._precomputed else self._kernel()(features, irrep=irrep)
-                size = size_of_blocks(kernel)
+                size = self._size(kernel, features, irrep)
                 alpha = self.alpha_[irrep] if search is None else _chosen_alpha(search, irrep, kernel, size, values)
-                self.dual_coef_[irrep] = solve_dual(kernel, values, alpha, weight)
+                self.dual_coef_[irrep] = solve_dual(kernel, values, alpha, weight) if size else np.zeros(values.shape)
                 self.cancellation_[irrep] = cancellation_of_duals(self.dual_coef_[irrep], size, values)
                 if search is None and self.target is None:
                     squares[irrep] = left_out_squares(kernel, values, alpha)
         vars(self).update({} if search is None else search.results())
         warn_if_unrelated(self, len(self.n_atoms_fit_), squares if search is None else search.squares)
+
+    def _size(self, kernel, features, irrep):
+        """Size of the kernels, of which rounding is a part; 0 where they vanish by symmetry."""
+        size = size_of_blocks(kernel, 0.0 if self._precomputed else size_of_terms(self._kernel(), features, irrep))
+        if size == 0:
+            warn_of_nothing(irrep)
+        return size
 
     def _predict_irreps(self, features):
         predictions = {}

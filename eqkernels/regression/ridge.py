@@ -12,9 +12,9 @@ import numpy as np
 
 from eqkernels._parameters import Choice
 from eqkernels.descriptors.features import aggregate_rows
-from eqkernels.kernels.environments import environment_scale
+from eqkernels.kernels.environments import block_scale
 from eqkernels.regression.base import TensorRegressor
-from eqkernels.regression.cancellation import NEGLIGIBLE, cancellation
+from eqkernels.regression.cancellation import NEGLIGIBLE, NOTHING, cancellation, warn_of_nothing
 from eqkernels.regression.regularization import Alpha, linear_spectrum, start_search
 
 
@@ -103,9 +103,12 @@ class TensorRidge(TensorRegressor):
     def _fit_irreps(self, features, blocks, weight):
         search, self.coef_ = start_search(self, features, weight), {}
         for irrep, values in blocks.items():
-            design = self._design(features, irrep)
+            design, n_species = self._design(features, irrep), len(self.species_)
+            if np.linalg.norm(design) <= NOTHING * self._size_of_terms(features, irrep):
+                warn_of_nothing(irrep)
+                design[:] = 0.0
             alpha = self.alpha_[irrep] if search is None else _chosen_alpha(search, irrep, design, values)
-            self.coef_[irrep] = _solve(design, values, alpha, weight).reshape(len(self.species_), -1, values.shape[2])
+            self.coef_[irrep] = _solve(design, values, alpha, weight).reshape(n_species, -1, values.shape[2])
         vars(self).update({} if search is None else search.results())
 
     def _predict_irreps(self, features):
@@ -115,16 +118,24 @@ class TensorRidge(TensorRegressor):
 
     def _design(self, features, irrep):
         """Aggregate features, one set of columns a central species: (n, 2 lambda + 1, n_species n_features)."""
-        block = features.blocks[irrep]
-        scale = environment_scale(features, irrep, self.normalize)
-        if self.aggregate == "mean":
-            scale = scale / np.diff(features.offsets)[features.structures]
+        block, scale = features.blocks[irrep], self._scale(features, irrep)
         design = np.empty((len(features), block.shape[1], len(self.species_), block.shape[2]))
         for k, species in enumerate(self.species_):
             rows = np.flatnonzero(features.species == species)
             offsets = np.searchsorted(features.structures[rows], np.arange(len(features) + 1))
             design[:, :, k] = aggregate_rows(scale[rows, None, None] * block[rows], offsets, "sum")
         return design.reshape(len(features), block.shape[1], -1)
+
+    def _scale(self, features, irrep):
+        """Return what the block of every environment is multiplied by."""
+        scale = block_scale(features.blocks[irrep], features.blocks.get("0e"), irrep, self.normalize)
+        return scale / np.diff(features.offsets)[features.structures] if self.aggregate == "mean" else scale
+
+    def _size_of_terms(self, features, irrep):
+        """Norm that the design would have at most if no environments cancelled."""
+        block = features.blocks[irrep]
+        norms = self._scale(features, irrep) * np.sqrt(np.einsum("idf,idf->i", block, block))
+        return np.linalg.norm(np.bincount(features.structures, norms, minlength=len(features)))
 
 
 def _chosen_alpha(search, irrep, design, values):

@@ -75,10 +75,10 @@ def strained(structures, strains, step):
     return out
 
 
-def derivative(function):
+def derivative(function, step=STEP):
     """Central difference of fourth order at 0, of each entry of a dict."""
-    values = [function(k * STEP) for k in (-2, -1, 1, 2)]
-    weights = np.array([1, -8, 8, -1]) / (12 * STEP)
+    values = [function(k * step) for k in (-2, -1, 1, 2)]
+    weights = np.array([1, -8, 8, -1]) / (12 * step)
     return {key: sum(w * value[key] for w, value in zip(weights, values, strict=True)) for key in values[0]}
 
 

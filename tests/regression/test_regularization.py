@@ -4,16 +4,24 @@ import warnings
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk, molecule
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, LeaveOneOut, cross_val_predict, cross_val_score
 
-from eqkernels import CovariantKernel, LambdaSOAP, TensorKernelRidge, TensorRidge
+from eqkernels import CartesianTensor, CovariantKernel, LambdaSOAP, TensorKernelRidge, TensorRidge
 from eqkernels.metrics import frobenius_rmse, irrep_rmse
 from eqkernels.regression.baseline import best_ridge, fit_baseline, left_out_baselines
 from tests.conftest import random_frames
 
 SMALL = {"cutoff": 3.0, "n_max": 3, "l_max": 2, "sigma": 0.4}
 ALPHAS = (1e-6, 1e-4, 1e-2, 1.0)
+
+
+# Hydrogen atoms that rotations about the axis exchange, to rounding.
+ANGLES = np.deg2rad([0, 120, 240])
+AMMONIA = Atoms(
+    "NH3", np.vstack([[0, 0, 0.38], np.stack([0.94 * np.cos(ANGLES), 0.94 * np.sin(ANGLES), 0 * ANGLES], 1)])
+)
 
 
 def noisy(waters):
@@ -205,10 +213,17 @@ def test_a_stated_alpha_leaves_no_results_of_a_choice(waters):
         assert not hasattr(model, "cv_results_")
 
 
-def test_features_that_all_vanish():
-    """Single atoms, which have no vectors: nothing can be learned, and nothing is singular."""
-    frames = [Atoms("H") for _ in range(3)]
-    y = np.random.default_rng(0).normal(size=(3, 3))
-    for model in (TensorRidge(target="i"), TensorKernelRidge(target="i")):
-        model.set_params(descriptor=LambdaSOAP(2.0, n_max=1, l_max=1)).fit(frames, y)
-        assert not model.predict(frames).any()
+@pytest.mark.parametrize("target", [CartesianTensor("i"), CartesianTensor("i", axial="i")])
+@pytest.mark.parametrize("model", [TensorRidge(), TensorKernelRidge(), TensorKernelRidge(alpha=1e-9)])
+@pytest.mark.parametrize("perfect", [Atoms("H"), bulk("Si"), molecule("C2H4"), AMMONIA])
+def test_features_that_vanish_or_cancel_by_symmetry(model, perfect, target):
+    """Nothing can be learned from structures without a vector, so that nothing is made of their rounding."""
+    if str(perfect.symbols) == "NH3" and not target.axial:
+        pytest.skip("ammonia has a polar vector")
+    frames, y = [perfect] * 3, np.random.default_rng(0).normal(size=(3, 3))
+    model = clone(model).set_params(descriptor=LambdaSOAP(2.8, n_max=2, l_max=2), target=target)
+    with pytest.warns(UserWarning, match="vanish by symmetry in all structures"):
+        model.fit(frames, y)
+    distorted = perfect.copy()
+    distorted.rattle(0.1)
+    assert not model.predict([perfect, distorted]).any()

@@ -1,0 +1,101 @@
+"""Contracted sums of kernels are the sums over all pairs, without the training set."""
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+
+from eqkernels import CovariantKernel, EquivariantFeatures, EquivariantUnion, LambdaSOAP
+from eqkernels.kernels import Restricted
+from eqkernels.kernels.contraction import Contraction
+
+IRREPS = "0e+1o+2e"
+
+
+def frames(n, seed=0):
+    """Molecules and crystals, of which some have no oxygen."""
+    random, out = np.random.RandomState(seed), []
+    for k in range(n):
+        atoms = [molecule("H2O"), molecule("CH4"), molecule("CH3OH"), bulk("MgO", "rocksalt", a=4.2)][k % 4]
+        atoms.positions += random.normal(scale=0.1, size=atoms.positions.shape)
+        out.append(atoms)
+    return out
+
+
+def plain_sum(kernel, X, Y, irrep, coef):
+    return np.einsum("nmab,mbk->nak", kernel(X, Y, irrep=irrep), coef)
+
+
+@pytest.fixture(scope="module")
+def features():
+    descriptor = LambdaSOAP(3.0, n_max=3, l_max=2, irreps=IRREPS).fit(frames(8))
+    return descriptor.transform(frames(9)), descriptor.transform(frames(6, seed=1))
+
+
+def stored(features):
+    """The same blocks without densities."""
+    return EquivariantFeatures(dict(features.blocks), features.species, features.structures, features.atoms,
+                               features.n_atoms)  # fmt: skip
+
+
+@pytest.mark.parametrize("irrep", ["0e", "1o", "2e"])
+@pytest.mark.parametrize("normalize", ["invariant", True, False])
+@pytest.mark.parametrize("zeta", [1, 2, 3])
+@pytest.mark.parametrize("aggregate", ["sum", "mean"])
+def test_sum_over_pairs(features, zeta, normalize, irrep, aggregate):
+    Y, X = features
+    kernel = CovariantKernel(zeta, normalize, aggregate)
+    coef = np.random.RandomState(0).normal(size=(len(Y), Y.block_shape(irrep)[1], 2))
+    expected = plain_sum(kernel, X, Y, irrep, coef)
+    for left, right in ((X, Y), (stored(X), stored(Y)), (X, stored(Y))):
+        got = kernel.contraction(right, irrep, coef)(left)
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("n_training", [1, 120])
+def test_matrix_and_vectors(n_training):
+    descriptor = LambdaSOAP(3.0, n_max=2, l_max=1, irreps="0e").fit(frames(4))
+    Y, X = descriptor.transform(frames(n_training)), descriptor.transform(frames(4, seed=1))
+    coef = np.random.RandomState(0).normal(size=(n_training, 1, 1))
+    contraction = CovariantKernel().contraction(Y, "0e", coef)
+    np.testing.assert_allclose(contraction(X), plain_sum(CovariantKernel(), X, Y, "0e", coef), rtol=1e-12)
+    oxygen = contraction._of_species[8]
+    n_features = Y.block_shape("0e")[2]
+    assert [one.shape for one in oxygen] == ([(1, n_features)] * 2 if n_training == 1 else [(n_features, n_features)])
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        CovariantKernel(1) + 0.3 * CovariantKernel(2),
+        CovariantKernel(2) * CovariantKernel(3),
+        Restricted(CovariantKernel(2), center_species="O"),
+        Restricted(CovariantKernel(2, aggregate="mean"), center_species=["H", "C"]),
+        Restricted(CovariantKernel(2), part="near") + Restricted(CovariantKernel(1), part="far"),
+    ],
+)
+def test_combined_kernels(kernel):
+    union = EquivariantUnion([(name, LambdaSOAP(cutoff, n_max=2, l_max=2, irreps=IRREPS)) for name, cutoff in
+                              (("near", 2.0), ("far", 4.0))])  # fmt: skip
+    Y = union.fit_transform(frames(7))
+    X, coef = union.transform(frames(5, seed=1)), np.random.RandomState(0).normal(size=(7, 5, 1))
+    expected = plain_sum(kernel, X, Y, "2e", coef)
+    got = kernel.contraction(Y, "2e", coef)(X)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
+def test_species_and_centers_that_are_missing():
+    descriptor = LambdaSOAP(3.0, n_max=2, l_max=2, irreps=IRREPS, center_species=["O", "C"]).fit(frames(4))
+    Y, X = descriptor.transform(frames(1)), descriptor.transform(frames(4, seed=1))
+    coef = np.ones((1, 3, 1))
+    got = CovariantKernel().contraction(Y, "1o", coef)(X)
+    assert not got[1].any()  # methane has no oxygen
+    np.testing.assert_allclose(got, plain_sum(CovariantKernel(), X, Y, "1o", coef), rtol=0, atol=1e-14)
+
+
+def test_too_large_to_contract(features, monkeypatch):
+    Y, X = features
+    monkeypatch.setattr("eqkernels.kernels.contraction._MOST_ELEMENTS", 10)
+    coef = np.ones((len(Y), 3, 1))
+    contraction = CovariantKernel().contraction(Y, "1o", coef)
+    assert not isinstance(contraction, Contraction)
+    np.testing.assert_allclose(contraction(X), plain_sum(CovariantKernel(), X, Y, "1o", coef), rtol=1e-13)
