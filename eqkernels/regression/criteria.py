@@ -1,16 +1,16 @@
 r"""What the data say about the hyperparameters of a Gaussian process of one irrep, with derivatives.
 
-With :math:`C = s K + n W^{-1}`, the covariance of the labels y (s the signal variance, n the noise, W the sample
-weights), the criteria are
+With :math:`C = s\, (K + \gamma W^{-1})`, the covariance of the labels y (s the signal variance, :math:`\gamma` the
+noise in units of it, W the sample weights), the criteria are
 
 - the log marginal likelihood :math:`-\frac12 y^T C^{-1} y - \frac12 \log |C| - \frac N2 \log 2 \pi` (C. E. Rasmussen,
   C. K. I. Williams, Gaussian Processes for Machine Learning, eq. 5.8);
 - the leave-one-out density :math:`\sum_B \log p(y_B | y_{-B})`, B being all the components of a structure, whose
   predictions follow from one factorization: :math:`y_B - \mu_B = [C^{-1}]_{BB}^{-1} [C^{-1} y]_B` with the covariance
   :math:`[C^{-1}]_{BB}^{-1}` (ibid., eq. 5.10 to 5.13, there for single labels);
-- the leave-one-out error, as :math:`-\frac N2 \log \sum_B \| y_B - \mu_B \|_W^2`, which fixes only the ratio of n to s.
+- the leave-one-out error, as :math:`-\frac N2 \log \sum_B \| y_B - \mu_B \|_W^2`, which does not depend on s.
 
-All are evaluated in the eigenvectors of :math:`W^{1/2} K W^{1/2}`: one factorization serves every s and n.
+All are evaluated in the eigenvectors of :math:`W^{1/2} K W^{1/2}`: one factorization serves every s and :math:`\gamma`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import numpy as np
 from scipy.linalg import eigh
 
 CRITERIA = ("lml", "loo_density", "loo_error")
-# Noise to signal ratios that are tried before the optimization: decades from rounding to "nothing but noise".
-RATIOS = 10.0 ** np.arange(-13, 4)
+# Noises that are tried before the optimization: decades from rounding to "nothing but noise".
+NOISES = 10.0 ** np.arange(-13, 4)
 # Operations of an eigendecomposition, for each cube of the size, as many products of matrices take as long.
 EIGENVECTORS = 12.0
 # Least noise, in units of N eps times the largest eigenvalue. The same structure in another orientation or batch has a
@@ -44,7 +44,7 @@ class Spectrum:
     Notes
     -----
     A kernel is known to rounding, N eps times its largest eigenvalue: ten times this is the least noise in units of the
-    signal variance, so that no noise level, however small, makes the inverse meaningless. Larger noise is not touched.
+    signal variance, so that no noise, however small, makes the inverse meaningless. Larger noise is not touched.
     """
 
     def __init__(self, kernel, values, weight=None):
@@ -56,21 +56,21 @@ class Spectrum:
         self.eigenvalues = np.maximum(eigenvalues, 0.0)
         self.values = self.vectors.T @ (self.root[:, None] * values.reshape(n * d, -1))
 
-    def inverse(self, signal, noise):
-        """Eigenvalues of the inverse of the covariance."""
-        return 1.0 / (signal * self.eigenvalues + max(noise, signal * self.floor))
+    def inverse(self, noise):
+        """Eigenvalues of the inverse of the covariance, in units of the signal variance."""
+        return 1.0 / (self.eigenvalues + max(noise, self.floor))
 
-    def best_signal(self, ratio):
-        """Signal variance that maximizes the likelihood at a given ratio of noise to signal."""
-        return max(np.mean(self.values**2 * self.inverse(1.0, ratio)[:, None]), ZERO)
+    def best_signal(self, noise):
+        """Signal variance that maximizes the likelihood."""
+        return max(np.mean(self.values**2 * self.inverse(noise)[:, None]), ZERO)
 
-    def solve(self, signal, noise):
-        """Scaled solution W^(-1/2) C^(-1) y, shape (n d, n_columns)."""
-        return self.vectors @ (self.inverse(signal, noise)[:, None] * self.values)
+    def solve(self, noise):
+        """Scaled solution s W^(-1/2) C^(-1) y, shape (n d, n_columns)."""
+        return self.vectors @ (self.inverse(noise)[:, None] * self.values)
 
     def coefficients(self, noise):
         """Weights of the features that the kernel stands for, in the basis of the eigenvectors."""
-        return np.sqrt(self.eigenvalues)[:, None] * self.inverse(1.0, noise)[:, None] * self.values
+        return np.sqrt(self.eigenvalues)[:, None] * self.inverse(noise)[:, None] * self.values
 
     def moments(self, columns):
         """Scaled columns (n d, n_columns) in the basis of the eigenvectors."""
@@ -88,10 +88,10 @@ class Spectrum:
         """Residuals of the groups left out, from the inverse times the labels."""
         return np.linalg.solve((part * inverse) @ part.transpose(0, 2, 1), right)
 
-    def precision(self, rows, signal, noise):
+    def precision(self, rows, noise):
         """Diagonal blocks of the scaled inverse, for rows (n_blocks, size): (n_blocks, size, size)."""
         part = self.vectors[rows]
-        return (part * self.inverse(signal, noise)) @ part.transpose(0, 2, 1)
+        return (part * self.inverse(noise)) @ part.transpose(0, 2, 1)
 
 
 def block_rows(groups, d):
@@ -166,59 +166,57 @@ class Evidence:
         """
         signal, noise = np.exp(parameters[:2])
         spectrum, slopes = self.spectrum(parameters[2:])
-        changes = _changes(spectrum, slopes, signal, noise) if gradient else []
+        changes = _changes(spectrum, slopes, noise) if gradient else []
         function = _marginal if criterion == "lml" else _left_out
         value, derivatives = function(self, criterion, spectrum, signal, noise, changes)
         return value, np.array(derivatives) if gradient else None
 
 
-def _changes(spectrum, slopes, signal, noise):
-    """Derive the scaled covariance: eigenvalues where it keeps its eigenvectors, else a matrix and the inverse."""
-    raised = noise < signal * spectrum.floor
-    changes = [(signal * (spectrum.eigenvalues + raised * spectrum.floor), None)]
-    changes.append((np.full(len(spectrum.eigenvalues), 0.0 if raised else noise), None))
+def _changes(spectrum, slopes, noise):
+    """Derive C / s: eigenvalues where it keeps its eigenvectors, by the noise, else a matrix and the inverse."""
+    changes = [(np.full(len(spectrum.eigenvalues), 0.0 if noise < spectrum.floor else noise), None)]
     if slopes:
-        inverse = (spectrum.vectors * spectrum.inverse(signal, noise)) @ spectrum.vectors.T
+        inverse = (spectrum.vectors * spectrum.inverse(noise)) @ spectrum.vectors.T
         size = len(spectrum.root)
         for slope in slopes:
             matrix = slope.transpose(0, 2, 1, 3).reshape(size, size)
-            changes.append((signal * spectrum.root[:, None] * matrix * spectrum.root, inverse))
+            changes.append((spectrum.root[:, None] * matrix * spectrum.root, inverse))
     return changes
 
 
 def _marginal(problem, _, spectrum, signal, noise, changes):
-    eigenvalues = spectrum.inverse(signal, noise)
-    copies = spectrum.values.shape[1]
+    eigenvalues = spectrum.inverse(noise)
+    n, copies = spectrum.values.shape
     solution = eigenvalues[:, None] * spectrum.values
-    value = -0.5 * np.sum(spectrum.values * solution) + copies * _constant(spectrum)
-    value += 0.5 * copies * np.sum(np.log(eigenvalues))
-    derivatives = []
+    misfit = np.sum(spectrum.values * solution) / signal
+    value = -0.5 * misfit + copies * _constant(spectrum, signal) + 0.5 * copies * np.sum(np.log(eigenvalues))
+    derivatives = [0.5 * (misfit - n * copies)]
     for change, inverse in changes:
         if inverse is None:
             squares, trace = np.sum(solution**2 * change[:, None]), eigenvalues @ change
         else:
             dual = spectrum.vectors @ solution
             squares, trace = np.sum(dual * (change @ dual)), np.sum(inverse * change)
-        derivatives.append(0.5 * (squares - copies * trace))
+        derivatives.append(0.5 * (squares / signal - copies * trace))
     return value, derivatives
 
 
 def _left_out(problem, criterion, spectrum, signal, noise, changes):
-    eigenvalues = spectrum.inverse(signal, noise)
+    eigenvalues = spectrum.inverse(noise)
     n, copies = spectrum.values.shape
-    solution = spectrum.solve(signal, noise)
+    solution = spectrum.solve(noise)
     blocks = []
     for rows in problem.rows:
-        precision = spectrum.precision(rows, signal, noise)
+        precision = spectrum.precision(rows, noise)
         blocks.append((rows, precision, np.linalg.solve(precision, solution[rows])))
     if criterion == "loo_density":
-        value = copies * _constant(spectrum)
-        for rows, precision, residual in blocks:
-            value += 0.5 * copies * np.linalg.slogdet(precision)[1].sum() - 0.5 * np.sum(residual * solution[rows])
+        misfit = sum(np.sum(residual * solution[rows]) for rows, _, residual in blocks) / signal
+        log_dets = sum(np.linalg.slogdet(precision)[1].sum() for _, precision, _ in blocks)
+        value = copies * _constant(spectrum, signal) + 0.5 * (copies * log_dets - misfit)
+        derivatives = [0.5 * (misfit - n * copies)]
     else:
         total = sum(np.sum(residual**2) for *_, residual in blocks)
-        value = -0.5 * n * copies * np.log(max(total, np.finfo(float).tiny))
-    derivatives = []
+        value, derivatives = -0.5 * n * copies * np.log(max(total, np.finfo(float).tiny)), [0.0]
     for change, inverse in changes:
         slope, right, left = _inverse_change(spectrum, eigenvalues, solution, change, inverse)
         derivative = 0.0
@@ -226,7 +224,7 @@ def _left_out(problem, criterion, spectrum, signal, noise, changes):
             moved = -(right[rows] @ left[rows].transpose(0, 2, 1))
             if criterion == "loo_density":
                 derivative += 0.5 * copies * np.sum(np.linalg.inv(precision) * moved)
-                derivative += np.sum(residual * (0.5 * moved @ residual - slope[rows]))
+                derivative += np.sum(residual * (0.5 * moved @ residual - slope[rows])) / signal
             else:
                 change_of_residual = np.linalg.solve(precision, slope[rows] - moved @ residual)
                 derivative -= n * copies / total * np.sum(residual * change_of_residual)
@@ -243,5 +241,5 @@ def _inverse_change(spectrum, eigenvalues, solution, change, inverse):
     return -right @ solution, right, inverse
 
 
-def _constant(spectrum):
-    return np.sum(np.log(spectrum.root)) - 0.5 * len(spectrum.root) * np.log(2 * np.pi)
+def _constant(spectrum, signal):
+    return np.sum(np.log(spectrum.root)) - 0.5 * len(spectrum.root) * np.log(2 * np.pi * signal)

@@ -2,13 +2,13 @@ r"""Gaussian process regression of tensors: kernel ridge regression with error b
 
 Every irrep is a process of its own. Its labels y, divided by their root mean square, have the covariance
 
-.. math:: C = s\, K_\theta + n\, W^{-1} ,
+.. math:: C = s\, (K_\theta + \gamma\, W^{-1}) ,
 
-with the signal variance s, the kernel between structures K and its free parameters, the noise n and the sample weights
-W. A new structure A has the mean and the covariance
+with the signal variance s, the kernel between structures K and its free parameters, the noise :math:`\gamma` and
+the sample weights W. A new structure A has the mean and the covariance
 
 .. math:: \mu = s\, k(A)\, C^{-1} y , \qquad
-          \Sigma = s\, k(A, A) - s^2\, k(A)\, C^{-1} k(A)^T + n\, \mathbb 1 ,
+          \Sigma = s\, k(A, A) - s^2\, k(A)\, C^{-1} k(A)^T + s\, \gamma\, \mathbb 1 ,
 
 blocks of :math:`2 \lambda + 1` that turn with A. See :mod:`eqkernels.regression.criteria` for what is maximized.
 """
@@ -57,10 +57,10 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         the kernel says, which is the sum if it does not say otherwise.
     signal_variance : float, array-like of shape (n_irreps,) or dict of str to float, default=1.0
         Factor of the kernel, in units of the mean square of the labels. Without optimizer it is used as it is.
-    noise_level : float, array-like of shape (n_irreps,) or dict of str to float, default=1e-6
-        Variance of the white noise of every component, in the same units. It takes the place of scikit-learn's
-        ``alpha`` and ``WhiteKernel``.
-    signal_variance_bounds, noise_level_bounds : pair of floats or "fixed", default=(1e-30, 1e30), (1e-30, 1e2)
+    noise : float, array-like of shape (n_irreps,) or dict of str to float, default=1e-6
+        Variance of the noise of the labels in units of the signal variance, as ``noise`` of :class:`SparseTensorGPR`
+        and ``alpha`` of :class:`TensorKernelRidge`: what is added to the diagonal of the kernel matrix.
+    signal_variance_bounds, noise_bounds : pair of floats or "fixed", default=(1e-30, 1e30)
         Where the optimizer may look. The noise does not go below the rounding of the kernel.
     optimizer : "fmin_l_bfgs_b", callable or None, default="fmin_l_bfgs_b"
         None keeps the given hyperparameters. A callable has scikit-learn's signature ``optimizer(obj_func,
@@ -69,11 +69,10 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
     n_restarts_optimizer : int, default=0
         Further starts, at random within the bounds.
     criterion : {"loo_error", "lml", "loo_density"}, default="loo_error"
-        What is maximized: minus the squared error on structures left out (which leaves the overall scale of the
-        variances free: 75 % of these structures shall lie in their 75 % region; with a fixed noise the signal
-        variance is that of the predictive density), the marginal likelihood, or the predictive density of structures
-        left out. The last two believe the model: structures that it fits exactly,
-        such as the monomers among water clusters, drive the noise to zero for all, which can double the error.
+        What is optimized: the leave-one-out error, which does not depend on the signal variance (this is then scaled so
+        that the 75 % region covers 75 % of the left-out structures), the marginal likelihood, or the leave-one-out
+        predictive density. The last two believe the model: structures that it fits exactly, such as the monomers among
+        water clusters, drive the noise to zero for all, which can double the error.
     normalize_y : bool, default=True
         Divide the labels of each irrep by their root mean square before the fit (there is no mean to subtract: the
         baseline takes that of scalars). False: hyperparameters are in the squared units of y.
@@ -89,7 +88,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
     ----------
     kernel_ : dict of str to TensorKernel
         Kernel of each irrep with its optimized parameters.
-    signal_variance_, noise_level_ : dict of str to float
+    signal_variance_, noise_ : dict of str to float
         Optimized.
     theta_ : ndarray of shape (n_free,)
         Logarithms of all free hyperparameters but zeta, named in ``theta_names_`` (list of str).
@@ -143,9 +142,9 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         *,
         aggregate=None,
         signal_variance=1.0,
-        noise_level=1e-6,
+        noise=1e-6,
         signal_variance_bounds=(1e-30, 1e30),
-        noise_level_bounds=(1e-30, 1e2),
+        noise_bounds=(1e-30, 1e30),
         optimizer="fmin_l_bfgs_b",
         n_restarts_optimizer=0,
         criterion="loo_error",
@@ -160,9 +159,9 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         self.kernel = kernel
         self.aggregate = aggregate
         self.signal_variance = signal_variance
-        self.noise_level = noise_level
+        self.noise = noise
         self.signal_variance_bounds = signal_variance_bounds
-        self.noise_level_bounds = noise_level_bounds
+        self.noise_bounds = noise_bounds
         self.optimizer = optimizer
         self.n_restarts_optimizer = n_restarts_optimizer
         self.criterion = criterion
@@ -184,7 +183,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         super()._check_parameters()
         if not callable(self.optimizer) and self.optimizer not in ("fmin_l_bfgs_b", None):
             raise ValueError(f"optimizer={self.optimizer!r} must be 'fmin_l_bfgs_b', a callable or None")
-        for name in ("signal_variance_bounds", "noise_level_bounds"):
+        for name in ("signal_variance_bounds", "noise_bounds"):
             if getattr(self, name) != "fixed":
                 check_bounds(getattr(self, name), name)
 
@@ -249,16 +248,16 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
 
     def _initial(self):
         """Logarithms of the given signal variance, noise and kernel parameters of each irrep."""
-        signal, noise = (self._by_irrep(name, zero=False) for name in ("signal_variance", "noise_level"))
+        signal, noise = (self._by_irrep(name, zero=False) for name in ("signal_variance", "noise"))
         theta = self._kernel().theta
         return {irrep: np.concatenate([np.log([signal[irrep], noise[irrep]]), theta]) for irrep in signal}
 
     def _set_parameters(self, kernels, parameters):
-        self.kernel_, self.signal_variance_, self.noise_level_ = {}, {}, {}
+        self.kernel_, self.signal_variance_, self.noise_ = {}, {}, {}
         theta, self.theta_names_ = [], []
         for irrep, values in parameters.items():
             self.kernel_[irrep] = kernels[irrep].clone_with_theta(values[2:])
-            self.signal_variance_[irrep], self.noise_level_[irrep] = np.exp(values[:2]).tolist()
+            self.signal_variance_[irrep], self.noise_[irrep] = np.exp(values[:2]).tolist()
             if self.y_scale_[irrep]:
                 free, names = free_parameters(self)
                 theta.append(values[free])
@@ -274,10 +273,11 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
             if irrep not in spectra:
                 self.factor_[irrep] = np.zeros((n * d, 0))
                 continue
-            signal, noise = self.signal_variance_[irrep], self.noise_level_[irrep]
+            signal, noise = self.signal_variance_[irrep], self.noise_[irrep]
             spectrum = spectra[irrep]
-            self.factor_[irrep] = spectrum.root[:, None] * spectrum.vectors * np.sqrt(spectrum.inverse(signal, noise))
-            white = np.sqrt(spectrum.inverse(signal, noise))[:, None] * spectrum.values
+            root = np.sqrt(spectrum.inverse(noise) / signal)
+            self.factor_[irrep] = spectrum.root[:, None] * spectrum.vectors * root
+            white = root[:, None] * spectrum.values
             dual = signal * self.y_scale_[irrep] * (self.factor_[irrep] @ white)
             self.dual_coef_[irrep] = dual.reshape(values.shape)
             size = np.linalg.norm(spectrum.eigenvalues) / n
@@ -324,7 +324,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         free, _ = free_parameters(self)
         value, gradients = 0.0, [np.zeros(0)]
         for (irrep, problem), part in zip(problems.items(), np.split(theta, max(len(problems), 1)), strict=False):
-            signal, noise = self.signal_variance_[irrep], self.noise_level_[irrep]
+            signal, noise = self.signal_variance_[irrep], self.noise_[irrep]
             full = np.concatenate([np.log([signal, noise]), self.kernel_[irrep].theta])
             full[free] = part
             one, gradient = problem(criterion, full, eval_gradient)
@@ -349,7 +349,8 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
 
     def _block_covariance(self, rows, irrep, cross, joint, include_noise):
         """Covariance (n, d, d), or between all rows (n, n, d, d), of normalized labels."""
-        signal, noise = self.signal_variance_[irrep], self.noise_level_[irrep] * include_noise
+        signal = self.signal_variance_[irrep]
+        noise = signal * self.noise_[irrep] * include_noise
         n, m, d, _ = cross.shape
         if not self.y_scale_[irrep]:
             return np.zeros((n, n, d, d) if joint else (n, d, d))

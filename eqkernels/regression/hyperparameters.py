@@ -8,9 +8,9 @@ from scipy.stats import chi2
 from sklearn.exceptions import ConvergenceWarning
 
 from eqkernels._warnings import warn
-from eqkernels.regression.criteria import RATIOS, ZERO
+from eqkernels.regression.criteria import NOISES, ZERO
 
-_VARIANCES = ("signal_variance", "noise_level")
+_VARIANCES = ("signal_variance", "noise")
 # Distance in log(theta) from the bound of the signal variance or of a kernel parameter at which users are told.
 _NEAR_BOUND = 1e-6
 # Share of the structures left out that the scale of the variances puts within their region of this probability: less
@@ -62,7 +62,7 @@ def _maximize(model, problem, initial, random):
     free, _ = free_parameters(model)
     if model.optimizer is None or len(free) == 0:
         return initial, problem(model.criterion, initial)[0]
-    criterion = _criterion_of_search(model, free)
+    criterion = model.criterion
     bounds = _bounds(model, initial)
 
     def objective(theta, eval_gradient=True):
@@ -80,16 +80,11 @@ def _maximize(model, problem, initial, random):
     theta = min(candidates)[2]
     parameters = _filled(initial, free, theta)
     if 1 in free:  # error bars have all the noise that the fit had
-        least = parameters[0] + np.log(problem.spectrum(parameters[2:])[0].floor)
+        least = np.log(problem.spectrum(parameters[2:])[0].floor)
         parameters[1] = np.clip(max(parameters[1], least), *bounds[1])
-    if criterion == "loo_error" and {0, 1} <= set(free.tolist()):
-        parameters[:2] = np.clip(parameters[:2] + _left_out_scale(problem, parameters), *bounds[:2].T)
-    return parameters, problem(model.criterion, parameters)[0]
-
-
-def _criterion_of_search(model, free):
-    """Criterion that is maximized: with a given noise, the error would choose the size of the error bars by the way."""
-    return "loo_density" if model.criterion == "loo_error" and 0 in free and 1 not in free else model.criterion
+    if criterion == "loo_error" and 0 in free:
+        parameters[0] = np.clip(np.log(_covering_signal(problem, parameters)), *bounds[0])
+    return parameters, problem(criterion, parameters)[0]
 
 
 def _filled(initial, free, theta):
@@ -118,37 +113,34 @@ def _best_decade(criterion, problem, point, bounds):
     spectrum, _ = problem.spectrum(point[2:])
     best, best_value = point, -np.inf
     # relative to the kernel itself, so that its scale does not matter
-    for ratio in RATIOS * max(np.mean(spectrum.eigenvalues), ZERO):
+    for noise in NOISES * max(np.mean(spectrum.eigenvalues), ZERO):
         trial = point.copy()
-        trial[0] = np.log(spectrum.best_signal(ratio)) if bounds[0, 0] < bounds[0, 1] else trial[0]
-        trial[1] = trial[0] + np.log(ratio)
-        if bounds[1, 0] == bounds[1, 1] and bounds[0, 0] < bounds[0, 1]:
-            trial[0] = bounds[1, 0] - np.log(ratio)
-        trial = np.clip(trial, *bounds.T)
+        trial[1] = np.clip(np.log(noise), *bounds[1])
+        trial[0] = np.clip(np.log(spectrum.best_signal(np.exp(trial[1]))), *bounds[0])
         value, _ = problem(criterion, trial)
         if value > best_value:
             best, best_value = trial, value
     return best
 
 
-def _left_out_scale(problem, parameters):
-    """Logarithm of the factor of all variances at which a share of the structures left out is in its own region.
+def _covering_signal(problem, parameters):
+    """Signal variance at which a share of the structures left out is in its own region.
 
     Errors have heavier tails than the model: their mean square would make the bulk of the error bars too large. Where
     all are predicted exactly, such as copies of one structure, they tell nothing of others: the likelihood decides.
     """
     spectrum, _ = problem.spectrum(parameters[2:])
-    signal, noise = np.exp(parameters[:2])
-    solution = spectrum.solve(signal, noise)
+    noise = np.exp(parameters[1])
+    solution = spectrum.solve(noise)
     ratios, total = [], 0.0
     for rows in problem.rows:
-        residual = np.linalg.solve(spectrum.precision(rows, signal, noise), solution[rows])
+        residual = np.linalg.solve(spectrum.precision(rows, noise), solution[rows])
         total += np.sum(residual**2)
         squares = np.sum(residual * solution[rows], axis=(1, 2))
         ratios.append(squares / chi2.ppf(_COVERED, residual[0].size))
     if total <= _EXACT**2 * np.sum(spectrum.values**2):
-        return np.log(spectrum.best_signal(noise / signal) / signal)
-    return np.log(max(np.quantile(np.concatenate(ratios), _COVERED), np.finfo(float).tiny))
+        return spectrum.best_signal(noise)
+    return max(np.quantile(np.concatenate(ratios), _COVERED), np.finfo(float).tiny)
 
 
 def _warn_at_bounds(model, problem, parameters, initial):
@@ -169,7 +161,9 @@ def _warn_at_bounds(model, problem, parameters, initial):
             continue
         if min(parameters[k] - low, high - parameters[k]) < _NEAR_BOUND:
             given = (
-                f"; noise_level is fixed to {np.exp(parameters[1]):.3g}: do the labels agree?" if 1 not in free else ""
+                f"; noise is fixed to {np.exp(parameters[1]):.3g}: check it against the scatter of the labels"
+                if 1 not in free
+                else ""
             )
             warn(
                 f"{name} of {irrep} ended at {np.exp(parameters[k]):.3g}, a bound of its range [{np.exp(low):.3g}, "

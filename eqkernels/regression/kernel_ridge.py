@@ -300,7 +300,7 @@ def _chosen_alpha(search, irrep, kernel, size, values):
     spectrum = Spectrum(kernel[np.ix_(kept, kept)], values[kept], search.weight)
 
     def is_stable(alpha):
-        dual = spectrum.inverse(1.0, alpha)[:, None] * spectrum.values
+        dual = spectrum.inverse(alpha)[:, None] * spectrum.values
         return cancellation_of_duals(dual, size, values[kept]) <= _MOST_CANCELLATION
 
     return search.choose(irrep, spectrum, values, is_stable)

@@ -132,7 +132,7 @@ class _Posterior(_Conditioned):
         white = signal * (cross.transpose(0, 2, 1, 3).reshape(n * d, m * d) @ model.factor_[irrep])
         diagonal = signal * np.einsum("naa->na", self.kernel.diag(rows, irrep)).ravel()
         diagonal -= np.einsum("xk,xk->x", white, white)
-        super().__init__(d, diagonal, [white], scale, model.noise_level_[irrep], signal)
+        super().__init__(d, diagonal, [white], scale, signal * model.noise_[irrep], signal)
 
     def _prior(self, taken, columns):
         kernel = self.kernel(self.rows, self.rows[taken], irrep=self.irrep)

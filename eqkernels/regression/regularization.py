@@ -217,7 +217,7 @@ def left_out_errors(spectrum: Any, labels: Labels, alphas: np.ndarray) -> np.nda
     for rows in _parts(labels.rows, len(spectrum.eigenvalues)):
         part, own = spectrum.part(rows), columns[rows]
         for k, alpha in enumerate(alphas):
-            inverse = spectrum.inverse(1.0, alpha)
+            inverse = spectrum.inverse(alpha)
             right = labels.without_baselines(spectrum.applied(part, own, moments, inverse), rows)
             # the square of the weighted residual is the weight times the square
             squares[k] += np.sum(spectrum.left_out(part, right, inverse) ** 2)
@@ -256,13 +256,13 @@ class LinearSpectrum:
         self.eigenvalues = np.maximum(eigenvalues, 0.0)
         self.values = self.moments(self.root[:, None] * values.reshape(n * d, -1))
 
-    def inverse(self, _, alpha):
+    def inverse(self, alpha):
         """Eigenvalues of the inverse of the Gram matrix with alpha."""
         return 1.0 / (self.eigenvalues + max(alpha, self.floor))
 
     def coefficients(self, alpha):
         """Weights of the features, in the basis of the eigenvectors."""
-        return self.inverse(1.0, alpha)[:, None] * self.values
+        return self.inverse(alpha)[:, None] * self.values
 
     def moments(self, columns):
         """Products of the features with columns (n d, n_columns)."""

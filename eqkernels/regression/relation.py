@@ -39,9 +39,9 @@ def left_out_squares(kernel, values, alpha):
     picked = np.arange(0, n, max(1, -(-n * d // _COMPONENTS)))
     values = values[picked]
     spectrum = Spectrum(kernel[np.ix_(picked, picked)], values)
-    solution, total = spectrum.solve(1.0, alpha), 0.0
+    solution, total = spectrum.solve(alpha), 0.0
     for rows in block_rows(np.arange(len(picked)), d):
-        total += np.sum(np.linalg.solve(spectrum.precision(rows, 1.0, alpha), solution[rows]) ** 2)
+        total += np.sum(np.linalg.solve(spectrum.precision(rows, alpha), solution[rows]) ** 2)
     return total / values.size, float(np.mean(values**2))
 
 

@@ -178,7 +178,7 @@ def test_errors_on_structures_left_out_are_those_of_refits_at_the_ridge(aggregat
     design = composition_design(features.composition(fitted.species_), "composition", aggregate)
     chosen = best_ridge(design, y[:, None])
     assert chosen > 0
-    process = TensorGPR(kernel, normalize_y=False, noise_level=0.1, optimizer=None).fit(features, y)
+    process = TensorGPR(kernel, normalize_y=False, noise=0.1, optimizer=None).fit(features, y)
     monkeypatch.setattr("eqkernels.regression.baseline._Problem.best_ridge", lambda *_: chosen)
     every = LambdaSOAP(**SMALL, irreps="0e").fit(frames)
     rest = []

@@ -66,7 +66,7 @@ def log_gaussian(y, covariance):
 def test_gradients_are_finite_differences(data, name, criterion):
     _, features, targets = data
     weight = np.random.default_rng(1).uniform(0.5, 2.0, size=len(features))
-    options = {"kernel": KERNELS[name], "signal_variance": 0.7, "noise_level": 0.02}
+    options = {"kernel": KERNELS[name], "signal_variance": 0.7, "noise": 0.02}
     for target in ("matrix", "rank3"):
         fitted = TensorGPR(**options, optimizer=None, per_atom=False).fit(
             features, targets[target], sample_weight=weight
@@ -83,12 +83,12 @@ def test_gradients_are_finite_differences(data, name, criterion):
 def test_marginal_likelihood_is_the_density_of_the_labels(data, weighted):
     _, features, targets = data
     weight = np.random.default_rng(1).uniform(0.5, 2.0, size=len(features)) if weighted else None
-    options = {"signal_variance": 0.7, "noise_level": 0.02, "optimizer": None, "normalize_y": False, "baseline": None}
+    options = {"signal_variance": 0.7, "noise": 0.02, "optimizer": None, "normalize_y": False, "baseline": None}
     fitted = TensorGPR(**options).fit(features, targets["matrix"], sample_weight=weight)
     expected = 0.0
     for irrep, block in CartesianTensor("ij=ji").to_irreps(targets["matrix"]).items():
         noise = np.repeat(np.ones(len(features)) if weight is None else 1 / weight, block.shape[1])
-        covariance = 0.7 * dense(CovariantKernel(), features, irrep) + 0.02 * np.diag(noise)
+        covariance = 0.7 * (dense(CovariantKernel(), features, irrep) + 0.02 * np.diag(noise))
         expected += log_gaussian(block[..., 0].ravel(), covariance)
     np.testing.assert_allclose(fitted.log_marginal_likelihood(), expected, rtol=1e-9)
     np.testing.assert_allclose(fitted.log_marginal_likelihood(fitted.theta_), expected, rtol=1e-9)
@@ -96,7 +96,7 @@ def test_marginal_likelihood_is_the_density_of_the_labels(data, weighted):
 
 def test_prediction_is_the_conditional_distribution(data):
     _, features, targets = data
-    options = {"signal_variance": 0.7, "noise_level": 0.02, "optimizer": None, "normalize_y": False}
+    options = {"signal_variance": 0.7, "noise": 0.02 / 0.7, "optimizer": None, "normalize_y": False}
     fitted = TensorGPR(**options, kernel=FREE).fit(features[:10], targets["vector"][:10])
     order = [1, 2, 0]  # of l = 1: y, z, x
     full = 0.7 * dense(FREE, features, "1o")
@@ -163,7 +163,7 @@ def test_left_out_equals_refits(data):
             for irrep in fitted.kernel_:
                 refitted = TensorGPR(
                     fitted.kernel_[irrep], **options, signal_variance=fitted.signal_variance_[irrep],
-                    noise_level=fitted.noise_level_[irrep],
+                    noise=fitted.noise_[irrep],
                 ).fit(features[others], y[others], sample_weight=weight[others])  # fmt: skip
                 expected, spread = refitted.predict_irreps(features[[k]], include_noise=False)
                 tensor = CartesianTensor(fitted.target_)
@@ -173,7 +173,8 @@ def test_left_out_equals_refits(data):
                 components = tensor.change_of_basis @ cov[k].reshape(3**tensor.rank, -1) @ tensor.change_of_basis.T
                 one = refitted.copy_covariance_[irrep]
                 if len(one) == 1:
-                    wanted = spread[irrep][0] + fitted.noise_level_[irrep] / weight[k] * np.eye(len(spread[irrep][0]))
+                    noise = fitted.signal_variance_[irrep] * fitted.noise_[irrep] / weight[k]
+                    wanted = spread[irrep][0] + noise * np.eye(len(spread[irrep][0]))
                     np.testing.assert_allclose(components[part, part], wanted, atol=1e-8 * np.abs(wanted).max())
 
 
@@ -182,7 +183,7 @@ def test_left_out_atoms_equal_refits(data):
     random = np.random.default_rng(4)
     y = [np.outer(random.normal(size=3), [1.0, 0, 0]) + atoms.positions for atoms in frames]
     y[2][1] = np.nan
-    options = {"normalize_y": False, "noise_level": 0.1, "optimizer": None, "target": "i"}
+    options = {"normalize_y": False, "noise": 0.1, "optimizer": None, "target": "i"}
     fitted = TensorGPR(**options).fit(features, y)
     mean, std = fitted.predict_left_out(return_std=True)
     assert np.isnan(mean[2][1]).all()
@@ -203,7 +204,7 @@ def test_left_out_atoms_equal_refits(data):
 def test_left_out_criterion_is_the_sum_of_predictive_densities(data):
     _, features, targets = data
     y = targets["matrix"]
-    fitted = TensorGPR(normalize_y=False, baseline=None, optimizer=None, noise_level=0.02).fit(features, y)
+    fitted = TensorGPR(normalize_y=False, baseline=None, optimizer=None, noise=0.02).fit(features, y)
     mean, cov = fitted.predict_left_out(return_cov=True)
     basis = CartesianTensor("ij=ji").change_of_basis
     expected = sum(
@@ -250,13 +251,13 @@ def test_exponents_are_the_best_of_those_within_the_bounds(data, criterion):
         values = {}
         for zeta, one in alone.items():
             features_of = one._problem(one.kernel_[irrep], features, irrep)
-            signal, noise = one.signal_variance_[irrep], one.noise_level_[irrep]
+            signal, noise = one.signal_variance_[irrep], one.noise_[irrep]
             start = np.concatenate([np.log([signal, noise]), one.kernel_[irrep].theta])
             values[zeta] = features_of(criterion, start)[0]
         best = max(values, key=values.get)
         assert chosen.k2.zeta == best
         assert chosen.k1.factor == alone[best].kernel_[irrep].k1.factor
-        assert fitted.noise_level_[irrep] == alone[best].noise_level_[irrep]
+        assert fitted.noise_[irrep] == alone[best].noise_[irrep]
     kept = TensorGPR(kernel, optimizer=None).fit(features, targets["matrix"])
     assert {one.k2.zeta for one in kept.kernel_.values()} == {3}
     with pytest.warns(ConvergenceWarning, match="kernel__zeta of 1o ended at [23], a bound of its range 2 to 3"):
@@ -278,7 +279,7 @@ def test_a_given_noise_leaves_error_bars_that_fit(data, noise):
     """Labels that have nothing to do with the structures, declared free of noise: the error bars must tell."""
     _, features, _ = data
     y = np.random.default_rng(7).normal(size=14)
-    fitted = TensorGPR(noise_level=noise, noise_level_bounds="fixed").fit(features, y)
+    fitted = TensorGPR(noise=noise, noise_bounds="fixed").fit(features, y)
     mean, std = fitted.predict_left_out(return_std=True)
     ratio = np.sqrt(np.mean((mean - y) ** 2 / std**2))
     assert 0.5 < ratio < 2.0
@@ -325,7 +326,7 @@ def test_hostile_data(waters):
             check(model, frames[:1], y[:1])
             check(model, frames[:2] + frames[:2], np.concatenate([y[:2], y[:2]]))
             check(model, frames[:2] + frames[:2], np.concatenate([y[:2], y[2:4]]))
-            check(clone(model).set_params(noise_level=1e-12, noise_level_bounds="fixed"), frames[:20], y[:20])
+            check(clone(model).set_params(noise=1e-12, noise_bounds="fixed"), frames[:20], y[:20])
         mean, cov = check(model, frames[:5], np.full(5, -76.3))
         np.testing.assert_allclose(mean, -76.3)
         assert (cov == 0).all()
@@ -376,7 +377,7 @@ def test_tensors_of_atoms(waters):
 def test_recalibration_fits_the_scale(waters):
     frames, _, matrix, _ = waters
     features = LambdaSOAP(**SMALL).fit_transform(frames, matrix)
-    fitted = TensorGPR(optimizer=None, signal_variance=100.0, noise_level=1e-3).fit(features[:20], matrix[:20])
+    fitted = TensorGPR(optimizer=None, signal_variance=100.0, noise=1e-3).fit(features[:20], matrix[:20])
     before, far = fitted.predict(features[20:], return_cov=True)
     after, cov = fitted.recalibrate(features[20:], matrix[20:]).predict(features[20:], return_cov=True)
     np.testing.assert_array_equal(before, after)
@@ -417,8 +418,8 @@ def test_optimizer_of_the_user(data):
     fitted = TensorGPR(optimizer=nothing, criterion="lml").fit(features, targets["matrix"])
     best = TensorGPR(criterion="lml").fit(features, targets["matrix"])
     assert fitted.log_marginal_likelihood_value_ <= best.log_marginal_likelihood_value_
-    fixed = TensorGPR(noise_level_bounds="fixed", noise_level=0.3).fit(features, targets["matrix"])
-    assert fixed.noise_level_["2e"] == pytest.approx(0.3)
+    fixed = TensorGPR(noise_bounds="fixed", noise=0.3).fit(features, targets["matrix"])
+    assert fixed.noise_["2e"] == pytest.approx(0.3)
     assert fixed.theta_names_ == ["0e__signal_variance", "2e__signal_variance"]
 
 
@@ -428,8 +429,8 @@ def test_optimizer_of_the_user(data):
         ({"kernel": "precomputed"}, TypeError, "must be a kernel such as"),
         ({"criterion": "aic"}, ValueError, "criterion='aic' must be one of"),
         ({"optimizer": "adam"}, ValueError, "must be 'fmin_l_bfgs_b', a callable or None"),
-        ({"noise_level": 0.0}, ValueError, "noise_level=0.0 must be a positive"),
-        ({"noise_level": {"1o": 1.0}}, ValueError, "noise_level has the irreps .*, the target has"),
+        ({"noise": 0.0}, ValueError, "noise=0.0 must be a positive"),
+        ({"noise": {"1o": 1.0}}, ValueError, "noise has the irreps .*, the target has"),
         ({"signal_variance_bounds": (2, 1)}, ValueError, "the smaller first, or 'fixed'"),
         ({"n_restarts_optimizer": -1}, ValueError, "n_restarts_optimizer=-1 must be an integer"),
         ({"kernel": CovariantKernel(zeta_bounds=3)}, ValueError, "zeta_bounds=3 must be a pair"),
@@ -544,7 +545,7 @@ def test_error_bars_without_noise(kernel, target):
         new.append(np.mean(np.abs(mean - y[test]) < std))
         mean, std = fitted.predict_left_out(return_std=True)
         left_out.append(np.mean(np.abs(mean - y[train]) < std))
-        assert fitted.noise_level_["1o"] < 1e-6
+        assert fitted.noise_["1o"] < 1e-6
     assert 0.6 < np.mean(new) < 0.8
     assert 0.6 < np.mean(left_out) < 0.8
     # neither batch nor orientation are seen

@@ -14,7 +14,7 @@ from eqkernels import (
 from eqkernels.descriptors import EquivariantFeatures
 
 SMALL = {"cutoff": 3.0, "n_max": 3, "l_max": 2, "sigma": 0.4}
-FIXED = {"optimizer": None, "normalize_y": False, "noise_level": 0.01, "baseline": None}
+FIXED = {"optimizer": None, "normalize_y": False, "noise": 0.01, "baseline": None}
 
 
 def joined(features, rows):
@@ -61,7 +61,6 @@ def test_sparse_models_with_all_environments_rank_as_the_exact_one(waters):
     sparse = SparseTensorGPR(1000, noise=0.01, baseline=None, random_state=0).fit(features[:6], matrix[:6])
     pool = features[range(6, 20)]
     options = {**FIXED, "signal_variance": sparse.signal_variance_}
-    options["noise_level"] = {irrep: 0.01 * variance for irrep, variance in sparse.signal_variance_.items()}
     exact = TensorGPR(**options).fit(features[:6], matrix[:6])
     order, gain = rank_candidates(sparse, pool, return_gain=True)
     expected, of_exact = rank_candidates(exact, pool, return_gain=True)

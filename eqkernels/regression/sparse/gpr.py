@@ -93,10 +93,10 @@ class SparseTensorGPR(UncertainTensorRegressor):
         How they are chosen: by farthest-point sampling, with probabilities proportional to their leverage, or all with
         the same.
     noise : "auto", float, array-like of shape (n_irreps,) or dict of str to float, default="auto"
-        Variance of the noise of the labels in units of the signal variance, as ``alpha`` of
-        :class:`TensorKernelRidge`: what is added to the diagonal of the kernel matrix, 1e-12 at least. In units of y
-        squared, a component has noise of the variance ``noise_`` times ``signal_variance_``. ``"auto"`` takes the
-        largest marginal likelihood of each irrep.
+        Variance of the noise of the labels in units of the signal variance, as ``noise`` of :class:`TensorGPR` and
+        ``alpha`` of :class:`TensorKernelRidge`: what is added to the diagonal of the kernel matrix, 1e-12 at least.
+        In units of y squared, a component has noise of the variance ``noise_`` times ``signal_variance_``. ``"auto"``
+        takes the largest marginal likelihood of each irrep.
     force_noise, stress_noise : "auto" or float, default="auto"
         The same of components of forces and of stress: squares of their errors over the signal variance, so that the
         units are those of positions to the power -2 and -6. ``"auto"``: by the marginal likelihood, with ``noise``.
