@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 
 from eqkernels._fitted import check_fitted, whole_or_nothing
-from eqkernels._parameters import Choice, check_parameters
+from eqkernels._parameters import Choice, check_parameters, is_integer, is_number
 from eqkernels.descriptors.features import EquivariantFeatures
 
 # A feature whose samples are this small, relative to the largest, after projection is one that adds nothing.
@@ -40,7 +39,7 @@ class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
     _constraints: Mapping[str, Any] = {}
 
     @whole_or_nothing
-    def fit(self, X, y=None):
+    def fit(self, X: EquivariantFeatures, y: Any = None) -> _BlockTransformer:
         """Learn from features.
 
         Parameters
@@ -67,7 +66,7 @@ class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
         self.n_features_in_ = {key: block.shape[2] for key, block in X.blocks.items()}
         return self
 
-    def transform(self, X):
+    def transform(self, X: EquivariantFeatures) -> EquivariantFeatures:
         """Reduce the features of every block.
 
         Parameters
@@ -111,11 +110,11 @@ class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
             if key not in count:
                 raise ValueError(f"{name} has the irreps {sorted(count)}, the features have a block {key}")
             count = count[key]
-        if isinstance(count, Integral) and not isinstance(count, bool) and count >= 1:
+        if is_integer(count) and count >= 1:
             if count > n_features:
                 raise ValueError(f"{name}={count} is more than the {n_features} features of block {key}")
             return int(count)
-        if isinstance(count, Real) and not isinstance(count, bool) and 0 < count <= 1:
+        if is_number(count) and 0 < count <= 1:
             return max(1, round(count * n_features))
         raise ValueError(f"{name}={count!r} must be a positive integer, a fraction between 0 and 1, or a dict by irrep")
 
@@ -251,7 +250,8 @@ def _exhausted(n, n_usable, what):
 
 def _leverage(samples, n):
     """Columns by their weight in the leading right singular vector, each projected out when it is taken."""
-    rest, chosen = samples.copy(), []
+    rest = samples.copy()
+    chosen: list[int] = []
     largest = np.einsum("sf,sf->f", rest, rest).max()
     start = np.ones(rest.shape[1])
     while len(chosen) < n:

@@ -12,6 +12,7 @@ with g a Gaussian of unit integral (Bartok et al., Phys. Rev. B 87, 184115 (2013
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from threading import Lock
@@ -22,10 +23,11 @@ from joblib import effective_n_jobs
 from eqkernels._ranges import over_ranges, structure_blocks
 from eqkernels.descriptors.density._density_loops import contract_gradients, expand_density, expand_gradients
 from eqkernels.radial import GTO, LaplacianEigenstates, RadialTable
+from eqkernels.radial.basis import RadialBasis
 from eqkernels.so3.spherical_harmonics import harmonics_prefactors
 from eqkernels.structures import NeighborPairs, find_neighbors
 
-RADIAL_BASES = {"gto": GTO, "laplacian": LaplacianEigenstates}
+RADIAL_BASES: dict[str, Callable[[int, float], RadialBasis]] = {"gto": GTO, "laplacian": LaplacianEigenstates}
 
 # Neighbor pairs are made for this many atoms at once: some MB for dense crystals.
 _ATOMS_PER_BLOCK = 512
