@@ -21,7 +21,8 @@ import numpy as np
 from joblib import effective_n_jobs
 
 from eqkernels._ranges import over_ranges, structure_blocks
-from eqkernels.descriptors.density._density_loops import contract_gradients, expand_density, expand_gradients
+from eqkernels.descriptors.density._density_loops import expand_density
+from eqkernels.descriptors.density._gradient_loops import contract_gradients, expand_gradients
 from eqkernels.radial import GTO, LaplacianEigenstates, RadialTable
 from eqkernels.radial.basis import RadialBasis
 from eqkernels.so3.spherical_harmonics import harmonics_prefactors
