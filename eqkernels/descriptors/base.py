@@ -46,12 +46,16 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
     _constraints = {**DensityParameters._constraints, "compression": Choice(None, "mu1nu1", "mu2")}
 
     @abstractmethod
-    def transform(self, X: Iterable[Atoms] | StructureBatch, out: Any = None) -> Any:
-        """Features of all centers."""
-
-    @abstractmethod
     def _block_shapes(self):
         """(2 lambda + 1, n_features) of every block, by its key."""
+
+    @abstractmethod
+    def _block_labels(self):
+        """List what the features of every block are made of, by its key."""
+
+    @abstractmethod
+    def _fill(self, blocks, batch, is_center, expansion):
+        """Write the blocks of all centers."""
 
     @abstractmethod
     def _contractor(self):
@@ -155,6 +159,26 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
             raise ValueError(self._unknown_message(batch, np.flatnonzero(unknown)))
         return batch, among(self.center_species_, batch.numbers), self._expansion()
 
+    def transform(self, X: Iterable[Atoms] | StructureBatch, out: Any = None) -> Any:
+        """Features of all centers.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+        out : EquivariantFeatures or dict of str to ndarray, default=None
+            Arrays of the right shapes and type to write the blocks into, for repeated calls; None: new ones.
+
+        Returns
+        -------
+        EquivariantFeatures
+        """
+        batch, is_center, expansion = self._read(X)
+        n_rows = int(is_center.sum())
+        shapes = {key: (n_rows, *shape) for key, shape in self._block_shapes().items()}
+        blocks = allocate(shapes, self.dtype, f"the features of {n_rows} centers", out)
+        self._fill(blocks, batch, is_center, expansion)
+        return row_features(blocks, batch, is_center, self._block_labels())
+
     def iter_transform(self, X: Iterable[Atoms], memory_limit: float = 2**28) -> Iterator[Any]:
         """Transform structures in parts, one after the other, for sets whose features do not fit into memory.
 
@@ -254,32 +278,18 @@ class BlockTransformer(DensityTransformer, auto_wrap_output_keys=None):  # type:
     def _block_shapes(self):
         return {key: block.shape for key, block in self._blocks().items()}
 
-    def transform(self, X: Iterable[Atoms] | StructureBatch, out: Any = None) -> Any:
-        """Features of all centers.
+    def _block_labels(self):
+        return {key: block.labels() for key, block in self._blocks().items()}
 
-        Parameters
-        ----------
-        X : sequence of ase.Atoms
-        out : EquivariantFeatures or dict of str to ndarray, default=None
-            Arrays of the right shapes and type to write the blocks into, for repeated calls; None: new ones.
-
-        Returns
-        -------
-        EquivariantFeatures
-        """
-        batch, is_center, expansion = self._read(X)
-        n_rows = int(is_center.sum())
-        blocks = self._blocks()
-        shapes = {key: (n_rows, *block.shape) for key, block in blocks.items()}
-        arrays = allocate(shapes, self.dtype, f"the features of {n_rows} centers", out)
+    def _fill(self, blocks, batch, is_center, expansion):
+        made_by = self._blocks()
 
         def store(rows, density):
-            for key, array in arrays.items():
-                blocks[key].fill(density, array[rows])
+            for key, array in blocks.items():
+                made_by[key].fill(density, array[rows])
 
         progress = self._progress(batch.n_structures)
         expansion.for_each_range(batch, is_center, store, self.n_jobs, progress, self.dtype)
-        return row_features(arrays, batch, is_center, {key: block.labels() for key, block in blocks.items()})
 
     def gradients(self, X: Iterable[Atoms] | StructureBatch, strain: bool = False) -> FeatureGradients:
         """Differentiate the features of all centers by the positions of the atoms, and by the strain of the cell.

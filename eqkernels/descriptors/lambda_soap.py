@@ -157,9 +157,7 @@ class LambdaSOAP(IrrepParameters, BlockTransformer, auto_wrap_output_keys=None):
 
         progress = self._progress(batch.n_structures)
         expansion.for_each_range(batch, is_center, store, self.n_jobs, progress, self.dtype)
-        maker = self._maker()
-        labels = {key: block.labels() for key, block in maker.blocks.items()}
-        return row_features(MadeBlocks(density, maker), batch, is_center, labels)
+        return row_features(MadeBlocks(density, self._maker()), batch, is_center, self._block_labels())
 
     def _check_block(self, irrep, block):
         if self.compression == "mu1nu1" and irrep == str(_PSEUDOSCALAR):

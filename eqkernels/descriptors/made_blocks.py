@@ -16,12 +16,10 @@ from numpy.typing import ArrayLike
 
 from eqkernels._ranges import over_ranges
 from eqkernels._types import Floats
+from eqkernels.descriptors.density.expand import centers_per_range
 from eqkernels.descriptors.output import allocate
 from eqkernels.descriptors.products.product_blocks import product_block
 from eqkernels.so3 import Irreps
-
-# Bytes of density coefficients that are used up at once: they stay in the caches.
-_DENSITY_PER_RANGE = 2**20
 
 
 class BlockMaker:
@@ -68,7 +66,7 @@ class BlockMaker:
 
     def fill(self, key: str, density: Floats, out: Floats) -> None:
         """Write a block (n, 2 lambda + 1, n_features) of densities (n, (l_max + 1)^2, n_channels)."""
-        size = max(1, _DENSITY_PER_RANGE // max(1, density[:1].nbytes))
+        size = centers_per_range(density[:1].nbytes)
         over_ranges(len(density), size, lambda a, b: self.blocks[key].fill(density[a:b], out[a:b]), self.n_jobs)
 
     def to_dict(self) -> dict[str, Any]:

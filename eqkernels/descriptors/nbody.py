@@ -16,7 +16,6 @@ from eqkernels._parameters import Integer
 from eqkernels._ranges import over_ranges, structure_blocks
 from eqkernels._types import Blocks, Floats, Ints
 from eqkernels.descriptors.base import DensityTransformer
-from eqkernels.descriptors.features import EquivariantFeatures, row_features
 from eqkernels.descriptors.irrep_parameters import IrrepParameters
 from eqkernels.descriptors.output import allocate
 from eqkernels.descriptors.products.recursion import Recursion
@@ -110,32 +109,17 @@ class RecursiveTransformer(IrrepParameters, DensityTransformer, auto_wrap_output
             over_ranges(len(blocks), 1, add, self.n_jobs)
         return covariances
 
-    def transform(
-        self, X: Iterable[Atoms] | StructureBatch, out: EquivariantFeatures | Blocks | None = None
-    ) -> EquivariantFeatures:
-        """Equivariant features of all centers.
+    def _block_shapes(self):
+        return {str(irrep): (irrep.dim, self._n_features(irrep)) for irrep in self._irreps()}
 
-        Parameters
-        ----------
-        X : sequence of ase.Atoms
-        out : EquivariantFeatures or dict of str to ndarray, default=None
-            Arrays of the right shapes and type to write the blocks into, for repeated calls; None: new ones.
+    def _block_labels(self):
+        return {key: self.feature_labels(key) for key in self._block_shapes()}
 
-        Returns
-        -------
-        EquivariantFeatures
-        """
-        batch, is_center, expansion = self._read(X)
-        recursion, n_rows = self._recursion(), int(is_center.sum())
-        shapes = {key: (n_rows, *shape) for key, shape in self._block_shapes().items()}
-        blocks = allocate(shapes, self.dtype, f"the features {self.irreps_} of {n_rows} centers", out)
+    def _fill(self, blocks, batch, is_center, expansion):
+        recursion = self._recursion()
         for rows, density in self._chunks(recursion, self.nu, batch, is_center, expansion):
             parts = {irrep: blocks[str(irrep)][rows] for irrep in self._irreps()}
             self._in_tasks(recursion.fill_features, density, self.nu, parts)
-        return row_features(blocks, batch, is_center, {key: self.feature_labels(key) for key in blocks})
-
-    def _block_shapes(self):
-        return {str(irrep): (irrep.dim, self._n_features(irrep)) for irrep in self._irreps()}
 
     def _n_features(self, irrep):
         if self.n_components is not None:

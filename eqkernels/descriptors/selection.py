@@ -25,6 +25,7 @@ from sklearn.utils import check_random_state
 
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels._parameters import Choice, check_parameters, is_integer, is_number
+from eqkernels._types import Floats, Ints
 from eqkernels.descriptors.features import EquivariantFeatures
 
 # A feature whose samples are this small, relative to the largest, after projection is one that adds nothing.
@@ -165,7 +166,13 @@ class FeatureSelection(_BlockTransformer, auto_wrap_output_keys=None):  # type: 
         n = self._count("n_features", key, samples.shape[1])
         if self.selection == "random":
             return check_random_state(self.random_state).permutation(samples.shape[1])[:n]
-        return _farthest(samples, n) if self.selection == "fps" else _leverage(samples, n)
+        if self.selection == "leverage":
+            return _leverage(samples, n)
+        longest = int(np.argmax(np.einsum("sf,sf->f", samples, samples)))
+        chosen = farthest_points(samples.T, n, longest, _EXHAUSTED)
+        if len(chosen) < n:
+            raise ValueError(_exhausted(n, len(chosen), "differ"))
+        return chosen
 
     def _transform_block(self, block, chosen):
         return np.ascontiguousarray(block[:, :, chosen])
@@ -229,19 +236,38 @@ def _samples(block):
     return block.reshape(-1, block.shape[2]).astype(float, copy=False)
 
 
-def _farthest(samples, n):
-    """Columns by farthest-point sampling, the longest one first."""
-    norms = np.einsum("sf,sf->f", samples, samples)
-    chosen = [int(np.argmax(norms))]
-    distances = np.full(len(norms), np.inf)
-    while len(chosen) < n:
-        last = chosen[-1]
-        distances = np.minimum(distances, norms + norms[last] - 2 * (samples.T @ samples[:, last]))
-        distances[chosen] = -1.0
-        chosen.append(int(np.argmax(distances)))
-        if distances[chosen[-1]] <= _EXHAUSTED * norms.max():
-            raise ValueError(_exhausted(n, len(chosen) - 1, "differ"))
-    return np.array(chosen)
+def farthest_points(x: Floats, n: int, start: int, tolerance: float) -> Ints:
+    """Rows by farthest-point sampling, each the farthest from those before it.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_rows, n_columns)
+    n : int
+    start : int
+        The first of them.
+    tolerance : float
+        Squared distance, relative to the largest squared norm, up to which rows are the same.
+
+    Returns
+    -------
+    ndarray of int
+        Fewer than n if all others are the same as some of them.
+
+    Examples
+    --------
+    >>> farthest_points(np.array([[0.0], [1.0], [5.0], [5.0]]), 4, 0, 1e-12)
+    array([0, 2, 1])
+    """
+    squares = np.einsum("if,if->i", x, x)
+    same = tolerance * squares.max()
+    order, distances = [start], squares + squares[start] - 2 * (x @ x[start])
+    while len(order) < min(n, len(x)):
+        farthest = int(np.argmax(distances))
+        if distances[farthest] <= same:
+            break
+        order.append(farthest)
+        np.minimum(distances, squares + squares[farthest] - 2 * (x @ x[farthest]), out=distances)
+    return np.array(order[:n], dtype=int)
 
 
 def _exhausted(n, n_usable, what):

@@ -36,6 +36,11 @@ _ATOMS_PER_BLOCK = 512
 _DENSITY_PER_RANGE = 2**20
 
 
+def centers_per_range(bytes_per_center: int) -> int:
+    """So many centers that their density coefficients stay in the caches."""
+    return max(1, _DENSITY_PER_RANGE // max(1, bytes_per_center))
+
+
 @lru_cache(maxsize=32)
 def radial_table(basis, n_max, l_max, sigma, cutoff, cutoff_width, scaling, accuracy):
     """Table of the radial weights, kept for the parameters that were used last."""
@@ -87,7 +92,7 @@ class DensityExpansion:
         dtype : dtype, default=float64
             Type of the coefficients, and of the arithmetic that makes them.
         """
-        size = max(1, _DENSITY_PER_RANGE // (8 * (self.l_max + 1) ** 2 * len(self.species) * self.n_max))
+        size = centers_per_range(8 * (self.l_max + 1) ** 2 * len(self.species) * self.n_max)
         plan = _plan(batch.offsets, is_center)
         n_jobs = effective_n_jobs(n_jobs)
         # threads share out the blocks, or where these are few, the centers of each
