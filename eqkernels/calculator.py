@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
@@ -46,11 +50,16 @@ class TensorCalculator(Calculator):
 
     implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012
 
-    def __init__(self, model, **kwargs):
+    def __init__(self, model: Any, **kwargs: Any):
         super().__init__(**kwargs)
         self.model = model
 
-    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
         """Fill ``results``, with all derivatives if any is asked for.
 
         Parameters
@@ -65,14 +74,15 @@ class TensorCalculator(Calculator):
             If the model does not predict energies of structures.
         """
         super().calculate(atoms, properties, system_changes)
-        energy = np.asarray(self.model.predict([self.atoms]))
+        structure: Any = self.atoms  # a copy of atoms
+        energy = np.asarray(self.model.predict([structure]))
         if energy.shape != (1,) or energy.dtype == object:
             what = "per-atom targets" if energy.dtype == object else f"arrays of shape {energy.shape[1:]}"
             raise ValueError(f"the model predicts {what}, not energies of structures")
         self.results["energy"] = self.results["free_energy"] = float(energy[0])
         if "forces" in properties or "stress" in properties:
-            derivatives = self.model.vjp([self.atoms], [1.0])
+            derivatives = self.model.vjp([structure], [1.0])
             self.results["forces"] = -derivatives.positions
-            if self.atoms.cell.rank == 3:
-                stress = 0.5 * (derivatives.strain[0] + derivatives.strain[0].T) / self.atoms.get_volume()
+            if structure.cell.rank == 3:
+                stress = 0.5 * (derivatives.strain[0] + derivatives.strain[0].T) / structure.get_volume()
                 self.results["stress"] = full_3x3_to_voigt_6_stress(stress)

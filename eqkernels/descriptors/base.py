@@ -6,13 +6,17 @@ import sys
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
+from numpy.typing import NDArray
 
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels._numeric import real_array
-from eqkernels._parameters import Choice, check_parameters, is_number
+from eqkernels._parameters import Choice, check_parameters, is_integer, is_number
+from eqkernels._types import Blocks, Ints
 from eqkernels.descriptors.density.compression import (
     channel_covariance,
     contraction,
@@ -20,7 +24,13 @@ from eqkernels.descriptors.density.compression import (
     species_weights,
 )
 from eqkernels.descriptors.density.expand import DensityExpansion, radial_table
-from eqkernels.descriptors.density.gradients import FeatureBlock, feature_gradients, vector_jacobian_product
+from eqkernels.descriptors.density.gradients import (
+    Derivatives,
+    FeatureBlock,
+    FeatureGradients,
+    feature_gradients,
+    vector_jacobian_product,
+)
 from eqkernels.descriptors.density_parameters import DensityParameters
 from eqkernels.descriptors.features import row_features
 from eqkernels.descriptors.output import allocate
@@ -36,19 +46,23 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
     _constraints = {**DensityParameters._constraints, "compression": Choice(None, "mu1nu1", "mu2")}
 
     @abstractmethod
-    def transform(self, X, out=None):
-        """Features of all centers."""
-
-    @abstractmethod
     def _block_shapes(self):
         """(2 lambda + 1, n_features) of every block, by its key."""
+
+    @abstractmethod
+    def _block_labels(self):
+        """List what the features of every block are made of, by its key."""
+
+    @abstractmethod
+    def _fill(self, blocks, batch, is_center, expansion):
+        """Write the blocks of all centers."""
 
     @abstractmethod
     def _contractor(self):
         """Make the function (density, cotangents, out) that adds to out the derivative of sum(cotangents * blocks)."""
 
     @whole_or_nothing
-    def fit(self, X, y=None):
+    def fit(self, X: Iterable[Atoms] | StructureBatch, y: Any = None) -> DensityTransformer:
         """Learn the species, and with ``n_species_channels`` or ``n_optimal`` the contraction of the channels.
 
         Parameters
@@ -145,7 +159,27 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
             raise ValueError(self._unknown_message(batch, np.flatnonzero(unknown)))
         return batch, among(self.center_species_, batch.numbers), self._expansion()
 
-    def iter_transform(self, X, memory_limit=2**28):
+    def transform(self, X: Iterable[Atoms] | StructureBatch, out: Any = None) -> Any:
+        """Features of all centers.
+
+        Parameters
+        ----------
+        X : sequence of ase.Atoms
+        out : EquivariantFeatures or dict of str to ndarray, default=None
+            Arrays of the right shapes and type to write the blocks into, for repeated calls; None: new ones.
+
+        Returns
+        -------
+        EquivariantFeatures
+        """
+        batch, is_center, expansion = self._read(X)
+        n_rows = int(is_center.sum())
+        shapes = {key: (n_rows, *shape) for key, shape in self._block_shapes().items()}
+        blocks = allocate(shapes, self.dtype, f"the features of {n_rows} centers", out)
+        self._fill(blocks, batch, is_center, expansion)
+        return row_features(blocks, batch, is_center, self._block_labels())
+
+    def iter_transform(self, X: Iterable[Atoms], memory_limit: float = 2**28) -> Iterator[Any]:
         """Transform structures in parts, one after the other, for sets whose features do not fit into memory.
 
         Parameters
@@ -164,7 +198,8 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
             raise ValueError(f"memory_limit={memory_limit!r} must be a positive number of bytes")
         shapes = self._block_shapes()
         limit = memory_limit / sum(np.dtype(self.dtype).itemsize * np.prod(shape) for shape in shapes.values())
-        part, n_atoms, done = [], 0, 0
+        part: list[Atoms] = []
+        n_atoms, done = 0, 0
         for atoms in each_frame(X):
             if part and n_atoms + len(atoms) > limit:
                 yield self.transform(StructureBatch.from_frames(part, done))
@@ -174,7 +209,7 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
         if part:
             yield self.transform(StructureBatch.from_frames(part, done))
 
-    def vjp(self, X, cotangents):
+    def vjp(self, X: Iterable[Atoms] | StructureBatch, cotangents: Any) -> Derivatives:
         """Vector-Jacobian product: derivatives of sum(cotangents * features).
 
         Parameters
@@ -243,34 +278,20 @@ class BlockTransformer(DensityTransformer, auto_wrap_output_keys=None):  # type:
     def _block_shapes(self):
         return {key: block.shape for key, block in self._blocks().items()}
 
-    def transform(self, X, out=None):
-        """Features of all centers.
+    def _block_labels(self):
+        return {key: block.labels() for key, block in self._blocks().items()}
 
-        Parameters
-        ----------
-        X : sequence of ase.Atoms
-        out : EquivariantFeatures or dict of str to ndarray, default=None
-            Arrays of the right shapes and type to write the blocks into, for repeated calls; None: new ones.
-
-        Returns
-        -------
-        EquivariantFeatures
-        """
-        batch, is_center, expansion = self._read(X)
-        n_rows = int(is_center.sum())
-        blocks = self._blocks()
-        shapes = {key: (n_rows, *block.shape) for key, block in blocks.items()}
-        arrays = allocate(shapes, self.dtype, f"the features of {n_rows} centers", out)
+    def _fill(self, blocks, batch, is_center, expansion):
+        made_by = self._blocks()
 
         def store(rows, density):
-            for key, array in arrays.items():
-                blocks[key].fill(density, array[rows])
+            for key, array in blocks.items():
+                made_by[key].fill(density, array[rows])
 
         progress = self._progress(batch.n_structures)
         expansion.for_each_range(batch, is_center, store, self.n_jobs, progress, self.dtype)
-        return row_features(arrays, batch, is_center, {key: block.labels() for key, block in blocks.items()})
 
-    def gradients(self, X, strain=False):
+    def gradients(self, X: Iterable[Atoms] | StructureBatch, strain: bool = False) -> FeatureGradients:
         """Differentiate the features of all centers by the positions of the atoms, and by the strain of the cell.
 
         They take some hundred times the memory of the features; where only their product with one number per feature is
@@ -299,7 +320,7 @@ class BlockTransformer(DensityTransformer, auto_wrap_output_keys=None):  # type:
         return contract
 
 
-def checked_cotangents(cotangents, shapes):
+def checked_cotangents(cotangents: Any, shapes: Mapping[str, tuple[int, ...]]) -> Blocks:
     """Arrays of finite float64 of the shapes of some blocks, from features or a dict of arrays."""
     given = getattr(cotangents, "blocks", cotangents)
     if not isinstance(given, Mapping):
@@ -315,7 +336,7 @@ def checked_cotangents(cotangents, shapes):
     }
 
 
-def species_numbers(given, name):
+def species_numbers(given: Any, name: str) -> Ints:
     """Atomic numbers, ascending, of a list of chemical symbols or numbers, or of a single one."""
     given = [given] if isinstance(given, str | Integral) else given
     if not isinstance(given, Iterable) or isinstance(given, bytes | Mapping):
@@ -326,16 +347,16 @@ def species_numbers(given, name):
     return numbers
 
 
-def species_number(species, where):
+def species_number(species: Any, where: str) -> int:
     """Atomic number of a chemical symbol or number."""
     if isinstance(species, str) and species in atomic_numbers and species != "X":
         return atomic_numbers[species]
-    if isinstance(species, Integral) and not isinstance(species, bool) and 0 < species < len(chemical_symbols):
+    if is_integer(species) and 0 < species < len(chemical_symbols):
         return int(species)
     raise ValueError(f"{where} contains {species!r}, which is neither a chemical symbol nor an atomic number")
 
 
-def among(species, numbers):
+def among(species: Ints, numbers: Ints) -> NDArray[np.bool_]:
     """Which atomic numbers are among some species; far faster than numpy.isin."""
     table = np.zeros(256, dtype=bool)
     table[species] = True

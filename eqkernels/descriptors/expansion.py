@@ -54,7 +54,7 @@ class SphericalExpansion(BlockTransformer, auto_wrap_output_keys=None):  # type:
         degrees, channels = range(self.l_max + 1), self._channels
         return {f"{l}{'eo'[l % 2]}": DegreeBlock(l, *channels) for l in degrees}
 
-    def feature_labels(self, irrep):
+    def feature_labels(self, irrep: str) -> np.ndarray:
         """Species and radial index of every channel.
 
         Parameters

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from ase.data import chemical_symbols
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_array
 
+from eqkernels._ranges import aggregate_rows
+from eqkernels.descriptors.feature_checks import as_dict, check_blocks, check_labels, check_rows, integers, unusable
 from eqkernels.descriptors.made_blocks import BlockMaker, MadeBlocks
-from eqkernels.so3 import Irrep
 from eqkernels.structures.batch import structure_number
 
-_ROW_ARRAYS = ("species", "structures", "atoms")
-_IRREP = re.compile(r"(0|[1-9][0-9]*)[eo]")
-# The kernels of larger features overflow.
-_LARGEST = {np.float64: 1e50, np.float32: 1e15}
-# Products of three densities up to this are not larger.
+_ROWS = ("species", "structures", "atoms", "n_atoms")
+# Products of three densities up to this are not too large for any kernel.
 _LARGEST_DENSITY = 1e4
-# Rows that are checked together: a contiguous copy of them is small where the block is none.
-_ROWS_PER_CHECK = 64
 
 
 class EquivariantFeatures:
@@ -86,16 +78,16 @@ class EquivariantFeatures:
         parts: Mapping[str, Mapping[str, tuple[int, int]]] | None = None,
         labels: Mapping[str, NDArray[Any]] | None = None,
     ):
-        self.blocks = _dict(blocks, "blocks")
-        self.species = _integers(species, "species")
-        self.structures = _integers(structures, "structures")
-        self.atoms = _integers(atoms, "atoms")
-        self.n_atoms = _integers(n_atoms, "n_atoms")
-        self.parts = _dict(parts, "parts")
-        self.labels = _dict(labels, "labels")
-        self._check_rows()
-        self._check_blocks()
-        self._check_labels()
+        self.blocks: Any = as_dict(blocks, "blocks")
+        self.species = integers(species, "species")
+        self.structures = integers(structures, "structures")
+        self.atoms = integers(atoms, "atoms")
+        self.n_atoms = integers(n_atoms, "n_atoms")
+        self.parts = as_dict(parts, "parts")
+        self.labels = as_dict(labels, "labels")
+        check_rows(self.species, self.structures, self.atoms, self.n_atoms)
+        check_blocks(self.blocks, len(self.species))
+        check_labels(self.labels, self.blocks)
         self.offsets = np.searchsorted(self.structures, np.arange(len(self.n_atoms) + 1))
 
     @classmethod
@@ -118,48 +110,6 @@ class EquivariantFeatures:
         self.species, self.structures, self.atoms, self.n_atoms = species, structures, atoms, n_atoms
         self.offsets = np.searchsorted(structures, np.arange(len(n_atoms) + 1))
         return self
-
-    def _check_rows(self):
-        n_rows = len(self.species)
-        for name in _ROW_ARRAYS:
-            if getattr(self, name).shape != (n_rows,):
-                raise ValueError(f"{name} has shape {getattr(self, name).shape}, expected ({n_rows},) as species has")
-        if np.any(self.n_atoms < 0):
-            raise ValueError(f"n_atoms must not be negative, got {self.n_atoms.min()}")
-        if np.any(self.structures[1:] < self.structures[:-1]):
-            raise ValueError("structures must be ascending: sort the rows by structure")
-        if not n_rows:
-            return
-        if not 0 <= self.structures[0] <= self.structures[-1] < len(self.n_atoms):
-            raise ValueError(f"structures must lie between 0 and n_structures - 1 = {len(self.n_atoms) - 1}")
-        if not 0 < self.species.min() <= self.species.max() < len(chemical_symbols):
-            wrong = self.species[(self.species <= 0) | (self.species >= len(chemical_symbols))][0]
-            raise ValueError(f"species contains {wrong}, which is no atomic number")
-        outside = (self.atoms < 0) | (self.atoms >= self.n_atoms[self.structures])
-        if outside.any():
-            row = int(outside.argmax())
-            raise ValueError(
-                f"atoms contains {self.atoms[row]} for structure {self.structures[row]}, which has "
-                f"{self.n_atoms[self.structures[row]]} atoms, counted from 0"
-            )
-        places = self.structures * (self.atoms.max() + 1) + self.atoms
-        if np.any(places[1:] <= places[:-1]) and len(np.unique(places)) < n_rows:
-            place = np.sort(places)[1:][np.diff(np.sort(places)) == 0][0]
-            structure, atom = divmod(int(place), int(self.atoms.max()) + 1)
-            raise ValueError(f"atom {atom} of structure {structure} has more than one row: drop all but one of them")
-
-    def _check_blocks(self):
-        n_rows = len(self.species)
-        for key, block in self.blocks.items():
-            if not isinstance(key, str) or not _IRREP.fullmatch(key):
-                raise ValueError(f"block key {key!r} is not an irrep such as '0e' or '1o'")
-            if not isinstance(block, np.ndarray) or block.dtype not in (np.float64, np.float32):
-                found = block.dtype if isinstance(block, np.ndarray) else type(block).__name__
-                raise TypeError(f"block {key!r} must be an array of float64 or float32, got {found}: convert it first")
-            dim = Irrep.parse(key).dim
-            if block.ndim != 3 or block.shape[:2] != (n_rows, dim):
-                expected = f"({n_rows}, {dim}, n_features)"
-                raise ValueError(f"block {key!r} has shape {block.shape}, expected {expected}")
 
     @property
     def density(self) -> MadeBlocks | None:
@@ -190,33 +140,13 @@ class EquivariantFeatures:
         if made_of is not None and np.abs(made_of.density).max(initial=0.0) <= _LARGEST_DENSITY:
             return
         for key, block in self.blocks.items():
-            largest = _LARGEST[block.dtype.type]
-            for start in range(0, len(block), _ROWS_PER_CHECK):
-                part = block[start : start + _ROWS_PER_CHECK].ravel()
-                with np.errstate(over="ignore", invalid="ignore"):
-                    fine = np.dot(part, part) <= largest**2
-                if not fine:
-                    self._check_values_of(key, start, largest)
-
-    def _check_values_of(self, key, start, largest):
-        bad = ~(np.abs(self.blocks[key][start : start + _ROWS_PER_CHECK]) <= largest).all(axis=(1, 2))
-        if bad.any():
-            row = start + int(bad.argmax())
-            values = self.blocks[key][row]
-            what = f"a feature beyond {largest:g}" if np.isfinite(values).all() else "NaN or infinity"
-            raise ValueError(
-                f"the features contain {what} in block {key!r}, first for structure {self.structures[row]}, atom "
-                f"{self.atoms[row]}: make them anew, or remove the structure"
-            )
-
-    def _check_labels(self):
-        for key, labels in self.labels.items():
-            if key not in self.blocks:
-                raise ValueError(f"labels has {key!r}, which is none of the blocks {', '.join(self.blocks)}")
-            if not isinstance(labels, np.ndarray) or labels.dtype.names is None:
-                raise TypeError(f"labels[{key!r}] must be a structured array with a field for each property")
-            if labels.shape != self.block_shape(key)[2:]:
-                raise ValueError(f"labels[{key!r}] has shape {labels.shape}, block {key!r} {self.block_shape(key)}")
+            problem = unusable(block)
+            if problem is not None:
+                row, what = problem
+                raise ValueError(
+                    f"the features contain {what} in block {key!r}, first for structure {self.structures[row]}, atom "
+                    f"{self.atoms[row]}: make them anew, or remove the structure"
+                )
 
     def _current_labels(self):
         """Pick the labels of the blocks that still have their width: users may have put others in their place."""
@@ -303,7 +233,7 @@ class EquivariantFeatures:
     def __or__(self, other: EquivariantFeatures) -> EquivariantFeatures:
         if not isinstance(other, EquivariantFeatures):
             return NotImplemented
-        same = all(np.array_equal(getattr(self, name), getattr(other, name)) for name in (*_ROW_ARRAYS, "n_atoms"))
+        same = all(np.array_equal(getattr(self, name), getattr(other, name)) for name in _ROWS)
         if not same:
             raise ValueError("features can be joined only when they describe the same centers of the same structures")
         blocks, parts = dict(self.blocks), dict(self.parts)
@@ -362,19 +292,19 @@ class EquivariantFeatures:
         """Features that share no array with these."""
         made = isinstance(self.blocks, MadeBlocks)
         blocks = self.blocks.copy() if made else {key: block.copy() for key, block in self.blocks.items()}
-        rows = {name: getattr(self, name).copy() for name in (*_ROW_ARRAYS, "n_atoms")}
+        rows = {name: getattr(self, name).copy() for name in _ROWS}
         labels = {key: one.copy() for key, one in self._current_labels().items()}
         parts = {name: dict(part) for name, part in self.parts.items()}
         return EquivariantFeatures.of_checked(blocks, **rows, parts=parts, labels=labels)
 
     def to_dict(self) -> dict[str, Any]:
         """Arguments of the constructor: a dict of arrays, and of dicts of them by irrep, or by part and irrep."""
-        arrays = {name: getattr(self, name) for name in (*_ROW_ARRAYS, "n_atoms", "parts")}
+        arrays = {name: getattr(self, name) for name in (*_ROWS, "parts")}
         return {"blocks": dict(self.blocks), **arrays, "labels": self._current_labels()}
 
     def stored(self) -> dict[str, Any]:
         """Arguments of :meth:`of_checked`, with densities in the place of blocks that nobody has asked for."""
-        arrays = {name: getattr(self, name) for name in (*_ROW_ARRAYS, "n_atoms", "parts")}
+        arrays = {name: getattr(self, name) for name in (*_ROWS, "parts")}
         made_of = self.density
         if made_of is None:
             return self.to_dict()
@@ -383,9 +313,9 @@ class EquivariantFeatures:
     @classmethod
     def from_dict(cls, arrays: Mapping[str, Any]) -> EquivariantFeatures:
         """Features from what :meth:`to_dict` returned."""
-        arrays = _dict(arrays, "arrays")
-        missing = {"blocks", *_ROW_ARRAYS, "n_atoms"} - set(arrays)
-        unknown = set(arrays) - {"blocks", *_ROW_ARRAYS, "n_atoms", "parts", "labels"}
+        arrays = as_dict(arrays, "arrays")
+        missing = {"blocks", *_ROWS} - set(arrays)
+        unknown = set(arrays) - {"blocks", *_ROWS, "parts", "labels"}
         if missing or unknown:
             raise ValueError(f"arrays lacks the keys {sorted(missing)} and has the unknown keys {sorted(unknown)}")
         return cls(**arrays)
@@ -396,13 +326,13 @@ class EquivariantFeatures:
         arrays |= {f"labels {key}": labels for key, labels in self._current_labels().items()}
         for name, ranges in self.parts.items():
             arrays |= {f"part {key} {name}": np.array(pair) for key, pair in ranges.items()}
-        np.savez(path, **arrays, **{name: getattr(self, name) for name in (*_ROW_ARRAYS, "n_atoms")})
+        np.savez(path, **arrays, **{name: getattr(self, name) for name in _ROWS})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> EquivariantFeatures:
         """Read what :meth:`save` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
-            missing = {*_ROW_ARRAYS, "n_atoms"} - set(getattr(arrays, "files", ()))
+            missing = set(_ROWS) - set(getattr(arrays, "files", ()))
             if missing:
                 raise ValueError(f"{path} lacks the arrays {sorted(missing)}: it was not written by save")
             blocks, labels = (
@@ -412,7 +342,7 @@ class EquivariantFeatures:
             parts: dict[str, dict] = {}
             for key, name in (one.split(" ", 2)[1:] for one in arrays.files if one.startswith("part ")):
                 parts.setdefault(name, {})[key] = tuple(arrays[f"part {key} {name}"].tolist())
-            rows = {name: arrays[name] for name in (*_ROW_ARRAYS, "n_atoms")}
+            rows = {name: arrays[name] for name in _ROWS}
             return cls(blocks, **rows, parts=parts, labels=labels)
 
     def to_metatensor(self) -> Any:
@@ -446,24 +376,6 @@ class EquivariantFeatures:
         return cls(**from_metatensor(tensor_map, n_atoms))
 
 
-def _dict(given, name):
-    if given is not None and not isinstance(given, Mapping):
-        raise TypeError(f"{name} must be a dict, got {type(given).__name__}")
-    return dict(given or {})
-
-
-def _integers(values, name):
-    try:
-        array = np.asarray(values)
-    except ValueError as error:  # ragged
-        raise ValueError(f"{name} is no array of integers: {error}") from error
-    if array.ndim != 1:
-        raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}")
-    if array.size and not np.issubdtype(array.dtype, np.integer):
-        raise TypeError(f"{name} must be integers, got {array.dtype}")
-    return array.astype(np.int64, copy=False)
-
-
 def _joined_labels(ours, theirs):
     """Labels of two blocks side by side, -1 in fields that only the other one has."""
     names = list(dict.fromkeys((*ours.dtype.names, *theirs.dtype.names)))
@@ -472,20 +384,6 @@ def _joined_labels(ours, theirs):
         for name in labels.dtype.names:
             joined[name][rows] = labels[name]
     return joined
-
-
-def aggregate_rows(rows, offsets, aggregate):
-    """Sum or average rows (n_centers, ...) over the centers of each structure; unchanged for None."""
-    if aggregate is None:
-        return rows
-    # scipy adds whole rows, many times faster than numpy.add.reduceat
-    ones = np.ones(len(rows), dtype=rows.dtype)
-    membership = csr_array((ones, np.arange(len(rows)), offsets), shape=(len(offsets) - 1, len(rows)))
-    sums = membership @ rows.reshape(len(rows), math.prod(rows.shape[1:]))
-    sums = sums.reshape(len(offsets) - 1, *rows.shape[1:])
-    if aggregate == "mean":
-        sums /= np.maximum(np.diff(offsets), 1).reshape(-1, *[1] * (rows.ndim - 1))
-    return sums
 
 
 def row_features(blocks, batch, is_center, labels):

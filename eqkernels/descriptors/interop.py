@@ -17,17 +17,22 @@ neighbor types moved to the properties, has the same names, but keeps both order
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from eqkernels.so3 import Irrep
+
+if TYPE_CHECKING:
+    from eqkernels.descriptors.features import EquivariantFeatures
 
 _KEYS = ("o3_lambda", "o3_sigma")
 # All blocks of a TensorMap have the same names of properties: the value of those that a feature does not have.
 _ABSENT = -1
 
 
-def to_metatensor(features):
+def to_metatensor(features: EquivariantFeatures) -> Any:
     """Convert features to a TensorMap.
 
     Parameters
@@ -105,7 +110,7 @@ def _ours(name):
     return re.sub(r"^neighbor(_\d+)?_type$", lambda match: f"species{match[1] or ''}", name)
 
 
-def from_metatensor(tensor_map, n_atoms=None):
+def from_metatensor(tensor_map: Any, n_atoms: ArrayLike | None = None) -> dict[str, Any]:
     """Convert a TensorMap to the arguments of :class:`EquivariantFeatures`.
 
     Blocks of the same irrep and different central species are joined. Their properties may differ, as where a species

@@ -33,8 +33,8 @@ class IrrepParameters:
     irreps: Any = "auto"
     per_atom: bool | None = None
 
-    def _chosen_irreps(self, batch, y):
-        """Irreps of the blocks, ascending."""
+    def _choose_irreps(self, batch, y):
+        """Learn ``irreps_``, the irreps of the blocks, ascending."""
         if isinstance(self.irreps, str) and self.irreps == "auto":
             irreps = (
                 Irreps(_DEFAULT_IRREPS) if y is None else irreps_of_labels(y, np.diff(batch.offsets), self.per_atom)
@@ -48,7 +48,7 @@ class IrrepParameters:
         for irrep in chosen:
             if irrep.l > _LAMBDA_LIMIT:
                 raise ValueError(f"irrep {irrep}: lambda must not exceed {_LAMBDA_LIMIT}")
-        return chosen
+        self.irreps_ = "+".join(map(str, chosen))
 
     def _irreps(self):
         return [irrep for _, irrep in Irreps(self.irreps_)]

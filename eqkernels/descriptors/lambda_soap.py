@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from ase import Atoms
 
 from eqkernels._fitted import whole_or_nothing
 from eqkernels._parameters import Integer
+from eqkernels._types import Blocks
 from eqkernels.descriptors.base import BlockTransformer, among
 from eqkernels.descriptors.density.compression import channel_covariance, leading
-from eqkernels.descriptors.features import row_features
+from eqkernels.descriptors.features import EquivariantFeatures, row_features
 from eqkernels.descriptors.irrep_parameters import IrrepParameters
 from eqkernels.descriptors.made_blocks import BlockMaker, MadeBlocks
 from eqkernels.descriptors.output import allocate
 from eqkernels.descriptors.products.channels import most_triple_channels, n_features
-from eqkernels.descriptors.products.product_blocks import product_block
 from eqkernels.so3 import Irrep
 from eqkernels.structures import StructureBatch
 
@@ -99,7 +102,7 @@ class LambdaSOAP(IrrepParameters, BlockTransformer, auto_wrap_output_keys=None):
     _constraints = {**BlockTransformer._constraints, "max_pseudoscalars": Integer(1, 10**9, none=True)}
 
     @whole_or_nothing
-    def fit(self, X, y=None):
+    def fit(self, X: Iterable[Atoms] | StructureBatch, y: Any = None) -> LambdaSOAP:
         """Learn the species, and with ``irreps="auto"`` the irreps from y.
 
         Parameters
@@ -119,15 +122,17 @@ class LambdaSOAP(IrrepParameters, BlockTransformer, auto_wrap_output_keys=None):
         """
         X = StructureBatch.from_frames(X)
         super().fit(X)
-        irreps, self.triple_contraction_ = self._chosen_irreps(X, y), None
-        for irrep in irreps:
-            self._check_irrep(irrep)
-        self.irreps_ = "+".join(map(str, irreps))
-        if _PSEUDOSCALAR in irreps:
+        self._choose_irreps(X, y)
+        self.triple_contraction_ = None
+        for key, block in self._blocks().items():
+            self._check_block(key, block)
+        if _PSEUDOSCALAR in self._irreps():
             self.triple_contraction_ = self._fit_triples(X)
         return self
 
-    def transform(self, X, out=None):
+    def transform(
+        self, X: Iterable[Atoms] | StructureBatch, out: EquivariantFeatures | Blocks | None = None
+    ) -> EquivariantFeatures:
         """Features of all centers, as density coefficients of which a block is made when it is asked for.
 
         Parameters
@@ -152,15 +157,12 @@ class LambdaSOAP(IrrepParameters, BlockTransformer, auto_wrap_output_keys=None):
 
         progress = self._progress(batch.n_structures)
         expansion.for_each_range(batch, is_center, store, self.n_jobs, progress, self.dtype)
-        channels, numbers = self._channels, (self.irreps_, self.l_max, self.n_max)
-        maker = BlockMaker(*numbers, *channels, self.compression, self.triple_contraction_, self.n_jobs)
-        labels = {key: self.feature_labels(key) for key in maker.widths}
-        return row_features(MadeBlocks(density, maker), batch, is_center, labels)
+        return row_features(MadeBlocks(density, self._maker()), batch, is_center, self._block_labels())
 
-    def _check_irrep(self, irrep):
-        if self.compression == "mu1nu1" and irrep == _PSEUDOSCALAR:
+    def _check_block(self, irrep, block):
+        if self.compression == "mu1nu1" and irrep == str(_PSEUDOSCALAR):
             raise ValueError("irrep 0o, of three factors, is not available with compression='mu1nu1'")
-        if self._block(irrep).width == 0:
+        if block.width == 0:
             species, n_radial = self._channels
             raise ValueError(
                 f"irrep {irrep} has no features at l_max={self.l_max} with {n_radial} radial functions of "
@@ -183,13 +185,14 @@ class LambdaSOAP(IrrepParameters, BlockTransformer, auto_wrap_output_keys=None):
         return np.array([leading(part, n_kept) for part in covariance])
 
     def _blocks(self):
-        return {str(irrep): self._block(irrep) for irrep in self._irreps()}
+        return self._maker().blocks
 
-    def _block(self, irrep):
-        channels = self.l_max, *self._channels, self.n_max
-        return product_block(irrep, *channels, self.compression, self.triple_contraction_)
+    def _maker(self):
+        (species, n_radial), triples = self._channels, self.triple_contraction_
+        numbers = self.irreps_, self.l_max, self.n_max
+        return BlockMaker(*numbers, species, n_radial, self.compression, triples, self.n_jobs)
 
-    def feature_labels(self, irrep):
+    def feature_labels(self, irrep: str) -> np.ndarray:
         """Species, radial index and degree of the factors of every feature of a block.
 
         Parameters
@@ -202,4 +205,4 @@ class LambdaSOAP(IrrepParameters, BlockTransformer, auto_wrap_output_keys=None):
         structured ndarray of shape (n_features,)
             Fields ``species_1, n_1, l_1, species_2, n_2, l_2`` (and of a third factor for 0o).
         """
-        return self._block(self._parsed_block(irrep)).labels()
+        return self._blocks()[str(self._parsed_block(irrep))].labels()

@@ -12,14 +12,14 @@ from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from eqkernels._ranges import over_ranges
+from eqkernels._types import Floats
+from eqkernels.descriptors.density.expand import centers_per_range
 from eqkernels.descriptors.output import allocate
 from eqkernels.descriptors.products.product_blocks import product_block
 from eqkernels.so3 import Irreps
-
-# Bytes of density coefficients that are used up at once: they stay in the caches.
-_DENSITY_PER_RANGE = 2**20
 
 
 class BlockMaker:
@@ -39,23 +39,37 @@ class BlockMaker:
         As of :class:`~eqkernels.descriptors.LambdaSOAP`.
     n_jobs : int, default=None
         Threads, with joblib's meaning.
+
+    Attributes
+    ----------
+    blocks : dict of str to ProductBlock
     """
 
-    def __init__(self, irreps, l_max, n_max, species, n_radial, compression, triple_contraction, n_jobs=None):
+    def __init__(
+        self,
+        irreps: str,
+        l_max: int,
+        n_max: int,
+        species: ArrayLike,
+        n_radial: int,
+        compression: str | None,
+        triple_contraction: Floats | None,
+        n_jobs: int | None = None,
+    ):
         self.irreps, self.l_max, self.n_max, self.n_radial = irreps, l_max, n_max, n_radial
         self.species, self.compression, self.triple_contraction = species, compression, triple_contraction
         self.n_jobs = n_jobs
-        numbers = l_max, tuple(map(int, species)), n_radial, n_max, compression, triple_contraction
-        self._blocks = {str(irrep): product_block(irrep, *numbers) for _, irrep in Irreps(irreps)}
-        self.widths = {key: block.width for key, block in self._blocks.items()}
-        self.dims = {key: block.irrep.dim for key, block in self._blocks.items()}
+        numbers = l_max, tuple(np.array(species).tolist()), n_radial, n_max, compression, triple_contraction
+        self.blocks = {str(irrep): product_block(irrep, *numbers) for _, irrep in Irreps(irreps)}
+        self.widths = {key: block.width for key, block in self.blocks.items()}
+        self.dims = {key: block.irrep.dim for key, block in self.blocks.items()}
 
-    def fill(self, key, density, out):
+    def fill(self, key: str, density: Floats, out: Floats) -> None:
         """Write a block (n, 2 lambda + 1, n_features) of densities (n, (l_max + 1)^2, n_channels)."""
-        size = max(1, _DENSITY_PER_RANGE // max(1, density[:1].nbytes))
-        over_ranges(len(density), size, lambda a, b: self._blocks[key].fill(density[a:b], out[a:b]), self.n_jobs)
+        size = centers_per_range(density[:1].nbytes)
+        over_ranges(len(density), size, lambda a, b: self.blocks[key].fill(density[a:b], out[a:b]), self.n_jobs)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Arguments of the constructor, as strings, numbers and arrays."""
         return {
             "irreps": self.irreps,
@@ -80,7 +94,7 @@ class MadeBlocks(MutableMapping):
         Blocks that are there.
     """
 
-    def __init__(self, density: np.ndarray, maker: BlockMaker, made: dict[str, np.ndarray] | None = None):
+    def __init__(self, density: Floats, maker: BlockMaker, made: dict[str, Floats] | None = None):
         self.density, self.maker, self.made = density, maker, {} if made is None else made
         self.seen = False
 
@@ -95,7 +109,7 @@ class MadeBlocks(MutableMapping):
             return self.made[key].shape
         return len(self.density), self.maker.dims[key], self.maker.widths[key]
 
-    def block(self, key: str) -> np.ndarray:
+    def block(self, key: str) -> Floats:
         """Make a block, for those who only read it."""
         if key not in self.made:
             what = f"the features of {len(self.density)} centers"
@@ -104,7 +118,7 @@ class MadeBlocks(MutableMapping):
             self.made[key] = out
         return self.made[key]
 
-    def rows(self, key: str, rows: Any) -> np.ndarray:
+    def rows(self, key: str, rows: Any) -> Floats:
         """Pick rows of a block, which is not made if it is not there."""
         if key in self.made:
             return self.made[key][rows]
@@ -122,18 +136,18 @@ class MadeBlocks(MutableMapping):
         """Blocks that share no array with these."""
         return self._like(self.density.copy(), {key: block.copy() for key, block in self.made.items()})
 
-    def _like(self, density: np.ndarray, made: dict[str, np.ndarray]) -> MadeBlocks:
+    def _like(self, density: Floats, made: dict[str, Floats]) -> MadeBlocks:
         blocks = MadeBlocks(density, self.maker, made)
         blocks.seen = self.seen
         return blocks
 
-    def __getitem__(self, key: str) -> np.ndarray:
+    def __getitem__(self, key: str) -> Floats:
         if key not in self:
             raise KeyError(key)
         self.seen = True
         return self.block(key)
 
-    def __setitem__(self, key: str, block: np.ndarray) -> None:
+    def __setitem__(self, key: str, block: Floats) -> None:
         self.seen, self.made[key] = True, block
 
     def __delitem__(self, key: str) -> None:

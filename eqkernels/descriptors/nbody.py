@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from ase import Atoms
 from scipy.linalg import eigh
 
 from eqkernels._fitted import whole_or_nothing
 from eqkernels._parameters import Integer
 from eqkernels._ranges import over_ranges, structure_blocks
+from eqkernels._types import Blocks, Floats, Ints
 from eqkernels.descriptors.base import DensityTransformer
-from eqkernels.descriptors.features import row_features
 from eqkernels.descriptors.irrep_parameters import IrrepParameters
 from eqkernels.descriptors.output import allocate
 from eqkernels.descriptors.products.recursion import Recursion
@@ -35,7 +38,7 @@ class RecursiveTransformer(IrrepParameters, DensityTransformer, auto_wrap_output
     lambda_max: int | None
 
     @whole_or_nothing
-    def fit(self, X, y=None):
+    def fit(self, X: Iterable[Atoms] | StructureBatch, y: Any = None) -> RecursiveTransformer:
         """Learn the species, with ``irreps="auto"`` the irreps from y, and the principal components of every order.
 
         Parameters
@@ -50,8 +53,10 @@ class RecursiveTransformer(IrrepParameters, DensityTransformer, auto_wrap_output
         """
         X = StructureBatch.from_frames(X)
         super().fit(X)
-        self.irreps_ = "+".join(map(str, self._chosen_irreps(X, y)))
-        self.contractions_, self.variances_, self.kept_ = {}, {}, {}
+        self._choose_irreps(X, y)
+        self.contractions_: dict[str, Blocks] = {}
+        self.variances_: dict[str, Blocks] = {}
+        self.kept_: dict[str, dict[str, float]] = {}
         batch, is_center, expansion = self._read(X)
         for order in range(1, self.nu + 1) if self.n_components is not None else ():
             self._fit_order(order, batch, is_center, expansion)
@@ -104,30 +109,17 @@ class RecursiveTransformer(IrrepParameters, DensityTransformer, auto_wrap_output
             over_ranges(len(blocks), 1, add, self.n_jobs)
         return covariances
 
-    def transform(self, X, out=None):
-        """Equivariant features of all centers.
+    def _block_shapes(self):
+        return {str(irrep): (irrep.dim, self._n_features(irrep)) for irrep in self._irreps()}
 
-        Parameters
-        ----------
-        X : sequence of ase.Atoms
-        out : EquivariantFeatures or dict of str to ndarray, default=None
-            Arrays of the right shapes and type to write the blocks into, for repeated calls; None: new ones.
+    def _block_labels(self):
+        return {key: self.feature_labels(key) for key in self._block_shapes()}
 
-        Returns
-        -------
-        EquivariantFeatures
-        """
-        batch, is_center, expansion = self._read(X)
-        recursion, n_rows = self._recursion(), int(is_center.sum())
-        shapes = {key: (n_rows, *shape) for key, shape in self._block_shapes().items()}
-        blocks = allocate(shapes, self.dtype, f"the features {self.irreps_} of {n_rows} centers", out)
+    def _fill(self, blocks, batch, is_center, expansion):
+        recursion = self._recursion()
         for rows, density in self._chunks(recursion, self.nu, batch, is_center, expansion):
             parts = {irrep: blocks[str(irrep)][rows] for irrep in self._irreps()}
             self._in_tasks(recursion.fill_features, density, self.nu, parts)
-        return row_features(blocks, batch, is_center, {key: self.feature_labels(key) for key in blocks})
-
-    def _block_shapes(self):
-        return {str(irrep): (irrep.dim, self._n_features(irrep)) for irrep in self._irreps()}
 
     def _n_features(self, irrep):
         if self.n_components is not None:
@@ -190,7 +182,7 @@ class RecursiveTransformer(IrrepParameters, DensityTransformer, auto_wrap_output
 
         over_ranges(len(density), _CENTERS_PER_TASK, work, self.n_jobs)
 
-    def feature_labels(self, irrep):
+    def feature_labels(self, irrep: str) -> np.ndarray:
         """List what every feature of a block is made of.
 
         Parameters
@@ -204,11 +196,12 @@ class RecursiveTransformer(IrrepParameters, DensityTransformer, auto_wrap_output
             With a contraction the field ``component``. Without, ``species_k, n_k, l_k`` of the factors k = 1 .. nu, and
             ``lambda_k``, 1 < k < nu, the degree that the first k of them are coupled to.
         """
-        irrep = self._parsed_block(irrep)
+        parsed = self._parsed_block(irrep)
         if self.n_components is not None:
-            return np.arange(self._n_features(irrep)).astype([("component", np.int64)])
-        factors = self._recursion().factors(self.nu)[irrep]
-        columns, (species, n_radial) = {}, self._channels
+            return np.arange(self._n_features(parsed)).astype([("component", np.int64)])
+        factors = self._recursion().factors(self.nu)[parsed]
+        columns: dict[str, Ints] = {}
+        species, n_radial = self._channels
         for k, (l, q, lam) in enumerate(factors.transpose(1, 2, 0), start=1):
             columns |= {f"species_{k}": np.take(species, q // n_radial), f"n_{k}": q % n_radial, f"l_{k}": l}
             columns |= {f"lambda_{k}": lam} if 1 < k < self.nu else {}
@@ -313,7 +306,7 @@ class NBodyFeatures(RecursiveTransformer, auto_wrap_output_keys=None):  # type: 
     }
 
 
-def principal_components(covariance, n_components):
+def principal_components(covariance: Floats, n_components: Any) -> tuple[Floats, Floats]:
     """Eigenvectors of the largest eigenvalues as columns, and these, descending."""
     size = len(covariance)
     values, vectors = eigh(covariance, subset_by_index=[max(0, size - n_components), size - 1])

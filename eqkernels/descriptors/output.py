@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from eqkernels._memory import check_memory
+from eqkernels._types import Floats
 
 
-def allocate(shapes, dtype, what, out=None):
+def allocate(shapes: Mapping[Any, tuple[int, ...]], dtype: Any, what: str, out: Any = None) -> dict[Any, Floats]:
     """Make new arrays, or take those given as ``out``, to be written range by range."""
     if out is not None:
         return _checked_out(shapes, np.dtype(dtype), out)

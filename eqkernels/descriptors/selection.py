@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 
 from eqkernels._fitted import check_fitted, whole_or_nothing
-from eqkernels._parameters import Choice, check_parameters
+from eqkernels._parameters import Choice, check_parameters, is_integer, is_number
+from eqkernels._types import Floats, Ints
 from eqkernels.descriptors.features import EquivariantFeatures
 
 # A feature whose samples are this small, relative to the largest, after projection is one that adds nothing.
@@ -40,7 +40,7 @@ class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
     _constraints: Mapping[str, Any] = {}
 
     @whole_or_nothing
-    def fit(self, X, y=None):
+    def fit(self, X: EquivariantFeatures, y: Any = None) -> _BlockTransformer:
         """Learn from features.
 
         Parameters
@@ -67,7 +67,7 @@ class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
         self.n_features_in_ = {key: block.shape[2] for key, block in X.blocks.items()}
         return self
 
-    def transform(self, X):
+    def transform(self, X: EquivariantFeatures) -> EquivariantFeatures:
         """Reduce the features of every block.
 
         Parameters
@@ -111,11 +111,11 @@ class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
             if key not in count:
                 raise ValueError(f"{name} has the irreps {sorted(count)}, the features have a block {key}")
             count = count[key]
-        if isinstance(count, Integral) and not isinstance(count, bool) and count >= 1:
+        if is_integer(count) and count >= 1:
             if count > n_features:
                 raise ValueError(f"{name}={count} is more than the {n_features} features of block {key}")
             return int(count)
-        if isinstance(count, Real) and not isinstance(count, bool) and 0 < count <= 1:
+        if is_number(count) and 0 < count <= 1:
             return max(1, round(count * n_features))
         raise ValueError(f"{name}={count!r} must be a positive integer, a fraction between 0 and 1, or a dict by irrep")
 
@@ -166,7 +166,13 @@ class FeatureSelection(_BlockTransformer, auto_wrap_output_keys=None):  # type: 
         n = self._count("n_features", key, samples.shape[1])
         if self.selection == "random":
             return check_random_state(self.random_state).permutation(samples.shape[1])[:n]
-        return _farthest(samples, n) if self.selection == "fps" else _leverage(samples, n)
+        if self.selection == "leverage":
+            return _leverage(samples, n)
+        longest = int(np.argmax(np.einsum("sf,sf->f", samples, samples)))
+        chosen = farthest_points(samples.T, n, longest, _EXHAUSTED)
+        if len(chosen) < n:
+            raise ValueError(_exhausted(n, len(chosen), "differ"))
+        return chosen
 
     def _transform_block(self, block, chosen):
         return np.ascontiguousarray(block[:, :, chosen])
@@ -230,19 +236,38 @@ def _samples(block):
     return block.reshape(-1, block.shape[2]).astype(float, copy=False)
 
 
-def _farthest(samples, n):
-    """Columns by farthest-point sampling, the longest one first."""
-    norms = np.einsum("sf,sf->f", samples, samples)
-    chosen = [int(np.argmax(norms))]
-    distances = np.full(len(norms), np.inf)
-    while len(chosen) < n:
-        last = chosen[-1]
-        distances = np.minimum(distances, norms + norms[last] - 2 * (samples.T @ samples[:, last]))
-        distances[chosen] = -1.0
-        chosen.append(int(np.argmax(distances)))
-        if distances[chosen[-1]] <= _EXHAUSTED * norms.max():
-            raise ValueError(_exhausted(n, len(chosen) - 1, "differ"))
-    return np.array(chosen)
+def farthest_points(x: Floats, n: int, start: int, tolerance: float) -> Ints:
+    """Rows by farthest-point sampling, each the farthest from those before it.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_rows, n_columns)
+    n : int
+    start : int
+        The first of them.
+    tolerance : float
+        Squared distance, relative to the largest squared norm, up to which rows are the same.
+
+    Returns
+    -------
+    ndarray of int
+        Fewer than n if all others are the same as some of them.
+
+    Examples
+    --------
+    >>> farthest_points(np.array([[0.0], [1.0], [5.0], [5.0]]), 4, 0, 1e-12)
+    array([0, 2, 1])
+    """
+    squares = np.einsum("if,if->i", x, x)
+    same = tolerance * squares.max()
+    order, distances = [start], squares + squares[start] - 2 * (x @ x[start])
+    while len(order) < min(n, len(x)):
+        farthest = int(np.argmax(distances))
+        if distances[farthest] <= same:
+            break
+        order.append(farthest)
+        np.minimum(distances, squares + squares[farthest] - 2 * (x @ x[farthest]), out=distances)
+    return np.array(order[:n], dtype=int)
 
 
 def _exhausted(n, n_usable, what):
@@ -251,7 +276,8 @@ def _exhausted(n, n_usable, what):
 
 def _leverage(samples, n):
     """Columns by their weight in the leading right singular vector, each projected out when it is taken."""
-    rest, chosen = samples.copy(), []
+    rest = samples.copy()
+    chosen: list[int] = []
     largest = np.einsum("sf,sf->f", rest, rest).max()
     start = np.ones(rest.shape[1])
     while len(chosen) < n:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from ase import Atoms
 from ase.data import chemical_symbols
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array, vstack
 
 from eqkernels._fitted import check_fitted
 from eqkernels._numeric import real_array
 from eqkernels._parameters import Choice, Flag
+from eqkernels._types import Floats
 from eqkernels.descriptors.base import BlockTransformer
-from eqkernels.descriptors.density.gradients import vector_jacobian_product
+from eqkernels.descriptors.density.gradients import Derivatives, vector_jacobian_product
 from eqkernels.descriptors.output import allocate
 from eqkernels.descriptors.products._product_loops import sum_rows
 from eqkernels.descriptors.products.product_blocks import product_block
 from eqkernels.so3 import Irrep
+from eqkernels.structures import StructureBatch
 
 _SCALAR = Irrep(0, 1)
 # Rows that are summed and dropped take this many bytes at once: they stay in the caches.
@@ -89,12 +95,13 @@ class SOAP(BlockTransformer, auto_wrap_output_keys=("transform",)):  # type: ign
 
     @property
     def _block(self):
-        return product_block(_SCALAR, self.l_max, *self._channels, self.n_max, self.compression)
+        species, n_radial = self._channels
+        return product_block(_SCALAR, self.l_max, species, n_radial, self.n_max, self.compression)
 
     def _blocks(self):
         return {"0e": self._block}
 
-    def transform(self, X, out=None):
+    def transform(self, X: Iterable[Atoms] | StructureBatch, out: Floats | None = None) -> Floats | csr_array:
         """Power spectrum of all centers, or of all structures.
 
         Parameters
@@ -116,8 +123,8 @@ class SOAP(BlockTransformer, auto_wrap_output_keys=("transform",)):  # type: ign
             return self._sparse(batch, is_center, expansion)
         block = self._block
         n_rows = int(is_center.sum()) if self.aggregate is None else batch.n_structures
-        out = None if out is None else {"0e": out}
-        out = allocate({"0e": (n_rows, block.width)}, self.dtype, "the power spectrum", out)["0e"]
+        wanted = None if out is None else {"0e": out}
+        out = allocate({"0e": (n_rows, block.width)}, self.dtype, "the power spectrum", wanted)["0e"]
         progress = self._progress(batch.n_structures)
         if self.aggregate is None:
 
@@ -136,7 +143,8 @@ class SOAP(BlockTransformer, auto_wrap_output_keys=("transform",)):  # type: ign
     def _aggregate_into(self, out, batch, is_center, expansion, structures, progress):
         """Add the rows of all centers to those of their structures."""
         ends = np.searchsorted(structures, np.arange(batch.n_structures + 1))
-        block, shared = self._block, []
+        block = self._block
+        shared: list[tuple[int, int, Floats]] = []
 
         def add(rows, density):
             present, members = np.unique(structures[rows], return_inverse=True)
@@ -185,7 +193,7 @@ class SOAP(BlockTransformer, auto_wrap_output_keys=("transform",)):  # type: ign
         shape = (batch.n_structures, len(structures))
         return csr_array((weights.astype(self.dtype), (structures, np.arange(len(structures)))), shape=shape)
 
-    def vjp(self, X, cotangents):
+    def vjp(self, X: Iterable[Atoms] | StructureBatch, cotangents: ArrayLike) -> Derivatives:
         """Vector-Jacobian product: derivatives of sum(cotangents * transform(X)).
 
         Parameters
@@ -228,7 +236,7 @@ class SOAP(BlockTransformer, auto_wrap_output_keys=("transform",)):  # type: ign
 
         return vector_jacobian_product(expansion, batch, is_center, contract, self.n_jobs)
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Names such as ``"O0 H3 l2"``: species and radial index of the two factors, and l.
 
         Parameters

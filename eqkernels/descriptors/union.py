@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import reduce
 from operator import or_
+from typing import Any
 
+from ase import Atoms
 from sklearn.base import clone
 from sklearn.utils.metaestimators import _BaseComposition
 
@@ -38,20 +41,20 @@ class EquivariantUnion(FramesTransformer, _BaseComposition, auto_wrap_output_key
     EquivariantFeatures(1 structures, 4 centers, blocks: 0e (4, 1, 60), 1o (4, 3, 64), 2e (4, 5, 72))
     """
 
-    def __init__(self, transformers):
+    def __init__(self, transformers: list[tuple[str, Any]]):
         self.transformers = transformers
 
-    def get_params(self, deep=True):
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters of the union and, with deep, of its descriptors."""
         return self._get_params("transformers", deep=deep)
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> EquivariantUnion:
         """Set parameters of the union or, as ``name__parameter``, of its descriptors."""
         self._set_params("transformers", **params)
         return self
 
     @whole_or_nothing
-    def fit(self, X, y=None):
+    def fit(self, X: Iterable[Atoms] | StructureBatch, y: Any = None) -> EquivariantUnion:
         """Fit every descriptor.
 
         Parameters
@@ -65,7 +68,7 @@ class EquivariantUnion(FramesTransformer, _BaseComposition, auto_wrap_output_key
         self
         """
         self._validate_names(self._names())
-        vars(self).pop("transformers_", None)
+        self.__dict__.pop("transformers_", None)
         X = self._read_once(X)
         self.transformers_ = [(name, clone(transformer).fit(X, y)) for name, transformer in self.transformers]
         return self
@@ -80,7 +83,7 @@ class EquivariantUnion(FramesTransformer, _BaseComposition, auto_wrap_output_key
                 raise TypeError(f"transformer {pair[0]!r} is {pair[1]!r}, expected a descriptor such as LambdaSOAP()")
         return [name for name, _ in self.transformers]
 
-    def transform(self, X):
+    def transform(self, X: Iterable[Atoms] | StructureBatch) -> EquivariantFeatures:
         """Compute the features of all descriptors and join them.
 
         Parameters
@@ -96,7 +99,7 @@ class EquivariantUnion(FramesTransformer, _BaseComposition, auto_wrap_output_key
         return reduce(or_, (_named(name, transformer.transform(X)) for name, transformer in self.transformers_))
 
     @property
-    def _takes_batches(self):
+    def _takes_batches(self) -> bool:  # type: ignore[override]
         transformers = getattr(self, "transformers_", self.transformers)
         return all(takes_batches(transformer) for _, transformer in transformers)
 

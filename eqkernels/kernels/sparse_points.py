@@ -22,12 +22,13 @@ from sklearn.utils import check_random_state
 
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.base import species_number
+from eqkernels.descriptors.selection import farthest_points
 from eqkernels.kernels.covariant import check_normalize
 from eqkernels.kernels.environments import environment_scale
 from eqkernels.structures import symbols
 
 SELECTIONS = ("fps", "leverage", "random")
-# Environments at a squared distance of rounding are one and the same, up to a rotation.
+# Environments at a squared distance of rounding, relative to the largest norm, are the same, up to a rotation.
 _SAME = 1e-14
 # Directions of the features below this part of the largest variance are rounding.
 _RANK_TOLERANCE = 1e-12
@@ -146,7 +147,7 @@ class _Pool:
         x = np.concatenate(scaled)
         if self.selection == "fps":
             start = 0 if n_old else int(self.random.randint(len(x)))
-            order = _farthest(x, self.limit, start)
+            order = farthest_points(x, self.limit, start, _SAME)
         else:
             self.keys = np.concatenate([self.keys, self._draw(x[n_old:])])
             order = np.argsort(self.keys, kind="stable")[: self.limit]
@@ -163,21 +164,6 @@ class _Pool:
         kept = variances > _RANK_TOLERANCE * variances[-1]
         leverage = np.sum((x @ directions[:, kept]) ** 2 / variances[kept], axis=1)
         return times / np.maximum(leverage, np.finfo(float).tiny)
-
-
-def _farthest(x, n, start):
-    """Farthest-point sampling: rows in the order of choice, fewer than n if the others coincide with them."""
-    squares = np.einsum("if,if->i", x, x)
-    tolerance = _SAME * squares.max(initial=0.0)
-    order = [start]
-    distances = squares + squares[start] - 2 * (x @ x[start])
-    while len(order) < min(n, len(x)):
-        farthest = int(np.argmax(distances))
-        if distances[farthest] <= tolerance:
-            break
-        order.append(farthest)
-        np.minimum(distances, squares + squares[farthest] - 2 * (x @ x[farthest]), out=distances)
-    return np.array(order[:n], dtype=int)
 
 
 def room_of_species(wanted, available, most):

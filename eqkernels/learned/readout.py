@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from eqkernels._numeric import as_floats
-from eqkernels.descriptors.features import aggregate_rows
+from eqkernels._ranges import aggregate_rows
 from eqkernels.learned.objectives import ridge_weights
 from eqkernels.learned.tape import Tape
 from eqkernels.regression.base import TensorRegressor

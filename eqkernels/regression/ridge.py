@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from eqkernels._parameters import Choice
-from eqkernels.descriptors.features import aggregate_rows
+from eqkernels._ranges import aggregate_rows
 from eqkernels.kernels.environments import block_scale
 from eqkernels.regression.base import TensorRegressor
 from eqkernels.regression.cancellation import NEGLIGIBLE, NOTHING, cancellation, warn_of_nothing

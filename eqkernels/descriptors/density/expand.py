@@ -12,6 +12,7 @@ with g a Gaussian of unit integral (Bartok et al., Phys. Rev. B 87, 184115 (2013
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from threading import Lock
@@ -20,17 +21,24 @@ import numpy as np
 from joblib import effective_n_jobs
 
 from eqkernels._ranges import over_ranges, structure_blocks
-from eqkernels.descriptors.density._density_loops import contract_gradients, expand_density, expand_gradients
+from eqkernels.descriptors.density._density_loops import expand_density
+from eqkernels.descriptors.density._gradient_loops import contract_gradients, expand_gradients
 from eqkernels.radial import GTO, LaplacianEigenstates, RadialTable
+from eqkernels.radial.basis import RadialBasis
 from eqkernels.so3.spherical_harmonics import harmonics_prefactors
 from eqkernels.structures import NeighborPairs, find_neighbors
 
-RADIAL_BASES = {"gto": GTO, "laplacian": LaplacianEigenstates}
+RADIAL_BASES: dict[str, Callable[[int, float], RadialBasis]] = {"gto": GTO, "laplacian": LaplacianEigenstates}
 
 # Neighbor pairs are made for this many atoms at once: some MB for dense crystals.
 _ATOMS_PER_BLOCK = 512
 # Bytes of density coefficients made and used up at once: they stay in the caches, and a range is worth handing out.
 _DENSITY_PER_RANGE = 2**20
+
+
+def centers_per_range(bytes_per_center: int) -> int:
+    """So many centers that their density coefficients stay in the caches."""
+    return max(1, _DENSITY_PER_RANGE // max(1, bytes_per_center))
 
 
 @lru_cache(maxsize=32)
@@ -84,7 +92,7 @@ class DensityExpansion:
         dtype : dtype, default=float64
             Type of the coefficients, and of the arithmetic that makes them.
         """
-        size = max(1, _DENSITY_PER_RANGE // (8 * (self.l_max + 1) ** 2 * len(self.species) * self.n_max))
+        size = centers_per_range(8 * (self.l_max + 1) ** 2 * len(self.species) * self.n_max)
         plan = _plan(batch.offsets, is_center)
         n_jobs = effective_n_jobs(n_jobs)
         # threads share out the blocks, or where these are few, the centers of each

@@ -213,10 +213,10 @@ def feature_gradients(expansion, batch, is_center, features, n_jobs, strain):
     entries = [[_entries(block, first) for first in firsts] for block in blocks]
     n_centers = int(is_center.sum())
     parts = [
-        _empty_part(sum(len(of_block[s].owners) for of_block in entries), *_changed(expansion, s), features)
+        _empty_part(sum(len(of_block[s].owners) for of_block in entries), _changed(expansion, s), features)
         for s in range(len(firsts))
     ]
-    parts.append(_empty_part(n_centers, 0, n_channels, features))
+    parts.append(_empty_part(n_centers, (0, n_channels), features))
     strains = {key: np.zeros((n_centers, 9, *one.shape)) for key, one in features.items()} if strain else {}
     starts = np.zeros(len(parts), dtype=np.int64)
     for block, of_block in zip(blocks, entries, strict=True):
@@ -242,10 +242,11 @@ def _changed(expansion, s):
     return (s * expansion.n_max, expansion.n_max) if expansion.contraction is None else (0, expansion.n_channels)
 
 
-def _empty_part(n, first, width, features):
-    columns = {key: one.changing(first, width) for key, one in features.items()}
+def _empty_part(n, channels, features):
+    columns = {key: one.changing(*channels) for key, one in features.items()}
     blocks = {key: np.zeros((n, 3, one.shape[0], len(columns[key]))) for key, one in features.items()}
-    return GradientPart(*(np.empty(n, dtype=np.int64) for _ in range(3)), columns, blocks)
+    centers, structures, atoms = np.empty((3, n), dtype=np.int64)
+    return GradientPart(centers, structures, atoms, columns, blocks)
 
 
 def _fill_moves(expansion, block, entries, features, out, n_jobs):

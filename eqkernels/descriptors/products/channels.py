@@ -151,7 +151,7 @@ def feature_labels(l_max, n_max, species, irrep):
         n_factors = 3
     else:
         groups = [
-            (degrees, pair_channels(n_channels, *degrees, irrep.l)) for degrees in degree_pairs(l_max, irrep.l, irrep.p)
+            ((l1, l2), pair_channels(n_channels, l1, l2, irrep.l)) for l1, l2 in degree_pairs(l_max, irrep.l, irrep.p)
         ]
         n_factors = 2
     names = [(f"{what}_{k + 1}", np.int64) for k in range(n_factors) for what in ("species", "n", "l")]

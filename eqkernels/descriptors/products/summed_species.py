@@ -61,8 +61,8 @@ class SummedSpeciesBlock(ProductBlock):
         """Write the derivatives that belong to changes of the density, all of whose channels change."""
         c = np.repeat(density[owners], changes.shape[1], axis=0)
         change, rows = changes.reshape(c.shape), out.reshape(-1, *out.shape[2:])
-        for factors in ((change, c), (c, change)):
-            self._add(*factors, rows)
+        self._add(change, c, rows)
+        self._add(c, change, rows)
 
     def contract(self, density, cotangent, out):
         """Add the derivative of sum(cotangent * features) by the density."""
