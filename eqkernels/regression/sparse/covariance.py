@@ -21,6 +21,7 @@ from scipy.linalg import solve_triangular
 
 from eqkernels.regression.covariance import clip_covariances
 from eqkernels.regression.sparse.triangular import TriangularFactor
+from eqkernels.so3 import Irrep
 
 
 class SparseCovariance:
@@ -61,7 +62,7 @@ class SparseCovariance:
         -------
         ndarray of shape (n, d, d), or if joint (n, n, d, d)
         """
-        n, d = len(features), 2 * int(self.irrep[:-1]) + 1
+        n, d = len(features), Irrep.parse(self.irrep).dim
         cross = _flat(self.kernel(features, self.points, irrep=self.irrep))
         if not joint:
             prior = self.kernel.diag(features, self.irrep)

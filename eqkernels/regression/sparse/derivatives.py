@@ -79,9 +79,9 @@ def derivative_work(model, n_atoms, labels):
     """
     ends = np.concatenate([[0], np.cumsum(n_atoms)])
     rows = np.zeros(len(n_atoms))
-    for kind, given in labels.items():
+    for kind, known in labels.items():
         bounds = ends if kind == "forces" else np.arange(len(ends))
-        rows += COMPONENTS[kind] * np.diff(np.searchsorted(given.owners, bounds))
+        rows += COMPONENTS[kind] * np.diff(np.searchsorted(known.owners, bounds))
     gradients = 3 * np.minimum(n_atoms, _TYPICAL_NEIGHBORS) * n_atoms * model.work_per_center()
     return rows + gradients * (rows > 0)
 
@@ -102,13 +102,13 @@ def derivative_rows(job, block, features):
     kind : str
     rows : ndarray of shape (n_rows, n_columns of the factor)
     """
-    model, memory = job.model, 0.2 * job.model.room()
+    model, memory = job.model, 0.2 * job.model.bytes_of_block()
     limit = max(1, int(memory / (8 * _ARRAYS_PER_ATOM * max(1, model.n_kernel("0e")))))
     points = model.points[model.pivots["0e"]]
     n_atoms = features.n_atoms
     for start, stop in structure_blocks(np.concatenate([[0], np.cumsum(n_atoms)]), limit):
         part = block.block(start, stop, n_atoms)
-        if not any(len(one) for one in part.derivatives.values()):
+        if not any(len(known) for known in part.derivatives.values()):
             continue
         kernels = kernel_derivatives(
             job.descriptor, part.X, features[start:stop], model.kernel, points, part.derivatives, memory
@@ -138,11 +138,11 @@ def kernel_derivatives(descriptor, frames, features, kernel, points, labels, mem
     -------
     dict of str to ndarray of shape (n_labels, n_components, n_points)
     """
-    out = {kind: np.zeros((len(given), COMPONENTS[kind], len(points))) for kind, given in labels.items()}
+    out = {kind: np.zeros((len(known), COMPONENTS[kind], len(points))) for kind, known in labels.items()}
     sizes = {"forces": features.n_atoms.sum(), "stress": len(features)}
     place = {kind: np.full(sizes[kind], -1) for kind in labels}
-    for kind, given in labels.items():
-        place[kind][given.owners] = np.arange(len(given))
+    for kind, known in labels.items():
+        place[kind][known.owners] = np.arange(len(known))
     slopes = kernel.gradient(features, points)
     strain = len(labels.get("stress", ())) > 0
     for gradients in iter_scalar_gradients(descriptor, frames, memory, len(points), strain):
@@ -165,8 +165,8 @@ def _add(gradients, entries, rows, features, points, slopes, columns, out):
     values, centers = (x if every else x[entries] for x in (gradients.values, gradients.centers))
     first = centers.min()
     here = slice(first, centers.max() + 1)
-    for one in slopes:
-        low, high = (0, np.inf) if one.columns is None else one.columns
+    for slope in slopes:
+        low, high = (0, np.inf) if slope.columns is None else slope.columns
         inside = (gradients.columns >= low) & (gradients.columns < high)
         if not inside.any():
             continue
@@ -176,22 +176,22 @@ def _add(gradients, entries, rows, features, points, slopes, columns, out):
         environments = points.blocks["0e"][np.ix_(columns, [0], ids)][:, 0].astype(float, copy=False)
         products = (part.reshape(n * k, width) @ environments.T).reshape(n, k, len(columns))
         own_features = features.blocks["0e"][here, 0][:, ids].astype(float)
-        pair = (np.ascontiguousarray(x[here][:, columns]) for x in (one.points, one.own))
+        pair = (np.ascontiguousarray(x[here][:, columns]) for x in (slope.points, slope.own))
         add_slopes(part, products, own_features, centers - first, rows, *pair, out)
 
 
 def _rows(part, kind, kernel, size):
-    given = part.derivatives[kind]
+    known = part.derivatives[kind]
     n, k, n_kernel = kernel.shape
     if kind == "forces":
-        structures = np.repeat(np.arange(len(part.X)), atom_counts(part.X))[given.owners]
+        structures = np.repeat(np.arange(len(part.X)), atom_counts(part.X))[known.owners]
         factor = -np.ones(n)
     else:
-        structures = given.owners
+        structures = known.owners
         factor = 1.0 / cell_volumes(part.X)[structures]
     rows = np.zeros((n, k, size))
     rows[:, :, :n_kernel] = factor[:, None, None] * kernel
-    rows[:, :, -1] = given.values
+    rows[:, :, -1] = known.values
     if part.weight is not None:
         rows *= np.sqrt(part.weight[structures])[:, None, None]
     return rows.reshape(n * k, -1)

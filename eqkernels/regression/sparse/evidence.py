@@ -45,12 +45,12 @@ class StackedProblem:
     Parameters
     ----------
     problems : list of SparseProblem
-        One for each kind, with the same columns.
+        Those of each kind, with the same columns.
     """
 
     def __init__(self, problems):
         self.problems = problems
-        self.counts = np.array([one.n_labels for one in problems], dtype=float)
+        self.counts = np.array([problem.n_labels for problem in problems], dtype=float)
 
     def damped(self, noises):
         """Problem of all labels at the noise of the first kind, with the best baseline.
@@ -107,12 +107,12 @@ class StackedProblem:
         value, variance = problem.likelihood(noises[0], factor)
         upper, weights = factor.rows(0, problem.rank)[:, : problem.rank], problem.weights(factor)
         misfits, freedom = np.empty(len(noises)), np.empty(len(noises))
-        for t, one in enumerate(self.problems):
-            misfits[t] = _misfit(one, weights, problem.combination) / noises[t]
-            freedom[t] = noises[0] / noises[t] * _squared_ratio(one, upper)
+        for t, other in enumerate(self.problems):
+            misfits[t] = _misfit(other, weights, problem.combination) / noises[t]
+            freedom[t] = noises[0] / noises[t] * _squared_ratio(other, upper)
         return value + jacobian, 0.5 * (misfits / variance - self.counts + freedom), variance
 
-    def best_noises(self, given):
+    def best_noises(self, chosen):
         """Noises at that maximum of the marginal likelihood where labels of the first kind are described well.
 
         There may be others, even larger ones: where sparse points or features do not suffice, a few energies among many
@@ -122,24 +122,24 @@ class StackedProblem:
 
         Parameters
         ----------
-        given : list of float or "auto"
-            Those that are known.
+        chosen : list of float or "auto"
+            Values of the noises, or that they are free.
 
         Returns
         -------
         list of float
         """
-        free = np.array([isinstance(noise, str) for noise in given])
+        free = np.array([isinstance(noise, str) for noise in chosen])
         if not free.any():
-            return [float(noise) for noise in given]
-        fixed = np.array([1.0 if isinstance(noise, str) else noise for noise in given])
-        scales = np.log([one.spread() or 1.0 for one in self.problems])
+            return [float(noise) for noise in chosen]
+        fixed = np.array([1.0 if isinstance(noise, str) else noise for noise in chosen])
+        scales = np.log([problem.spread() or 1.0 for problem in self.problems])
         scales[0] += _FIRST
 
         def noises(logarithms):
             return np.where(free, np.exp(logarithms), fixed)
 
-        if not self.problems[0].rank or all(one.is_fitted_by_the_baseline() for one in self.problems):
+        if not self.problems[0].rank or all(problem.is_fitted_by_the_baseline() for problem in self.problems):
             return noises(scales + _DECADES[len(_DECADES) // 2]).tolist()
         start = scales + _DECADES[int(np.argmax([self.likelihood(noises(scales + shift)) for shift in _DECADES]))]
         # labels of one kind may be thousands of times as many as those of another: equal curvatures
@@ -154,17 +154,17 @@ class StackedProblem:
             value, gradient, _ = self.gradient(noises(shifted(x)))
             return -value / self.counts.sum(), -unit * gradient[free] / self.counts.sum()
 
-        options, room = {"ftol": _TOLERANCE, "maxiter": _MAX_ITERATIONS}, _STEP / unit
+        options, reach = {"ftol": _TOLERANCE, "maxiter": _MAX_ITERATIONS}, _STEP / unit
         x, largest = np.zeros(free.sum()), np.log(self._largest_noise())
         for _ in range(_MAX_SEARCHES):
             value, _, variance = self.gradient(noises(shifted(x)))
-            low, high = x - room, x + room
+            low, high = x - reach, x + reach
             if free[0]:
                 high[0] = min(high[0], (largest - np.log(variance) - start[0]) / unit[0])
                 low[0] = min(low[0], high[0])
             center, bounds = np.clip(x, low, high), np.stack([low, high], axis=1)
             found = minimize(objective, center, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-            inside = np.all(np.abs(found.x - x) < 0.99 * room)
+            inside = np.all(np.abs(found.x - x) < 0.99 * reach)
             x = found.x
             if inside or -found.fun * self.counts.sum() - value < _GAIN:
                 break

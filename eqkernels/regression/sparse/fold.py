@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -33,7 +34,7 @@ class FoldJob:
     """
 
     model: SparseModel
-    descriptor: object
+    descriptor: Any
 
     def __call__(self, part):
         """Fold a part: data of the factor of each irrep, and of forces and stress as far as there are any."""

@@ -16,52 +16,23 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 from threadpoolctl import threadpool_limits
 
-from eqkernels._fitted import check_fitted, check_unchanged, whole_or_nothing
+from eqkernels._fitted import check_unchanged, whole_or_nothing
 from eqkernels._parameters import Choice, Jobs, Number, Verbosity, check_parameters
-from eqkernels._ranges import structure_blocks
-from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.descriptors.density.gradients import Derivatives
-from eqkernels.descriptors.scalar_gradients import check_differentiable, features_vjp, scalars_only
+from eqkernels.descriptors.scalar_gradients import check_differentiable
 from eqkernels.kernels import CovariantKernel, TensorKernel
-from eqkernels.kernels.sparse_points import (
-    SELECTIONS,
-    check_n_points_of_model,
-    choose_points,
-    first_points,
-    points_by_irrep,
-)
-from eqkernels.regression.base import _check_weight, declare_target
+from eqkernels.kernels.sparse_points import SELECTIONS, check_n_points_of_model
+from eqkernels.regression.base import declare_target
 from eqkernels.regression.baseline import BASELINES
-from eqkernels.regression.covariance import copies
-from eqkernels.regression.kernel_ridge import aggregating_kernel
-from eqkernels.regression.sparse.covariance import SparseCovariance
-from eqkernels.regression.sparse.derivatives import factor_key, read_derivatives
+from eqkernels.regression.sparse.choice import SparseChoice
 from eqkernels.regression.sparse.fold import FoldJob
 from eqkernels.regression.sparse.map_reduce import map_reduce, map_reduce_on_cluster
-from eqkernels.regression.sparse.memory import LARGEST, centers_of_block, check_fit, environment_sizes, n_values
-from eqkernels.regression.sparse.model import SparseModel, factor_points
-from eqkernels.regression.sparse.parts import Parts, TrainingData, baseline_ridge
-from eqkernels.regression.sparse.prediction import add_features_vjp, checked_cotangents, predict_irreps
-from eqkernels.regression.sparse.solve import OtherRows, solve_irrep
-from eqkernels.regression.sparse.source import (
-    Source,
-    candidate_features,
-    choose_candidates,
-    lazy_sequence,
-    room_for_points,
-)
-from eqkernels.regression.sparse.triangular import TriangularFactor
-from eqkernels.regression.uncertainty import UncertainTensorRegressor
-from eqkernels.structures import StructureBatch, as_list, atom_counts, cell_volumes, read_labels
-from eqkernels.structures.derivative_labels import check_volumes
+from eqkernels.regression.sparse.parts import Parts, baseline_ridge, training_data
+from eqkernels.regression.sparse.prediction import SparsePredictor
+from eqkernels.regression.sparse.solve import solve_irreps
+from eqkernels.regression.sparse.source import Source
+from eqkernels.structures import read_labels
 
-# Environments, for each sparse point, among which the points are chosen.
-_CANDIDATES_PER_POINT = 20
-# Structures read at once from a sequence that is not in memory, when they are predicted.
-_STRUCTURES_PER_BLOCK = 256
-# Labels of an irrep below this part of those of the others are their rounding.
-_ROUNDING = 1e-10
 # Parameters that are used anew whenever the coefficients are solved.
 _FREE_BETWEEN_PARTS = ("noise", "force_noise", "stress_noise")
 
@@ -75,7 +46,7 @@ class _Auto(Number):
         return super().problem(value)
 
 
-class SparseTensorGPR(UncertainTensorRegressor):
+class SparseTensorGPR(SparsePredictor):
     r"""Sparse Gaussian process for Cartesian tensors, exactly equivariant, with error bars.
 
     Its mean is that of the subset of regressors; its error bars see how unlike the sparse environments a structure is,
@@ -209,7 +180,7 @@ class SparseTensorGPR(UncertainTensorRegressor):
     (4, 3)
     """
 
-    _defaults = {**UncertainTensorRegressor._defaults, "kernel": CovariantKernel}
+    _defaults = {**SparsePredictor._defaults, "kernel": CovariantKernel}
     _constraints = {
         "selection": Choice(*SELECTIONS),
         "aggregate": Choice(None, "sum", "mean"),
@@ -290,7 +261,7 @@ class SparseTensorGPR(UncertainTensorRegressor):
         MemoryError
             If sparse points or one structure take more than ``memory``, or the matrices more than the machine has.
         """
-        vars(self).pop("factors_", None)
+        self.__dict__.pop("factors_", None)
         return self._add(X, y, sample_weight, forces, stress, client, solve=True)
 
     @whole_or_nothing
@@ -323,7 +294,10 @@ class SparseTensorGPR(UncertainTensorRegressor):
         self._check_parameters()
         source = self._source(X, begun)
         labels = self._read_more_labels(y, source.n_atoms) if begun else self._read_labels(y, source.n_atoms)
-        data = self._training_data(source, labels, sample_weight, forces, stress)
+        if forces is not None or stress is not None:
+            self._check_scalar("fitted")
+        blocks = self._tensor().to_irreps(self._project(labels.values))
+        data = training_data(source, labels, blocks, sample_weight, forces, stress)
         self._noise()  # refused before the work
         if not begun:
             self._begin(data)
@@ -341,15 +315,6 @@ class SparseTensorGPR(UncertainTensorRegressor):
             raise TypeError(f"the model was fitted on {kind}: add {kind}, not the other")
         return Source(X, self._takes_batches)
 
-    def _training_data(self, source, labels, sample_weight, forces, stress):
-        weight = _check_weight(sample_weight, len(source))
-        blocks = self._tensor().to_irreps(self._project(labels.values))
-        derivatives = {}
-        if forces is not None or stress is not None:
-            self._check_scalar("fitted")
-            derivatives = read_derivatives(source, forces, stress, self.per_atom_)
-        return TrainingData(source, labels, blocks, weight, derivatives)
-
     def _read_more_labels(self, y, n_atoms):
         try:
             return read_labels(y, n_atoms, self._tensor(), self.per_atom_)
@@ -360,43 +325,24 @@ class SparseTensorGPR(UncertainTensorRegressor):
 
     def _begin(self, data):
         """Fit the descriptor and choose the sparse environments."""
-        source, labels = data.source, data.labels
-        labelled = np.ones(len(source.numbers), dtype=bool)
-        if self.per_atom_:
-            labelled[:] = False
-            labelled[labels.atoms] = True
-        random = check_random_state(self.random_state)
-        wanted, largest = points_by_irrep(self.n_points, [str(irrep) for _, irrep in self._tensor().irreps])
-        total = sum(largest.values()) if isinstance(largest, dict) else largest
-        candidates = choose_candidates(source, labelled, _CANDIDATES_PER_POINT * total, random)
-        self.descriptor_ = self._fitted_descriptor(source, candidates, labels)
-        shapes = environment_sizes(source, self.descriptor_)
-        needed = {"0e", *(str(irrep) for _, irrep in self._tensor().irreps)}
-        of_points = {irrep: shape for irrep, shape in shapes.items() if irrep in needed}
-        self.environment_size_, memory = n_values(shapes), self._bytes()
-        check_fit(shapes, of_points, min(total, labelled.sum()), source.n_atoms.max(), memory)
-        limit = centers_of_block(self.environment_size_, memory)
-        blocks = candidate_features(source, candidates, labelled, self.descriptor_, needed, limit)
-        room = room_for_points(source, candidates, labelled, largest, 0.2 * memory / (8 * n_values(of_points)))
-        normalize = getattr(self._kernel(), "normalize", "invariant")
-        points = choose_points(blocks, largest, self.selection, normalize, random, room)
+        irreps = [str(irrep) for _, irrep in self._tensor().irreps]
+        choice = SparseChoice(data, irreps, self.n_points, check_random_state(self.random_state))
+        self.descriptor_ = self._fitted_descriptor(data, choice.candidates)
+        points, self.environment_size_ = choice.points(self.descriptor_, self._kernel(), self.selection, self._bytes())
         self._check_blocks(points)
-        self.points_ = points.to_dict()
-        self.species_ = np.unique(points.species)
-        chosen = {irrep: first_points(points, one) for irrep, one in wanted.items()}
-        self.pivots_, self.cholesky_ = factor_points(self._kernel(), points, chosen)
+        self.points_, self.species_ = points.to_dict(), np.unique(points.species)
+        self.pivots_, self.cholesky_ = choice.factors(points, self._kernel())
         self.factors_, self.label_totals_, self.derivative_totals_ = {}, np.zeros(3), {}
         self.baseline_ridge_ = baseline_ridge(data, self._model())
         if self.verbose:
             counts = ", ".join(f"{chemical_symbols[z]} {np.sum(points.species == z)}" for z in self.species_)
             self._say(f"{len(points)} sparse environments ({counts}); {self._model().summary()}")
 
-    def _fitted_descriptor(self, source, candidates, labels):
-        if isinstance(source.X, EquivariantFeatures):
+    def _fitted_descriptor(self, data, candidates):
+        if isinstance(data.source.X, EquivariantFeatures):
             return None
-        descriptor = clone(self._object("descriptor"))
-        descriptor = declare_target(descriptor, self._tensor(), self.per_atom_)
-        return descriptor.fit(source[candidates], labels.given()[candidates])
+        descriptor = declare_target(clone(self._object("descriptor")), self._tensor(), self.per_atom_)
+        return descriptor.fit(data.source[candidates], data.labels.given()[candidates])
 
     def _fold(self, data, client):
         """Add the data to the factors."""
@@ -414,231 +360,24 @@ class SparseTensorGPR(UncertainTensorRegressor):
         self.derivative_totals_ = self.derivative_totals_ | {
             kind: totals + self.derivative_totals_.get(kind, 0.0) for kind, totals in parts.derivative_totals.items()
         }
-        vars(self).pop("coef_", None)  # it does not know of the new labels
+        self.__dict__.pop("coef_", None)  # it does not know of the new labels
 
     def _solve(self):
         """Coefficients, noise and covariances from the factors."""
-        model, solutions = self._model(), {}
         self._reset_recalibration()
-        for irrep, noise in self._noise().items():
-            solutions[irrep] = self._solution(model, irrep, noise)
-        self.coef_ = {}
-        for irrep, one in solutions.items():
-            self.coef_[irrep] = np.zeros((len(model.points) * (2 * int(irrep[:-1]) + 1), one.coef.shape[1]))
-            self.coef_[irrep][model.pivots[irrep]] = one.coef
-        self.noise_ = {irrep: one.noise for irrep, one in solutions.items()}
-        self.noise_ |= {name: noise for one in solutions.values() for name, noise in one.other_noises.items()}
-        self.signal_variance_ = {irrep: one.signal_variance for irrep, one in solutions.items()}
-        self.damped_ = {irrep: one.damped for irrep, one in solutions.items()}
-        self.unexplained_ = {irrep: one.unexplained for irrep, one in solutions.items()}
-        self.cancellation_ = {irrep: one.cancellation for irrep, one in solutions.items()}
-        self.baseline_ = solutions["0e"].baseline if "0e" in solutions else None
-        self.log_marginal_likelihood_value_ = 0.0
-        for irrep, one in solutions.items():
-            copies = 0.5 * (2 * int(irrep[:-1]) + 1) * model.multiplicities[irrep]
-            self.log_marginal_likelihood_value_ += one.log_likelihood + copies * self.label_totals_[2]
-        largest = max(one.label_norm for one in solutions.values())
-        for irrep, one in solutions.items():
-            if one.only_noise and one.label_norm > _ROUNDING * largest:
-                warn(
-                    f"maximum likelihood explains the {irrep} labels as noise: the model predicts almost nothing. Add "
-                    "data, change kernel, or set noise="
-                )
-
-    def _solution(self, model, irrep, noise):
-        rank, d, multiplicity = model.n_kernel(irrep), 2 * int(irrep[:-1]) + 1, model.multiplicities[irrep]
-        n_labels, total_weight, _ = self.label_totals_
-        lower = TriangularFactor(rank, self.cholesky_[irrep]).dense().T
-        factor = TriangularFactor(model.size(irrep), self.factors_[irrep])
-        others = self._other_rows(model) if irrep == "0e" else None
-        ridge = self.baseline_ridge_
-        solution = solve_irrep(lower, factor, n_labels * d, total_weight * d, multiplicity, noise, others, ridge)
-        if self.verbose:
-            noises = "".join(f", {key} noise {value:.2g}" for key, value in solution.other_noises.items())
-            self._say(f"{irrep}: noise {solution.noise:.2g}, signal variance {solution.signal_variance:.3g}, "
-                      f"{rank} of {len(model.points) * d} directions{noises}")  # fmt: skip
-        return solution
-
-    def _other_rows(self, model):
-        """Rows of forces and stress, by the names of their factors."""
-        noises, rows = {"forces": self.force_noise, "stress": self.stress_noise}, {}
-        for kind, totals in self.derivative_totals_.items():
-            factor = TriangularFactor(model.size("0e"), self.factors_[factor_key(kind)])
-            rows[factor_key(kind)] = OtherRows(factor, *totals, noises[kind])
-        return rows
-
-    # -- derivatives -------------------------------------------------------------------------------------------------
-
-    def vjp(self, X, cotangents):
-        """Vector-Jacobian product: derivatives of sum(cotangents * predict(X)) by positions and strain.
-
-        The derivatives of a dipole along x, for instance, are those for cotangents (1, 0, 0).
-
-        Parameters
-        ----------
-        X : sequence of ase.Atoms
-        cotangents : array-like, or list of array-like
-            Of the shape of ``predict(X)``.
-
-        Returns
-        -------
-        Derivatives
-            By the positions of all atoms, and by the strain of each structure.
-
-        Raises
-        ------
-        TypeError
-            If X are features, or the descriptor has no derivatives.
-        ValueError
-            If cotangents have another shape than the predictions.
-        """
-        X = self._checked_frames(X)
-        check_differentiable(self.descriptor_, forward=False)
-        n_atoms, per_atom, model = atom_counts(X), self.per_atom_, self._model()
-        cotangents = checked_cotangents(cotangents, n_atoms, self._tensor().shape, per_atom)
-        descriptor = scalars_only(self.descriptor_) if set(self.coef_) == {"0e"} else self.descriptor_
-        ends = np.concatenate([[0], np.cumsum(n_atoms if per_atom else np.ones(len(X), dtype=int))])
-        parts, start = [], 0
-        for frames in self._blocks_of_frames(X):
-            stop = start + len(frames)
-            blocks = self._tensor().to_irreps(cotangents[ends[start] : ends[stop]])
-            features, start = descriptor.transform(frames), stop
-            rows, known = self._rows_to_predict(features)
-            if per_atom:
-                first_atom = np.cumsum(features.n_atoms) - features.n_atoms
-                atoms = (first_atom[features.structures] + features.atoms)[known]
-                blocks = {irrep: block[atoms] for irrep, block in blocks.items()}
-            out = {key: np.zeros(one.shape) for key, one in features.blocks.items() if key in model.points.blocks}
-            add_features_vjp(out, model, self.coef_, self.cancellation_, rows, np.flatnonzero(known), blocks)
-            parts.append(features_vjp(descriptor, frames, out))
-        return Derivatives(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-
-    def predict_forces(self, X):
-        """Predict forces with a model of energies: minus the derivatives by positions.
-
-        Parameters
-        ----------
-        X : sequence of ase.Atoms
-
-        Returns
-        -------
-        list of ndarray of shape (n_atoms, 3)
-            In the units of y over those of the positions.
-
-        Raises
-        ------
-        TypeError
-            If X are features, or the descriptor has no derivatives.
-        ValueError
-            If the target is not an energy: a scalar of structures.
-        """
-        X = self._checked_frames(X)
-        self._check_scalar("predicted")
-        positions, _ = self.vjp(X, self._ones(X))
-        return np.split(-positions, np.cumsum(atom_counts(X))[:-1])
-
-    def predict_stress(self, X):
-        """Predict stress with a model of energies: derivatives by strain over the volume, as in ASE.
-
-        Parameters
-        ----------
-        X : sequence of ase.Atoms
-            With cells of three vectors.
-
-        Returns
-        -------
-        ndarray of shape (n_structures, 3, 3)
-            In the units of y over the cube of those of the positions; positive where the cell wants to shrink.
-
-        Raises
-        ------
-        TypeError
-            If X are features, or the descriptor has no derivatives.
-        ValueError
-            If the target is not a scalar of structures, or a structure has no cell of three vectors.
-        """
-        X = self._checked_frames(X)
-        volumes = cell_volumes(X)
-        self._check_scalar("predicted")
-        check_volumes(volumes, np.arange(len(volumes)))
-        strain = self.vjp(X, self._ones(X)).strain
-        return 0.5 * (strain + strain.transpose(0, 2, 1)) / volumes[:, None, None]
-
-    def _checked_frames(self, X):
-        check_fitted(self)
-        X = self._checked_input(X)
-        if isinstance(X, EquivariantFeatures) or self.descriptor_ is None:
-            raise TypeError("derivatives by positions need frames, both at fit and here, not features")
-        return X
-
-    def _ones(self, X):
-        if self.per_atom_:
-            raise ValueError("the model was fitted to per-atom targets: forces and stress are those of an energy")
-        return np.ones(len(X))
-
-    def _check_scalar(self, what):
-        if [str(irrep) for _, irrep in self._tensor().irreps] != ["0e"]:
-            raise ValueError(f"forces and stress are {what} for scalar targets only, this one is {self.target_!r}")
-
-    # -- what the base class asks for ----------------------------------------------------------------------------------
-
-    def __sklearn_is_fitted__(self):
-        return hasattr(self, "coef_")
-
-    def _kernel(self):
-        return aggregating_kernel(self)
-
-    def _aggregate(self):
-        return getattr(self._kernel(), "aggregate", "sum")
-
-    def _checked_input(self, X):
-        return X if lazy_sequence(X) and len(X) else super()._checked_input(X)
-
-    def _blocks_of_features(self, X):
-        parts = [X] if isinstance(X, EquivariantFeatures) else self._blocks_of_frames(X)
-        for part in parts:
-            yield from super()._blocks_of_features(part)
-
-    def _blocks_of_frames(self, X):
-        """Frames in blocks of bounded memory, of a sequence that may make them when they are asked for."""
-        limit = self._model().centers_per_block()
-        for start in range(0, len(X), _STRUCTURES_PER_BLOCK):
-            part = X[start : start + _STRUCTURES_PER_BLOCK]
-            part = StructureBatch.from_frames(part, start) if self._takes_batches else as_list(part, start)
-            for first, stop in structure_blocks(np.concatenate([[0], np.cumsum(atom_counts(part))]), limit):
-                yield part[first:stop]
-
-    def _predict_irreps(self, features):
-        return predict_irreps(self._model(), self.coef_, self.cancellation_, features)
-
-    def _posterior(self, rows, joint, include_noise):
-        means, covariances = self._predict_irreps(rows), {}
-        for irrep, mean in means.items():
-            spread = self._covariance(irrep)
-            slices = [slice(None)] if joint else [slice(0), *self._slices(rows)]
-            blocks = np.concatenate([spread(rows[one], joint, include_noise) for one in slices])
-            covariances[irrep] = copies(blocks, np.eye(mean.shape[2]))
-        return means, covariances
-
-    def _covariance(self, irrep):
-        model = self._model()
-        points, pivots = model.points_in_use(irrep)
-        learned = (self.cholesky_, self.damped_, self.noise_, self.signal_variance_, self.unexplained_)
-        return SparseCovariance(
-            model.kernel, points, irrep, model.size(irrep), pivots, *(values[irrep] for values in learned)
-        )
-
-    def _slices(self, features):
-        return self._model().slices(len(features))
-
-    def _model(self):
-        multiplicities = {str(irrep): multiplicity for multiplicity, irrep in self._tensor().irreps}
-        points = EquivariantFeatures.of_checked(**self.points_)
-        return SparseModel(self._kernel(), points, self.species_, self.baseline, self.pivots_, multiplicities,
-                           self.environment_size_, self._bytes())  # fmt: skip
-
-    def _bytes(self):
-        return min(self.memory * 2.0**30, LARGEST)
+        model, noises = self._model(), {"forces": self.force_noise, "stress": self.stress_noise}
+        totals = self.label_totals_, self.derivative_totals_
+        say = self._say if self.verbose else None
+        solutions = solve_irreps(model, self.cholesky_, self.factors_, *totals, self._noise(), noises,
+                                 self.baseline_ridge_, say)  # fmt: skip
+        self.coef_ = {irrep: model.coefficients(irrep, solved.coef) for irrep, solved in solutions.items()}
+        for name in ("noise", "signal_variance", "damped", "unexplained", "cancellation"):
+            setattr(self, f"{name}_", {irrep: getattr(solved, name) for irrep, solved in solutions.items()})
+        self.baseline_ = None
+        if "0e" in solutions:
+            self.noise_ |= solutions["0e"].other_noises
+            self.baseline_ = solutions["0e"].baseline
+        self.log_marginal_likelihood_value_ = sum(solved.log_likelihood for solved in solutions.values())
 
     # -- parameters -------------------------------------------------------------------------------------------------
 

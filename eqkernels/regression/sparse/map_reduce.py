@@ -78,7 +78,7 @@ def _results_of_groups(client, job, part, n_parts):
     """Yield the number of parts that are done and the result of those that are new."""
     size = 2 ** (max(1, sum(client.nthreads().values())) - 1).bit_length()
     shared = client.submit(_identity, job, pure=False)
-    groups = deque()
+    groups: deque = deque()
     for start in range(0, n_parts, size):
         stop = min(start + size, n_parts)
         tree = _Tree(partial(client.submit, _merge, shared, pure=False))

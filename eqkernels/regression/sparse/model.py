@@ -13,6 +13,7 @@ from eqkernels.kernels import TensorKernel
 from eqkernels.regression.sparse.memory import centers_of_block
 from eqkernels.regression.sparse.solve import pivoted_cholesky
 from eqkernels.regression.sparse.triangular import TriangularFactor
+from eqkernels.so3 import Irrep
 
 # Bytes of one kernel element: the kernel, its modulus, a copy in the order of the factor, an update.
 _BYTES_OF_KERNEL = 4 * 8
@@ -53,6 +54,10 @@ class SparseModel:
         """Count the columns of the factor of an irrep: kernels, prior, baseline, labels."""
         return self.n_kernel(irrep) + 1 + self.n_baseline(irrep) + self.multiplicities[irrep]
 
+    def dim(self, irrep):
+        """Count the components of an irrep: 2 lambda + 1."""
+        return Irrep.parse(irrep).dim
+
     def n_kernel(self, irrep):
         """Count the kernel columns: at most sparse points times 2 lambda + 1."""
         return len(self.pivots[irrep])
@@ -80,23 +85,29 @@ class SparseModel:
         """Bytes of the features of the sparse points."""
         return sum(block.nbytes for block in self.points.blocks.values())
 
-    def room(self):
+    def bytes_of_block(self):
         """Bytes for the arrays of one block beside the sparse points."""
         return max(self.memory - self.bytes_of_points(), 0.25 * self.memory)
 
     def centers_per_block(self):
         """How many centers have their features in memory at once."""
-        return centers_of_block(self.environment_size, self.room())
+        return centers_of_block(self.environment_size, self.bytes_of_block())
 
     def labels_per_block(self):
         """How many labels have their kernels in memory at once."""
-        width = max(len(self.points) * (2 * int(irrep[:-1]) + 1) ** 2 for irrep in self.multiplicities)
-        return max(1, int(0.3 * self.room() / (_BYTES_OF_KERNEL * width)))
+        width = max(len(self.points) * self.dim(irrep) ** 2 for irrep in self.multiplicities)
+        return max(1, int(0.3 * self.bytes_of_block() / (_BYTES_OF_KERNEL * width)))
 
     def slices(self, n):
         """Ranges of n labels whose kernels are in memory at once."""
         size = self.labels_per_block()
         return [slice(start, start + size) for start in range(0, n, size)]
+
+    def coefficients(self, irrep, of_pivots):
+        """Coefficients of all components of all points, (n_points (2 lambda + 1), multiplicity)."""
+        out = np.zeros((len(self.points) * self.dim(irrep), of_pivots.shape[1]))
+        out[self.pivots[irrep]] = of_pivots
+        return out
 
     def points_in_use(self, irrep):
         """Sparse points of which an irrep has components, and the pivots counted in these points.
@@ -109,7 +120,7 @@ class SparseModel:
         -------
         EquivariantFeatures, ndarray of int
         """
-        pivots, d = self.pivots[irrep], 2 * int(irrep[:-1]) + 1
+        pivots, d = self.pivots[irrep], self.dim(irrep)
         used, place = np.unique(pivots // d, return_inverse=True)
         if len(used) in (0, len(self.points)):
             return self.points, pivots
@@ -138,13 +149,13 @@ def factor_points(kernel, points, chosen):
     MemoryError
         If the matrices take more than the machine has.
     """
-    widths = {irrep: len(rows) * (2 * int(irrep[:-1]) + 1) for irrep, rows in chosen.items()}
+    widths = {irrep: len(rows) * Irrep.parse(irrep).dim for irrep, rows in chosen.items()}
     needed = 3 * 8 * max(widths.values()) ** 2 + 2 * 8 * sum(width**2 for width in widths.values())
     check_memory(needed, f"A sparse model of {len(points)} points", "choose fewer with n_points")
     pivots, cholesky = {}, {}
     with threadpool_limits(1):  # the same bits whatever the number of threads
         for irrep, rows in chosen.items():
-            n, d = widths[irrep], 2 * int(irrep[:-1]) + 1
+            n, d = widths[irrep], Irrep.parse(irrep).dim
             matrix = kernel(points[rows], irrep=irrep).transpose(0, 2, 1, 3).reshape(n, n)
             kept, lower = pivoted_cholesky(matrix)
             pivots[irrep] = (d * rows[:, None] + np.arange(d)).ravel()[kept]

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.regression.base import _check_weight
 from eqkernels.regression.baseline import best_ridge, composition_design
-from eqkernels.regression.sparse.derivatives import COMPONENTS, derivative_work
+from eqkernels.regression.sparse.derivatives import COMPONENTS, derivative_work, read_derivatives
 from eqkernels.regression.sparse.source import Source
 from eqkernels.structures import DerivativeLabels, StructureBatch
 from eqkernels.structures.labels import Labels
@@ -44,6 +45,14 @@ class TrainingData:
     derivatives: dict[str, DerivativeLabels]
 
 
+def training_data(source, labels, blocks, sample_weight, forces, stress):
+    """Check the weights, forces and stress of a fit; arguments as of its method."""
+    weight, derivatives = _check_weight(sample_weight, len(source)), {}
+    if forces is not None or stress is not None:
+        derivatives = read_derivatives(source, forces, stress, labels.per_atom)
+    return TrainingData(source, labels, blocks, weight, derivatives)
+
+
 @dataclass
 class Part:
     """Some consecutive structures and their labels.
@@ -77,7 +86,8 @@ class Part:
             labels = slice(*np.searchsorted(self.atoms, ends[[start, stop]]))
             atoms = self.atoms[labels] - ends[start]
         derivatives = _between(self.derivatives, start, stop, n_atoms)
-        return Part(self.X[start:stop], self.start + start, *self.labelled(labels, atoms), derivatives)
+        blocks, atoms, weight = self.labelled(labels, atoms)
+        return Part(self.X[start:stop], self.start + start, blocks, atoms, weight, derivatives)
 
     def labelled(self, rows, atoms):
         """Blocks, atoms and weights of some of the labels."""
@@ -117,9 +127,9 @@ class Parts:
         self.weight = None if weight is None else np.repeat(weight, counts)
         self.totals = _totals(np.ones(counts.sum()) if weight is None else self.weight)
         self.derivative_totals = {}
-        for kind, given in derivatives.items():
-            structures = np.searchsorted(ends, given.owners, side="right") - 1 if kind == "forces" else given.owners
-            weights = np.ones(len(given)) if weight is None else weight[structures]
+        for kind, known in derivatives.items():
+            structures = np.searchsorted(ends, known.owners, side="right") - 1 if kind == "forces" else known.owners
+            weights = np.ones(len(known)) if weight is None else weight[structures]
             self.derivative_totals[kind] = COMPONENTS[kind] * _totals(weights)
         work = counts + model.work_per_center() * source.n_atoms
         work = np.cumsum(work + derivative_work(model, source.n_atoms, derivatives) if derivatives else work)

@@ -20,8 +20,10 @@ from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import dpstrf
 from scipy.optimize import minimize_scalar
 
+from eqkernels._warnings import warn
 from eqkernels.regression.baseline import fit_baseline
 from eqkernels.regression.cancellation import cancellation
+from eqkernels.regression.sparse.derivatives import factor_key
 from eqkernels.regression.sparse.evidence import StackedProblem
 from eqkernels.regression.sparse.triangular import TriangularFactor
 
@@ -33,6 +35,8 @@ _NOISE_TOLERANCE = 0.02
 _ONLY_NOISE = 10.0
 # Labels that are fitted by the baseline up to this part have nothing left to learn.
 _NOTHING_LEFT = 1e-14
+# Labels of an irrep below this part of those of the others are their rounding.
+_ROUNDING = 1e-10
 # Labels of another kind whose variance by the model is this part of that of the first are not described by it at all:
 # forces vanish in cells of one atom, to rounding.
 _NO_SIGNAL = 1e-24
@@ -251,6 +255,57 @@ class OtherRows:
     noise: float | str
 
 
+def solve_irreps(model, cholesky, factors, totals, derivative_totals, noises, other_noises, ridge, say=None):
+    """Fit all irreps.
+
+    Parameters
+    ----------
+    model : SparseModel
+    cholesky, factors : dict of str to ndarray
+        Data of triangular factors: of the kernels among the sparse environments, and of the labels.
+    totals : ndarray of shape (3,)
+    derivative_totals : dict of str to ndarray of shape (3,)
+        Attributes ``label_totals_`` and ``derivative_totals_`` of the regressor.
+    noises, other_noises : dict of str to (float or "auto")
+        Of each irrep, and of each kind of derivatives.
+    ridge : float
+        Of the baseline.
+    say : callable, default=None
+        Called with a line of text on each irrep.
+
+    Returns
+    -------
+    dict of str to SparseSolution
+    """
+    solutions = {}
+    for irrep, noise in noises.items():
+        rank, d, (n_labels, total_weight, log_weight) = model.n_kernel(irrep), model.dim(irrep), totals
+        lower = TriangularFactor(rank, cholesky[irrep]).dense().T
+        factor = TriangularFactor(model.size(irrep), factors[irrep])
+        others = {}
+        for kind, sums in derivative_totals.items() if irrep == "0e" else ():
+            n_rows, weight, log = sums
+            rows = TriangularFactor(factor.size, factors[factor_key(kind)])
+            others[factor_key(kind)] = OtherRows(rows, n_rows, weight, log, other_noises[kind])
+        solved = solve_irrep(
+            lower, factor, n_labels * d, total_weight * d, model.multiplicities[irrep], noise, others, ridge
+        )
+        solved.log_likelihood += 0.5 * d * model.multiplicities[irrep] * log_weight
+        solutions[irrep] = solved
+        if say is not None:
+            more = "".join(f", {key} noise {value:.2g}" for key, value in solved.other_noises.items())
+            say(f"{irrep}: noise {solved.noise:.2g}, signal variance {solved.signal_variance:.3g}, "
+                f"{rank} of {len(model.points) * d} directions{more}")  # fmt: skip
+    largest = max(solved.label_norm for solved in solutions.values())
+    for irrep, solved in solutions.items():
+        if solved.only_noise and solved.label_norm > _ROUNDING * largest:
+            warn(
+                f"maximum likelihood explains the {irrep} labels as noise: the model predicts almost nothing. Add "
+                "data, change kernel, or set noise="
+            )
+    return solutions
+
+
 def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, others=None, ridge=0.0):
     """Fit one irrep.
 
@@ -281,9 +336,9 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, othe
     combination = _combination(baseline, multiplicity)
     problem = SparseProblem(white, rank, combination, n_labels, total_weight)
     stacked = {}
-    for name, one in (others or {}).items():
-        other = SparseProblem(whiten(one.factor, lower), rank, combination, one.n_labels, one.total_weight)
-        if one.n_labels and other.signal() > _NO_SIGNAL * problem.signal():
+    for name, rows in (others or {}).items():
+        other = SparseProblem(whiten(rows.factor, lower), rank, combination, rows.n_labels, rows.total_weight)
+        if rows.n_labels and other.signal() > _NO_SIGNAL * problem.signal():
             stacked[name] = other
     if stacked:
         stack = StackedProblem([problem, *stacked.values()])
@@ -302,7 +357,7 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, othe
         coef, noises[0], variance, value + shift, baseline, damped.data,
         problem.unexplained(), dict(zip(stacked, noises[1:], strict=True)),
         noise == "auto" and noises[0] > _ONLY_NOISE * problem.signal() and not problem.is_fitted_by_the_baseline(),
-        np.linalg.norm(values), rounding,
+        float(np.linalg.norm(values)), rounding,
     )  # fmt: skip
 
 

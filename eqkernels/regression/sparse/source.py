@@ -90,7 +90,7 @@ def choose_candidates(source, labelled, limit, random):
     return np.union1d(picked, structures[first[~np.isin(species, seen)]])
 
 
-def room_for_points(source, candidates, labelled, n_points, most):
+def most_points_of_species(source, candidates, labelled, n_points, most):
     """Most points of each species to be kept while they are chosen.
 
     Parameters
@@ -155,10 +155,10 @@ def _blocks_of_candidates(source, candidates, limit):
 
 def _with_blocks(features, irreps):
     """Features with some of their blocks."""
-    blocks, labels, *parts = (
-        {irrep: one for irrep, one in given.items() if irrep in irreps}
-        for given in (features.blocks, features.labels, *features.parts.values())
-    )
-    parts = dict(zip(features.parts, parts, strict=True))
+
+    def needed(by_irrep):
+        return {irrep: value for irrep, value in by_irrep.items() if irrep in irreps}
+
+    parts = {name: needed(columns) for name, columns in features.parts.items()}
     rows = features.species, features.structures, features.atoms, features.n_atoms
-    return EquivariantFeatures(blocks, *rows, parts, labels)
+    return EquivariantFeatures(needed(features.blocks), *rows, parts, needed(features.labels))

@@ -1,0 +1,77 @@
+"""How the sparse environments of a model are chosen, and their kernels factored, before a fit reads its labels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eqkernels.kernels.sparse_points import choose_points, first_points, points_by_irrep
+from eqkernels.regression.sparse.memory import centers_of_block, check_fit, environment_sizes, n_values
+from eqkernels.regression.sparse.model import factor_points
+from eqkernels.regression.sparse.source import candidate_features, choose_candidates, most_points_of_species
+
+# Environments, for each sparse point, among which the points are chosen.
+_CANDIDATES_PER_POINT = 20
+
+
+class SparseChoice:
+    """Candidates for sparse environments, and the choice among them.
+
+    Parameters
+    ----------
+    data : TrainingData
+    irreps : list of str
+        Those of the target.
+    n_points : int or dict
+        As for ``SparseTensorGPR``.
+    random : RandomState
+
+    Attributes
+    ----------
+    candidates : ndarray of int
+        Structures whose labelled environments are candidates.
+    """
+
+    def __init__(self, data, irreps, n_points, random):
+        self.source, self.irreps, self.random = data.source, irreps, random
+        atoms = data.labels.atoms
+        self.labelled = np.full(len(self.source.numbers), atoms is None)
+        if atoms is not None:
+            self.labelled[atoms] = True
+        self.wanted, self.largest = points_by_irrep(n_points, irreps)
+        self.total = sum(self.largest.values()) if isinstance(self.largest, dict) else self.largest
+        limit = _CANDIDATES_PER_POINT * self.total
+        self.candidates = choose_candidates(self.source, self.labelled, limit, random)
+
+    def points(self, descriptor, kernel, selection, memory):
+        """Choose the sparse environments, if they and the largest structure fit into the memory.
+
+        Parameters
+        ----------
+        descriptor : transformer or None
+            Fitted; None where the source holds features.
+        kernel : TensorKernel
+        selection : str
+        memory : float
+            Bytes.
+
+        Returns
+        -------
+        points : EquivariantFeatures
+        environment_size : int
+            Features of one environment, in all irreps and components that the descriptor makes.
+        """
+        source, labelled = self.source, self.labelled
+        shapes, needed = environment_sizes(source, descriptor), {"0e", *self.irreps}
+        of_points = {irrep: shape for irrep, shape in shapes.items() if irrep in needed}
+        check_fit(shapes, of_points, min(self.total, labelled.sum()), source.n_atoms.max(), memory)
+        limit = centers_of_block(n_values(shapes), memory)
+        blocks = candidate_features(source, self.candidates, labelled, descriptor, needed, limit)
+        most = 0.2 * memory / (8 * n_values(of_points))
+        most = most_points_of_species(source, self.candidates, labelled, self.largest, most)
+        normalize = getattr(kernel, "normalize", "invariant")
+        return choose_points(blocks, self.largest, selection, normalize, self.random, most), n_values(shapes)
+
+    def factors(self, points, kernel):
+        """Factor the kernels among the points of each irrep, see :func:`factor_points`."""
+        chosen = {irrep: first_points(points, count) for irrep, count in self.wanted.items()}
+        return factor_points(kernel, points, chosen)
