@@ -82,15 +82,41 @@ def warn_of_nothing(irrep):
     )
 
 
-def contract(kernel, X, Y, irrep, coef, rounding, known=None):
-    """Sum kernels times coefficients (n, 2 lambda + 1, n_columns), in higher precision only if the rounding matters.
+class KernelSums:
+    """Sums of kernels times coefficients of a fitted model, in higher precision only if the rounding matters.
 
-    ``known`` are the kernels, if they are there.
+    What the training set contributes is contracted at the first call and kept, but not stored with the model.
     """
-    if rounding > NEGLIGIBLE:
-        return contract_precisely(kernel, X, Y, irrep, coef)
-    kernels = kernel(X, Y, irrep=irrep) if known is None else known
-    return np.einsum("nmab,mbk->nak", kernels, coef, optimize=True)
+
+    def __init__(self):
+        self._contractions = {}
+
+    def __getstate__(self):
+        return {"_contractions": {}}
+
+    def __call__(self, irrep, X, rounding, terms):
+        """Sum for structures X.
+
+        Parameters
+        ----------
+        irrep : str
+        X : EquivariantFeatures
+        rounding : float
+            See :func:`cancellation`.
+        terms : callable
+            Returns the kernel, the features of the training set and the coefficients (n, 2 lambda + 1, n_columns).
+
+        Returns
+        -------
+        ndarray of shape (n_structures, 2 lambda + 1, n_columns)
+        """
+        if rounding > NEGLIGIBLE:
+            kernel, training_set, coef = terms()
+            return contract_precisely(kernel, X, training_set, irrep, coef)
+        if irrep not in self._contractions:
+            kernel, training_set, coef = terms()
+            self._contractions[irrep] = kernel.contraction(training_set, irrep, coef)
+        return self._contractions[irrep](X)
 
 
 def contract_vjp(kernel, X, Y, irrep, cotangents, coef, rounding):

@@ -25,7 +25,7 @@ from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import TensorKernel
 from eqkernels.kernels.bounds import check_bounds
 from eqkernels.regression.base import TensorRegressor
-from eqkernels.regression.cancellation import cancellation_of_duals
+from eqkernels.regression.cancellation import KernelSums, cancellation_of_duals
 from eqkernels.regression.cost import announced
 from eqkernels.regression.covariance import clip_covariances, copies
 from eqkernels.regression.criteria import CRITERIA, EIGENVECTORS, Evidence
@@ -201,6 +201,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
 
     def _fit_all(self, features, blocks, weight, variants):
         self.X_fit_, self.sample_weight_ = self._own(features).stored(), weight
+        self._sums = KernelSums()
         self._reset_recalibration()
         self._normalize(features, blocks)
         random = check_random_state(self.random_state)
@@ -342,7 +343,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         means, covariances = {}, {}
         for irrep in self.dual_coef_ if irreps is None else irreps:
             cross = self._matrix(rows, irrep)
-            means[irrep] = self._contracted(rows, irrep, cross)
+            means[irrep] = self._contracted(rows, irrep)
             covariance = self._block_covariance(rows, irrep, cross, joint, include_noise)
             covariances[irrep] = copies(self.y_scale_[irrep] ** 2 * covariance, self.copy_covariance_[irrep])
         return means, covariances

@@ -18,8 +18,8 @@ from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import CovariantKernel, KernelBlocks, TensorKernel
 from eqkernels.regression.base import TensorRegressor
 from eqkernels.regression.cancellation import (
+    KernelSums,
     cancellation_of_duals,
-    contract,
     size_of_blocks,
     size_of_terms,
     warn_of_nothing,
@@ -242,6 +242,7 @@ class TensorKernelRidge(TensorRegressor):
 
     def _fit_irreps(self, features, blocks, weight):
         self.X_fit_ = None if self._precomputed else self._own(features).stored()
+        self._sums = KernelSums()
         search = start_search(self, features, weight)
         self.dual_coef_, self.cancellation_, squares = {}, {}, {}
         flops, n_matrices = (_CHOLESKY, 3) if search is None else (EIGENVECTORS + _CHOLESKY, 5)
@@ -278,10 +279,14 @@ class TensorKernelRidge(TensorRegressor):
             predictions[irrep] = np.einsum("nmab,mbk->nak", kernel, dual, optimize=True)
         return predictions
 
-    def _contracted(self, features, irrep, known=None):
-        """Sum kernels with the training set times dual coefficients; ``known``: these kernels, if they are there."""
-        training_set, dual = EquivariantFeatures.of_checked(**self.X_fit_), self.dual_coef_[irrep]
-        return contract(self._kernel_of(irrep), features, training_set, irrep, dual, self.cancellation_[irrep], known)
+    def _contracted(self, features, irrep):
+        """Sum kernels with the training set times dual coefficients."""
+
+        def terms():
+            training_set = EquivariantFeatures.of_checked(**self.X_fit_)
+            return self._kernel_of(irrep), training_set, self.dual_coef_[irrep]
+
+        return self._sums(irrep, features, self.cancellation_[irrep], terms)
 
 
 def aggregating_kernel(model):

@@ -6,6 +6,7 @@ of the descriptor (:mod:`eqkernels.descriptors.density.gradients`).
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from eqkernels._ranges import structure_blocks
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.density.gradients import Derivatives
 from eqkernels.descriptors.scalar_gradients import check_differentiable, features_vjp, scalars_only
-from eqkernels.regression.cancellation import contract, contract_vjp
+from eqkernels.regression.cancellation import contract_vjp
 from eqkernels.regression.covariance import copies
 from eqkernels.regression.kernel_ridge import aggregating_kernel
 from eqkernels.regression.sparse.covariance import SparseCovariance
@@ -181,7 +182,7 @@ class SparsePredictor(UncertainTensorRegressor):
                 yield part[first:stop]
 
     def _predict_irreps(self, features):
-        return predict_irreps(self._model(), self.coef_, self.cancellation_, features)
+        return predict_irreps(self._model(), self._sums, self.coef_, self.cancellation_, features)
 
     def _posterior(self, rows, joint, include_noise):
         means, covariances = self._predict_irreps(rows), {}
@@ -213,12 +214,13 @@ class SparsePredictor(UncertainTensorRegressor):
         return min(self.memory * 2.0**30, LARGEST)
 
 
-def predict_irreps(model, coef, cancellation, features):
+def predict_irreps(model, sums, coef, cancellation, features):
     """Irreducible components without the baseline.
 
     Parameters
     ----------
     model : SparseModel
+    sums : KernelSums
     coef : dict of str to ndarray of shape (n_points (2 lambda + 1), multiplicity)
     cancellation : dict of str to float
     features : EquivariantFeatures
@@ -229,16 +231,19 @@ def predict_irreps(model, coef, cancellation, features):
     """
     predictions = {}
     for irrep, every in coef.items():
-        d = model.dim(irrep)
-        points, pivots = model.points_in_use(irrep)
-        used = np.zeros((len(points) * d, every.shape[1]))
-        used[pivots] = every[model.pivots[irrep]]
-        used = used.reshape(len(points), d, -1)
-        parts = [np.zeros((0, d, used.shape[2]))]
+        parts = [np.zeros((0, model.dim(irrep), every.shape[1]))]
         for rows in model.slices(len(features)):
-            parts.append(contract(model.kernel, features[rows], points, irrep, used, cancellation[irrep]))
+            parts.append(sums(irrep, features[rows], cancellation[irrep], partial(_terms, model, irrep, every)))
         predictions[irrep] = np.concatenate(parts)
     return predictions
+
+
+def _terms(model, irrep, coef):
+    """Kernel, sparse points and coefficients of an irrep."""
+    points, pivots = model.points_in_use(irrep)
+    used = np.zeros((len(points) * model.dim(irrep), coef.shape[1]))
+    used[pivots] = coef[model.pivots[irrep]]
+    return model.kernel, points, used.reshape(len(points), model.dim(irrep), -1)
 
 
 def add_features_vjp(out, model, coef, cancellation, rows, centers, cotangents):
