@@ -166,10 +166,8 @@ class TensorKernelRidge(TensorRegressor):
 
     def _check_parameters(self):
         super()._check_parameters()
-        if not self._precomputed and not isinstance(self._kernel(), TensorKernel):
-            raise TypeError(
-                f"kernel={self.kernel!r} must be a kernel such as CovariantKernel(zeta=2), or 'precomputed'"
-            )
+        if not self._precomputed:
+            self._kernel()  # is checked
 
     # -- precomputed kernels ----------------------------------------------------------------------------------------
 
@@ -215,15 +213,6 @@ class TensorKernelRidge(TensorRegressor):
     def _blocks_of_features(self, X):
         return super()._blocks_of_features(X) if not self._precomputed else [X]
 
-    def _matrix(self, features, irrep):
-        """Kernel of structures with the training set, or a block of a precomputed kernel."""
-        if not self._precomputed:
-            return self._kernel_of(irrep)(features, EquivariantFeatures.of_checked(**self.X_fit_), irrep=irrep)
-        return features.blocks[irrep]
-
-    def _kernel_of(self, irrep):
-        return self._kernel()
-
     def _known_centers(self, features):
         return None if self._precomputed else super()._known_centers(features)
 
@@ -241,7 +230,7 @@ class TensorKernelRidge(TensorRegressor):
         flops, n_matrices = (_CHOLESKY, 3) if search is None else (EIGENVECTORS + _CHOLESKY, 5)
         with announced(self, features, blocks, flops, n_kernels=1, n_matrices=n_matrices):
             for irrep, values in blocks.items():
-                kernel = self._matrix(features, irrep) if self._precomputed else self._kernel()(features, irrep=irrep)
+                kernel = features.blocks[irrep] if self._precomputed else self._kernel()(features, irrep=irrep)
                 size = size_of_blocks(kernel)
                 alpha = self.alpha_[irrep] if search is None else _chosen_alpha(search, irrep, kernel, size, values)
                 self.dual_coef_[irrep] = solve_dual(kernel, values, alpha, weight)
@@ -255,9 +244,12 @@ class TensorKernelRidge(TensorRegressor):
         predictions = {}
         for irrep, dual in self.dual_coef_.items():
             if not self._precomputed:
-                predictions[irrep] = self._contracted(features, irrep)
+                training_set = EquivariantFeatures.of_checked(**self.X_fit_)
+                predictions[irrep] = contract(
+                    self._kernel(), features, training_set, irrep, dual, self.cancellation_[irrep]
+                )
                 continue
-            kernel = self._matrix(features, irrep)
+            kernel = features.blocks[irrep]
             if kernel.shape[1] != len(dual):
                 raise ValueError(
                     f"the kernel has {kernel.shape[1]} columns, the model was fitted on {len(dual)} structures"
@@ -265,17 +257,22 @@ class TensorKernelRidge(TensorRegressor):
             predictions[irrep] = np.einsum("nmab,mbk->nak", kernel, dual, optimize=True)
         return predictions
 
-    def _contracted(self, features, irrep, known=None):
-        """Sum kernels with the training set times dual coefficients; ``known``: these kernels, if they are there."""
-        training_set, dual = EquivariantFeatures.of_checked(**self.X_fit_), self.dual_coef_[irrep]
-        return contract(self._kernel_of(irrep), features, training_set, irrep, dual, self.cancellation_[irrep], known)
-
 
 def aggregating_kernel(model):
-    """Kernel of a model, whose ``aggregate`` may be stated there or here."""
+    """Kernel of a model, whose ``aggregate`` may be stated there or here.
+
+    Raises
+    ------
+    TypeError
+        If it is no kernel.
+    ValueError
+        If it aggregates in another way than the model.
+    """
     if model.kernel is None and model.aggregate is not None:
         return CovariantKernel(aggregate=model.aggregate)
     kernel = model._object("kernel")
+    if not isinstance(kernel, TensorKernel):
+        raise TypeError(f"kernel={kernel!r} must be a kernel such as CovariantKernel(zeta=2)")
     stated = getattr(kernel, "aggregate", None)
     if model.aggregate is not None and stated != model.aggregate:
         raise ValueError(f"aggregate={model.aggregate!r}, but kernel={kernel!r} has {stated!r}: state it once")
