@@ -13,6 +13,7 @@ import numpy as np
 from eqkernels._memory import check_memory
 from eqkernels._progress import Count, Lines, duration, reported_to
 from eqkernels._warnings import warn
+from eqkernels.descriptors import EquivariantFeatures
 
 logger = logging.getLogger("eqkernels")
 # Environments in the sample.
@@ -58,7 +59,7 @@ def announced(model, features, blocks, solver_flops, n_kernels, n_matrices):
         "use SparseTensorGPR, TensorRidge or fewer structures",
     )
     measured, units = 0.0, 0.0
-    if not model._precomputed:
+    if isinstance(features, EquivariantFeatures):
         for irrep in blocks:
             seconds, count = _kernel_cost(model._kernel(), features, irrep)
             measured, units = measured + n_kernels * seconds, units + n_kernels * count

@@ -15,6 +15,8 @@ blocks of :math:`2 \lambda + 1` that turn with A. See :mod:`eqkernels.regression
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from sklearn.utils import check_random_state
 
@@ -22,18 +24,20 @@ from eqkernels._fitted import check_fitted
 from eqkernels._parameters import Choice, Flag, Integer, Verbosity
 from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.kernels import TensorKernel
+from eqkernels.kernels import CovariantKernel
 from eqkernels.kernels.bounds import check_bounds
 from eqkernels.regression.base import TensorRegressor
-from eqkernels.regression.cancellation import KernelSums, cancellation_of_duals
+from eqkernels.regression.cancellation import NOTHING, KernelSums, size_of_terms, warn_of_nothing
 from eqkernels.regression.cost import announced
-from eqkernels.regression.covariance import clip_covariances, copies
+from eqkernels.regression.covariance import standard_deviations, to_cartesian
 from eqkernels.regression.criteria import CRITERIA, EIGENVECTORS, Evidence
 from eqkernels.regression.hyperparameters import free_parameters, maximize
-from eqkernels.regression.kernel_ridge import TensorKernelRidge
-from eqkernels.regression.leave_one_out import LeftOutMixin
+from eqkernels.regression.kernel_ridge import aggregating_kernel
+from eqkernels.regression.leave_one_out import LeftOutLabels
+from eqkernels.regression.posterior import Posterior, factorize
 from eqkernels.regression.relation import warn_if_unrelated
 from eqkernels.regression.uncertainty import UncertainTensorRegressor
+from eqkernels.structures import by_structure
 
 # Labels that the baseline leaves smaller than this, relative to all of the tensor, are rounding.
 _NOTHING = 1e-12
@@ -43,7 +47,7 @@ _MATRICES = 4
 _STEPS, _FLOPS_OF_SLOPE = 25, 6
 
 
-class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
+class TensorGPR(UncertainTensorRegressor):
     """Gaussian process regression of Cartesian tensors, exactly equivariant in its mean and its covariance.
 
     Parameters
@@ -127,6 +131,7 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
     ((2, 3), (2, 3), (2, 3, 3))
     """
 
+    _defaults = {**TensorRegressor._defaults, "kernel": CovariantKernel}
     _constraints = {
         **TensorRegressor._constraints,
         "aggregate": Choice(None, "sum", "mean"),
@@ -173,14 +178,11 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
         self.per_atom = per_atom
         self.verbose = verbose
 
-    _precomputed = False  # the variance needs the kernel of new structures with themselves
-
     # -- fit --------------------------------------------------------------------------------------------------------
 
     def _check_parameters(self):
-        if self.kernel is not None and not isinstance(self.kernel, TensorKernel):
-            raise TypeError(f"kernel={self.kernel!r} must be a kernel such as CovariantKernel(zeta=2)")
         super()._check_parameters()
+        self._kernel()  # is checked
         if not callable(self.optimizer) and self.optimizer not in ("fmin_l_bfgs_b", None):
             raise ValueError(f"optimizer={self.optimizer!r} must be 'fmin_l_bfgs_b', a callable or None")
         for name in ("signal_variance_bounds", "noise_bounds"):
@@ -212,9 +214,16 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
                 trials = (self._problem(kernel, features, irrep) for kernel in variants)
                 problems[irrep], parameters[irrep], values[irrep] = maximize(self, trials, start[irrep], random)
                 kernels[irrep] = problems[irrep].kernel
+        spectra = {irrep: problem.spectrum(parameters[irrep][2:])[0] for irrep, problem in problems.items()}
+        vanishing = [irrep for irrep in spectra if _vanishes(spectra[irrep], kernels[irrep], features, irrep)]
+        for irrep in vanishing:  # all labels are noise
+            warn_of_nothing(irrep)
+            parameters[irrep][:2] = start[irrep][0], -start[irrep][0]
         self._set_parameters(kernels, {**start, **parameters})
         self.criterion_value_ = float(sum(values.values()))
-        self._factorize({irrep: problem.spectrum(parameters[irrep][2:])[0] for irrep, problem in problems.items()})
+        self._factorize(spectra)
+        for irrep in vanishing:
+            self.dual_coef_[irrep][:] = self.cancellation_[irrep] = 0.0
         if self.target is None:
             squares = {}
             for irrep, problem in problems.items():
@@ -268,24 +277,12 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
     def _factorize(self, spectra):
         self.dual_coef_, self.cancellation_, self.factor_, self.copy_covariance_ = {}, {}, {}, {}
         for irrep, values in self.y_fit_.items():
-            n, d, multiplicity = values.shape
-            self.copy_covariance_[irrep] = np.eye(multiplicity)
-            self.dual_coef_[irrep], self.cancellation_[irrep] = np.zeros(values.shape), 0.0
-            if irrep not in spectra:
-                self.factor_[irrep] = np.zeros((n * d, 0))
-                continue
-            signal, noise = self.signal_variance_[irrep], self.noise_[irrep]
-            spectrum = spectra[irrep]
-            root = np.sqrt(spectrum.inverse(noise) / signal)
-            self.factor_[irrep] = spectrum.root[:, None] * spectrum.vectors * root
-            white = root[:, None] * spectrum.values
-            dual = signal * self.y_scale_[irrep] * (self.factor_[irrep] @ white)
-            self.dual_coef_[irrep] = dual.reshape(values.shape)
-            size = np.linalg.norm(spectrum.eigenvalues) / n
-            self.cancellation_[irrep] = cancellation_of_duals(dual, size, self.y_scale_[irrep] * values)
-            if multiplicity > 1:  # the maximum likelihood of the covariance of copies (matrix normal distribution)
-                between = white.T @ white
-                self.copy_covariance_[irrep] = between * multiplicity / np.trace(between)
+            learned = factorize(
+                spectra.get(irrep), values, self.signal_variance_[irrep], self.noise_[irrep], self.y_scale_[irrep]
+            )
+            self.dual_coef_[irrep], self.cancellation_[irrep], self.factor_[irrep], self.copy_covariance_[irrep] = (
+                learned
+            )
 
     # -- likelihood -------------------------------------------------------------------------------------------------
 
@@ -336,30 +333,72 @@ class TensorGPR(LeftOutMixin, UncertainTensorRegressor, TensorKernelRidge):
 
     # -- prediction -------------------------------------------------------------------------------------------------
 
-    def _kernel_of(self, irrep):
-        return self.kernel_[irrep]
+    def predict_left_out(self, return_std: bool = False, return_cov: bool = False) -> Any:
+        """Predict every training structure by the model fitted without it, at the same hyperparameters.
 
-    def _posterior(self, rows, joint, include_noise, irreps=None):
-        means, covariances = {}, {}
-        for irrep in self.dual_coef_ if irreps is None else irreps:
-            cross = self._matrix(rows, irrep)
-            means[irrep] = self._contracted(rows, irrep)
-            covariance = self._block_covariance(rows, irrep, cross, joint, include_noise)
-            covariances[irrep] = copies(self.y_scale_[irrep] ** 2 * covariance, self.copy_covariance_[irrep])
-        return means, covariances
+        All labelled atoms of a structure are left out together. The baseline is that of the others. Nothing is fitted
+        anew: all follows from the factorization of the whole.
 
-    def _block_covariance(self, rows, irrep, cross, joint, include_noise):
-        """Covariance (n, d, d), or between all rows (n, n, d, d), of normalized labels."""
-        signal = self.signal_variance_[irrep]
-        noise = signal * self.noise_[irrep] * include_noise
-        n, m, d, _ = cross.shape
-        if not self.y_scale_[irrep]:
-            return np.zeros((n, n, d, d) if joint else (n, d, d))
-        white = signal * (cross.transpose(0, 2, 1, 3).reshape(n * d, m * d) @ self.factor_[irrep]).reshape(n, d, -1)
-        if not joint:
-            prior = signal * self.kernel_[irrep].diag(rows, irrep)
-            return clip_covariances(prior - white @ white.transpose(0, 2, 1)) + noise * np.eye(d)
-        white = white.reshape(n * d, -1)
-        prior = signal * self.kernel_[irrep](rows, irrep=irrep).transpose(0, 2, 1, 3).reshape(n * d, n * d)
-        full = clip_covariances(prior - white @ white.T) + noise * np.eye(n * d)
-        return full.reshape(n, d, n, d).transpose(0, 2, 1, 3)
+        Parameters
+        ----------
+        return_std, return_cov : bool, default=False
+            Error bars of the labels, as in ``predict``.
+
+        Returns
+        -------
+        y : ndarray of shape (n_structures, 3, ..., 3), or ndarray of object, arrays (n_atoms, 3, ..., 3)
+            In the order of the training set; NaN for structures of weight zero and atoms without a label.
+        std or cov : as y, or with the indices of the tensor twice
+        """
+        if return_std and return_cov:
+            raise ValueError("at most one of return_std and return_cov can be requested")
+        check_fitted(self)
+        tensor, blocks, covariances = self._tensor(), {}, {}
+        for irrep, posterior in self._posteriors().items():
+            values = self.y_scale_[irrep] * self.y_fit_[irrep]
+            labels = LeftOutLabels.of_model(self, posterior.training_set, irrep, values, self.sample_weight_)
+            blocks[irrep], covariances[irrep] = posterior.left_out(labels)
+        mean = self._of_training_set(tensor.to_cartesian(blocks))
+        if not return_std and not return_cov:
+            return mean
+        cov = to_cartesian(tensor, self._joined(covariances))
+        return mean, self._of_training_set(standard_deviations(tensor, cov) if return_std else cov)
+
+    def _of_training_set(self, values):
+        n = self.n_atoms_fit_.sum() if self.per_atom_ else len(self.n_atoms_fit_)
+        whole = np.full((n, *values.shape[1:]), np.nan)
+        whole[self.atoms_fit_ if self.per_atom_ else self.groups_] = values
+        return by_structure(whole, self.n_atoms_fit_) if self.per_atom_ else whole
+
+    def _posteriors(self):
+        """Gaussian process of each irrep."""
+        training_set = EquivariantFeatures.of_checked(**self.X_fit_)
+        learned = (self.dual_coef_, self.cancellation_, self.factor_, self.signal_variance_, self.noise_,
+                   self.y_scale_, self.copy_covariance_)  # fmt: skip
+        return {
+            irrep: Posterior(kernel, training_set, irrep, *(values[irrep] for values in learned), self._sums)
+            for irrep, kernel in self.kernel_.items()
+        }
+
+    def _predict_irreps(self, features):
+        return {irrep: posterior.mean(features) for irrep, posterior in self._posteriors().items()}
+
+    def _posterior(self, rows, joint, include_noise):
+        both = {
+            irrep: posterior.mean_and_covariance(rows, joint, include_noise)
+            for irrep, posterior in self._posteriors().items()
+        }
+        return {irrep: mean for irrep, (mean, _) in both.items()}, {irrep: cov for irrep, (_, cov) in both.items()}
+
+    # -- what the base class asks for -------------------------------------------------------------------------------
+
+    def _kernel(self):
+        return aggregating_kernel(self)
+
+    def _aggregate(self):
+        return getattr(self._kernel(), "aggregate", "sum")
+
+
+def _vanishes(spectrum, kernel, features, irrep):
+    """Whether the kernels are nothing but rounding of what cancels by symmetry in all structures."""
+    return np.linalg.norm(spectrum.eigenvalues) <= NOTHING * len(features) * size_of_terms(kernel, features, irrep)

@@ -9,6 +9,8 @@ where K is the (n (2 lambda + 1)) x (n (2 lambda + 1)) matrix of kernels between
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 
@@ -172,10 +174,8 @@ class TensorKernelRidge(TensorRegressor):
 
     def _check_parameters(self):
         super()._check_parameters()
-        if not self._precomputed and not isinstance(self._kernel(), TensorKernel):
-            raise TypeError(
-                f"kernel={self.kernel!r} must be a kernel such as CovariantKernel(zeta=2), or 'precomputed'"
-            )
+        if not self._precomputed:
+            self._kernel()  # is checked
 
     # -- precomputed kernels ----------------------------------------------------------------------------------------
 
@@ -221,15 +221,6 @@ class TensorKernelRidge(TensorRegressor):
     def _blocks_of_features(self, X):
         return super()._blocks_of_features(X) if not self._precomputed else [X]
 
-    def _matrix(self, features, irrep):
-        """Kernel of structures with the training set, or a block of a precomputed kernel."""
-        if not self._precomputed:
-            return self._kernel_of(irrep)(features, EquivariantFeatures.of_checked(**self.X_fit_), irrep=irrep)
-        return features.blocks[irrep]
-
-    def _kernel_of(self, irrep):
-        return self._kernel()
-
     def _known_centers(self, features):
         return None if self._precomputed else super()._known_centers(features)
 
@@ -248,7 +239,7 @@ class TensorKernelRidge(TensorRegressor):
         flops, n_matrices = (_CHOLESKY, 3) if search is None else (EIGENVECTORS + _CHOLESKY, 5)
         with announced(self, features, blocks, flops, n_kernels=1, n_matrices=n_matrices):
             for irrep, values in blocks.items():
-                kernel = self._matrix(features, irrep) if self._precomputed else self._kernel()(features, irrep=irrep)
+                kernel = features.blocks[irrep] if self._precomputed else self._kernel()(features, irrep=irrep)
                 size = self._size(kernel, features, irrep)
                 alpha = self.alpha_[irrep] if search is None else _chosen_alpha(search, irrep, kernel, size, values)
                 self.dual_coef_[irrep] = solve_dual(kernel, values, alpha, weight) if size else np.zeros(values.shape)
@@ -260,7 +251,8 @@ class TensorKernelRidge(TensorRegressor):
 
     def _size(self, kernel, features, irrep):
         """Size of the kernels, of which rounding is a part; 0 where they vanish by symmetry."""
-        size = size_of_blocks(kernel, 0.0 if self._precomputed else size_of_terms(self._kernel(), features, irrep))
+        terms = 0.0 if self._precomputed else size_of_terms(self._kernel(), features, irrep)
+        size = size_of_blocks(kernel, terms)
         if size == 0:
             warn_of_nothing(irrep)
         return size
@@ -269,9 +261,9 @@ class TensorKernelRidge(TensorRegressor):
         predictions = {}
         for irrep, dual in self.dual_coef_.items():
             if not self._precomputed:
-                predictions[irrep] = self._contracted(features, irrep)
+                predictions[irrep] = self._sums(irrep, features, self.cancellation_[irrep], partial(self._terms, irrep))
                 continue
-            kernel = self._matrix(features, irrep)
+            kernel = features.blocks[irrep]
             if kernel.shape[1] != len(dual):
                 raise ValueError(
                     f"the kernel has {kernel.shape[1]} columns, the model was fitted on {len(dual)} structures"
@@ -279,21 +271,25 @@ class TensorKernelRidge(TensorRegressor):
             predictions[irrep] = np.einsum("nmab,mbk->nak", kernel, dual, optimize=True)
         return predictions
 
-    def _contracted(self, features, irrep):
-        """Sum kernels with the training set times dual coefficients."""
-
-        def terms():
-            training_set = EquivariantFeatures.of_checked(**self.X_fit_)
-            return self._kernel_of(irrep), training_set, self.dual_coef_[irrep]
-
-        return self._sums(irrep, features, self.cancellation_[irrep], terms)
+    def _terms(self, irrep):
+        return self._kernel(), EquivariantFeatures.of_checked(**self.X_fit_), self.dual_coef_[irrep]
 
 
 def aggregating_kernel(model):
-    """Kernel of a model, whose ``aggregate`` may be stated there or here."""
+    """Kernel of a model, whose ``aggregate`` may be stated there or here.
+
+    Raises
+    ------
+    TypeError
+        If it is no kernel.
+    ValueError
+        If it aggregates in another way than the model.
+    """
     if model.kernel is None and model.aggregate is not None:
         return CovariantKernel(aggregate=model.aggregate)
     kernel = model._object("kernel")
+    if not isinstance(kernel, TensorKernel):
+        raise TypeError(f"kernel={kernel!r} must be a kernel such as CovariantKernel(zeta=2)")
     stated = getattr(kernel, "aggregate", None)
     if model.aggregate is not None and stated != model.aggregate:
         raise ValueError(f"aggregate={model.aggregate!r}, but kernel={kernel!r} has {stated!r}: state it once")

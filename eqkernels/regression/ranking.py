@@ -66,9 +66,9 @@ def rank_candidates(model, X, n_candidates=None, return_gain=False):
         groups = features.structures[known] if model.per_atom_ else np.arange(len(features))
         n, n_rows = len(features), len(rows)
         if isinstance(model, TensorGPR):
-            posteriors = [_Posterior(model, rows, irrep) for irrep in model.dual_coef_ if model.y_scale_[irrep]]
+            posteriors = [_Exact(one, rows, model.recalibration_) for one in model._posteriors().values() if one.scale]
         else:
-            posteriors = [_SparsePosterior(model, rows, irrep) for irrep in model.coef_]
+            posteriors = [_Sparse(model, rows, irrep) for irrep in model.coef_]
     elif isinstance(model, TensorCommittee):
         X = model._read(X)
         deviations, lacking, groups = model._deviations(X)
@@ -120,26 +120,23 @@ class _Conditioned:
         self.diagonal -= np.einsum("xk,xk->x", self.parts[-1], self.parts[-1])
 
 
-class _Posterior(_Conditioned):
+class _Exact(_Conditioned):
     """One irrep of a Gaussian process, of whose covariance only the columns needed are made."""
 
-    def __init__(self, model, rows, irrep):
-        self.rows, self.irrep, self.kernel = rows, irrep, model.kernel_[irrep]
-        signal, copies = model.signal_variance_[irrep], np.trace(model.copy_covariance_[irrep])
-        scale = copies * (model.y_scale_[irrep] * model.recalibration_[irrep]) ** 2
-        cross = model._matrix(rows, irrep)
-        n, m, d, _ = cross.shape
-        white = signal * (cross.transpose(0, 2, 1, 3).reshape(n * d, m * d) @ model.factor_[irrep])
-        diagonal = signal * np.einsum("naa->na", self.kernel.diag(rows, irrep)).ravel()
-        diagonal -= np.einsum("xk,xk->x", white, white)
-        super().__init__(d, diagonal, [white], scale, signal * model.noise_[irrep], signal)
+    def __init__(self, process, rows, recalibration):
+        self.rows, self.process, signal = rows, process, process.signal_variance
+        scale = np.trace(process.between) * (process.scale * recalibration[process.irrep]) ** 2
+        white = process.explained(process.kernel(rows, process.training_set, irrep=process.irrep))
+        prior = process.kernel.diag(rows, process.irrep)
+        diagonal = signal * np.einsum("naa->na", prior).ravel() - np.einsum("xk,xk->x", white, white)
+        super().__init__(prior.shape[1], diagonal, [white], scale, signal * process.noise, signal)
 
     def _prior(self, taken, columns):
-        kernel = self.kernel(self.rows, self.rows[taken], irrep=self.irrep)
+        kernel = self.process.kernel(self.rows, self.rows[taken], irrep=self.process.irrep)
         return self.signal * kernel.transpose(0, 2, 1, 3).reshape(len(self.diagonal), len(columns))
 
 
-class _SparsePosterior(_Conditioned):
+class _Sparse(_Conditioned):
     """One irrep of a sparse process: gamma psi psi^T + w (K - phi phi^T), in units of the signal variance."""
 
     def __init__(self, model, rows, irrep):

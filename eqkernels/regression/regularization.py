@@ -12,7 +12,7 @@ so that one eigendecomposition, of :math:`K` or of :math:`X^T X`, whichever is s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,15 +20,13 @@ from scipy.linalg import eigh
 
 from eqkernels._parameters import is_number
 from eqkernels._warnings import warn
-from eqkernels.regression.baseline import left_out_baselines
-from eqkernels.regression.criteria import LEAST_NOISE, ZERO, Spectrum, block_rows
+from eqkernels.regression.criteria import LEAST_NOISE, ZERO, Spectrum
+from eqkernels.regression.leave_one_out import LeftOutLabels, left_out_errors
 
 # How many decades above the mean eigenvalue of the kernel the largest alpha lies.
 _DECADES_ABOVE = 2
 # Part of the mean eigenvalue that is taken where there is a single structure, which leaves no choice.
 _WITHOUT_CHOICE = 1e-6
-# Numbers that are held at once of the rows of the groups that are left out.
-_NUMBERS = 2**23
 
 
 class Alpha:
@@ -112,7 +110,7 @@ class Search:
         float
             Not below the rounding of the kernel.
         """
-        labels = self._labels(irrep, values[self.kept])
+        labels = LeftOutLabels.of_model(self.model, self.features, irrep, values, self.weight, self.kept)
         alphas = self._candidates(spectrum, labels, is_stable)
         errors = left_out_errors(spectrum, labels, alphas)
         # of equal errors (an exact fit, labels that are zero) the larger alpha is the safer
@@ -123,13 +121,6 @@ class Search:
         self.squares[irrep] = float(errors[best] ** 2), float(np.mean(labels.values**2))
         self._alpha[irrep] = float(max(alphas[best], spectrum.floor))
         return self._alpha[irrep]
-
-    def _labels(self, irrep, values):
-        model, groups = self.model, self.model.groups_[self.kept]
-        if irrep != "0e" or model.baseline_ is None:
-            return Labels(values, groups, self.weight)
-        design = model._baseline_design(self.features)[self.kept]
-        return Labels(values, groups, self.weight, design, model.baseline_)
 
     def results(self) -> dict[str, Any]:
         """Fitted attributes: ``alpha_``, ``best_score_`` and ``cv_results_``."""
@@ -164,73 +155,6 @@ class Search:
                 f"the best alpha of {irrep} is the smallest of those tried, {alphas[0]:g}: try smaller ones, down to "
                 f"{floor:.1g}, the rounding of the kernel, or alpha='auto'"
             )
-
-
-class Labels:
-    """Labels of one irrep, in groups that are left out together.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n, d, multiplicity)
-        Minus the baseline.
-    groups : ndarray of int, shape (n,)
-        The structure of each, ascending.
-    weight : ndarray of shape (n,), default=None
-        Positive.
-    design : ndarray of shape (n, n_columns), default=None
-        Columns of the baseline, which is fitted anew without each group.
-    baseline : ndarray of shape (n_columns, multiplicity), default=None
-        That of all.
-    """
-
-    def __init__(self, values, groups, weight=None, design=None, baseline=None):
-        n, d, multiplicity = values.shape
-        self.values, self.rows, self.n_groups = values, block_rows(groups, d), len(np.unique(groups))
-        self.columns, self.multiplicity, self.baselines = values.reshape(n * d, -1), multiplicity, None
-        if design is not None:
-            whole = self.columns + design @ baseline
-            self.columns = np.concatenate([whole, design], axis=1)
-            self.baselines = left_out_baselines(design, whole, groups, weight)
-
-    def without_baselines(self, moved, rows):
-        """Subtract from a linear function of the columns, of some groups, what their own baselines contribute."""
-        if self.baselines is None:
-            return moved
-        return moved[..., : self.multiplicity] - moved[..., self.multiplicity :] @ self.baselines[rows[:, 0]]
-
-
-def left_out_errors(spectrum: Any, labels: Labels, alphas: np.ndarray) -> np.ndarray:
-    """Leave-one-out RMSE per component for each alpha.
-
-    Parameters
-    ----------
-    spectrum : Spectrum or LinearSpectrum
-    labels : Labels
-    alphas : ndarray of shape (n_alphas,)
-
-    Returns
-    -------
-    ndarray of shape (n_alphas,)
-    """
-    columns = spectrum.root[:, None] * labels.columns
-    moments, squares = spectrum.moments(columns), np.zeros(len(alphas))
-    for rows in _parts(labels.rows, len(spectrum.eigenvalues)):
-        part, own = spectrum.part(rows), columns[rows]
-        for k, alpha in enumerate(alphas):
-            inverse = spectrum.inverse(alpha)
-            right = labels.without_baselines(spectrum.applied(part, own, moments, inverse), rows)
-            # the square of the weighted residual is the weight times the square
-            squares[k] += np.sum(spectrum.left_out(part, right, inverse) ** 2)
-    return np.sqrt(squares / (labels.multiplicity * np.sum(spectrum.root**2)))
-
-
-def _parts(blocks: list[np.ndarray], width: int) -> Iterator[np.ndarray]:
-    """Split the groups, so that a bounded number of rows is worked on at once."""
-    for rows in blocks:
-        size = rows.shape[1]
-        step = max(1, _NUMBERS // (size * max(size, width)))
-        for start in range(0, len(rows), step):
-            yield rows[start : start + step]
 
 
 class LinearSpectrum:
