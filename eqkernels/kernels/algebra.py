@@ -136,6 +136,20 @@ class TensorKernel(BaseEstimator):
         blocks = [self(X[[k]], irrep=irrep)[0, 0] for k in range(len(X))]
         return np.reshape(blocks, (len(X), d, d))
 
+    def operations(self, X: EquivariantFeatures, irrep: str = "0e") -> float:
+        """Work of the matrix of a set of structures, in any unit: by default the pairs of environments.
+
+        Parameters
+        ----------
+        X : EquivariantFeatures
+        irrep : str, default="0e"
+
+        Returns
+        -------
+        float
+        """
+        return float(np.sum(np.unique(X.species, return_counts=True)[1].astype(float) ** 2))
+
     def theta_gradient(
         self, X: EquivariantFeatures, irrep: str = "0e", cache: dict[Any, Any] | None = None
     ) -> tuple[Floats, Blocks]:

@@ -35,6 +35,7 @@ from eqkernels.kernels.bounds import check_zeta
 from eqkernels.kernels.contraction import Contraction
 from eqkernels.kernels.environments import environment_arrays, environment_scale, environments
 from eqkernels.kernels.gradients import KernelGradient, polynomial_gradient
+from eqkernels.kernels.outer_products import operations, outer_product_kernel
 from eqkernels.kernels.precise_sums import contract_scalars_vjp, precise_covariant, precise_weights
 from eqkernels.kernels.vjp import covariant_vjp
 from eqkernels.so3 import Irrep
@@ -103,6 +104,23 @@ class CovariantKernel(TensorKernel):
             If a block that is needed is missing, or the two sets were not made by the same descriptor.
         """
         self._check(X, Y, irrep)
+        kind = irrep, int(self.zeta), self.normalize
+        pairs, sums = operations(X, X if Y is None else Y, *kind)
+        if sums < pairs:
+            out, moduli = outer_product_kernel(X, X if Y is None else Y, *kind)
+        else:
+            out, moduli = self._over_pairs(X, Y, irrep)
+        out[np.abs(out).max(axis=(2, 3)) <= _CANCELLED * moduli] = 0.0
+        if self.aggregate == "mean":
+            out /= _counts(X)[:, None, None, None] * _counts(X if Y is None else Y)[:, None, None]
+        return out
+
+    def operations(self, X: EquivariantFeatures, irrep: str = "0e") -> float:
+        """Operations that the matrix of a set of structures takes."""
+        return min(operations(X, X, irrep, int(self.zeta), self.normalize))
+
+    def _over_pairs(self, X, Y, irrep):
+        """Sum over pairs of environments, and the sum of the moduli of its terms."""
         left, right = environments(X, Y, irrep, self.normalize, self._needs_scalars)
         out = np.zeros((len(left.features), len(right.features), left.dim, left.dim))
         moduli = np.zeros(out.shape[:2])
@@ -114,10 +132,7 @@ class CovariantKernel(TensorKernel):
                 weights = weights * scalars ** (int(self.zeta) - 1)
             structures = left.features.structures[rows], right.features.structures[columns]
             add_to_structures(products, weights, *structures, mirror, out, moduli)
-        out[np.abs(out).max(axis=(2, 3)) <= _CANCELLED * moduli] = 0.0
-        if self.aggregate == "mean":
-            out /= _counts(left.features)[:, None, None, None] * _counts(right.features)[:, None, None]
-        return out
+        return out, moduli
 
     def diag(self, X: EquivariantFeatures | KernelBlocks, irrep: str = "0e") -> Floats:
         """Kernel of every structure with itself, all at once where structures have one environment each."""

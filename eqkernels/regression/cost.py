@@ -91,8 +91,8 @@ def _kernel_cost(kernel, features, irrep):
         start = time.perf_counter()
         kernel(sample, irrep=irrep)
         seconds = time.perf_counter() - start
-    scale = pairs / max(pairs_of_sample, 1)
-    return scale * seconds, scale * count.total
+    work = kernel.operations(features, irrep) / max(kernel.operations(sample, irrep), 1.0)
+    return work * seconds, pairs / max(pairs_of_sample, 1) * count.total
 
 
 def _pairs(features):
