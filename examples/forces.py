@@ -48,10 +48,11 @@ spread = np.std(y[test]) / 8, np.std(forces[test]), np.std(stress[test])
 print(f"{'(spread of the data)':24}" + "".join(f"{1e3 * value:12.2f}" for value in spread))
 fig, ax = plt.subplots(figsize=(4, 4))
 known = {}
-for name, labels in (
-    ("energies", {}),
-    ("+ forces", {"forces": forces[train]}),
-    ("+ stress", {"stress": stress[train]}),
+# the points of later models hide in those of earlier ones: drawn smaller
+for name, labels, size in (
+    ("energies", {}, 4.5),
+    ("+ forces", {"forces": forces[train]}, 3),
+    ("+ stress", {"stress": stress[train]}, 1.5),
 ):
     known |= labels
     model = SparseTensorGPR(n_points=500, descriptor=descriptor, random_state=0).fit(frames[train], y[train], **known)
@@ -59,7 +60,7 @@ for name, labels in (
     errors = rmse(model.predict(frames[test]), y[test]) / 8, rmse(predicted, forces[test])
     errors += (rmse(model.predict_stress(frames[test]), stress[test]),)
     print(f"{name:24}" + "".join(f"{1e3 * value:12.2f}" for value in errors))
-    ax.plot(forces[test].ravel(), predicted.ravel(), ".", markersize=3, label=name)
+    ax.plot(forces[test].ravel(), predicted.ravel(), "o", markersize=size, markeredgewidth=0, label=name)
 noise = {key: np.sqrt(value * model.signal_variance_["0e"]) for key, value in model.noise_.items()}
 print(
     "noise that the likelihood found (meV, A): " + ", ".join(f"{key} {1e3 * value:.2g}" for key, value in noise.items())
@@ -73,8 +74,9 @@ away = np.abs(atoms.positions - reference.positions).max()
 print(f"relaxed with the model: atoms up to {away:.3f} A from where the potential takes them")
 
 ax.axline((0, 0), slope=1, color="gray", linewidth=0.8)
-ax.set(xlabel="force (eV/A)", ylabel="predicted force (eV/A)")
-ax.legend(title="labels")
+ax.set(xlabel="force (eV/Å)", ylabel="predicted force (eV/Å)", aspect="equal")
+ax.locator_params(nbins=6)
+ax.legend(title="learned from")
 fig.tight_layout()
 fig.savefig("forces.png", dpi=150)
 print(f"wrote forces.png, {time.perf_counter() - start:.1f} s in all")

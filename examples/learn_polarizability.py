@@ -36,6 +36,7 @@ for irrep, error in irrep_rmse(y_test, predicted, target=target).items():
 print(f"{'tensor':>8} {frobenius_rmse(y_test, predicted):10.4f}   R2 = {model.score(X_test, y_test):.5f}")
 
 assert_equivariant(model, X_test[:5], tolerance=1e-8)
-print("turns with its molecules: yes")
-ParityDisplay.from_predictions(y_test, predicted, target=target, unit=unit).figure_.savefig("parity.png", dpi=150)
+print("rotates with its molecules: yes")
+display = ParityDisplay.from_predictions(y_test, predicted, target=target, unit="$a_0^3$")
+display.figure_.savefig("parity.png", dpi=150)
 print(f"wrote parity.png, {time.perf_counter() - start:.1f} s in all")

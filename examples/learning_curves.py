@@ -18,7 +18,7 @@ from eqkernels.metrics import frobenius_rmse
 
 SIZES = (25, 50, 100, 200)
 data = load_small_organics()
-frames, y, unit = data.frames[:400], data.polarizability[:400], data.units["polarizability"]
+frames, y = data.frames[:400], data.polarizability[:400]
 test, y_test = frames[300:], y[300:]
 curves = {"lambda-SOAP, kernel": [], "network": [], "learned features, kernel": []}
 
@@ -41,8 +41,10 @@ for n in SIZES:
 figure, axes = plt.subplots(figsize=(5.5, 4))
 for (name, errors), marker in zip(curves.items(), "osD", strict=True):
     axes.loglog(SIZES, errors, marker=marker, label=name)
-axes.set(xlabel="training molecules", ylabel=f"RMSE of the polarizability ({unit})", xticks=SIZES)
-axes.xaxis.set_major_formatter("{x:g}")
+axes.set(xlabel="training molecules", ylabel="RMSE of the polarizability ($a_0^3$)")
+axes.set(xticks=SIZES, yticks=[0.8, 1, 1.5, 2, 3])
+for axis in (axes.xaxis, axes.yaxis):
+    axis.set_major_formatter("{x:g}")
 axes.minorticks_off()
 axes.legend()
 figure.tight_layout()

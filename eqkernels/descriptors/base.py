@@ -139,10 +139,10 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
         return tags
 
     def _species(self, name, seen):
-        given = getattr(self, name)
-        if given is None:
+        species = getattr(self, name)
+        if species is None:
             return np.array(seen)
-        return species_numbers(given, name)
+        return species_numbers(species, name)
 
     def _relations(self) -> Iterator[str]:
         yield from super()._relations()
@@ -226,11 +226,11 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
         """
         batch, is_center, expansion = self._read(X)
         shapes = {key: (int(is_center.sum()), *shape) for key, shape in self._block_shapes().items()}
-        given = checked_cotangents(cotangents, shapes)
+        arrays = checked_cotangents(cotangents, shapes)
         contract_blocks = self._contractor()
 
         def contract(rows, density, out):
-            contract_blocks(density, {key: array[rows] for key, array in given.items()}, out)
+            contract_blocks(density, {key: array[rows] for key, array in arrays.items()}, out)
 
         return vector_jacobian_product(expansion, batch, is_center, contract, self.n_jobs)
 
@@ -322,26 +322,26 @@ class BlockTransformer(DensityTransformer, auto_wrap_output_keys=None):  # type:
 
 def checked_cotangents(cotangents: Any, shapes: Mapping[str, tuple[int, ...]]) -> Blocks:
     """Arrays of finite float64 of the shapes of some blocks, from features or a dict of arrays."""
-    given = getattr(cotangents, "blocks", cotangents)
-    if not isinstance(given, Mapping):
+    arrays = getattr(cotangents, "blocks", cotangents)
+    if not isinstance(arrays, Mapping):
         raise TypeError(
-            f"cotangents must be EquivariantFeatures or a dict of arrays by irrep, got {type(given).__name__}"
+            f"cotangents must be EquivariantFeatures or a dict of arrays by irrep, got {type(arrays).__name__}"
         )
-    for key, array in given.items():
+    for key, array in arrays.items():
         if key not in shapes or np.shape(array) != shapes[key]:
             raise ValueError(f"cotangents[{key!r}] has shape {np.shape(array)}, the features have {shapes}")
     return {
         key: np.ascontiguousarray(real_array(array, f"cotangents[{key!r}]", finite=True))
-        for key, array in given.items()
+        for key, array in arrays.items()
     }
 
 
-def species_numbers(given: Any, name: str) -> Ints:
+def species_numbers(species: Any, name: str) -> Ints:
     """Atomic numbers, ascending, of a list of chemical symbols or numbers, or of a single one."""
-    given = [given] if isinstance(given, str | Integral) else given
-    if not isinstance(given, Iterable) or isinstance(given, bytes | Mapping):
-        raise TypeError(f"{name}={given!r} must be None or a list of chemical symbols or atomic numbers")
-    numbers = np.unique([species_number(one, name) for one in given])
+    species = [species] if isinstance(species, str | Integral) else species
+    if not isinstance(species, Iterable) or isinstance(species, bytes | Mapping):
+        raise TypeError(f"{name}={species!r} must be None or a list of chemical symbols or atomic numbers")
+    numbers = np.unique([species_number(value, name) for value in species])
     if not len(numbers):
         raise ValueError(f"{name} is empty: name at least one species, or None for all of them")
     return numbers

@@ -293,7 +293,7 @@ class EquivariantFeatures:
         made = isinstance(self.blocks, MadeBlocks)
         blocks = self.blocks.copy() if made else {key: block.copy() for key, block in self.blocks.items()}
         rows = {name: getattr(self, name).copy() for name in _ROWS}
-        labels = {key: one.copy() for key, one in self._current_labels().items()}
+        labels = {key: array.copy() for key, array in self._current_labels().items()}
         parts = {name: dict(part) for name, part in self.parts.items()}
         return EquivariantFeatures.of_checked(blocks, **rows, parts=parts, labels=labels)
 
@@ -340,7 +340,7 @@ class EquivariantFeatures:
                 for kind in ("block ", "labels ")
             )
             parts: dict[str, dict] = {}
-            for key, name in (one.split(" ", 2)[1:] for one in arrays.files if one.startswith("part ")):
+            for key, name in (file.split(" ", 2)[1:] for file in arrays.files if file.startswith("part ")):
                 parts.setdefault(name, {})[key] = tuple(arrays[f"part {key} {name}"].tolist())
             rows = {name: arrays[name] for name in _ROWS}
             return cls(blocks, **rows, parts=parts, labels=labels)

@@ -79,17 +79,17 @@ def _property_columns(features):
             if labels is None
             else {_theirs(name): labels[name] for name in labels.dtype.names}
         )
-    names = list(dict.fromkeys(name for one in columns.values() for name in one))
+    names = list(dict.fromkeys(name for column in columns.values() for name in column))
     # the order of featomic: degrees, then species and radial index by factor, then what it has no name for
     degrees = sorted(name for name in names if re.fullmatch(r"l_\d+", name))
     channels = [name for name in names if re.fullmatch(r"neighbor_(\d+_)?type|n(_\d+)?", name)]
     names = list(dict.fromkeys([*degrees, *channels, *names]))
-    copies = {key: _copies(one) for key, one in columns.items()}
-    if any(one.any() for one in copies.values()):
+    copies = {key: _copies(column) for key, column in columns.items()}
+    if any(column.any() for column in copies.values()):
         names.append("copy")
-    for key, one in columns.items():
+    for key, column in columns.items():
         absent = np.full(features.blocks[key].shape[2], _ABSENT)
-        columns[key] = {name: copies[key] if name == "copy" else one.get(name, absent) for name in names}
+        columns[key] = {name: copies[key] if name == "copy" else column.get(name, absent) for name in names}
     return columns
 
 
@@ -193,12 +193,12 @@ def _joined(irrep, blocks):
     properties = [np.asarray(block.properties.values, dtype=np.int64) for block in blocks]
     values = [np.asarray(block.values) for block in blocks]
     union = properties[0]
-    if any(not np.array_equal(one, union) for one in properties):
+    if any(not np.array_equal(part, union) for part in properties):
         union, where = np.unique(np.concatenate(properties), axis=0, return_inverse=True)
         starts = np.cumsum([0, *map(len, properties)])
-        for k, one in enumerate(values):
-            values[k] = np.zeros((*one.shape[:2], len(union)), dtype=one.dtype)
-            values[k][:, :, where.ravel()[starts[k] : starts[k + 1]]] = one
+        for k, part in enumerate(values):
+            values[k] = np.zeros((*part.shape[:2], len(union)), dtype=part.dtype)
+            values[k][:, :, where.ravel()[starts[k] : starts[k + 1]]] = part
     columns = {_ours(name): column for name, column in zip(names, union.T, strict=True) if name != "copy"}
     columns = {name: column for name, column in columns.items() if not (column == _ABSENT).all()}
     if not columns or list(columns) == ["feature"]:

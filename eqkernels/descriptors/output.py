@@ -1,4 +1,4 @@
-"""Where descriptors write: new or given arrays, checked against the memory that there is."""
+"""Where descriptors write: new arrays or those of the user, checked against the memory that there is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from eqkernels._types import Floats
 
 
 def allocate(shapes: Mapping[Any, tuple[int, ...]], dtype: Any, what: str, out: Any = None) -> dict[Any, Floats]:
-    """Make new arrays, or take those given as ``out``, to be written range by range."""
+    """Make new arrays, or take those passed as ``out``, to be written range by range."""
     if out is not None:
         return _checked_out(shapes, np.dtype(dtype), out)
     bytes_of = {key: np.dtype(dtype).itemsize * np.prod(shape, dtype=float) for key, shape in shapes.items()}

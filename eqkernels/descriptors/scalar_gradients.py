@@ -56,7 +56,7 @@ def scalars_only(descriptor):
     """
     reduced = copy.copy(descriptor)
     if isinstance(descriptor, EquivariantUnion):
-        reduced.transformers_ = [(name, scalars_only(one)) for name, one in descriptor.transformers_]
+        reduced.transformers_ = [(name, scalars_only(member)) for name, member in descriptor.transformers_]
     elif isinstance(descriptor, LambdaSOAP):
         reduced.irreps_ = "0e"
     return reduced
@@ -72,8 +72,8 @@ def check_differentiable(descriptor, forward):
         Whether all of them are needed, not only their contraction with a cotangent.
     """
     if isinstance(descriptor, EquivariantUnion):
-        for _, one in descriptor.transformers_:
-            check_differentiable(one, forward)
+        for _, member in descriptor.transformers_:
+            check_differentiable(member, forward)
     elif not (isinstance(descriptor, BlockTransformer) if forward else hasattr(descriptor, "vjp")):
         what = "be fitted to forces or stress" if forward else "predict derivatives"
         raise TypeError(
@@ -105,9 +105,9 @@ def iter_scalar_gradients(descriptor, frames, memory, width=0, strain=False):
         yield from _of_one(scalars_only(descriptor), frames, memory, width, strain, 0)
         return
     first = 0
-    for _, one in scalars_only(descriptor).transformers_:
-        yield from _of_one(one, frames, memory, width, strain, first)
-        first += one._block_shapes()["0e"][1]
+    for _, member in scalars_only(descriptor).transformers_:
+        yield from _of_one(member, frames, memory, width, strain, first)
+        first += member._block_shapes()["0e"][1]
 
 
 def _of_one(descriptor, frames, memory, width, strain, first_column):
@@ -125,10 +125,10 @@ def _of_one(descriptor, frames, memory, width, strain, first_column):
         mask = np.zeros(part.n_atoms, dtype=bool)
         mask[picked - shift] = True
         gradients = feature_gradients(expansion, part, mask, blocks, descriptor.n_jobs, strain)
-        for one in gradients.parts:
-            columns, values = one.columns["0e"] + first_column, one.blocks["0e"][:, :, 0]
-            atoms = shift + part.offsets[one.structures] + one.atoms
-            yield ScalarGradients("forces", start + one.centers, atoms, columns, values)
+        for entries in gradients.parts:
+            columns, values = entries.columns["0e"] + first_column, entries.blocks["0e"][:, :, 0]
+            atoms = shift + part.offsets[entries.structures] + entries.atoms
+            yield ScalarGradients("forces", start + entries.centers, atoms, columns, values)
         if strain:
             columns = first_column + np.arange(gradients.n_features["0e"])
             values = np.moveaxis(to_voigt(np.moveaxis(gradients.strain["0e"][:, :, :, 0], 3, 1)), 1, 2)
@@ -163,13 +163,13 @@ def features_vjp(descriptor, frames, cotangents):
     if not isinstance(descriptor, EquivariantUnion):
         return descriptor.vjp(frames, cotangents)
     sums, first = [], dict.fromkeys(cotangents, 0)
-    for _, one in descriptor.transformers_:
+    for _, member in descriptor.transformers_:
         part = {}
-        for key, block in one.transform(frames[:1]).blocks.items():
+        for key, block in member.transform(frames[:1]).blocks.items():
             if key in cotangents:
                 columns = slice(first[key], first[key] + block.shape[2])
                 part[key] = np.ascontiguousarray(cotangents[key][:, :, columns])
                 first[key] = columns.stop
         if part:
-            sums.append(features_vjp(one, frames, part))
-    return Derivatives(sum(one.positions for one in sums), sum(one.strain for one in sums))
+            sums.append(features_vjp(member, frames, part))
+    return Derivatives(sum(each.positions for each in sums), sum(each.strain for each in sums))

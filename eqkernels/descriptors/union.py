@@ -12,8 +12,24 @@ from sklearn.base import clone
 from sklearn.utils.metaestimators import _BaseComposition
 
 from eqkernels._fitted import check_fitted, whole_or_nothing
+from eqkernels._parameters import check_parameters
 from eqkernels.descriptors.features import EquivariantFeatures
 from eqkernels.structures import FramesTransformer, StructureBatch, as_list, takes_batches
+
+
+class NamedDescriptors:
+    """A list of (name, descriptor)."""
+
+    def problem(self, value: Any) -> str | None:
+        """Say what is wrong with a value; None if nothing is."""
+        if not isinstance(value, list | tuple) or len(value) == 0:
+            return "must be a list of at least one (name, transformer)"
+        for pair in value:
+            if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
+                return f"contains {pair!r}, which is not a pair (name, transformer)"
+            if not hasattr(pair[1], "fit") or not hasattr(pair[1], "transform"):
+                return f"contains {pair[1]!r}, expected a descriptor such as LambdaSOAP()"
+        return None
 
 
 class EquivariantUnion(FramesTransformer, _BaseComposition, auto_wrap_output_keys=None):  # type: ignore[call-arg]
@@ -41,6 +57,8 @@ class EquivariantUnion(FramesTransformer, _BaseComposition, auto_wrap_output_key
     EquivariantFeatures(1 structures, 4 centers, blocks: 0e (4, 1, 60), 1o (4, 3, 64), 2e (4, 5, 72))
     """
 
+    _constraints = {"transformers": NamedDescriptors()}  # noqa: RUF012
+
     def __init__(self, transformers: list[tuple[str, Any]]):
         self.transformers = transformers
 
@@ -67,21 +85,12 @@ class EquivariantUnion(FramesTransformer, _BaseComposition, auto_wrap_output_key
         -------
         self
         """
-        self._validate_names(self._names())
+        check_parameters(self)
+        self._validate_names([name for name, _ in self.transformers])
         self.__dict__.pop("transformers_", None)
         X = self._read_once(X)
         self.transformers_ = [(name, clone(transformer).fit(X, y)) for name, transformer in self.transformers]
         return self
-
-    def _names(self):
-        if not isinstance(self.transformers, list | tuple) or len(self.transformers) == 0:
-            raise ValueError(f"transformers={self.transformers!r} must be a list of at least one (name, transformer)")
-        for pair in self.transformers:
-            if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
-                raise ValueError(f"transformers contains {pair!r}, which is no pair (name, transformer)")
-            if not hasattr(pair[1], "fit") or not hasattr(pair[1], "transform"):
-                raise TypeError(f"transformer {pair[0]!r} is {pair[1]!r}, expected a descriptor such as LambdaSOAP()")
-        return [name for name, _ in self.transformers]
 
     def transform(self, X: Iterable[Atoms] | StructureBatch) -> EquivariantFeatures:
         """Compute the features of all descriptors and join them.

@@ -143,7 +143,7 @@ class _Pool:
     def add(self, new):
         parts = [new] if self.points is None else [self.points, new]
         n_old = len(parts[0]) if len(parts) > 1 else 0
-        scaled = [environment_scale(one, "0e", self.normalize)[:, None] * one.block("0e")[:, 0] for one in parts]
+        scaled = [environment_scale(part, "0e", self.normalize)[:, None] * part.block("0e")[:, 0] for part in parts]
         x = np.concatenate(scaled)
         if self.selection == "fps":
             start = 0 if n_old else int(self.random.randint(len(x)))
@@ -225,14 +225,14 @@ def points_by_irrep(n_points, irreps):
     if set(n_points) != set(irreps):
         raise ValueError(f"n_points has the irreps {sorted(n_points)}, the target has {sorted(irreps)}")
     wanted = {irrep: check_n_points(n_points[irrep]) for irrep in irreps}
-    if all(isinstance(one, int) for one in wanted.values()):
+    if all(isinstance(n, int) for n in wanted.values()):
         return wanted, max(wanted.values())
-    if any(isinstance(one, int) for one in wanted.values()) or len({frozenset(one) for one in wanted.values()}) > 1:
+    if any(isinstance(n, int) for n in wanted.values()) or len({frozenset(n) for n in wanted.values()}) > 1:
         raise ValueError(
             f"n_points={n_points!r} must be numbers for all irreps, or for the same species in all of them"
         )
     first = next(iter(wanted.values()))
-    return wanted, {species: max(one[species] for one in wanted.values()) for species in first}
+    return wanted, {species: max(n[species] for n in wanted.values()) for species in first}
 
 
 def first_points(points, n_points):
@@ -262,8 +262,8 @@ def _has_irreps(n_points):
 
 def check_n_points_of_model(n_points):
     """Check numbers of points, which a model may have for each irrep."""
-    for one in n_points.values() if _has_irreps(n_points) else [n_points]:
-        check_n_points(one)
+    for number in n_points.values() if _has_irreps(n_points) else [n_points]:
+        check_n_points(number)
 
 
 def _of_species(wanted, species):

@@ -129,4 +129,5 @@ class ParityDisplay:
         axis.scatter(true, pred, s=6, alpha=0.5, linewidths=0)
         unit = f" ({self.unit})" if self.unit else ""
         axis.set(xlim=limits, ylim=limits, aspect="equal", xlabel=f"true{unit}", ylabel=f"predicted{unit}")
+        axis.locator_params(nbins=6)  # the same ticks on both axes
         axis.set_title(f"{irrep}: RMSE {error:.2g}, spread {true.std():.2g}", fontsize=10)

@@ -87,14 +87,9 @@ def test_labels_follow_the_features(molecules, features):
     assert "1o" not in (bare | features).labels
 
 
-def test_union(molecules, features):
+def test_joined_along_the_features(features):
     joined = features | features
     assert joined.blocks["1o"].shape[2] == 2 * features.blocks["1o"].shape[2]
-    union = EquivariantUnion([("a", LambdaSOAP(3.0, n_max=2, l_max=2)), ("b", LambdaSOAP(5.0, n_max=2, l_max=2))])
-    union.set_params(b__n_max=3)
-    both = union.fit(molecules).transform(molecules)
-    a = LambdaSOAP(3.0, n_max=2, l_max=2).fit_transform(molecules)
-    np.testing.assert_array_equal(both.blocks["2e"][:, :, : a.blocks["2e"].shape[2]], a.blocks["2e"])
     with pytest.raises(ValueError, match="same centers"):
         features | features[1:]
 
@@ -108,34 +103,3 @@ def test_invariants(features):
     np.testing.assert_allclose(features.invariants("sum").sum(axis=0), features.invariants().sum(axis=0))
     with pytest.raises(KeyError, match="no scalar block"):
         EquivariantFeatures({}, [1], [0], [0], [1]).invariants()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"structures": [1, 0]}, "ascending"),
-        ({"structures": [0, 5]}, "between 0 and n_structures - 1 = 1"),
-        ({"atoms": [0]}, r"atoms has shape \(1,\)"),
-        ({"blocks": {"vector": np.zeros((2, 3, 1))}}, "not an irrep"),
-        ({"blocks": {"1o": np.zeros((2, 2, 1))}}, r"expected \(2, 3, n_features\)"),
-        ({"labels": {"1o": np.zeros(1, dtype=[("n", int)])}}, "labels has '1o', which is none of the blocks"),
-        ({"labels": {"0e": np.zeros(2, dtype=[("n", int)])}}, r"labels\['0e'\] has shape \(2,\)"),
-        ({"labels": {"0e": np.zeros(1)}}, "must be a structured array"),
-        (
-            {"blocks": {"0e": np.zeros((2, 1, 1), dtype=int)}},
-            "block '0e' must be an array of float64 or float32, got int64",
-        ),
-        ({"blocks": {"0e": [[[1.0]], [[2.0]]]}}, "float64 or float32, got list"),
-        ({"species": [1.0, 1.0]}, "species must be integers, got float64"),
-    ],
-)
-def test_arrays_that_do_not_fit(change, message):
-    arguments = {
-        "blocks": {"0e": np.zeros((2, 1, 1))},
-        "species": [1, 1],
-        "structures": [0, 1],
-        "atoms": [0, 0],
-        "n_atoms": [1, 1],
-    }
-    with pytest.raises((TypeError, ValueError), match=message):
-        EquivariantFeatures(**{**arguments, **change})

@@ -6,9 +6,9 @@ of the behavior under rotation:
 
 .. math:: c'_{k n lm} = \sum_a w_{ak}\, c_{a n lm} , \qquad c''_{k p lm} = \sum_n u^{kl}_{np}\, c'_{k n lm} .
 
-*Species.* The weights w are given ("alchemical" coordinates), or are the leading eigenvectors of the correlation of
-the species over the training set, :math:`S_{ab} = \sum_{i n lm} c^i_{anlm} c^i_{bnlm}` (Willatt, Musil, Ceriotti, Phys.
-Chem. Chem. Phys. 20, 29661 (2018)).
+*Species.* The weights w are chosen by the user ("alchemical" coordinates), or are the leading eigenvectors of the
+correlation of the species over the training set, :math:`S_{ab} = \sum_{i n lm} c^i_{anlm} c^i_{bnlm}` (Willatt, Musil,
+Ceriotti, Phys. Chem. Chem. Phys. 20, 29661 (2018)).
 
 *Radial functions.* The u are the leading eigenvectors of the covariance :math:`\sum_{im} c'^i_{knlm} c'^i_{kn'lm}` of
 each channel k and degree l: of all sets of so many radial functions, they keep the most of the variance of the training
@@ -49,7 +49,7 @@ def channel_covariance(expansion, batch, is_center, progress=None):
 
 
 def species_weights(embedding, species):
-    """Weights w of some species from a given embedding.
+    """Weights w of some species from an embedding.
 
     Parameters
     ----------
@@ -103,10 +103,10 @@ def contraction(weights, covariance, n_optimal):
         return np.repeat(embedded[None], n_degrees, axis=0)
     parts = []
     for part in covariance:
-        turned = (embedded.T @ part @ embedded).reshape(weights.shape[1], n_max, weights.shape[1], n_max)
+        embedded_part = (embedded.T @ part @ embedded).reshape(weights.shape[1], n_max, weights.shape[1], n_max)
         radial = np.zeros((weights.shape[1], n_max, weights.shape[1], n_optimal))
         for k in range(weights.shape[1]):
-            radial[k, :, k] = leading(turned[k, :, k], n_optimal)
+            radial[k, :, k] = leading(embedded_part[k, :, k], n_optimal)
         parts.append(embedded @ radial.reshape(weights.shape[1] * n_max, -1))
     return np.array(parts)
 

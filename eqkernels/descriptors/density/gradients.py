@@ -217,10 +217,10 @@ def feature_gradients(expansion, batch, is_center, features, n_jobs, strain):
         for s in range(len(firsts))
     ]
     parts.append(_empty_part(n_centers, (0, n_channels), features))
-    strains = {key: np.zeros((n_centers, 9, *one.shape)) for key, one in features.items()} if strain else {}
+    strains = {key: np.zeros((n_centers, 9, *kind.shape)) for key, kind in features.items()} if strain else {}
     starts = np.zeros(len(parts), dtype=np.int64)
     for block, of_block in zip(blocks, entries, strict=True):
-        owners = [*((one.owners, one.moved) for one in of_block), (np.arange(len(block.centers)), block.centers)]
+        owners = [*((moves.owners, moves.moved) for moves in of_block), (np.arange(len(block.centers)), block.centers)]
         out = []
         for k, (part, (centers, atoms)) in enumerate(zip(parts, owners, strict=True)):
             rows = slice(starts[k], starts[k] + len(centers))
@@ -234,7 +234,7 @@ def feature_gradients(expansion, batch, is_center, features, n_jobs, strain):
         part.structures[:] = batch.structure_of_atom[part.atoms]
         part.atoms[:] = batch.atom_in_structure[part.atoms]
     strains = {key: array.reshape(n_centers, 3, 3, *array.shape[2:]) for key, array in strains.items()}
-    return FeatureGradients(parts, {key: one.shape[1] for key, one in features.items()}, strains)
+    return FeatureGradients(parts, {key: kind.shape[1] for key, kind in features.items()}, strains)
 
 
 def _changed(expansion, s):
@@ -243,26 +243,26 @@ def _changed(expansion, s):
 
 
 def _empty_part(n, channels, features):
-    columns = {key: one.changing(*channels) for key, one in features.items()}
-    blocks = {key: np.zeros((n, 3, one.shape[0], len(columns[key]))) for key, one in features.items()}
+    columns = {key: kind.changing(*channels) for key, kind in features.items()}
+    blocks = {key: np.zeros((n, 3, kind.shape[0], len(columns[key]))) for key, kind in features.items()}
     centers, structures, atoms = np.empty((3, n), dtype=np.int64)
     return GradientPart(centers, structures, atoms, columns, blocks)
 
 
 def _fill_moves(expansion, block, entries, features, out, n_jobs):
     n_lm, n_max = (expansion.l_max + 1) ** 2, expansion.n_max
-    mean = max(1.0, sum(len(one.owners) for one in entries) / max(1, len(block.centers)))
+    mean = max(1.0, sum(len(moves.owners) for moves in entries) / max(1, len(block.centers)))
     size = max(1, int(_CHANGES_PER_RANGE / (24 * n_lm * (mean * n_max + expansion.n_channels))))
 
     def work(a, b):
         density = expansion.expand(block, a, b)
         opposite = np.zeros((b - a, 3, n_lm, expansion.n_channels))
-        for s, one in enumerate(entries):
-            pairs = slice(one.pair_offsets[a], one.pair_offsets[b])
-            own = slice(one.entry_offsets[a], one.entry_offsets[b])
-            items = one.items[pairs] - own.start
-            changes = expansion.expand_gradients(block.pairs, one.order[pairs], items, own.stop - own.start)
-            owners = one.owners[own] - a
+        for s, moves in enumerate(entries):
+            pairs = slice(moves.pair_offsets[a], moves.pair_offsets[b])
+            own = slice(moves.entry_offsets[a], moves.entry_offsets[b])
+            items = moves.items[pairs] - own.start
+            changes = expansion.expand_gradients(block.pairs, moves.order[pairs], items, own.stop - own.start)
+            owners = moves.owners[own] - a
             changes, first = expansion.contracted(changes, s * n_max), _changed(expansion, s)[0]
             subtract_changes(owners, first, changes, opposite)
             for key, array in out[s].items():

@@ -33,7 +33,7 @@ def contract_invariants(density, group, bases, cotangent, out):
     """
     n_centers, n_lm, n_channels = density.shape
     here, ranges = np.empty(n_channels, np.int64), np.empty((n_channels, 3), np.int64)
-    source, given, target, places = memory(density), memory(cotangent), memory(out), memory(bases)
+    source, change, target, places = memory(density), memory(cotangent), memory(out), memory(bases)
     stride, step, n_degrees = n_channels + lanes(source), cotangent.shape[1], int(np.sqrt(n_lm))
     coefficients, derivative = _room(n_lm, n_channels, stride), np.empty((2 * n_degrees + _ROWS) * stride)
     symmetric = np.zeros(n_channels * stride)
@@ -46,7 +46,7 @@ def contract_invariants(density, group, bases, cotangent, out):
         for l in range(n_degrees):
             for a in range(n):
                 base = i * step + element(places, l * n_channels + here[a])
-                _gather(given, base, ranges, n_ranges, a, np.sqrt(2.0 / (2 * l + 1)), s, a * stride)
+                _gather(change, base, ranges, n_ranges, a, np.sqrt(2.0 / (2 * l + 1)), s, a * stride)
                 for b in range(a + 1, n):
                     symmetric[b * stride + a] = symmetric[a * stride + b]
                 symmetric[a * stride + a] *= np.sqrt(2.0)
@@ -69,7 +69,7 @@ def contract_equivariants(density, group, lam, degrees, rows, sources, values, b
     """
     n_centers, n_lm, n_channels = density.shape
     here, ranges = np.empty(n_channels, np.int64), np.empty((n_channels, 3), np.int64)
-    source, given, target, places = memory(density), memory(cotangent), memory(out), memory(bases)
+    source, change, target, places = memory(density), memory(cotangent), memory(out), memory(bases)
     n_mu, first, step, width = 2 * lam + 1, lam % 2, cotangent.shape[2], lanes(source)
     stride, tall = n_channels + width, 2 * int(np.sqrt(n_lm)) + width  # of rows of channels, and of m
     coefficients, derivative = _room(n_lm, n_channels, stride), np.empty(n_lm * stride)
@@ -91,7 +91,14 @@ def contract_equivariants(density, group, lam, degrees, rows, sources, values, b
                 place, row = i * n_mu * step + element(places, p * n_channels + here[a]), a * n_mu * n
                 for mu in range(n_mu):
                     _gather(
-                        given, place + mu * step, ranges, n_ranges, 0 if l1 < l2 else a + first, 1.0, g, row + mu * n
+                        change,
+                        place + mu * step,
+                        ranges,
+                        n_ranges,
+                        0 if l1 < l2 else a + first,
+                        1.0,
+                        g,
+                        row + mu * n,
                     )
                 if l1 == l2:
                     _complete_triangle(n_mu, n, a, first, row, weights)

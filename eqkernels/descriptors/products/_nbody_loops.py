@@ -50,15 +50,15 @@ def contract_couple(left, right, m1, m2, mu, values, rows, weights, position, co
             for entry in range(len(values)):
                 coupled[mu[entry], m2[entry]] += weights[r, 1] * values[entry] * left[i, m1[entry], k]
             for component in range(n_components):
-                given = room[:width]
-                given[:] = cotangent[i, component, start : start + width]
-                given[0] *= weights[r, 0] / weights[r, 1]
+                weighted = room[:width]
+                weighted[:] = cotangent[i, component, start : start + width]
+                weighted[0] *= weights[r, 0] / weights[r, 1]
                 for m in range(n_right):
                     value, total = coupled[component, m], 0.0
                     source, target = right[i, m, begin : begin + width], right_changes[i, m, begin : begin + width]
                     for q in range(width):
-                        total += given[q] * source[q]
-                        target[q] += value * given[q]
+                        total += weighted[q] * source[q]
+                        target[q] += value * weighted[q]
                     by_coupled[component, m] = total
             for entry in range(len(values)):
                 change = weights[r, 1] * values[entry] * by_coupled[mu[entry], m2[entry]]

@@ -52,11 +52,11 @@ def contract_pseudoscalars(density, degrees, starts, m1, m2, m3, values, cotange
             for q1 in range(n_channels):
                 for q2 in range(q1 + 1 if l1 == l2 else 0, n_channels):
                     begin = q2 + 1 if l2 == l3 else 0
-                    given = cotangent[i, position : position + n_channels - begin]
+                    cotangents = cotangent[i, position : position + n_channels - begin]
                     for m in range(2 * l3 + 1):
                         total = 0.0
                         for k in range(n_channels - begin):
-                            total += given[k] * c3[m, begin + k]
+                            total += cotangents[k] * c3[m, begin + k]
                         summed[m] = total
                     for entry in range(starts[t], starts[t + 1]):
                         a, b, c = m1[entry], m2[entry], m3[entry]
@@ -64,5 +64,5 @@ def contract_pseudoscalars(density, degrees, starts, m1, m2, m3, values, cotange
                         d2[b, q2] += values[entry] * c1[a, q1] * summed[c]
                         factor = values[entry] * c1[a, q1] * c2[b, q2]
                         for k in range(n_channels - begin):
-                            d3[c, begin + k] += factor * given[k]
+                            d3[c, begin + k] += factor * cotangents[k]
                     position += n_channels - begin

@@ -33,7 +33,7 @@ from eqkernels.so3 import Irrep
 
 
 def degree_pairs(l_max, lam, parity):
-    """Pairs (l1, l2), l1 <= l2 <= l_max, that couple to degree lam with the given parity (+1 or -1)."""
+    """Pairs (l1, l2), l1 <= l2 <= l_max, that couple to degree lam with the parity (+1 or -1)."""
     return [
         (l1, l2)
         for l1 in range(l_max + 1)

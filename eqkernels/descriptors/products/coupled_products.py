@@ -55,7 +55,7 @@ class Products:
 
 
 def coupling_degrees(left, irrep, l_max):
-    """Degrees of the density coefficients that couple a left irrep to the given one."""
+    """Degrees of the density coefficients that couple a left irrep to another."""
     return [l for l in range(abs(left.l - irrep.l), min(left.l + irrep.l, l_max) + 1) if left.p * (-1) ** l == irrep.p]
 
 
@@ -91,7 +91,7 @@ def all_products(order, irrep, left_sizes, l_max, channel_sizes):
                 rows[:, 1] = rows[:, 0] + irrep.l % 2
                 weights[:, 0] = np.sqrt(2.0 if irrep.l % 2 else 1.0)
             products.append(_nonempty(left, degree, rows, weights))
-    return [one for one in products if one.size]
+    return [group for group in products if group.size]
 
 
 def _nonempty(left, degree, rows, weights):
@@ -116,18 +116,18 @@ def ordered_triples(products, parity, left_factors):
     list of Products
     """
     kept = []
-    for one in products:
-        rows, weights = one.rows.copy(), np.full(one.weights.shape, np.sqrt(3.0))
-        first, second = left_factors[one.left][rows[:, 0], :, :2].transpose(1, 0, 2)
-        same_degree = second[:, 0] == one.degree
+    for group in products:
+        rows, weights = group.rows.copy(), np.full(group.weights.shape, np.sqrt(3.0))
+        first, second = left_factors[group.left][rows[:, 0], :, :2].transpose(1, 0, 2)
+        same_degree = second[:, 0] == group.degree
         rows[same_degree, 1] = second[same_degree, 1]
         if parity == 1:  # two equal factors: half the permutations; three: only one
             weights[same_degree, 0] = np.where((first == second).all(axis=1), 1.0, np.sqrt(1.5))[same_degree]
         else:  # antisymmetric, so that equal factors vanish
             rows[same_degree, 1] += 1
-        rows[second[:, 0] > one.degree, 2] = 0
-        kept.append(_nonempty(one.left, one.degree, rows, weights))
-    return [one for one in kept if one.size]
+        rows[second[:, 0] > group.degree, 2] = 0
+        kept.append(_nonempty(group.left, group.degree, rows, weights))
+    return [group for group in kept if group.size]
 
 
 def channel_factors(irrep, n_channels):
@@ -153,10 +153,10 @@ def product_factors(products, irrep, left_factors):
         Degree and channel of each factor, and the degree that the factors up to this one are coupled to.
     """
     parts = []
-    for one in products:
-        k, q = one.pairs()
-        last = np.stack([np.full_like(q, one.degree), q, np.full_like(q, irrep.l)], axis=1)
-        parts.append(np.concatenate([left_factors[one.left][k], last[:, None]], axis=1))
+    for group in products:
+        k, q = group.pairs()
+        last = np.stack([np.full_like(q, group.degree), q, np.full_like(q, irrep.l)], axis=1)
+        parts.append(np.concatenate([left_factors[group.left][k], last[:, None]], axis=1))
     return np.concatenate(parts)
 
 
@@ -176,24 +176,24 @@ def largest_products(products, n_products, left_variances, variances):
     -------
     list of Products
     """
-    if sum(one.size for one in products) <= n_products:
+    if sum(group.size for group in products) <= n_products:
         return products
     estimates = []
-    for one in products:
-        k, q = one.pairs()
-        estimates.append(left_variances[one.left][k] * variances[one.degree][q])
+    for group in products:
+        k, q = group.pairs()
+        estimates.append(left_variances[group.left][k] * variances[group.degree][q])
     chosen = np.zeros(sum(map(len, estimates)), dtype=bool)
     # stable: of equal products the first ones, so that those of a row are always its first
     chosen[np.argsort(-np.concatenate(estimates), kind="stable")[:n_products]] = True
     kept, start = [], 0
-    for one in products:
-        row_of_product = np.repeat(np.arange(len(one.rows)), one.rows[:, 2] - one.rows[:, 1])
-        counts = np.bincount(row_of_product, chosen[start : start + one.size], minlength=len(one.rows))
-        rows = one.rows.copy()
+    for group in products:
+        row_of_product = np.repeat(np.arange(len(group.rows)), group.rows[:, 2] - group.rows[:, 1])
+        counts = np.bincount(row_of_product, chosen[start : start + group.size], minlength=len(group.rows))
+        rows = group.rows.copy()
         rows[:, 2] = rows[:, 1] + counts.astype(np.int64)
-        kept.append(_nonempty(one.left, one.degree, rows, one.weights))
-        start += one.size
-    return [one for one in kept if one.size]
+        kept.append(_nonempty(group.left, group.degree, rows, group.weights))
+        start += group.size
+    return [group for group in kept if group.size]
 
 
 def fill_products(products, irrep, left, density, out):
@@ -212,10 +212,10 @@ def fill_products(products, irrep, left, density, out):
         C-contiguous.
     """
     position = 0
-    for one in products:
-        entries = clebsch_gordan_sparse(one.left.l, one.degree, irrep.l)
-        couple(left[one.left], density[one.degree], *entries, one.rows, one.weights, position, out)
-        position += one.size
+    for group in products:
+        entries = clebsch_gordan_sparse(group.left.l, group.degree, irrep.l)
+        couple(left[group.left], density[group.degree], *entries, group.rows, group.weights, position, out)
+        position += group.size
 
 
 def contract_products(products, irrep, left, density, cotangent, left_changes, density_changes):
@@ -232,10 +232,10 @@ def contract_products(products, irrep, left, density, cotangent, left_changes, d
         The derivatives, of the shapes of density.
     """
     position = 0
-    for one in products:
-        entries = clebsch_gordan_sparse(one.left.l, one.degree, irrep.l)
-        changes = left_changes[one.left], density_changes[one.degree]
+    for group in products:
+        entries = clebsch_gordan_sparse(group.left.l, group.degree, irrep.l)
+        changes = left_changes[group.left], density_changes[group.degree]
         contract_couple(
-            left[one.left], density[one.degree], *entries, one.rows, one.weights, position, cotangent, *changes
+            left[group.left], density[group.degree], *entries, group.rows, group.weights, position, cotangent, *changes
         )
-        position += one.size
+        position += group.size

@@ -55,7 +55,9 @@ class Recursion:
         candidates = [Irrep(lam, p) for lam in range(lambda_max + 1) for p in (1, -1)]
         for order in range(nu - 1, 1, -1):
             needed[order] = [
-                left for left in candidates if any(coupling_degrees(left, one, self.l_max) for one in needed[order + 1])
+                left
+                for left in candidates
+                if any(coupling_degrees(left, above, self.l_max) for above in needed[order + 1])
             ]
         return needed
 
@@ -70,20 +72,20 @@ class Recursion:
         return largest_products(products, self.n_products, left, first)
 
     def _variances(self, order):
-        return {Irrep.parse(key): one for key, one in self.variances[str(order)].items()}
+        return {Irrep.parse(key): values for key, values in self.variances[str(order)].items()}
 
     def n_products_of(self, order):
         """Count the products of each irrep of an order, of those irreps that have any."""
         if order == 1:
             return self.channels
-        sizes = {irrep: sum(one.size for one in products) for irrep, products in self.products[order].items()}
+        sizes = {irrep: sum(group.size for group in products) for irrep, products in self.products[order].items()}
         return {irrep: size for irrep, size in sizes.items() if size}
 
     def n_features(self, order):
         """Count the features of each irrep of an order: components where it is contracted, else products."""
         if self.contractions is None:
             return self.n_products_of(order)
-        return {irrep: len(one) for irrep, one in self._variances(order).items()}
+        return {irrep: len(values) for irrep, values in self._variances(order).items()}
 
     def factors(self, order):
         """List what each product of an order is made of, where nothing is contracted, see :func:`product_factors`."""
@@ -156,7 +158,7 @@ class Recursion:
             out[:, _components(irrep)] += block
 
     def _expand(self, order, cotangents):
-        """Turn derivatives by features into those by the products that they are contracted from."""
+        """Convert derivatives by features to those by the products that they are contracted from."""
         if self.contractions is None:
             return cotangents
         return {irrep: block @ self.contractions[str(order)][str(irrep)].T for irrep, block in cotangents.items()}
