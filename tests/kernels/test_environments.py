@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ase.build import bulk
 
 from eqkernels import CovariantKernel, EquivariantFeatures, LambdaSOAP
 from eqkernels.kernels import environments as module
@@ -12,8 +13,9 @@ OPTIONS = {"cutoff": 3.5, "n_max": 3, "l_max": 3}
 
 @pytest.fixture
 def from_densities(monkeypatch):
-    """Densities are taken wherever that is possible, however small the features are."""
+    """Pairs of densities are taken wherever that is possible, however small the features are."""
     monkeypatch.setattr(module, "_LARGE", -1)
+    monkeypatch.setattr("eqkernels.kernels.covariant.operations", lambda *_: (0.0, np.inf))
 
 
 def made(features):
@@ -57,6 +59,18 @@ def test_compressed_densities(options, from_densities):
     assert not features.blocks.made
     atol = 1e-5 if "dtype" in options else 1e-12
     np.testing.assert_allclose(found, CovariantKernel()(made(features), irrep="1e"), atol=atol)
+
+
+@pytest.mark.parametrize("rattle", [0.0, 1e-6])
+def test_blocks_that_nearly_vanish(rattle, from_densities):
+    """Scalar products of densities would be nothing but rounding."""
+    frames = [bulk("NaCl", "rocksalt", a=5.6, cubic=True) for _ in range(3)]
+    for k, atoms in enumerate(frames):
+        atoms.rattle(rattle, seed=k)
+    features = LambdaSOAP(**OPTIONS, irreps="0e+1o").fit_transform(frames)
+    found, expected = (CovariantKernel()(one, irrep="1o") for one in (features, made(features[:])))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
+    assert bool(rattle) == expected.any()
 
 
 def kind(X, Y=None, irrep="0e", normalize="invariant"):

@@ -8,7 +8,7 @@ from ase.build import bulk, molecule
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, LeaveOneOut, cross_val_predict, cross_val_score
 
-from eqkernels import CartesianTensor, CovariantKernel, LambdaSOAP, TensorKernelRidge, TensorRidge
+from eqkernels import CartesianTensor, CovariantKernel, LambdaSOAP, TensorGPR, TensorKernelRidge, TensorRidge
 from eqkernels.metrics import frobenius_rmse, irrep_rmse
 from eqkernels.regression.baseline import best_ridge, fit_baseline, left_out_baselines
 from tests.conftest import random_frames
@@ -214,7 +214,7 @@ def test_a_stated_alpha_leaves_no_results_of_a_choice(waters):
 
 
 @pytest.mark.parametrize("target", [CartesianTensor("i"), CartesianTensor("i", axial="i")])
-@pytest.mark.parametrize("model", [TensorRidge(), TensorKernelRidge(), TensorKernelRidge(alpha=1e-9)])
+@pytest.mark.parametrize("model", [TensorRidge(), TensorKernelRidge(), TensorKernelRidge(alpha=1e-9), TensorGPR()])
 @pytest.mark.parametrize("perfect", [Atoms("H"), bulk("Si"), molecule("C2H4"), AMMONIA])
 def test_features_that_vanish_or_cancel_by_symmetry(model, perfect, target):
     """Nothing can be learned from structures without a vector, so that nothing is made of their rounding."""
@@ -227,3 +227,7 @@ def test_features_that_vanish_or_cancel_by_symmetry(model, perfect, target):
     distorted = perfect.copy()
     distorted.rattle(0.1)
     assert not model.predict([perfect, distorted]).any()
+    if isinstance(model, TensorGPR):
+        _, std = model.predict([perfect, distorted], return_std=True)
+        assert (std > 0.5 * np.std(y)).all()
+        assert (std < 5 * np.std(y)).all()
