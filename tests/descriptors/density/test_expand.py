@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from eqkernels import SphericalExpansion
 from eqkernels.descriptors.density import expand
 from eqkernels.radial import GTO
 from eqkernels.structures import StructureBatch
@@ -48,3 +49,28 @@ def test_ranges_do_not_change_the_bits(monkeypatch):
 @pytest.mark.parametrize(("size", "n"), [(2**20, 1), (2**30, 1), (2**10, 2**10), (0, 2**20)])
 def test_centers_per_range(size, n):
     assert expand.centers_per_range(size) == n
+
+
+def test_derivatives_are_differences():
+    """Few atoms: the loops of derivatives without compilation too."""
+    atoms = random_frames(3, n_frames=1, n_species=2)[0][:3]
+    descriptor = SphericalExpansion(CUTOFF, n_max=2, l_max=2).fit([atoms])
+    random = np.random.default_rng(0)
+    features = descriptor.transform([atoms])
+    cotangents = {key: random.normal(size=block.shape) for key, block in features.blocks.items()}
+    step = random.normal(size=(3, 3))
+    found = descriptor.vjp([atoms], cotangents).positions
+
+    def total(h):
+        moved = atoms.copy()
+        moved.positions += h * step
+        return sum(np.sum(cotangents[key] * block) for key, block in descriptor.transform([moved]).blocks.items())
+
+    h = 1e-3
+    expected = (8 * (total(h) - total(-h)) - (total(2 * h) - total(-2 * h))) / (12 * h)
+    np.testing.assert_allclose(np.sum(found * step), expected, rtol=1e-6)
+    forward = descriptor.gradients([atoms])
+    contracted = np.zeros((3, 3))
+    for key, block in forward.blocks.items():
+        np.add.at(contracted, forward.atoms, np.einsum("exmf,emf->ex", block, cotangents[key][forward.centers]))
+    np.testing.assert_allclose(found, contracted, atol=1e-11)
