@@ -26,8 +26,9 @@ from eqkernels.regression.cancellation import (
     size_of_terms,
     warn_of_nothing,
 )
+from eqkernels.regression.cholesky_search import LARGE, choose_by_cholesky
 from eqkernels.regression.cost import announced
-from eqkernels.regression.criteria import EIGENVECTORS, Spectrum
+from eqkernels.regression.criteria import Spectrum
 from eqkernels.regression.regularization import Alpha, start_search
 from eqkernels.regression.relation import left_out_squares, warn_if_unrelated
 from eqkernels.so3 import Irrep, cartesian_tensor
@@ -105,7 +106,9 @@ class TensorKernelRidge(TensorRegressor):
     -----
     One eigendecomposition of the kernel serves all candidates of alpha, and all structures that are left out (all
     per-atom targets of a structure together), see :mod:`eqkernels.regression.regularization`. The baseline is fitted
-    anew without each of them.
+    anew without each of them. With more than 2400 components ``alpha="auto"`` compares a few candidates by Cholesky
+    factorizations and by a part of the structures, left out one by one, in at most twice the time of a stated alpha,
+    see :mod:`eqkernels.regression.cholesky_search`.
 
     References
     ----------
@@ -236,7 +239,7 @@ class TensorKernelRidge(TensorRegressor):
         self._sums = KernelSums()
         search = start_search(self, features, weight)
         self.dual_coef_, self.cancellation_, squares = {}, {}, {}
-        flops, n_matrices = (_CHOLESKY, 3) if search is None else (EIGENVECTORS + _CHOLESKY, 5)
+        flops, n_matrices = (_CHOLESKY, 3) if search is None else (5 * _CHOLESKY, 5)
         with announced(self, features, blocks, flops, n_kernels=1, n_matrices=n_matrices):
             for irrep, values in blocks.items():
                 kernel = features.blocks[irrep] if self._precomputed else self._kernel()(features, irrep=irrep)
@@ -297,14 +300,20 @@ def aggregating_kernel(model):
 
 
 def _chosen_alpha(search, irrep, kernel, size, values):
-    kept = search.kept
-    spectrum = Spectrum(kernel[np.ix_(kept, kept)], values[kept], search.weight)
+    of_kept = values[search.kept]
 
-    def is_stable(alpha):
-        dual = spectrum.inverse(alpha)[:, None] * spectrum.values
-        return cancellation_of_duals(dual, size, values[kept]) <= _MOST_CANCELLATION
+    def is_stable(dual):
+        return cancellation_of_duals(dual, size, of_kept) <= _MOST_CANCELLATION
 
-    return search.choose(irrep, spectrum, values, is_stable)
+    if len(of_kept) < len(values):
+        kernel = kernel[np.ix_(search.kept, search.kept)]
+    n_groups = len(np.unique(search.model.groups_[search.kept]))
+    if search.candidates is None and n_groups > 1 and len(of_kept) * values.shape[1] >= LARGE:
+        return choose_by_cholesky(search, irrep, kernel, values, is_stable)
+    spectrum = Spectrum(kernel, of_kept, search.weight)
+    return search.choose(
+        irrep, spectrum, values, lambda alpha: is_stable(spectrum.inverse(alpha)[:, None] * spectrum.values)
+    )
 
 
 def solve_dual(kernel, values, alpha, weight=None):

@@ -110,17 +110,41 @@ class Search:
         float
             Not below the rounding of the kernel.
         """
-        labels = LeftOutLabels.of_model(self.model, self.features, irrep, values, self.weight, self.kept)
-        alphas = self._candidates(spectrum, labels, is_stable)
+        labels = self.labels(irrep, values)
+        alphas = self.candidates
+        if alphas is None:
+            alphas = self.auto_candidates(spectrum, labels, is_stable)
         errors = left_out_errors(spectrum, labels, alphas)
-        # of equal errors (an exact fit, labels that are zero) the larger alpha is the safer
-        best = len(errors) - 1 - int(np.argmin(errors[::-1]))
-        self._warn_at_ends(irrep, alphas, errors, best, spectrum.floor)
-        self._errors[irrep] = dict(zip(alphas.tolist(), errors.tolist(), strict=True))
-        self._score += errors[best] ** 2 * values[0].size
-        self.squares[irrep] = float(errors[best] ** 2), float(np.mean(labels.values**2))
-        self._alpha[irrep] = float(max(alphas[best], spectrum.floor))
+        self.note(irrep, dict(zip(alphas.tolist(), errors.tolist(), strict=True)), labels.values, spectrum.floor)
         return self._alpha[irrep]
+
+    def labels(self, irrep: str, values: np.ndarray, rows: np.ndarray | None = None) -> LeftOutLabels:
+        """Labels that are kept, or some of these, out of all values."""
+        kept, weight = self.kept, self.weight
+        if rows is not None:
+            kept, weight = kept[rows], None if weight is None else weight[rows]
+        return LeftOutLabels.of_model(self.model, self.features, irrep, values, weight, kept)
+
+    def note(self, irrep: str, errors: dict[float, float], values: np.ndarray, floor: float = 0.0) -> None:
+        """Take the best alpha, not below a floor, and keep what was tried.
+
+        Parameters
+        ----------
+        irrep : str
+        errors : dict of float to float
+            Leave-one-out RMSE per component, by alpha in ascending order.
+        values : ndarray of shape (n, d, multiplicity)
+            Labels that are kept.
+        floor : float, default=0.0
+        """
+        alphas, of_alphas = np.array(list(errors)), np.array(list(errors.values()))
+        # of equal errors (an exact fit, labels that are zero) the larger alpha is the safer
+        best = len(errors) - 1 - int(np.argmin(of_alphas[::-1]))
+        self._warn_at_ends(irrep, alphas, of_alphas, best, floor)
+        self._errors[irrep] = errors
+        self._score += of_alphas[best] ** 2 * values[0].size
+        self.squares[irrep] = float(of_alphas[best] ** 2), float(np.mean(values**2))
+        self._alpha[irrep] = float(max(alphas[best], floor))
 
     def results(self) -> dict[str, Any]:
         """Fitted attributes: ``alpha_``, ``best_score_`` and ``cv_results_``."""
@@ -131,10 +155,8 @@ class Search:
         score = -float(np.sqrt(self._score))
         return {"alpha_": self._alpha, "best_score_": score, "cv_results_": {"alpha": np.array(tried)} | errors_of}
 
-    def _candidates(self, spectrum, labels, is_stable):
-        """Values to try, ascending."""
-        if self.candidates is not None:
-            return self.candidates
+    def auto_candidates(self, spectrum: Any, labels: LeftOutLabels, is_stable: Callable[[float], bool]) -> np.ndarray:
+        """Decades to try, ascending."""
         mean = max(np.sum(spectrum.eigenvalues) / len(spectrum.root), spectrum.floor)
         low, high = np.ceil(np.log10(spectrum.floor)), np.ceil(np.log10(mean)) + _DECADES_ABOVE
         if labels.n_groups == 1:
