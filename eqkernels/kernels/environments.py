@@ -90,9 +90,14 @@ def cost_from_densities(features, irrep, normalize):
 
 def _nearly_vanishes(features, irrep):
     """Whether a block is so small in most environments that scalar products of densities would lose its digits."""
-    rows = np.unique(np.linspace(0, len(features.species) - 1, _SAMPLE).astype(int))
+    rows = evenly(len(features.species), _SAMPLE)
     squares, reference = (np.sum(features.block_rows(key, rows).astype(float) ** 2) for key in (irrep, "0e"))
     return squares <= _SMALL * reference
+
+
+def evenly(n, n_picked):
+    """Pick some of n rows, evenly spaced."""
+    return np.unique(np.linspace(0, n - 1, n_picked).astype(int)) if n else np.zeros(0, dtype=int)
 
 
 def _irreps(maker):

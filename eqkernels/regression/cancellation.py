@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from eqkernels._warnings import warn
+from eqkernels.kernels.environments import evenly
 from eqkernels.kernels.precise_sums import contract_precisely
 
 # Predictions whose rounding is below this part of the spread of the labels need no sums of higher precision: the
@@ -68,7 +69,7 @@ def size_of_terms(kernel, features, irrep):
     float
         By the inequality of Cauchy and Schwarz an upper bound, some ten times the true size of most kernels.
     """
-    rows = np.unique(np.linspace(0, len(features.species) - 1, _ENVIRONMENTS).astype(int))
+    rows = evenly(len(features.species), _ENVIRONMENTS)
     own = kernel.diag(features.split_centers(rows), irrep)
     root = np.mean(np.sqrt(np.trace(own, axis1=1, axis2=2)))
     return float(root * (1 if kernel.aggregate == "mean" else len(features.species) / len(features))) ** 2

@@ -33,7 +33,7 @@ _STEPS = 10
 
 
 def choose_by_cholesky(
-    search: Any, irrep: str, kernel: Floats, values: Floats, is_stable: Callable[[Floats], bool]
+    search: Any, irrep: str, kernel: Floats, values: Floats, is_stable: Callable[[Floats, Floats], bool]
 ) -> float:
     """Choose alpha for one irrep, and note the results in the search.
 
@@ -47,7 +47,7 @@ def choose_by_cholesky(
     values : ndarray of shape (n, d, multiplicity)
         All labels, minus the baseline.
     is_stable : callable
-        Whether predictions by dual coefficients (n d, multiplicity) are free of rounding.
+        Whether predictions by dual coefficients, and by weights of the features of such a norm, are free of rounding.
 
     Returns
     -------
@@ -115,7 +115,9 @@ class _Problem:
             lower = cholesky(matrix, lower=True, overwrite_a=True, check_finite=False)
         except LinAlgError:
             return np.inf
-        if not is_stable(cho_solve((lower, True), self.root * self.values, check_finite=False)):
+        right = self.root * self.values
+        dual = cho_solve((lower, True), right, check_finite=False)
+        if not is_stable(dual, np.sqrt(max(np.sum(dual * (right - alpha * dual)), 0.0))):
             return np.inf
         columns = self.root * self.labels.columns[self.order]
         columns = cho_solve((lower, True), columns, check_finite=False)[self.rest :]

@@ -20,7 +20,9 @@ from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import CovariantKernel, KernelBlocks, TensorKernel
 from eqkernels.regression.base import TensorRegressor
 from eqkernels.regression.cancellation import (
+    NEGLIGIBLE,
     KernelSums,
+    cancellation,
     cancellation_of_duals,
     size_of_blocks,
     size_of_terms,
@@ -243,8 +245,11 @@ class TensorKernelRidge(TensorRegressor):
         with announced(self, features, blocks, flops, n_kernels=1, n_matrices=n_matrices):
             for irrep, values in blocks.items():
                 kernel = features.blocks[irrep] if self._precomputed else self._kernel()(features, irrep=irrep)
-                size = self._size(kernel, features, irrep)
-                alpha = self.alpha_[irrep] if search is None else _chosen_alpha(search, irrep, kernel, size, values)
+                size, invariants = self._sizes(kernel, features, irrep)
+                if search is None:
+                    alpha = self.alpha_[irrep]
+                else:
+                    alpha = _chosen_alpha(search, irrep, kernel, size, invariants, values)
                 self.dual_coef_[irrep] = solve_dual(kernel, values, alpha, weight) if size else np.zeros(values.shape)
                 self.cancellation_[irrep] = cancellation_of_duals(self.dual_coef_[irrep], size, values)
                 if search is None and self.target is None:
@@ -252,13 +257,16 @@ class TensorKernelRidge(TensorRegressor):
         vars(self).update({} if search is None else search.results())
         warn_if_unrelated(self, len(self.n_atoms_fit_), squares if search is None else search.squares)
 
-    def _size(self, kernel, features, irrep):
-        """Size of the kernels, of which rounding is a part; 0 where they vanish by symmetry."""
-        terms = 0.0 if self._precomputed else size_of_terms(self._kernel(), features, irrep)
+    def _sizes(self, kernel, features, irrep):
+        """Size of the kernels, 0 where they vanish by symmetry, and that of the invariant features, as far as known."""
+        terms = invariants = 0.0
+        if not self._precomputed:
+            terms = size_of_terms(self._kernel(), features, irrep)
+            invariants = np.sqrt(size_of_terms(self._kernel(), features, "0e"))
         size = size_of_blocks(kernel, terms)
         if size == 0:
             warn_of_nothing(irrep)
-        return size
+        return size, invariants
 
     def _predict_irreps(self, features):
         predictions = {}
@@ -299,11 +307,15 @@ def aggregating_kernel(model):
     return kernel
 
 
-def _chosen_alpha(search, irrep, kernel, size, values):
+def _chosen_alpha(search, irrep, kernel, size, invariants, values):
+    """Alpha of an irrep, with which rounding of kernels of this size, and of features as of invariants, is harmless."""
     of_kept = values[search.kept]
 
-    def is_stable(dual):
-        return cancellation_of_duals(dual, size, of_kept) <= _MOST_CANCELLATION
+    spread = np.linalg.norm(np.std(of_kept, axis=0))
+
+    def is_stable(dual, weights):
+        of_features = cancellation(weights, invariants, spread)
+        return of_features <= NEGLIGIBLE and cancellation(dual, size, spread) <= _MOST_CANCELLATION
 
     if len(of_kept) < len(values):
         kernel = kernel[np.ix_(search.kept, search.kept)]
@@ -311,9 +323,11 @@ def _chosen_alpha(search, irrep, kernel, size, values):
     if search.candidates is None and n_groups > 1 and len(of_kept) * values.shape[1] >= LARGE:
         return choose_by_cholesky(search, irrep, kernel, values, is_stable)
     spectrum = Spectrum(kernel, of_kept, search.weight)
-    return search.choose(
-        irrep, spectrum, values, lambda alpha: is_stable(spectrum.inverse(alpha)[:, None] * spectrum.values)
-    )
+
+    def is_stable_at(alpha):
+        return is_stable(spectrum.inverse(alpha)[:, None] * spectrum.values, spectrum.coefficients(alpha))
+
+    return search.choose(irrep, spectrum, values, is_stable_at)
 
 
 def solve_dual(kernel, values, alpha, weight=None):

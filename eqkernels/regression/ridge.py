@@ -101,13 +101,17 @@ class TensorRidge(TensorRegressor):
         return self.aggregate
 
     def _fit_irreps(self, features, blocks, weight):
-        search, self.coef_ = start_search(self, features, weight), {}
+        search, self.coef_, has_invariants = start_search(self, features, weight), {}, "0e" in features.blocks
         for irrep, values in blocks.items():
             design, n_species = self._design(features, irrep), len(self.species_)
             if np.linalg.norm(design) <= NOTHING * self._size_of_terms(features, irrep):
                 warn_of_nothing(irrep)
                 design[:] = 0.0
-            alpha = self.alpha_[irrep] if search is None else _chosen_alpha(search, irrep, design, values)
+            if search is None:
+                alpha = self.alpha_[irrep]
+            else:
+                invariants = self._size_of_terms(features, "0e") / np.sqrt(len(features)) if has_invariants else 0.0
+                alpha = _chosen_alpha(search, irrep, design, values, invariants)
             self.coef_[irrep] = _solve(design, values, alpha, weight).reshape(n_species, -1, values.shape[2])
         vars(self).update({} if search is None else search.results())
 
@@ -138,14 +142,15 @@ class TensorRidge(TensorRegressor):
         return np.linalg.norm(np.bincount(features.structures, norms, minlength=len(features)))
 
 
-def _chosen_alpha(search, irrep, design, values):
+def _chosen_alpha(search, irrep, design, values, invariants):
+    """Alpha of an irrep, with which rounding of features as of invariants of this size is harmless."""
     if search.weight is not None:
         design = design[search.kept]
     spectrum = linear_spectrum(design, values[search.kept], search.weight)
     size, spread = np.linalg.norm(design) / np.sqrt(len(design)), np.linalg.norm(np.std(values[search.kept], axis=0))
 
     def is_stable(alpha):
-        return cancellation(spectrum.coefficients(alpha), size, spread) <= NEGLIGIBLE
+        return cancellation(spectrum.coefficients(alpha), max(size, invariants), spread) <= NEGLIGIBLE
 
     return search.choose(irrep, spectrum, values, is_stable)
 

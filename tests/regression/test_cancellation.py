@@ -14,6 +14,7 @@ from eqkernels import (
     SparseTensorGPR,
     TensorGPR,
     TensorKernelRidge,
+    TensorRidge,
 )
 from eqkernels.kernels.precise_sums import contract_precisely, contract_scalars_vjp
 from eqkernels.testing import random_rotation
@@ -73,6 +74,21 @@ def test_exact_models_of_little_noise(crystals, model):
     mean = model.predict(frames[30:])
     for k, atoms in enumerate(frames[30:]):
         assert abs(model.predict([rotated(atoms, k)[0]])[0] - mean[k]) < TOLERANCE * np.std(energies)
+
+
+@pytest.mark.parametrize("model", [TensorKernelRidge(), TensorRidge()])
+def test_vectors_of_crystals_that_are_nearly_perfect(model):
+    """Their features have the rounding of the invariant ones, a thousand times their own."""
+    frames, random = [], np.random.default_rng(0)
+    for k in range(3):
+        atoms = bulk("NaCl", "rocksalt", a=5.6)
+        atoms.rattle(1e-3, seed=k)
+        frames.append(atoms)
+    y = random.normal(size=(3, 3))
+    model.set_params(descriptor=LambdaSOAP(3.0, n_max=2, l_max=2), target="i").fit(frames, y)
+    for k, (atoms, mean) in enumerate(zip(frames, model.predict(frames), strict=True)):
+        moved_atoms, r = rotated(atoms, k)
+        assert np.abs(model.predict([moved_atoms])[0] - r @ mean).max() < TOLERANCE * np.std(y)
 
 
 def test_precise_sums_are_those_of_exact_arithmetic():
