@@ -25,6 +25,8 @@ from eqkernels.kernels.environments import cost_from_densities, environment_arra
 
 # Elements of features that are made at once (64 MiB).
 _ELEMENTS = 2**23
+# Elements of an array of which a part may be taken, and the largest part that is worth it.
+_LARGE, _WORTH = 2**19, 0.6
 # Elements of what is contracted (2 GiB): with more, kernels are summed pair by pair.
 _MOST_ELEMENTS = 2**28
 
@@ -59,22 +61,18 @@ class Contraction:
     def __call__(self, X: EquivariantFeatures) -> Floats:
         """Sum for each structure, shape (n_structures, 2 lambda + 1, n_columns)."""
         if self._of_species is None:
-            self._of_species = {int(one): self._contract(one) for one in np.unique(self.training_set.species)}
+            self._of_species = {
+                int(one): _Contracted(self._contract(one), self.zeta, self.coef.shape[2])
+                for one in np.unique(self.training_set.species)
+            }
         out = np.zeros((len(X), *self.coef.shape[1:]))
         for species, contracted in self._of_species.items():
             for rows in self._ranges(X, species):
                 block, scalars, scale = self._environments(X, rows)
-                along = self._along(contracted, scalars).reshape(-1, self.coef.shape[2], block.shape[2])
-                np.add.at(out, X.structures[rows], scale[:, None, None] * (block @ along.transpose(0, 2, 1)))
+                for part in _alike(scalars) if contracted.is_large else [slice(None)]:
+                    sums = contracted(block[part], None if scalars is None else scalars[part])
+                    np.add.at(out, X.structures[rows[part]], scale[part, None, None] * sums)
         return out
-
-    def _along(self, contracted, scalars):
-        """Return what the blocks of environments are multiplied by, (n, n_columns n_features), or one row for all."""
-        if self.zeta == 1:
-            return contracted[0]
-        if len(contracted) == 1:
-            return scalars @ contracted[0]
-        return (scalars @ contracted[0].T) ** (self.zeta - 1) @ contracted[1]
 
     def _contract(self, species):
         """Vector of weights, the matrix G^T, or s and g of the environments of a species."""
@@ -109,3 +107,64 @@ class Contraction:
         rows = np.flatnonzero(features.species == species)
         size = max(1, _ELEMENTS // (self._widths[0] + (self.coef.shape[1] + self.coef.shape[2]) * self._widths[1]))
         return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+class _Contracted:
+    """Sum over the environments of a species, for blocks and scalars of others.
+
+    Environments without neighbors of some species have no features of these: only the rest of a large array is read.
+    Such parts are kept, the last of them, as long as they are not larger than the whole.
+    """
+
+    def __init__(self, arrays, zeta, n_columns):
+        self.arrays, self.zeta, self.n_columns = arrays, zeta, n_columns
+        self.is_large = zeta > 1 and sum(one.size for one in arrays) > _LARGE
+        self._parts = {}
+
+    def __call__(self, block, scalars):
+        """Compute sums (n, d, n_columns)."""
+        arrays = self.arrays
+        if self.is_large and len(scalars):
+            of_scalars, of_block = scalars.any(axis=0), block.any(axis=(0, 1))
+            if of_scalars.mean() * of_block.mean() < _WORTH:
+                arrays = self._part(of_scalars, of_block)
+                block, scalars = block[:, :, of_block], scalars[:, of_scalars]
+        along = self._along(arrays, scalars)
+        return block @ along.reshape(len(along), self.n_columns, block.shape[2]).transpose(0, 2, 1)
+
+    def _along(self, arrays, scalars):
+        """Return what the blocks are multiplied by, (n, n_columns n_features), or one row for all."""
+        if self.zeta == 1:
+            return arrays[0]
+        if len(arrays) == 1:
+            return scalars @ arrays[0]
+        return (scalars @ arrays[0].T) ** (self.zeta - 1) @ arrays[1]
+
+    def _part(self, of_scalars, of_block):
+        key = of_scalars.tobytes() + of_block.tobytes()
+        part = self._parts.pop(key, None)
+        if part is None:
+            of_columns = np.tile(of_block, self.n_columns)
+            if len(self.arrays) == 1:
+                part = (self.arrays[0][np.ix_(of_scalars, of_columns)],)
+            else:
+                part = tuple(
+                    np.ascontiguousarray(one[:, used])
+                    for one, used in zip(self.arrays, (of_scalars, of_columns), strict=True)
+                )
+        self._parts[key] = part
+        room = sum(one.size for one in self.arrays)
+        while len(self._parts) > 1 and sum(one.size for part in self._parts.values() for one in part) > room:
+            self._parts.pop(next(iter(self._parts)))
+        return part
+
+
+def _alike(scalars):
+    """Environments with the same neighboring species: ranges or arrays of rows."""
+    present = scalars != 0
+    if present.all():
+        return [slice(None)]
+    keys = np.packbits(present, axis=1)
+    _, kinds = np.unique(keys.view(np.dtype((np.void, keys.shape[1]))).ravel(), return_inverse=True)
+    order = np.argsort(kinds, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(kinds))[:-1])
