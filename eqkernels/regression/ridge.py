@@ -116,9 +116,15 @@ class TensorRidge(TensorRegressor):
         vars(self).update({} if search is None else search.results())
 
     def _predict_irreps(self, features):
-        return {
-            irrep: self._design(features, irrep) @ coef.reshape(-1, coef.shape[2]) for irrep, coef in self.coef_.items()
-        }
+        predictions = {}
+        for irrep, coef in self.coef_.items():
+            block, scale = features.block(irrep), self._scale(features, irrep)
+            values = np.zeros((len(features), block.shape[1], coef.shape[2]))
+            for species, weights in zip(self.species_, coef, strict=True):
+                rows = np.flatnonzero(features.species == species)
+                np.add.at(values, features.structures[rows], scale[rows, None, None] * (block[rows] @ weights))
+            predictions[irrep] = values
+        return predictions
 
     def _design(self, features, irrep):
         """Aggregate features, one set of columns a central species: (n, 2 lambda + 1, n_species n_features)."""
