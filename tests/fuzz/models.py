@@ -35,7 +35,10 @@ def fitted_model(case):
     spread = spread if spread > 1e-9 * np.abs(rows).max() else np.abs(rows).max()
     tried = structures + [one.atoms() for one in case.tried]
     known = {int(z) for atoms in structures for z in atoms.numbers}
-    return model, [atoms for atoms in tried if set(map(int, atoms.numbers)) <= known], spread + 1e-280
+    tried = [atoms for atoms in tried if set(map(int, atoms.numbers)) <= known]
+    # predictions far beyond the labels, of structures unlike the others, are not better than their own rounding
+    largest = max(np.nan_to_num(np.abs(one)).max(initial=0.0) for one in predicted(model, tried, case.labels.per_atom))
+    return model, tried, max(spread, 1e-4 * largest) + 1e-280
 
 
 def predicted(model, structures, per_atom):
