@@ -189,9 +189,9 @@ def _rows(part, kind, kernel, size):
     else:
         structures = known.owners
         factor = 1.0 / cell_volumes(part.X)[structures]
-    rows = np.zeros((n, k, size))
-    rows[:, :, :n_kernel] = factor[:, None, None] * kernel
-    rows[:, :, -1] = known.values
+    columns = np.zeros((size, n, k))
+    np.multiply(kernel.transpose(2, 0, 1), factor[:, None], out=columns[:n_kernel])
+    columns[-1] = known.values
     if part.weight is not None:
-        rows *= np.sqrt(part.weight[structures])[:, None, None]
-    return rows.reshape(n * k, -1)
+        columns *= np.sqrt(part.weight[structures])[:, None]
+    return columns.reshape(size, n * k).T

@@ -71,8 +71,8 @@ class StackedProblem:
         first, factor, jacobian = self.problems[0], self.problems[0].white.copy(), 0.0
         for problem, noise in zip(self.problems[1:], noises[1:], strict=True):
             ratio = np.sqrt(noises[0] / noise)
-            for start, stop in problem.white.tiles():
-                factor.fold(ratio * problem.white.rows(start, stop), start)
+            white = problem.white
+            factor.append(lambda start, stop, white=white, ratio=ratio: ratio * white.rows(start, stop), white.size)
             jacobian += problem.n_labels * np.log(ratio)
         problem = replace(first, white=factor, n_labels=int(self.counts.sum()))
         damped = problem.damped(noises[0])

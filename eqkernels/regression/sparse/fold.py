@@ -64,21 +64,21 @@ class FoldJob:
         model, values = self.model, blocks[irrep]
         n, d, multiplicity = values.shape
         n_kernel = model.n_kernel(irrep)
-        rows = np.empty((n, d, model.size(irrep)))
+        columns = np.empty((model.size(irrep), n, d))
         used, pivots = model.points_in_use(irrep)
         kernel = model.kernel(features, used, irrep=irrep)
         point, component = np.divmod(pivots, d)
-        rows[:, :, :n_kernel] = kernel[:, point, :, component].transpose(1, 2, 0)
+        columns[:n_kernel] = kernel[:, point, :, component]
         # what symmetry makes zero, such as the variance of a dipole across the plane of a molecule, may be -1e-19
         prior = np.maximum(np.einsum("naa->na", model.kernel.diag(features, irrep=irrep)), 0.0)
-        rows[:, :, n_kernel] = np.sqrt(prior)
+        columns[n_kernel] = np.sqrt(prior)
         if model.n_baseline(irrep):
             design = composition_design(features.composition(model.species), model.baseline, model.kernel.aggregate)
-            rows[:, 0, n_kernel + 1 : -multiplicity] = design
-        rows[:, :, -multiplicity:] = values
+            columns[n_kernel + 1 : -multiplicity, :, 0] = design.T
+        columns[-multiplicity:] = values.transpose(2, 0, 1)
         if weight is not None:
-            rows *= np.sqrt(weight)[:, None, None]
-        return rows.reshape(n * d, -1)
+            columns *= np.sqrt(weight)[:, None]
+        return columns.reshape(-1, n * d).T
 
     def _blocks(self, part):
         n_atoms = atom_counts(part.X)

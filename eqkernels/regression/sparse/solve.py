@@ -118,12 +118,7 @@ class SparseProblem:
 
     def damped(self, noise):
         """Factor with the rows sqrt(noise) 1 under Phi."""
-        factor = self.white.copy()
-        for start, stop in self.white.tiles():
-            stop = min(stop, self.rank)
-            if start < stop:
-                factor.fold(np.sqrt(noise) * np.eye(stop - start, factor.size - start), start)
-        return factor
+        return self.white.copy().damp(np.sqrt(noise), self.rank)
 
     def with_best_baseline(self, factor):
         """Problem with the baseline of the largest likelihood, given ``factor = damped(noise)``."""

@@ -8,12 +8,17 @@ For a matrix A that comes in blocks of rows, the factor R of A = QR is all that 
 from __future__ import annotations
 
 import numpy as np
+from scipy.linalg.blas import dgemm
 from scipy.linalg.lapack import dtpqrt
 
 # Columns eliminated together: the rest of the work is matrix products with this inner dimension.
 _PANEL = 128
-# Rows of one update, which bounds the temporary array; a multiple of _PANEL.
+# Columns of a panel eliminated without matrix products.
+_LEAF = 16
+# Rows that are read together, which bounds the temporary array; a multiple of _PANEL.
 _TILE = 1024
+# Rows of a triangle that are appended together: few, for columns left of the diagonal are zero. A multiple of _PANEL.
+_APPENDED = 256
 
 
 class TriangularFactor:
@@ -63,7 +68,7 @@ class TriangularFactor:
         Parameters
         ----------
         rows : ndarray of shape (n_rows, size - first)
-            Columns from ``first`` on; those before are zero.
+            Columns from ``first`` on; those before are zero. In Fortran order no copy is made.
         first : int, default=0
             A multiple of 128.
 
@@ -73,24 +78,26 @@ class TriangularFactor:
         """
         if len(rows) == 0:
             return self
+        rows = np.asfortranarray(rows)
         for start, panel in self._panels():
-            if start < first:
-                continue
-            block, count = rows[:, start - first :], len(panel)
-            panel[:, :count], reflectors, t, _ = dtpqrt(0, count, panel[:, :count], block[:, :count])
-            if start + count == self.size:
-                break
-            rest = block[:, count:]
-            update = np.triu(t).T @ (panel[:, count:] + reflectors.T @ rest)
-            panel[:, count:] -= update
-            for tile in range(0, len(rest), _TILE):
-                rest[tile : tile + _TILE] -= reflectors[tile : tile + _TILE] @ update
+            if start >= first:
+                block, count = rows[:, start - first :], len(panel)
+                t = _eliminate(panel[:, :count], block[:, :count])
+                _rotate(block[:, :count], t, panel[:, count:], block[:, count:])
         return self
 
     def merge(self, other):
         """Append the rows that another factor stands for, tile by tile."""
-        for start, stop in self.tiles():
-            self.fold(other.rows(start, stop), start)
+        return self.append(other.rows, self.size)
+
+    def damp(self, value, n_columns):
+        """Append the rows value * 1 of the first columns."""
+        return self.append(lambda start, stop: value * np.eye(stop - start, self.size - start), n_columns)
+
+    def append(self, rows, n_rows):
+        """Append an upper triangle, of which ``rows(start, stop)`` makes rows from column ``start`` on."""
+        for start in range(0, n_rows, _APPENDED):
+            self.fold(rows(start, min(start + _APPENDED, n_rows)), start)
         return self
 
     def tiles(self):
@@ -126,3 +133,30 @@ class TriangularFactor:
             end = begin + count * (self.size - start)
             yield start, self.data[begin:end].reshape(count, self.size - start)
             begin = end
+
+
+def _eliminate(triangle, block):
+    """Householder vectors V that take [triangle; block] to [triangle; 0], and T of :math:`1 - [1; V] T [1; V]^T`.
+
+    Recursively, so that nearly all work is matrix products (E. Elmroth, F. G. Gustavson, IBM J. Res. Dev. 44, 605
+    (2000)). The triangle is replaced by the new one, the block by V.
+    """
+    n = len(triangle)
+    if n <= _LEAF:
+        triangle[:], block[:], t, _ = dtpqrt(0, n, triangle, block)
+        return np.triu(t)
+    half, t = n // 2, np.zeros((n, n))
+    left, right = block[:, :half], block[:, half:]
+    t[:half, :half] = _eliminate(triangle[:half, :half], left)
+    _rotate(left, t[:half, :half], triangle[:half, half:], right)
+    t[half:, half:] = _eliminate(triangle[half:, half:], right)
+    t[:half, half:] = -t[:half, :half] @ (left.T @ right) @ t[half:, half:]
+    return t
+
+
+def _rotate(vectors, t, top, bottom):
+    """Apply the reflections to other columns [top; bottom], in place; arrays of many rows are in Fortran order."""
+    if top.shape[1]:
+        update = t.T @ (top + vectors.T @ bottom)
+        top -= update
+        dgemm(-1.0, vectors, update.T, trans_b=1, beta=1.0, c=bottom, overwrite_c=1)
