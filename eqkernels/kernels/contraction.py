@@ -21,7 +21,7 @@ import numpy as np
 
 from eqkernels._types import Floats
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.kernels.environments import cost_from_densities, environment_arrays
+from eqkernels.kernels.environments import cost_from_densities, environment_arrays, environment_counts
 
 # Elements of features that are made at once (64 MiB).
 _ELEMENTS = 2**23
@@ -42,10 +42,13 @@ class Contraction:
     normalize : {"invariant", True, False}
     coef : ndarray of shape (n_environments, 2 lambda + 1, n_columns)
         Coefficients of the environments.
+    mean : bool
+        Whether the sum over the environments of a structure is divided by their number.
     """
 
-    def __init__(self, training_set, irrep, zeta, normalize, coef):
-        self.training_set, self.irrep, self.zeta, self.normalize, self.coef = training_set, irrep, zeta, normalize, coef
+    def __init__(self, training_set, irrep, zeta, normalize, coef, mean):
+        self.training_set, self.irrep, self.zeta, self.normalize = training_set, irrep, zeta, normalize
+        self.coef, self.mean = coef, mean
         self._widths = training_set.block_shape("0e" if zeta > 1 else irrep)[2], training_set.block_shape(irrep)[2]
         self._of_species = None
 
@@ -60,19 +63,49 @@ class Contraction:
 
     def __call__(self, X: EquivariantFeatures) -> Floats:
         """Sum for each structure, shape (n_structures, 2 lambda + 1, n_columns)."""
+        out = np.zeros((len(X), *self.coef.shape[1:]))
+        for contracted, rows, (block, scalars, scale) in self._parts(X):
+            for part in _alike(scalars) if contracted.is_large else [slice(None)]:
+                sums = contracted(block[part], None if scalars is None else scalars[part])
+                np.add.at(out, X.structures[rows[part]], scale[part, None, None] * sums)
+        return out / environment_counts(X)[:, None, None] if self.mean else out
+
+    def scalars_vjp(self, X: EquivariantFeatures, cotangents: Floats) -> Floats:
+        """Differentiate sum(cotangents * sums of structures) by invariant features, for the irrep 0e.
+
+        Parameters
+        ----------
+        X : EquivariantFeatures
+        cotangents : ndarray of shape (n_structures, 1, n_columns)
+
+        Returns
+        -------
+        ndarray of shape (n_environments, 1, n_features)
+        """
+        if self.mean:
+            cotangents = cotangents / environment_counts(X)[:, None, None]
+        out = np.zeros(X.block_shape("0e"))
+        for contracted, rows, (block, scalars, scale) in self._parts(X):
+            # the sum is that of s.along, of which the degree in s is zeta
+            along = contracted.along(scalars).reshape(-1, self.coef.shape[2], block.shape[2])
+            weights = self.zeta * scale[:, None] * cotangents[X.structures[rows], 0]
+            gradient = np.einsum("ik,ikf->if", weights, np.broadcast_to(along, (len(rows), *along.shape[1:])))
+            if self.normalize is not False:
+                unit = scale[:, None] * block[:, 0]
+                gradient -= np.einsum("if,if->i", gradient, unit)[:, None] * unit
+            out[rows, 0] = gradient
+        return out
+
+    def _parts(self, X):
+        """Contracted environments of a species, and some environments of X of this species: rows, arrays."""
         if self._of_species is None:
             self._of_species = {
                 int(one): _Contracted(self._contract(one), self.zeta, self.coef.shape[2])
                 for one in np.unique(self.training_set.species)
             }
-        out = np.zeros((len(X), *self.coef.shape[1:]))
         for species, contracted in self._of_species.items():
             for rows in self._ranges(X, species):
-                block, scalars, scale = self._environments(X, rows)
-                for part in _alike(scalars) if contracted.is_large else [slice(None)]:
-                    sums = contracted(block[part], None if scalars is None else scalars[part])
-                    np.add.at(out, X.structures[rows[part]], scale[part, None, None] * sums)
-        return out
+                yield contracted, rows, self._environments(X, rows)
 
     def _contract(self, species):
         """Vector of weights, the matrix G^T, or s and g of the environments of a species."""
@@ -129,11 +162,14 @@ class _Contracted:
             if of_scalars.mean() * of_block.mean() < _WORTH:
                 arrays = self._part(of_scalars, of_block)
                 block, scalars = block[:, :, of_block], scalars[:, of_scalars]
-        along = self._along(arrays, scalars)
+        along = self._product(arrays, scalars)
         return block @ along.reshape(len(along), self.n_columns, block.shape[2]).transpose(0, 2, 1)
 
-    def _along(self, arrays, scalars):
+    def along(self, scalars):
         """Return what the blocks are multiplied by, (n, n_columns n_features), or one row for all."""
+        return self._product(self.arrays, scalars)
+
+    def _product(self, arrays, scalars):
         if self.zeta == 1:
             return arrays[0]
         if len(arrays) == 1:

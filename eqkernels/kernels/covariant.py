@@ -33,7 +33,7 @@ from eqkernels.kernels.algebra import TensorKernel
 from eqkernels.kernels.blocks import KernelBlocks
 from eqkernels.kernels.bounds import check_zeta
 from eqkernels.kernels.contraction import Contraction
-from eqkernels.kernels.environments import environment_arrays, environment_scale, environments
+from eqkernels.kernels.environments import environment_arrays, environment_counts, environment_scale, environments
 from eqkernels.kernels.gradients import KernelGradient, polynomial_gradient
 from eqkernels.kernels.outer_products import operations, outer_product_kernel
 from eqkernels.kernels.precise_sums import contract_scalars_vjp, precise_covariant, precise_weights
@@ -43,6 +43,8 @@ from eqkernels.so3 import Irrep
 # Terms that cancel by symmetry (the dipole kernel of a centrosymmetric molecule) leave rounding of this size, relative
 # to the sum of their moduli; it is set to zero, so that a large coefficient cannot make a prediction of it.
 _CANCELLED = 1e-14
+# Environments of structures whose own kernels are computed from all their features at once, and elements of these.
+_MOST_ON_DIAGONAL, _FEATURES = 64, 2**23
 
 
 class CovariantKernel(TensorKernel):
@@ -112,7 +114,7 @@ class CovariantKernel(TensorKernel):
             out, moduli = self._over_pairs(X, Y, irrep)
         out[np.abs(out).max(axis=(2, 3)) <= _CANCELLED * moduli] = 0.0
         if self.aggregate == "mean":
-            out /= _counts(X)[:, None, None, None] * _counts(X if Y is None else Y)[:, None, None]
+            out /= environment_counts(X)[:, None, None, None] * environment_counts(X if Y is None else Y)[:, None, None]
         return out
 
     def operations(self, X: EquivariantFeatures, irrep: str = "0e") -> float:
@@ -135,16 +137,32 @@ class CovariantKernel(TensorKernel):
         return out, moduli
 
     def diag(self, X: EquivariantFeatures | KernelBlocks, irrep: str = "0e") -> Floats:
-        """Kernel of every structure with itself, all at once where structures have one environment each."""
-        if not isinstance(X, EquivariantFeatures) or np.diff(X.offsets).max(initial=0) > 1:
+        """Kernel of every structure with itself.
+
+        Parameters
+        ----------
+        X : EquivariantFeatures
+        irrep : str, default="0e"
+
+        Returns
+        -------
+        ndarray of shape (n_structures, 2 lambda + 1, 2 lambda + 1)
+        """
+        if not isinstance(X, EquivariantFeatures) or np.diff(X.offsets).max(initial=0) > _MOST_ON_DIAGONAL:
             return super().diag(X, irrep)
         self._check(X, None, irrep)
-        rows = np.arange(len(X.species))
-        block, scalars, scale = environment_arrays(X, irrep, self.normalize, rows, self._needs_scalars)
-        factor = scale**2 if scalars is None else scale**2 * np.sum(scalars**2, axis=1) ** (int(self.zeta) - 1)
-        out = np.zeros((len(X), block.shape[1], block.shape[1]))
-        out[X.structures] = factor[:, None, None] * (block @ block.transpose(0, 2, 1))
-        return out
+        _, d, width = X.block_shape(irrep)
+        out, step = np.zeros((len(X), d, d)), max(1, _FEATURES // (d * width * _MOST_ON_DIAGONAL))
+        for start in range(0, len(X), step):
+            part = X[start : start + step]
+            rows, zeta = np.arange(len(part.species)), int(self.zeta)
+            block, scalars, scale = environment_arrays(part, irrep, self.normalize, rows, zeta > 1)
+            block *= scale[:, None, None]
+            for k, (first, last) in enumerate(zip(part.offsets, part.offsets[1:], strict=False)):
+                own = slice(first, last)
+                of_pairs = None if scalars is None else (scalars[own] @ scalars[own].T) ** (zeta - 1)
+                out[start + k] = _own_kernel(block[own], of_pairs, part.species[own])
+        return out / environment_counts(X)[:, None, None] ** 2 if self.aggregate == "mean" else out
 
     def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelGradient]:
         """Differentiate scalar kernels with single environments by the features (:mod:`eqkernels.kernels.gradients`).
@@ -186,7 +204,7 @@ class CovariantKernel(TensorKernel):
         keys = (irrep, "0e") if self._needs_scalars else (irrep, irrep)
         scales = tuple(environment_scale(one, key, self.normalize) for key in keys for one in (X, Y))
         if self.aggregate == "mean":
-            weights = weights / (_counts(X)[:, None, None, None] * _counts(Y)[:, None, None])
+            weights = weights / (environment_counts(X)[:, None, None, None] * environment_counts(Y)[:, None, None])
         own_norm = None if self.normalize is False else self.normalize is True and irrep != "0e"
         return covariant_vjp(X, Y, irrep, weights, int(self.zeta), scales, own_norm)
 
@@ -215,17 +233,14 @@ class CovariantKernel(TensorKernel):
         """Sum of kernels times coefficients as a function of features, without the training set where that pays."""
         self._check(Y, None, irrep)
         of_environments = self._of_environments(Y, coef)
-        contraction = Contraction(Y, irrep, int(self.zeta), self.normalize, of_environments)
-        if not contraction.pays():
-            return super().contraction(Y, irrep, coef)
-        if self.aggregate == "sum":
-            return contraction
-        return lambda X: contraction(X) / _counts(X)[:, None, None]
+        mean = self.aggregate == "mean"
+        contraction = Contraction(Y, irrep, int(self.zeta), self.normalize, of_environments, mean)
+        return contraction if contraction.pays() else super().contraction(Y, irrep, coef)
 
     def _of_environments(self, features, of_structures):
         """Share of every environment of what its structure is multiplied by."""
         if self.aggregate == "mean":
-            of_structures = of_structures / _counts(features).reshape(-1, *[1] * (of_structures.ndim - 1))
+            of_structures = of_structures / environment_counts(features).reshape(-1, *[1] * (of_structures.ndim - 1))
         return of_structures[features.structures]
 
     @property
@@ -257,6 +272,18 @@ class CovariantKernel(TensorKernel):
             raise ValueError("X and Y have different numbers of features: make them with the same fitted descriptor")
 
 
+def _own_kernel(block, of_pairs, species):
+    """Kernel of a structure with itself: blocks (n, d, n_features) times factors (n, n) or None, for equal species."""
+    same = (species[:, None] == species).astype(float)
+    weights = same if of_pairs is None else same * of_pairs
+    n, d, width = block.shape
+    rows = block.transpose(1, 0, 2).reshape(d, n * width)
+    out = (weights @ block.reshape(n, d * width)).reshape(n, d, width).transpose(1, 0, 2).reshape(d, n * width) @ rows.T
+    norms = np.sqrt(np.einsum("idf,idf->i", block, block))
+    out[:] = out if np.abs(out).max(initial=0.0) > _CANCELLED * (norms @ np.abs(weights) @ norms) else 0.0
+    return (out + out.T) / 2
+
+
 def _pairs(left, right):
     """Ranges of rows and columns of the same species, and whether to mirror their part of a symmetric matrix."""
     for species in np.intersect1d(left.features.species, right.features.species):
@@ -272,8 +299,3 @@ def check_normalize(normalize):
     """Refuse a value that is none of the choices."""
     if not (normalize is True or normalize is False or (isinstance(normalize, str) and normalize == "invariant")):
         raise ValueError(f"normalize={normalize!r} must be 'invariant', True or False")
-
-
-def _counts(features):
-    """Environments of each structure, at least 1."""
-    return np.maximum(np.diff(features.offsets), 1)

@@ -231,6 +231,11 @@ def environment_scale(features, irrep, normalize):
     return _inverse_norms(features.block(irrep), features.block("0e"), irrep, normalize)
 
 
+def environment_counts(features):
+    """Environments of each structure, at least 1."""
+    return np.maximum(np.diff(features.offsets), 1)
+
+
 def environment_arrays(features, irrep, normalize, rows, needs_scalars):
     """Features of some environments and what normalizes them.
 

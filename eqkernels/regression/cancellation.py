@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from eqkernels._warnings import warn
+from eqkernels.kernels.contraction import Contraction
 from eqkernels.kernels.environments import evenly
 from eqkernels.kernels.precise_sums import contract_precisely
 
@@ -114,14 +115,26 @@ class KernelSums:
         if rounding > NEGLIGIBLE:
             kernel, training_set, coef = terms()
             return contract_precisely(kernel, X, training_set, irrep, coef)
+        return self._contraction(irrep, terms)(X)
+
+    def vjp(self, irrep, X, cotangents, rounding, terms):
+        """Differentiate sum(cotangents * sums of structures) by the features of X; arguments as above.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_centers, 2 lambda + 1, n_features)
+        """
+        if rounding <= NEGLIGIBLE and irrep == "0e":
+            contraction = self._contraction(irrep, terms)
+            if isinstance(contraction, Contraction):
+                return {"0e": contraction.scalars_vjp(X, cotangents)}
+        kernel, training_set, coef = terms()
+        if rounding > NEGLIGIBLE:
+            return kernel.contract_vjp(X, training_set, irrep, cotangents, coef)
+        return kernel.vjp(X, training_set, irrep, np.einsum("nak,mbk->nmab", cotangents, coef, optimize=True))
+
+    def _contraction(self, irrep, terms):
         if irrep not in self._contractions:
             kernel, training_set, coef = terms()
             self._contractions[irrep] = kernel.contraction(training_set, irrep, coef)
-        return self._contractions[irrep](X)
-
-
-def contract_vjp(kernel, X, Y, irrep, cotangents, coef, rounding):
-    """Differentiate sum(cotangents * contract(...)) by the features of X."""
-    if rounding > NEGLIGIBLE:
-        return kernel.contract_vjp(X, Y, irrep, cotangents, coef)
-    return kernel.vjp(X, Y, irrep, np.einsum("nak,mbk->nmab", cotangents, coef, optimize=True))
+        return self._contractions[irrep]

@@ -118,3 +118,22 @@ def test_too_large_to_contract(features, monkeypatch):
     contraction = CovariantKernel().contraction(Y, "1o", coef)
     assert not isinstance(contraction, Contraction)
     np.testing.assert_allclose(contraction(X), plain_sum(CovariantKernel(), X, Y, "1o", coef), rtol=1e-13)
+
+
+@pytest.mark.parametrize("normalize", ["invariant", False])
+@pytest.mark.parametrize("zeta", [1, 2, 3])
+@pytest.mark.parametrize("aggregate", ["sum", "mean"])
+def test_derivatives_by_features(features, zeta, normalize, aggregate):
+    """Differences of the plain sum over pairs."""
+    Y, X = features
+    kernel, random = CovariantKernel(zeta, normalize, aggregate), np.random.RandomState(0)
+    coef, cotangents = random.normal(size=(len(Y), 1, 2)), random.normal(size=(len(X), 1, 2))
+    got = kernel.contraction(Y, "0e", coef).scalars_vjp(X, cotangents)
+    direction, step = random.normal(size=got.shape) * np.abs(X.blocks["0e"]).max(), 1e-6
+    values = []
+    for sign in (1, -1):
+        moved = stored(X)
+        moved.blocks["0e"] = X.blocks["0e"] + sign * step * direction
+        values.append(np.sum(cotangents * plain_sum(kernel, moved, stored(Y), "0e", coef)))
+    expected = (values[0] - values[1]) / (2 * step)
+    assert np.sum(got * direction) == pytest.approx(expected, rel=1e-7)

@@ -17,7 +17,6 @@ from eqkernels._ranges import structure_blocks
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.density.gradients import Derivatives
 from eqkernels.descriptors.scalar_gradients import check_differentiable, features_vjp, scalars_only
-from eqkernels.regression.cancellation import contract_vjp
 from eqkernels.regression.covariance import copies
 from eqkernels.regression.kernel_ridge import aggregating_kernel
 from eqkernels.regression.sparse.covariance import SparseCovariance
@@ -83,7 +82,9 @@ class SparsePredictor(UncertainTensorRegressor):
             atoms = (first_atom[features.structures] + features.atoms)[known]
             cotangents = {irrep: block[atoms] for irrep, block in cotangents.items()}
         out = {key: np.zeros(block.shape) for key, block in features.blocks.items() if key in model.points.blocks}
-        add_features_vjp(out, model, self.coef_, self.cancellation_, rows, np.flatnonzero(known), cotangents)
+        add_features_vjp(
+            out, model, self._sums, self.coef_, self.cancellation_, rows, np.flatnonzero(known), cotangents
+        )
         return out
 
     def predict_forces(self, X):
@@ -246,13 +247,13 @@ def _terms(model, irrep, coef):
     return model.kernel, points, used.reshape(len(points), model.dim(irrep), -1)
 
 
-def add_features_vjp(out, model, coef, cancellation, rows, centers, cotangents):
+def add_features_vjp(out, model, sums, coef, cancellation, rows, centers, cotangents):
     """Add the derivatives of sum(cotangents * predictions) by the features.
 
     Parameters
     ----------
     out : dict of str to ndarray of shape (n_centers, 2 lambda + 1, n_features)
-    model, coef, cancellation
+    model, sums, coef, cancellation
         As for :func:`predict_irreps`.
     rows : EquivariantFeatures
         With one structure for each prediction.
@@ -261,10 +262,9 @@ def add_features_vjp(out, model, coef, cancellation, rows, centers, cotangents):
     cotangents : dict of str to ndarray of shape (n, 2 lambda + 1, multiplicity)
     """
     for irrep, every in coef.items():
-        every = every.reshape(len(model.points), -1, every.shape[1])
         for part in model.slices(len(rows)):
-            cotangent, rounding = cotangents[irrep][part], cancellation[irrep]
-            gradients = contract_vjp(model.kernel, rows[part], model.points, irrep, cotangent, every, rounding)
+            terms = partial(_terms, model, irrep, every)
+            gradients = sums.vjp(irrep, rows[part], cotangents[irrep][part], cancellation[irrep], terms)
             start, stop = rows.offsets[[part.start, min(part.stop, len(rows))]]
             for key, array in gradients.items():
                 out[key][centers[start:stop]] += array
