@@ -18,17 +18,20 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Integer:
-    """An integer between two bounds, or None where that is allowed."""
+    """An integer between two bounds, of which the upper may be missing, or None where that is allowed."""
 
     low: int
-    high: int
+    high: int | None = None
     none: bool = False
 
     def problem(self, value: Any) -> str | None:
         """Say what is wrong with a value; None if nothing is."""
-        if (value is None and self.none) or (is_integer(value) and self.low <= value <= self.high):
+        if value is None and self.none:
             return None
-        return f"must be an integer between {self.low} and {self.high}" + self.none * ", or None"
+        if is_integer(value) and self.low <= value and (self.high is None or value <= self.high):
+            return None
+        bounds = f", at least {self.low}" if self.high is None else f" between {self.low} and {self.high}"
+        return f"must be an integer{bounds}" + self.none * ", or None"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ faster, in a small part of the memory.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from eqkernels.descriptors.products.pairs import pair_couplings
@@ -256,7 +258,7 @@ def environment_arrays(features, irrep, normalize, rows, needs_scalars):
         Inverse norms of the blocks.
     """
     block = features.block_rows(irrep, rows).astype(float, copy=False)
-    scalars = None
+    scalars: Any = None
     if "0e" in features.blocks:
         scalars = block if irrep == "0e" else features.block_rows("0e", rows).astype(float, copy=False)
     scale = block_scale(block, scalars, irrep, normalize)

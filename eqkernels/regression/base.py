@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Real
-
 import numpy as np
 from ase.data import chemical_symbols
 from sklearn.base import BaseEstimator, RegressorMixin, clone
@@ -11,7 +9,7 @@ from sklearn.base import BaseEstimator, RegressorMixin, clone
 from eqkernels._defaults import NestedDefaults
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels._numeric import as_floats
-from eqkernels._parameters import Choice, check_parameters
+from eqkernels._parameters import Choice, check_parameters, is_number
 from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
 from eqkernels.metrics import tensor_r2
@@ -277,7 +275,7 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
             values = [given] * len(irreps) if np.ndim(given) == 0 else list(given)
         if len(values) != len(irreps):
             raise ValueError(f"{name} has {len(values)} values, the target has {len(irreps)} irreps: {irreps}")
-        if not all(isinstance(one, Real) and np.isfinite(one) and (one > 0 or (zero and one == 0)) for one in values):
+        if not all(is_number(value) and (value > 0 or (zero and value == 0)) for value in values):
             kind = "a finite number, zero or positive," if zero else "a positive, finite number,"
             raise ValueError(f"{name}={given!r} must be {kind} or one for each irrep")
         return dict(zip(irreps, values, strict=True))

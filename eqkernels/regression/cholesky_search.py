@@ -74,8 +74,9 @@ def choose_by_cholesky(
         best += 1
     while (better := min((best + 1, best, best - 1), key=error)) != best:
         best = better
-    errors = {float(alphas[k]): tried[k] for k in sorted(tried) if np.isfinite(tried[k])}
-    search.note(irrep, errors, values[search.kept])
+    search.note(
+        irrep, {float(alphas[k]): tried[k] for k in sorted(tried) if np.isfinite(tried[k])}, values[search.kept]
+    )
     return float(alphas[best])
 
 

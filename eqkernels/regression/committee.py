@@ -6,13 +6,13 @@ maximizes the likelihood of the errors on structures that a part of the members 
 
 .. math:: f_\lambda^2 = \frac1n \sum_i \frac{\| y_i^\lambda - \bar y_i^\lambda \|^2}{\mathrm{tr}\, C_i^\lambda} ,
 
-for each irrep, so that error bars turn with their structures. Members may agree and be wrong, as those that learned
+for each irrep, so that error bars rotate with their structures. Members may agree and be wrong, as those that learned
 nothing do: their mean variance is first raised to a thousandth of that of the errors, or a few of them would decide f.
 """
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -21,6 +21,7 @@ from sklearn.utils import check_random_state
 
 from eqkernels._defaults import NestedDefaults
 from eqkernels._fitted import check_fitted, whole_or_nothing
+from eqkernels._parameters import Integer, Jobs, check_parameters, is_integer, is_number
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.metrics import tensor_r2
 from eqkernels.regression.base import TensorRegressor, _check_weight, declare_target
@@ -37,10 +38,22 @@ from eqkernels.regression.uncertainty import Recalibrated
 from eqkernels.so3 import CartesianTensor
 from eqkernels.structures import StructureBatch, as_list, atom_counts, by_structure, read_labels, takes_batches
 
-# A structure tells about the spread when it was left out by at least this many members.
+# A structure enters the calibration if at least this many members did not see it.
 _FEWEST_MEMBERS = 2
-# Members that agree better than to this part of the variance of their errors tell nothing about these.
+# Members that agree better than to this part of the variance of their errors say nothing about these.
 _FLOOR = 1e-3
+
+
+class Share:
+    """A fraction, above 0 and at most 1.0, or a number of structures."""
+
+    def problem(self, value: Any) -> str | None:
+        """Say what is wrong with a value; None if nothing is."""
+        fraction = is_number(value) and not is_integer(value) and 0 < value <= 1
+        if fraction or (is_integer(value) and value > 0):
+            return None
+        number = "a number of structures, a positive integer"
+        return f"must be a fraction of the structures, above 0 and at most 1.0, or {number}"
 
 
 class TensorCommittee(NestedDefaults, Recalibrated, RegressorMixin, BaseEstimator):
@@ -51,6 +64,7 @@ class TensorCommittee(NestedDefaults, Recalibrated, RegressorMixin, BaseEstimato
     estimator : estimator, default=None
         Any regressor of tensors, or a pipeline that ends in one; None: ``TensorKernelRidge()``. In a pipeline the
         descriptor is computed by every member: ``make_pipeline(LambdaSOAP(), TensorCommittee())`` computes it once.
+        With ``alpha="auto"`` each member chooses its own regularization, from the structures that it sees.
     n_estimators : int, default=16
         Members.
     max_samples : float or int, default=0.5
@@ -73,6 +87,11 @@ class TensorCommittee(NestedDefaults, Recalibrated, RegressorMixin, BaseEstimato
     target_, axial_, per_atom_
         As in :class:`TensorKernelRidge`.
 
+    See Also
+    --------
+    TensorGPR : Error bars in closed form, of one model.
+    SparseTensorGPR : The same for large data.
+
     Examples
     --------
     >>> from eqkernels.datasets import load_small_organics
@@ -85,7 +104,18 @@ class TensorCommittee(NestedDefaults, Recalibrated, RegressorMixin, BaseEstimato
 
     _defaults = {"estimator": TensorKernelRidge}
 
-    def __init__(self, estimator=None, n_estimators=16, max_samples=0.5, random_state=None, n_jobs=None, per_atom=None):
+    _constraints = {"n_estimators": Integer(2), "max_samples": Share(), "n_jobs": Jobs()}
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        *,
+        n_estimators: int = 16,
+        max_samples: float = 0.5,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        per_atom: bool | None = None,
+    ):
         self.estimator = estimator
         self.n_estimators = n_estimators
         self.max_samples = max_samples
@@ -134,7 +164,7 @@ class TensorCommittee(NestedDefaults, Recalibrated, RegressorMixin, BaseEstimato
         Returns
         -------
         y : ndarray of shape (n_structures, 3, ..., 3), or ndarray of object, shape (n_structures,)
-            For labels of atoms an array (n_atoms, 3, ..., 3) for each structure.
+            For per-atom targets an array (n_atoms, 3, ..., 3) for each structure.
         std or cov : as y, or with the indices of the tensor twice
         """
         if return_std and return_cov:
@@ -160,15 +190,7 @@ class TensorCommittee(NestedDefaults, Recalibrated, RegressorMixin, BaseEstimato
     # -- members ----------------------------------------------------------------------------------------------------
 
     def _check_parameters(self):
-        if not isinstance(self.n_estimators, Integral) or self.n_estimators < 2:
-            raise ValueError(f"n_estimators={self.n_estimators!r} must be an integer, at least 2")
-        share = self.max_samples
-        counts = isinstance(share, Integral) and not isinstance(share, bool) and share > 0
-        if not counts and not (isinstance(share, Real) and not isinstance(share, Integral) and 0 < share <= 1):
-            raise ValueError(
-                f"max_samples={share!r} must be a fraction of the structures, above 0 and at most 1.0, or a number of "
-                "structures, a positive integer"
-            )
+        check_parameters(self)
         base = self._base()
         if isinstance(base, type) or not all(hasattr(base, name) for name in ("fit", "predict", "get_params")):
             raise TypeError(f"estimator={base!r:.60} must be a regressor, such as TensorKernelRidge(), or a pipeline")
@@ -223,7 +245,7 @@ class TensorCommittee(NestedDefaults, Recalibrated, RegressorMixin, BaseEstimato
 
     def _subsets(self, X, y, weight):
         n, size = len(X), self.max_samples
-        size = min(int(size) if isinstance(size, Integral) else max(round(size * n), 1), n)
+        size = min(int(size) if is_integer(size) else max(round(size * n), 1), n)
         needed = _species(X)
         if self.per_atom_:
             needed = np.hstack([needed, _labelled_species(X, y)])
@@ -267,28 +289,28 @@ class TensorCommittee(NestedDefaults, Recalibrated, RegressorMixin, BaseEstimato
 
     def _scale_to_left_out(self, X, y, subsets, weight):
         """Errors on each structure of those members that did not see it, relative to their spread."""
-        predictions = [[] for _ in range(len(X))]
+        predictions: list[list] = [[] for _ in range(len(X))]
         for member, subset in zip(self.estimators_, subsets, strict=True):
             others = np.setdiff1d(np.arange(len(X)), subset)
             others = others if weight is None else others[weight[others] > 0]
             if len(others):
                 for k, one in zip(others, member.predict(_picked(X, others)), strict=True):
                     predictions[k].append(one)
-        residuals, deviations = [], []
+        parts, deviations = [], []
         for k, members in enumerate(predictions):
             if len(members) >= _FEWEST_MEMBERS:
                 rows = np.array(members) if self.per_atom_ else np.array(members)[:, None]
                 residual = (y[k] if self.per_atom_ else y[k][None]) - rows.mean(axis=0)
                 labelled = np.isfinite(residual.reshape(len(residual), -1)).all(axis=1)
-                residuals.append(residual[labelled])
+                parts.append(residual[labelled])
                 deviations.append((rows - rows.mean(axis=0))[:, labelled])
-        if not sum(map(len, residuals)):
+        if not sum(map(len, parts)):
             raise ValueError(
                 f"no structure with labels and weight was left out by {_FEWEST_MEMBERS} members: lower max_samples="
                 f"{self.max_samples!r}, use more members than n_estimators={self.n_estimators}, or more structures "
                 f"than {len(X)}"
             )
-        residuals = np.concatenate(residuals)
+        residuals = np.concatenate(parts)
         self._reset_recalibration()
         self.floor_ = {
             irrep: _FLOOR * float(np.mean(block**2)) for irrep, block in self._tensor().to_irreps(residuals).items()
@@ -311,7 +333,7 @@ def _picked(values, rows):
 def _species(X):
     """Which species each structure has, (n, n_species)."""
     if isinstance(X, EquivariantFeatures):
-        return X.composition(np.unique(X.species)) > 0
+        return X.composition(np.unique(X.species).tolist()) > 0
     counts = atom_counts(X)
     numbers = X.numbers if isinstance(X, StructureBatch) else np.concatenate([atoms.numbers for atoms in X])
     species, column = np.unique(numbers, return_inverse=True)

@@ -373,10 +373,10 @@ class TensorGPR(UncertainTensorRegressor):
     def _posteriors(self):
         """Gaussian process of each irrep."""
         training_set = EquivariantFeatures.of_checked(**self.X_fit_)
-        learned = (self.dual_coef_, self.cancellation_, self.factor_, self.signal_variance_, self.noise_,
+        learned: Any = (self.dual_coef_, self.cancellation_, self.factor_, self.signal_variance_, self.noise_,
                    self.y_scale_, self.copy_covariance_)  # fmt: skip
         return {
-            irrep: Posterior(kernel, training_set, irrep, *(values[irrep] for values in learned), self._sums)
+            irrep: Posterior(self._sums, kernel, training_set, irrep, *(values[irrep] for values in learned))
             for irrep, kernel in self.kernel_.items()
         }
 

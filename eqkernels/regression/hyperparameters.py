@@ -48,14 +48,14 @@ def maximize(model, problems, initial, random):
     value : float
         Of the criterion.
     """
-    best = None
+    trials = []
     for problem in problems:
         parameters, value = _maximize(model, problem, initial, random)
         problem.forget_matrices()
-        if best is None or value > best[2]:
-            best = problem, parameters, value
-    _warn_at_bounds(model, *best[:2], initial)
-    return best
+        trials.append((problem, parameters, value))
+    best, parameters, value = max(trials, key=lambda trial: trial[2])
+    _warn_at_bounds(model, best, parameters, initial)
+    return best, parameters, value
 
 
 def _maximize(model, problem, initial, random):
@@ -69,7 +69,7 @@ def _maximize(model, problem, initial, random):
         value, gradient = problem(criterion, _filled(initial, free, theta), eval_gradient)
         return (-value, -gradient[free]) if eval_gradient else -value
 
-    candidates = []
+    candidates: list[tuple[float, int, np.ndarray]] = []
     for start in _starts(model, criterion, problem, np.clip(initial, *bounds.T), bounds, random):
         if callable(model.optimizer):
             theta, value = model.optimizer(objective, start[free], bounds[free])

@@ -10,6 +10,7 @@ where K is the (n (2 lambda + 1)) x (n (2 lambda + 1)) matrix of kernels between
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
@@ -254,7 +255,7 @@ class TensorKernelRidge(TensorRegressor):
                 self.cancellation_[irrep] = cancellation_of_duals(self.dual_coef_[irrep], size, values)
                 if search is None and self.target is None:
                     squares[irrep] = left_out_squares(kernel, values, alpha)
-        vars(self).update({} if search is None else search.results())
+        self.__dict__.update({} if search is None else search.results())
         warn_if_unrelated(self, len(self.n_atoms_fit_), squares if search is None else search.squares)
 
     def _sizes(self, kernel, features, irrep):
@@ -283,7 +284,8 @@ class TensorKernelRidge(TensorRegressor):
         return predictions
 
     def _terms(self, irrep):
-        return self._kernel(), EquivariantFeatures.of_checked(**self.X_fit_), self.dual_coef_[irrep]
+        stored: Any = self.X_fit_
+        return self._kernel(), EquivariantFeatures.of_checked(**stored), self.dual_coef_[irrep]
 
 
 def aggregating_kernel(model):

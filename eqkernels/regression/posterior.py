@@ -26,6 +26,8 @@ class Posterior:
 
     Attributes
     ----------
+    sums : KernelSums
+        Of the model.
     kernel : TensorKernel
     training_set : EquivariantFeatures
     irrep : str
@@ -40,10 +42,9 @@ class Posterior:
         By which the labels were divided to normalize them; 0 where there are none.
     between : ndarray of shape (multiplicity, multiplicity)
         Covariance of the copies of the irrep.
-    sums : KernelSums
-        Of the model.
     """
 
+    sums: KernelSums
     kernel: TensorKernel
     training_set: EquivariantFeatures
     irrep: str
@@ -54,7 +55,6 @@ class Posterior:
     noise: float
     scale: float
     between: Floats
-    sums: KernelSums
 
     def mean(self, features: EquivariantFeatures) -> Floats:
         """Mean (n, d, multiplicity)."""

@@ -10,6 +10,9 @@ which is a pivoted Cholesky decomposition by blocks: a structure like one taken 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from eqkernels._fitted import check_fitted
@@ -61,6 +64,7 @@ def rank_candidates(model, X, n_candidates=None, return_gain=False):
     if hasattr(model, "steps"):
         X, model = (model[:-1].transform(X) if len(model) > 1 else X), model[-1]
     check_fitted(model)
+    posteriors: list[Any]
     if isinstance(model, TensorGPR | SparseTensorGPR):
         features, rows, known = model._joint_rows(model._checked_input(X))
         groups = features.structures[known] if model.per_atom_ else np.arange(len(features))
@@ -99,6 +103,8 @@ class _Conditioned:
     def __init__(self, d, diagonal, parts, scale, noise, signal):
         self.d, self.diagonal, self.parts = d, diagonal, parts
         self.scale, self.noise, self.signal = scale, noise, signal
+
+    _prior: Callable
 
     def variance(self):
         """Trace of the covariance of every row."""

@@ -113,7 +113,7 @@ class TensorRidge(TensorRegressor):
                 invariants = self._size_of_terms(features, "0e") / np.sqrt(len(features)) if has_invariants else 0.0
                 alpha = _chosen_alpha(search, irrep, design, values, invariants)
             self.coef_[irrep] = _solve(design, values, alpha, weight).reshape(n_species, -1, values.shape[2])
-        vars(self).update({} if search is None else search.results())
+        self.__dict__.update({} if search is None else search.results())
 
     def _predict_irreps(self, features):
         predictions = {}

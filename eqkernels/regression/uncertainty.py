@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, cast
+
 import numpy as np
 from sklearn.utils import check_random_state
 
@@ -24,6 +27,9 @@ _ROUNDING = 1e-12
 
 class Recalibrated:
     """Models whose error bars can be scaled; they predict with ``return_cov`` and have ``_tensor()``."""
+
+    predict: Callable
+    _tensor: Callable
 
     @whole_or_nothing
     def recalibrate(self, X, y):
@@ -177,7 +183,7 @@ class UncertainTensorRegressor(Recalibrated, TensorRegressor):
         if not isinstance(X, EquivariantFeatures):
             if self.descriptor_ is None:
                 next(iter(self._blocks_of_features(X)), None)  # raises what predict raises
-            X = self.descriptor_.transform(X)
+            X = cast(Any, self.descriptor_).transform(X)
         return X, *self._rows_to_predict(X)
 
 
