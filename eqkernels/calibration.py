@@ -1,7 +1,7 @@
 r"""Are error bars right? Coverage, likelihood and sharpness of predicted tensors.
 
 The uncertainty is given as ``predict`` returns it: standard deviations of the Cartesian components (the shape of y) or
-covariances (the indices of y twice). With covariances C nothing depends on the frame of the laboratory: the residual r
+covariances (the indices of y twice). With covariances C nothing depends on the lab frame: the residual r
 of a tensor with p independent components has :math:`r^T C^+ r`, which is distributed as chi^2 with p degrees of freedom
 if the error bars are right, and regions of a given probability are ellipsoids. With standard deviations every Cartesian
 component counts as a variable of its own. C^+ is the inverse in the space that C spans: a symmetric matrix has 6
@@ -126,7 +126,7 @@ def sharpness(std: ArrayLike) -> float:
     Returns
     -------
     float
-        In the units of y; the same in every frame of the laboratory when all indices are there.
+        In the units of y; independent of the lab frame when all indices are there.
 
     Examples
     --------

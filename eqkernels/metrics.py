@@ -1,4 +1,4 @@
-r"""Errors of tensors that do not depend on the frame of the laboratory, and scorers of them.
+r"""Errors of tensors that do not depend on the lab frame, and scorers of them.
 
 All are built from the Frobenius norm, which no rotation changes; scikit-learn's metrics, applied to flattened
 components, do change (their R2 averages over components, their MAE is a sum of moduli). Irreps split the squared error

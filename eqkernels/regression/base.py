@@ -87,7 +87,7 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_structures, 3, ..., 3), or ndarray of object, shape (n_structures,)
-            For labels of atoms an array (n_atoms, 3, ..., 3) for each structure, with NaN rows for atoms that are no
+            For per-atom targets an array (n_atoms, 3, ..., 3) for each structure, with NaN rows for atoms that are not
             centers of the descriptor, or whose species had no label at fit.
         """
         check_fitted(self)
@@ -107,7 +107,7 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
         Returns
         -------
         float
-            The same in every frame of the laboratory.
+            Independent of the lab frame.
         """
         return tensor_r2(y, self.predict(X), sample_weight)
 
@@ -184,7 +184,7 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
         return CartesianTensor(self.target_, axial=self.axial_)
 
     def _project(self, values):
-        """Labels with the symmetry of the target; what is cut off is measured and told."""
+        """Labels with the symmetry of the target; a warning says how large the part is that is removed."""
         tensor = self._tensor()
         broken = tensor.asymmetry(values)
         if broken > SYMMETRY_TOLERANCE:
@@ -195,8 +195,8 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
             )
         if broken > _ROUNDING:
             warn(
-                f"y has the symmetry {self.target_!r} up to a part of {broken:.1e} of its norm, which is left out; "
-                "state another target to keep it"
+                f"y is symmetric under {self.target_!r} only to {broken:.1e} of its norm; the asymmetric part is "
+                "discarded. Set target= to keep it"
             )
         return tensor.project(values)
 
@@ -231,7 +231,7 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
         return self._tensor().to_cartesian(blocks)
 
     def _by_structure(self, features, known, values):
-        """Values of the predicted rows: as they are, or for labels of atoms one array for each structure."""
+        """Values of the predicted rows: as they are, or for per-atom targets one array for each structure."""
         if not self.per_atom_:
             return values
         ends = np.cumsum(features.n_atoms)
@@ -246,8 +246,8 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
             row = int(np.argmin(known))
             symbol = chemical_symbols[features.species[row]]
             raise ValueError(
-                f"species {symbol} (first in {features.where(row)}) was no center at fit: fit on structures that "
-                "contain it"
+                f"species {symbol} (first in {features.where(row)}) was not a center species during fit: fit on "
+                "structures that contain it"
             )
         return known
 
@@ -325,7 +325,7 @@ def labelled_rows(features, atoms):
         k = int(np.searchsorted(ends, atom, side="right"))
         where = f"structure {structure_number(features.origin, k)}, atom {atom - ends[k] + features.n_atoms[k]}"
         raise ValueError(
-            f"{where} has a label but is no center of the descriptor: add its species to center_species, or set its "
+            f"{where} has a label but is not a center of the descriptor: add its species to center_species, or set its "
             "label to NaN"
         )
     return rows

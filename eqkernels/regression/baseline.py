@@ -23,7 +23,7 @@ _RIDGES = 10.0 ** np.array([-8.0, *np.arange(-6.0, 3.1, 0.5)])
 # Least squares is kept if no ridge has a squared error smaller by this factor: then nothing is biased by rounding or
 # chance, and with some dozens of structures for each element it never is.
 _GAIN = 1.05
-# Compositions that depend on each other are told by singular values below this part of the largest.
+# Compositions that depend on each other are recognized by singular values below this part of the largest.
 _RANK = 1e-11
 # What is left of a column of the composition without one structure, below which the column has vanished.
 _LOST = 1e-8
@@ -106,7 +106,7 @@ def left_out_baselines(design, values, groups, weight=None):
         if np.linalg.eigvalsh(left)[0] > _LOST:
             without = solution - inverse[:, None] * (rows.T @ _left_out(rows, residual, inverse))
             coefficients[own] = problem.coefficients(without)
-        else:  # without this group some elements cannot be told apart
+        else:  # without this group some elements cannot be distinguished
             others = np.r_[0:start, stop : len(design)]
             weights = None if weight is None else weight[others]
             coefficients[own] = fit_baseline(design[others], values[others], None, weights, ridge)

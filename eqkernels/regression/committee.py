@@ -257,7 +257,7 @@ class TensorCommittee(NestedDefaults, Recalibrated, RegressorMixin, BaseEstimato
     # -- spread -----------------------------------------------------------------------------------------------------
 
     def _statistics(self, predictions):
-        """Mean and scaled covariance of rows, and the number of rows of each structure (of labels of atoms)."""
+        """Mean and scaled covariance of rows, and the number of rows of each structure (of per-atom targets)."""
         lengths = [len(one) for one in predictions[0]] if self.per_atom_ else []
         rows = np.array([np.concatenate(one) if self.per_atom_ else one for one in predictions])
         mean = rows.mean(axis=0)

@@ -10,7 +10,7 @@ the sample weights W. A new structure A has the mean and the covariance
 .. math:: \mu = s\, k(A)\, C^{-1} y , \qquad
           \Sigma = s\, k(A, A) - s^2\, k(A)\, C^{-1} k(A)^T + s\, \gamma\, \mathbb 1 ,
 
-blocks of :math:`2 \lambda + 1` that turn with A. See :mod:`eqkernels.regression.criteria` for what is maximized.
+blocks of :math:`2 \lambda + 1` that rotate with A. See :mod:`eqkernels.regression.criteria` for what is maximized.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class TensorGPR(UncertainTensorRegressor):
     signal_variance_bounds, noise_bounds : pair of floats or "fixed", default=(1e-30, 1e30)
         Where the optimizer may look. The noise does not go below the rounding of the kernel.
     optimizer : "fmin_l_bfgs_b", callable or None, default="fmin_l_bfgs_b"
-        None keeps the given hyperparameters. A callable has scikit-learn's signature ``optimizer(obj_func,
+        None keeps the hyperparameters as they are. A callable has scikit-learn's signature ``optimizer(obj_func,
         initial_theta, bounds)`` and returns ``(theta, minimum)``; it is called for each irrep. The first start is the
         best of the decades of noise.
     n_restarts_optimizer : int, default=0

@@ -11,7 +11,7 @@ from eqkernels._warnings import warn
 from eqkernels.regression.criteria import NOISES, ZERO
 
 _VARIANCES = ("signal_variance", "noise")
-# Distance in log(theta) from the bound of the signal variance or of a kernel parameter at which users are told.
+# Distance in log(theta) from the bound of the signal variance or of a kernel parameter at which a warning says so.
 _NEAR_BOUND = 1e-6
 # Share of the structures left out that the scale of the variances puts within their region of this probability: less
 # would leave out the tails, more would let them decide.

@@ -41,7 +41,7 @@ def rank_candidates(model, X, n_candidates=None, return_gain=False):
     order : ndarray of int, shape (n_candidates,)
         Indices of the candidates, best first.
     gain : ndarray of shape (n_candidates,)
-        With return_gain: variance of the tensor (its square Frobenius norm, in units of y squared; for labels of atoms
+        With return_gain: variance of the tensor (its square Frobenius norm, in units of y squared; for per-atom targets
         summed over the atoms) when all before it are labelled. It never increases.
 
     Notes
@@ -152,8 +152,8 @@ class _Sparse(_Conditioned):
         parts = [self.spread.projections(rows[part]) for part in model._slices(rows)]
         self.phi, self.psi = (np.concatenate(part) for part in zip(*parts, strict=True))
         prior = self.spread.kernel.diag(rows, irrep)
-        told, remaining = (np.einsum("xk,xk->x", one, one) for one in (self.phi, self.psi))
-        unlike = np.maximum(np.einsum("naa->na", prior).ravel() - told, 0.0)
+        explained, remaining = (np.einsum("xk,xk->x", one, one) for one in (self.phi, self.psi))
+        unlike = np.maximum(np.einsum("naa->na", prior).ravel() - explained, 0.0)
         diagonal = self.spread.noise * remaining + self.spread.weight * unlike
         super().__init__(prior.shape[1], diagonal, [], scale, self.spread.label_noise, 1.0)
 

@@ -69,7 +69,7 @@ class UncertainTensorRegressor(Recalibrated, TensorRegressor):
         return_std : bool, default=False
             Return the standard deviation of every Cartesian component too.
         return_cov : bool or "joint", default=False
-            Return the covariance of the components of each tensor too, which turns with the structure; with
+            Return the covariance of the components of each tensor too, which rotates with the structure; with
             ``"joint"`` that between all tensors of X (of N structures: N x N blocks).
         include_noise : bool, default=True
             Whether the error bars are those of a label, or of the underlying function without the noise of labels.
@@ -77,12 +77,12 @@ class UncertainTensorRegressor(Recalibrated, TensorRegressor):
         Returns
         -------
         y : ndarray of shape (n_structures, 3, ..., 3), or ndarray of object, shape (n_structures,)
-            For labels of atoms an array (n_atoms, 3, ..., 3) for each structure.
+            For per-atom targets an array (n_atoms, 3, ..., 3) for each structure.
         std : as y
             With ``return_std``.
         cov : ndarray of shape (n_structures, 3, ..., 3, 3, ..., 3), or ndarray of object, arrays (n_atoms, ...)
             With ``return_cov=True``: first the indices of one tensor, then those of the other. Positive semidefinite.
-            With ``"joint"``: an array (n, 3, ..., 3, n, 3, ..., 3), n counting structures, or for labels of atoms
+            With ``"joint"``: an array (n, 3, ..., 3, n, 3, ..., 3), n counting structures, or for per-atom targets
             all atoms of all structures (NaN where the mean is).
         """
         if return_std and return_cov:
@@ -114,7 +114,7 @@ class UncertainTensorRegressor(Recalibrated, TensorRegressor):
         Returns
         -------
         means : dict of str to ndarray of shape (n, 2 lambda + 1, multiplicity)
-            n counts structures; for labels of atoms, the centers of species that had labels, structure by structure.
+            n counts structures; for per-atom targets, the centers of species that had labels, structure by structure.
         covariances : dict of str to ndarray of shape (n, multiplicity (2 lambda + 1), multiplicity (2 lambda + 1))
             Copy by copy, in it m = -lambda .. lambda. They turn by :func:`~eqkernels.so3.wigner_d`.
         """

@@ -194,7 +194,7 @@ def test_labels_of_atoms(waters):
 def test_antisymmetric_noise_is_measured_and_told(waters):
     frames, _, matrix, _ = waters
     noisy = matrix + 1e-5 * np.random.default_rng(0).normal(size=matrix.shape)
-    with pytest.warns(UserWarning, match=r"symmetry 'ij=ji' up to a part of .*e-06 of its norm"):
+    with pytest.warns(UserWarning, match=r"symmetric under 'ij=ji' only to .*e-06 of its norm"):
         fitted = model().fit(frames, noisy)
     predicted = fitted.predict(frames)
     np.testing.assert_allclose(predicted, predicted.swapaxes(1, 2), atol=1e-14)
@@ -252,7 +252,7 @@ def test_species_without_training_data():
     frames = random_frames(3, n_frames=4, n_species=1) + random_frames(4, n_frames=4, n_species=2)
     features = LambdaSOAP(**SMALL).fit_transform(frames)
     fitted = TensorKernelRidge().fit(features[:4], np.ones((4, 3)))
-    with pytest.raises(ValueError, match=r"species C \(first in structure 0, atom \d\) was no center at fit"):
+    with pytest.raises(ValueError, match=r"species C \(first in structure 0, atom \d\) was not a center species"):
         fitted.predict(features[4:])
     labels = [np.where(atoms.numbers[:, None] == 1, 1.0, np.nan) * np.ones(3) for atoms in frames]
     for regressor in (TensorKernelRidge(target="i"), TensorRidge(target="i")):

@@ -200,7 +200,7 @@ def test_messages_name_the_structure_of_features(name):
     frames, y = spoiled("species")
     descriptor = LambdaSOAP(**SMALL, neighbor_species=["H", "O", "F"], center_species=["H", "O", "F"]).fit(frames)
     model = MODELS[name]().fit(descriptor.transform(frames[:20]), y[:20])
-    with pytest.raises(ValueError, match="species F .first in structure 567, atom 1. was no center"):
+    with pytest.raises(ValueError, match="species F .first in structure 567, atom 1. was not a center"):
         model.predict(descriptor.transform(frames))
 
 
