@@ -27,8 +27,8 @@ from eqkernels.kernels.environments import cost_from_densities, environment_arra
 _ELEMENTS = 2**23
 # Elements of an array of which a part may be taken, and the largest part that is worth it.
 _LARGE, _WORTH = 2**19, 0.6
-# Elements of what is contracted (2 GiB): with more, kernels are summed pair by pair.
-_MOST_ELEMENTS = 2**28
+# Elements of what is contracted (512 MiB): with more, kernels are summed pair by pair.
+_MOST_ELEMENTS = 2**26
 
 
 class Contraction:
