@@ -29,6 +29,8 @@ _ELEMENTS = 2**23
 _LARGE, _WORTH = 2**19, 0.6
 # Elements of what is contracted (512 MiB): with more, kernels are summed pair by pair.
 _MOST_ELEMENTS = 2**26
+# So many (64 MiB) always may be contracted.
+_FEW_ELEMENTS = 2**23
 
 
 class Contraction:
@@ -56,10 +58,15 @@ class Contraction:
         """Whether it is cheaper than pairs of environments, in memory that is bounded."""
         counts = np.unique(self.training_set.species, return_counts=True)[1]
         elements = [min(self._elements(n)) for n in counts]
-        if sum(elements) > _MOST_ELEMENTS:
+        if sum(elements) > self._room():
             return False
         cost = cost_from_densities(self.training_set, self.irrep, self.normalize)
         return cost is None or counts @ elements < cost * (counts @ counts)
+
+    def _room(self):
+        """Elements that may be held: of a training set of densities, which is small, not many times as many."""
+        density = self.training_set.density
+        return _MOST_ELEMENTS if density is None else min(_MOST_ELEMENTS, max(_FEW_ELEMENTS, 4 * density.density.size))
 
     def __call__(self, X: EquivariantFeatures) -> Floats:
         """Sum for each structure, shape (n_structures, 2 lambda + 1, n_columns)."""

@@ -137,3 +137,11 @@ def test_derivatives_by_features(features, zeta, normalize, aggregate):
         values.append(np.sum(cotangents * plain_sum(kernel, moved, stored(Y), "0e", coef)))
     expected = (values[0] - values[1]) / (2 * step)
     assert np.sum(got * direction) == pytest.approx(expected, rel=1e-7)
+
+
+def test_densities_are_not_replaced_by_much_larger_arrays(monkeypatch):
+    monkeypatch.setattr("eqkernels.kernels.contraction._FEW_ELEMENTS", 0)
+    Y = LambdaSOAP(3.0, n_max=4, l_max=2, irreps="0e+2e").fit_transform(frames(12))
+    coef = np.ones((len(Y), 5, 1))
+    assert not isinstance(CovariantKernel(3).contraction(Y, "2e", coef), Contraction)
+    assert isinstance(CovariantKernel(3).contraction(stored(Y), "2e", coef), Contraction)
