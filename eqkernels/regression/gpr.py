@@ -115,6 +115,12 @@ class TensorGPR(UncertainTensorRegressor):
     an irrep serves the whole optimization, with a free zeta one for each of its integers; with free weights of kernels
     each step costs one more. Sample weights divide the noise; structures of weight zero are left out.
 
+    See Also
+    --------
+    TensorKernelRidge : Without error bars, in less time.
+    SparseTensorGPR : For more structures, forces and stress.
+    rank_candidates : Which structures would teach the model most.
+
     References
     ----------
     C. E. Rasmussen, C. K. I. Williams, Gaussian Processes for Machine Learning, MIT Press 2006.

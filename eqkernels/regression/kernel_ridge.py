@@ -113,6 +113,13 @@ class TensorKernelRidge(TensorRegressor):
     factorizations and by a part of the structures, left out one by one, in at most twice the time of a stated alpha,
     see :mod:`eqkernels.regression.cholesky_search`.
 
+    See Also
+    --------
+    TensorGPR : The same mean with error bars and hyperparameters chosen.
+    SparseTensorGPR : For more structures, forces and stress.
+    TensorRidge : Linear in the features.
+    CovariantKernel : The kernel.
+
     References
     ----------
     A. Grisafi, D. M. Wilkins, G. Csanyi, M. Ceriotti, Phys. Rev. Lett. 120, 036002 (2018),

@@ -60,6 +60,11 @@ class TensorRidge(TensorRegressor):
     :mod:`eqkernels.regression.regularization`. All per-atom targets of a structure are left out together, and the
     baseline is fitted anew without them.
 
+    See Also
+    --------
+    TensorKernelRidge : Non-linear, more accurate for the same data.
+    SparseTensorGPR : Non-linear, for many structures.
+
     Examples
     --------
     >>> import numpy as np
