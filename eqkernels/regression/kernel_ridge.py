@@ -214,7 +214,7 @@ class TensorKernelRidge(TensorRegressor):
         """Name the irrep of an array: that of the target, or the natural one of its degree."""
         if self.target is None:
             l = (dim - 1) // 2
-            return f"{l}{'eo'[l % 2]}"
+            return str(Irrep(l, (-1) ** l))
         irreps = [str(irrep) for _, irrep in cartesian_tensor(self.target).irreps]
         if len(irreps) > 1 or Irrep.parse(irreps[0]).dim != dim:
             raise ValueError(

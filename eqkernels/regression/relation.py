@@ -10,6 +10,7 @@ import numpy as np
 
 from eqkernels._warnings import warn
 from eqkernels.regression.criteria import Spectrum, block_rows
+from eqkernels.so3 import Irrep
 
 # Components of the structures that are left out one by one: their kernel takes milliseconds.
 _COMPONENTS = 300
@@ -58,7 +59,7 @@ def warn_if_unrelated(model, n_structures, squares):
     """
     if model.target is not None or n_structures < _FEWEST:
         return
-    sizes = {irrep: (2 * int(irrep[:-1]) + 1) * np.array(pair) for irrep, pair in squares.items()}
+    sizes = {irrep: Irrep.parse(irrep).dim * np.array(pair) for irrep, pair in squares.items()}
     tensors = [irrep for irrep in sizes if irrep[:-1] != "0"]
     errors, labels = sum((sizes[irrep] for irrep in tensors), np.zeros(2))
     if errors >= _NO_BETTER * labels and labels > _SMALL * sum(pair[1] for pair in sizes.values()):
