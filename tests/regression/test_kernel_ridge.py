@@ -181,7 +181,7 @@ def test_labels_of_atoms(waters):
     assert pipeline.score(frames[30:], y[30:]) > 0.98
     assert_equivariant(pipeline, frames[30:32], tolerance=1e-9)
     oxygens = model(TensorKernelRidge(alpha=1e-6, target="ij=ji"), center_species=["O"])
-    with pytest.raises(ValueError, match="structure 0, atom 2 has a label but is no center"):
+    with pytest.raises(ValueError, match="structure 0, atom 2 has a label but is not a center"):
         oxygens.fit(frames, y)
     for one in y:
         one[1:] = np.nan
