@@ -159,7 +159,7 @@ class _Contracted:
     def __init__(self, arrays, zeta, n_columns):
         self.arrays, self.zeta, self.n_columns = arrays, zeta, n_columns
         self.is_large = zeta > 1 and sum(one.size for one in arrays) > _LARGE
-        self._parts = {}
+        self._kept = {}
 
     def __call__(self, block, scalars):
         """Compute sums (n, d, n_columns)."""
@@ -185,7 +185,7 @@ class _Contracted:
 
     def _part(self, of_scalars, of_block):
         key = of_scalars.tobytes() + of_block.tobytes()
-        part = self._parts.pop(key, None)
+        part = self._kept.pop(key, None)
         if part is None:
             of_columns = np.tile(of_block, self.n_columns)
             if len(self.arrays) == 1:
@@ -195,10 +195,10 @@ class _Contracted:
                     np.ascontiguousarray(one[:, used])
                     for one, used in zip(self.arrays, (of_scalars, of_columns), strict=True)
                 )
-        self._parts[key] = part
+        self._kept[key] = part
         room = sum(one.size for one in self.arrays)
-        while len(self._parts) > 1 and sum(one.size for part in self._parts.values() for one in part) > room:
-            self._parts.pop(next(iter(self._parts)))
+        while len(self._kept) > 1 and sum(one.size for part in self._kept.values() for one in part) > room:
+            self._kept.pop(next(iter(self._kept)))
         return part
 
 

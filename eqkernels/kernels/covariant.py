@@ -137,17 +137,7 @@ class CovariantKernel(TensorKernel):
         return out, moduli
 
     def diag(self, X: EquivariantFeatures | KernelBlocks, irrep: str = "0e") -> Floats:
-        """Kernel of every structure with itself.
-
-        Parameters
-        ----------
-        X : EquivariantFeatures
-        irrep : str, default="0e"
-
-        Returns
-        -------
-        ndarray of shape (n_structures, 2 lambda + 1, 2 lambda + 1)
-        """
+        """Kernel of every structure with itself, over all pairs of its environments at once."""
         if not isinstance(X, EquivariantFeatures) or np.diff(X.offsets).max(initial=0) > _MOST_ON_DIAGONAL:
             return super().diag(X, irrep)
         self._check(X, None, irrep)

@@ -93,7 +93,9 @@ def cost_from_densities(features, irrep, normalize):
 def _nearly_vanishes(features, irrep):
     """Whether a block is so small in most environments that scalar products of densities would lose its digits."""
     rows = evenly(len(features.species), _SAMPLE)
-    squares, reference = (np.sum(features.block_rows(key, rows).astype(float) ** 2) for key in (irrep, "0e"))
+    squares = np.sum(features.block_rows(irrep, rows).astype(float) ** 2)
+    # an upper bound of the squares of the invariant features, which need not be among the blocks
+    reference = np.sum(np.sum(features.density.density[rows].astype(float) ** 2, axis=(1, 2)) ** 2)
     return squares <= _SMALL * reference
 
 

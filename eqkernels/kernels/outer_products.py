@@ -77,18 +77,18 @@ def outer_product_kernel(X, Y, irrep, zeta, normalize):
     pairs = sum(np.sum(X.species == one) * np.sum(Y.species == one) for one in common)
     for species in common:
         sides = [_Side(one, species, irrep, zeta, normalize) for one in ((X,) if X is Y else (X, Y))]
-        moduli += sides[0].sizes[:, None] * sides[-1].sizes
         share = pairs / len(common) / (2 if X is Y else 1)
-        for part, weight in _ranges(sides, len(X) + len(Y)):
+        for part, weight in _ranges(sides):
             sums = [side.sums(part) for side in sides]
             matrix += sums[0] @ sums[-1].T
             advance(share * weight)
+        moduli += sides[0].sizes[:, None] * sides[-1].sizes
     return matrix.reshape(len(X), d, len(Y), d).transpose(0, 2, 1, 3), moduli
 
 
-def _ranges(sides, n_structures):
+def _ranges(sides):
     """Ranges of the invariant features, and what part of all each is."""
-    n_scalars, width = sides[0].n_scalars, sides[0].width
+    n_scalars, width, n_structures = sides[0].n_scalars, sides[0].width, sum(len(side.features) for side in sides)
     size = min(n_scalars, max(1, _ELEMENTS // (n_structures * width)))
     for start in range(0, n_scalars, size):
         part = slice(start, min(start + size, n_scalars))
@@ -101,7 +101,7 @@ class _Side:
     Attributes
     ----------
     sizes : ndarray of shape (n_structures,)
-        Sum of the square roots of the kernel of each environment with itself.
+        Sum of the square roots of the kernel of each environment with itself, after the first of the sums.
     """
 
     def __init__(self, features, species, irrep, zeta, normalize):
@@ -111,18 +111,17 @@ class _Side:
         self.n_scalars, self.width = features.block_shape("0e")[2] if zeta == 2 else 1, self.dim * n_features
         self.offsets = np.searchsorted(features.structures[self.rows], np.arange(len(features) + 1))
         self.step = max(1, _FEATURES // (self.width + self.n_scalars))
-        self.sizes, self.kept = np.zeros(len(features)), None
-        for first, last in self._structures():
-            rows, block, scalars = self._environments(first, last)
-            norms = np.sqrt(np.einsum("if,if->i", block, block) * np.einsum("if,if->i", scalars, scalars))
-            self.sizes += np.bincount(self.features.structures[rows], norms, minlength=len(features))
+        self.sizes = np.zeros(len(features))
 
     def sums(self, part):
         """T of all structures for a range of the invariant features, (n_structures d, n_features n_part)."""
         n_part = part.stop - part.start
         out = np.zeros((len(self.features), self.width, n_part))
         for first, last in self._structures():
-            _, block, scalars = self._environments(first, last)
+            rows, block, scalars = self._environments(first, last)
+            if part.start == 0:
+                norms = np.sqrt(np.einsum("if,if->i", block, block) * np.einsum("if,if->i", scalars, scalars))
+                self.sizes += np.bincount(self.features.structures[rows], norms, minlength=len(self.features))
             start, scalars = self.offsets[first], np.ascontiguousarray(scalars[:, part])
             for k in range(first, last):
                 own = slice(self.offsets[k] - start, self.offsets[k + 1] - start)

@@ -73,7 +73,8 @@ def size_of_terms(kernel, features, irrep):
     rows = evenly(len(features.species), _ENVIRONMENTS)
     own = kernel.diag(features.split_centers(rows), irrep)
     root = np.mean(np.sqrt(np.trace(own, axis1=1, axis2=2)))
-    return float(root * (1 if kernel.aggregate == "mean" else len(features.species) / len(features))) ** 2
+    mean = getattr(kernel, "aggregate", "sum") == "mean"
+    return float(root * (1 if mean else len(features.species) / len(features))) ** 2
 
 
 def warn_of_nothing(irrep):

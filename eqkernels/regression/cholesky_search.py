@@ -72,11 +72,12 @@ def choose_by_cholesky(
     best = len(errors) - 1 - int(np.argmin(errors[::-1]))
     while not np.isfinite(error(best)) and best < len(alphas) - 1:
         best += 1
-    while (better := min((best + 1, best, best - 1), key=error)) != best:
+    if not np.isfinite(error(best)):  # none is free of rounding: the largest is the least bad
+        tried[best] = problem.left_out_error(alphas[best], lambda *_: True)
+    while np.isfinite(error(best)) and (better := min((best + 1, best, best - 1), key=error)) != best:
         best = better
-    search.note(
-        irrep, {float(alphas[k]): tried[k] for k in sorted(tried) if np.isfinite(tried[k])}, values[search.kept]
-    )
+    errors_of = {float(alphas[k]): tried[k] for k in sorted(tried) if k == best or np.isfinite(tried[k])}
+    search.note(irrep, errors_of, values[search.kept])
     return float(alphas[best])
 
 

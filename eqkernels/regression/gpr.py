@@ -222,9 +222,12 @@ class TensorGPR(UncertainTensorRegressor):
                 kernels[irrep] = problems[irrep].kernel
         spectra = {irrep: problem.spectrum(parameters[irrep][2:])[0] for irrep, problem in problems.items()}
         vanishing = [irrep for irrep in spectra if _vanishes(spectra[irrep], kernels[irrep], features, irrep)]
+        free = [k for k in (0, 1) if self.optimizer is not None and k in free_parameters(self)[0]]
         for irrep in vanishing:  # all labels are noise
             warn_of_nothing(irrep)
-            parameters[irrep][:2] = start[irrep][0], -start[irrep][0]
+            signal = start[irrep][0]
+            parameters[irrep] = parameters[irrep].copy()
+            parameters[irrep][free] = np.array([signal, -signal])[free]
         self._set_parameters(kernels, {**start, **parameters})
         self.criterion_value_ = float(sum(values.values()))
         self._factorize(spectra)

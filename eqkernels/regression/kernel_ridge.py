@@ -249,11 +249,12 @@ class TensorKernelRidge(TensorRegressor):
         self._sums = KernelSums()
         search = start_search(self, features, weight)
         self.dual_coef_, self.cancellation_, squares = {}, {}, {}
+        invariants = 0.0 if search is None else self._size_of_invariants(features)
         flops, n_matrices = (_CHOLESKY, 3) if search is None else (5 * _CHOLESKY, 5)
         with announced(self, features, blocks, flops, n_kernels=1, n_matrices=n_matrices):
             for irrep, values in blocks.items():
                 kernel = features.blocks[irrep] if self._precomputed else self._kernel()(features, irrep=irrep)
-                size, invariants = self._sizes(kernel, features, irrep)
+                size = self._size(kernel, features, irrep)
                 if search is None:
                     alpha = self.alpha_[irrep]
                 else:
@@ -265,16 +266,17 @@ class TensorKernelRidge(TensorRegressor):
         self.__dict__.update({} if search is None else search.results())
         warn_if_unrelated(self, len(self.n_atoms_fit_), squares if search is None else search.squares)
 
-    def _sizes(self, kernel, features, irrep):
-        """Size of the kernels, 0 where they vanish by symmetry, and that of the invariant features, as far as known."""
-        terms = invariants = 0.0
-        if not self._precomputed:
-            terms = size_of_terms(self._kernel(), features, irrep)
-            invariants = np.sqrt(size_of_terms(self._kernel(), features, "0e"))
-        size = size_of_blocks(kernel, terms)
+    def _size(self, kernel, features, irrep):
+        """Size of the kernels, 0 where they vanish by symmetry."""
+        size = size_of_blocks(kernel, 0.0 if self._precomputed else size_of_terms(self._kernel(), features, irrep))
         if size == 0:
             warn_of_nothing(irrep)
-        return size, invariants
+        return size
+
+    def _size_of_invariants(self, features):
+        """Size of what invariant features contribute to a structure; 0 where it is not known."""
+        known = not self._precomputed and "0e" in features.blocks
+        return np.sqrt(size_of_terms(self._kernel(), features, "0e")) if known else 0.0
 
     def _predict_irreps(self, features):
         predictions = {}
@@ -319,7 +321,6 @@ def aggregating_kernel(model):
 def _chosen_alpha(search, irrep, kernel, size, invariants, values):
     """Alpha of an irrep, with which rounding of kernels of this size, and of features as of invariants, is harmless."""
     of_kept = values[search.kept]
-
     spread = np.linalg.norm(np.std(of_kept, axis=0))
 
     def is_stable(dual, weights):

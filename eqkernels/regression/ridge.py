@@ -106,17 +106,15 @@ class TensorRidge(TensorRegressor):
         return self.aggregate
 
     def _fit_irreps(self, features, blocks, weight):
-        search, self.coef_, has_invariants = start_search(self, features, weight), {}, "0e" in features.blocks
+        search, self.coef_, invariants = start_search(self, features, weight), {}, 0.0
+        if search is not None and "0e" in features.blocks:
+            invariants = self._size_of_terms(features, "0e") / np.sqrt(len(features))
         for irrep, values in blocks.items():
             design, n_species = self._design(features, irrep), len(self.species_)
             if np.linalg.norm(design) <= NOTHING * self._size_of_terms(features, irrep):
                 warn_of_nothing(irrep)
                 design[:] = 0.0
-            if search is None:
-                alpha = self.alpha_[irrep]
-            else:
-                invariants = self._size_of_terms(features, "0e") / np.sqrt(len(features)) if has_invariants else 0.0
-                alpha = _chosen_alpha(search, irrep, design, values, invariants)
+            alpha = self.alpha_[irrep] if search is None else _chosen_alpha(search, irrep, design, values, invariants)
             self.coef_[irrep] = _solve(design, values, alpha, weight).reshape(n_species, -1, values.shape[2])
         self.__dict__.update({} if search is None else search.results())
 

@@ -106,7 +106,7 @@ def test_environments_without_neighbors_of_some_species(zeta, monkeypatch):
         expected = plain_sum(kernel, X, Y, "2e", coef)
         np.testing.assert_allclose(contraction(X), expected, rtol=0, atol=1e-12 * np.abs(expected).max())
     oxygen = contraction._of_species[8]
-    sizes = [sum(one.size for one in part) for part in oxygen._parts.values()]
+    sizes = [sum(one.size for one in part) for part in oxygen._kept.values()]
     assert len(sizes) > 1
     assert sum(sizes) <= sum(one.size for one in oxygen.arrays)
 

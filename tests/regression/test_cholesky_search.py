@@ -56,3 +56,12 @@ def test_a_part_of_the_structures(data, monkeypatch):
     deviators -= np.trace(deviators, axis1=1, axis2=2)[:, None, None] * np.eye(3) / 3
     at = model.cv_results_["alpha"].tolist().index(model.alpha_["2e"])
     assert model.cv_results_["2e"][at] == pytest.approx(np.sqrt(np.sum(deviators**2) / (5 * len(part))), rel=1e-6)
+
+
+def test_no_alpha_is_free_of_rounding(data, monkeypatch):
+    """The largest is taken, as by an eigendecomposition."""
+    features, y, _ = data["structures"]
+    monkeypatch.setattr(kernel_ridge, "NEGLIGIBLE", -1.0)
+    alpha = TensorKernelRidge(target="ij=ji").fit(features, y).alpha_
+    monkeypatch.setattr(kernel_ridge, "LARGE", 0)
+    assert TensorKernelRidge(target="ij=ji").fit(features, y).alpha_ == pytest.approx(alpha)

@@ -19,6 +19,7 @@ from eqkernels import (
     TensorKernelRidge,
     TensorRidge,
 )
+from eqkernels.kernels import TensorKernel
 from eqkernels.metrics import neg_frobenius_rmse, neg_irrep_rmse
 from eqkernels.testing import assert_equivariant
 from tests.conftest import random_frames, water_set
@@ -306,3 +307,19 @@ def test_aggregate_is_stated_in_the_model_or_the_kernel(model):
         clone(model).set_params(aggregate="mean", kernel=CovariantKernel()).fit(frames, vector)
     with pytest.raises(ValueError, match="aggregate='median' must be one of"):
         clone(model).set_params(aggregate="median").fit(frames, vector)
+
+
+class Own(TensorKernel):
+    """A kernel that has nothing but the method that the base class asks for."""
+
+    def __call__(self, X, Y=None, irrep="0e"):
+        return CovariantKernel(zeta=1, normalize=False)(X, Y, irrep=irrep)
+
+
+@pytest.mark.parametrize("kernel", [CovariantKernel(zeta=1, normalize=False), Own()])
+@pytest.mark.parametrize("estimator", [TensorKernelRidge(), TensorKernelRidge(1e-6), TensorGPR()])
+def test_features_without_invariants(waters, kernel, estimator):
+    frames, vector, *_ = waters
+    features = LambdaSOAP(cutoff=3.5, n_max=3, l_max=2, irreps="1o").fit_transform(frames)
+    estimator = clone(estimator).set_params(kernel=kernel, target="i").fit(features[:30], vector[:30])
+    assert estimator.score(features[30:], vector[30:]) > 0.9

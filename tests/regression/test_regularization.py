@@ -231,3 +231,12 @@ def test_features_that_vanish_or_cancel_by_symmetry(model, perfect, target):
         _, std = model.predict([perfect, distorted], return_std=True)
         assert (std > 0.5 * np.std(y)).all()
         assert (std < 5 * np.std(y)).all()
+
+
+def test_stated_hyperparameters_stay_where_features_vanish():
+    model = TensorGPR(signal_variance=2.0, noise=0.3, optimizer=None, descriptor=LambdaSOAP(2.8, n_max=2), target="i")
+    with pytest.warns(UserWarning, match="vanish by symmetry in all structures"):
+        model.fit([bulk("Si")] * 3, np.eye(3))
+    assert model.signal_variance_["1o"] == pytest.approx(2.0)
+    assert model.noise_["1o"] == pytest.approx(0.3)
+    assert not model.predict([bulk("Si")]).any()
