@@ -12,6 +12,7 @@ from eqkernels._numeric import as_floats
 from eqkernels._parameters import Choice, check_parameters, is_number
 from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
+from eqkernels.kernels import KernelBlocks
 from eqkernels.metrics import tensor_r2
 from eqkernels.regression.baseline import BASELINES, composition_design, fit_baseline
 from eqkernels.so3 import CartesianTensor, Irreps, cartesian_tensor
@@ -133,7 +134,7 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
 
     def _features_to_fit(self, X, y):
         """Features, of a descriptor that is fitted to frames and labels as they were read."""
-        if isinstance(X, EquivariantFeatures):
+        if not takes_a_descriptor(X):
             self.descriptor_ = None
             return X
         self.descriptor_ = self._fit_descriptor(X, y)
@@ -150,7 +151,7 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
     def _blocks_of_features(self, X):
         for start in range(0, len(X), _STRUCTURES_PER_BLOCK):
             part = X[start : start + _STRUCTURES_PER_BLOCK]
-            if isinstance(X, EquivariantFeatures):
+            if not takes_a_descriptor(X):
                 part.origin = start
                 yield part
             elif self.descriptor_ is None:
@@ -279,6 +280,11 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
             kind = "a finite number, zero or positive," if zero else "a positive, finite number,"
             raise ValueError(f"{name}={given!r} must be {kind} or one for each irrep")
         return dict(zip(irreps, values, strict=True))
+
+
+def takes_a_descriptor(X):
+    """Whether X is frames, not features or kernels."""
+    return not isinstance(X, EquivariantFeatures | KernelBlocks)
 
 
 def declare_target(transformer, tensor, per_atom):

@@ -18,7 +18,8 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 from eqkernels._parameters import Choice, Verbosity
 from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.kernels import CovariantKernel, KernelBlocks, TensorKernel
+from eqkernels.kernels import CovariantKernel, TensorKernel
+from eqkernels.kernels.precomputed import Precomputed, read_kernel
 from eqkernels.regression.base import TensorRegressor
 from eqkernels.regression.cancellation import (
     NEGLIGIBLE,
@@ -34,7 +35,6 @@ from eqkernels.regression.cost import announced
 from eqkernels.regression.criteria import Spectrum
 from eqkernels.regression.regularization import Alpha, start_search
 from eqkernels.regression.relation import left_out_squares, warn_if_unrelated
-from eqkernels.so3 import Irrep, cartesian_tensor
 
 # Operations of a Cholesky factorization, for each cube of the size.
 _CHOLESKY = 1 / 3
@@ -180,59 +180,26 @@ class TensorKernelRidge(TensorRegressor):
         return isinstance(self.kernel, str) and self.kernel == "precomputed"
 
     def _kernel(self):
-        return aggregating_kernel(self)
+        return Precomputed(self.aggregate or "sum") if self._precomputed else aggregating_kernel(self)
 
     def _aggregate(self):
-        return (self.aggregate or "sum") if self._precomputed else getattr(self._kernel(), "aggregate", "sum")
+        return getattr(self._kernel(), "aggregate", "sum")
 
     def _check_parameters(self):
         super()._check_parameters()
-        if not self._precomputed:
-            self._kernel()  # is checked
-
-    # -- precomputed kernels ----------------------------------------------------------------------------------------
+        self._kernel()  # is checked
 
     def _checked_input(self, X):
-        if not self._precomputed:
-            return super()._checked_input(X)
-        if isinstance(X, KernelBlocks):
-            return X
-        X = np.asarray(X)
-        if X.ndim != 4 or X.shape[2] != X.shape[3] or X.shape[2] % 2 == 0:
-            raise ValueError(
-                f"a precomputed kernel has shape (n, m, 2 lambda + 1, 2 lambda + 1), got {X.shape}: make it with "
-                "kernel(features, irrep='1o') or kernel.blocks(features)"
-            )
-        irrep = self._only_irrep(X.shape[2])
-        return KernelBlocks({irrep: X})
+        return read_kernel(X, self.target) if self._precomputed else super()._checked_input(X)
 
     def _atom_counts(self, X):
         """Count atoms; a precomputed kernel knows none, so that its labels can only be those of structures."""
         return np.zeros(len(X), dtype=int) if self._precomputed else super()._atom_counts(X)
 
-    def _only_irrep(self, dim):
-        """Name the irrep of an array: that of the target, or the natural one of its degree."""
-        if self.target is None:
-            l = (dim - 1) // 2
-            return str(Irrep(l, (-1) ** l))
-        irreps = [str(irrep) for _, irrep in cartesian_tensor(self.target).irreps]
-        if len(irreps) > 1 or Irrep.parse(irreps[0]).dim != dim:
-            raise ValueError(
-                f"one precomputed array of {dim} x {dim} blocks cannot serve the irreps {', '.join(irreps)} of the "
-                "target: pass kernel.blocks(features)"
-            )
-        return irreps[0]
-
     def _features_to_fit(self, X, y):
-        if not self._precomputed:
-            return super()._features_to_fit(X, y)
-        if X.shape[0] != X.shape[1]:
+        if self._precomputed and X.shape[0] != X.shape[1]:
             raise ValueError(f"the precomputed kernel to fit must be square, got shape {X.shape}")
-        self.descriptor_ = None
-        return X
-
-    def _blocks_of_features(self, X):
-        return super()._blocks_of_features(X) if not self._precomputed else [X]
+        return super()._features_to_fit(X, y)
 
     def _known_centers(self, features):
         return None if self._precomputed else super()._known_centers(features)
@@ -253,7 +220,7 @@ class TensorKernelRidge(TensorRegressor):
         flops, n_matrices = (_CHOLESKY, 3) if search is None else (5 * _CHOLESKY, 5)
         with announced(self, features, blocks, flops, n_kernels=1, n_matrices=n_matrices):
             for irrep, values in blocks.items():
-                kernel = features.blocks[irrep] if self._precomputed else self._kernel()(features, irrep=irrep)
+                kernel = self._kernel()(features, irrep=irrep)
                 size = self._size(kernel, features, irrep)
                 if search is None:
                     alpha = self.alpha_[irrep]
@@ -279,22 +246,16 @@ class TensorKernelRidge(TensorRegressor):
         return np.sqrt(size_of_terms(self._kernel(), features, "0e")) if known else 0.0
 
     def _predict_irreps(self, features):
-        predictions = {}
-        for irrep, dual in self.dual_coef_.items():
-            if not self._precomputed:
-                predictions[irrep] = self._sums(irrep, features, self.cancellation_[irrep], partial(self._terms, irrep))
-                continue
-            kernel = features.blocks[irrep]
-            if kernel.shape[1] != len(dual):
-                raise ValueError(
-                    f"the kernel has {kernel.shape[1]} columns, the model was fitted on {len(dual)} structures"
-                )
-            predictions[irrep] = np.einsum("nmab,mbk->nak", kernel, dual, optimize=True)
-        return predictions
+        def summed(irrep):
+            rounding = 0.0 if self.X_fit_ is None else self.cancellation_[irrep]  # matrices have no further digits
+            return self._sums(irrep, features, rounding, partial(self._terms, irrep))
+
+        return {irrep: summed(irrep) for irrep in self.dual_coef_}
 
     def _terms(self, irrep):
         stored: Any = self.X_fit_
-        return self._kernel(), EquivariantFeatures.of_checked(**stored), self.dual_coef_[irrep]
+        known = None if stored is None else EquivariantFeatures.of_checked(**stored)
+        return self._kernel(), known, self.dual_coef_[irrep]
 
 
 def aggregating_kernel(model):
