@@ -7,7 +7,8 @@ from eqkernels.kernels import KernelBlocks
 from eqkernels.kernels.precomputed import Precomputed, read_kernel
 
 
-def test_sums_are_those_of_the_matrix(rng):
+def test_sums_are_those_of_the_matrix():
+    rng = np.random.default_rng(0)
     blocks = KernelBlocks({"0e": rng.normal(size=(4, 3, 1, 1)), "1o": rng.normal(size=(4, 3, 3, 3))})
     coef = rng.normal(size=(3, 3, 2))
     sums = Precomputed().contraction(None, "1o", coef)
