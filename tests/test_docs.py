@@ -33,6 +33,16 @@ def test_readme(capsys):
     assert float(capsys.readouterr().out.split()[0]) > 0.99
 
 
+def test_page_about_labels(tmp_path, monkeypatch):
+    """Its blocks run one after the other in one namespace."""
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "labels.md").read_text(), re.DOTALL)
+    assert blocks
+    namespace = {}
+    for block in blocks:
+        exec(compile(block, "docs/labels.md", "exec"), namespace)
+
+
 def test_public_names_have_docstrings():
     for name in eqkernels.__all__:
         assert getattr(eqkernels, name).__doc__, name

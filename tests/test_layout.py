@@ -25,6 +25,7 @@ LEVELS = [
     "learned",
     "calculator",
     "datasets",
+    "io",
     "plotting",
     "testing",
     "eqkernels",
