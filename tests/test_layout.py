@@ -23,6 +23,7 @@ LEVELS = [
     "regression.sparse",
     "regression.ranking",
     "learned",
+    "io",
     "calculator",
     "datasets",
     "plotting",
