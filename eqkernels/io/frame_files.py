@@ -131,8 +131,9 @@ def _file(path, wanted, format):
         whole = _WHOLE.get(kind)
         frames = _read(path, wanted, kind) if whole is None else whole(path)
     except Exception as error:  # readers of ASE raise whatever they meet
+        where = _first_unreadable(path) if kind == "extxyz" else ""
         raise ValueError(
-            f"{path} cannot be read as {kind or 'a file of a format that is known'} ({type(error).__name__}: {error}): "
+            f"{path}{where} cannot be read as {kind or 'a file of a known format'} ({type(error).__name__}: {error}): "
             "write format='extxyz', or another name that `ase info --formats` lists, if it is something else"
         ) from error
     frames = frames if whole is None else picked(frames, wanted, path)
@@ -140,6 +141,19 @@ def _file(path, wanted, format):
         raise ValueError(f"{path} has no structure at index={_text(wanted)}")
     units = {} if kind in _WITHOUT_UNITS else {("calculator", key): unit for key, unit in _UNITS_OF_ASE.items()}
     return FrameFile(str(path), frames, units)
+
+
+def _first_unreadable(path):
+    """Name the structure at which reading a file fails, where that can be found."""
+    from ase.io import iread
+
+    k = 0
+    try:
+        for _ in iread(str(path), index=":", format="extxyz", do_not_split_by_at_sign=True):
+            k += 1
+    except Exception:  # what it raises is known
+        return f", structure {k}" if k else ""
+    return ""
 
 
 def _read(path, wanted, format):
