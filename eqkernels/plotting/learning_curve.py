@@ -153,6 +153,8 @@ class LearningCurveDisplay:
         self.errorbar_: ErrorbarContainer = self.ax_.errorbar(
             self.train_sizes, mean, std, fmt="o", markersize=4, capsize=2, label=label or self.error_name
         )
+        room = np.array([1 / 1.1, 1.1])  # a single point has limits, too
+        self.ax_.update_datalim(np.stack([self.train_sizes[[0, -1]] * room, mean[[0, -1]] * room], axis=1))
         self.fit_: Line2D | None = None
         if np.isfinite(self.exponent_):
             law = self.amplitude_ * self.train_sizes**-self.exponent_
@@ -201,10 +203,7 @@ def _plain_ticks(ax):
     """Ticks on logarithmic axes, few enough to be legible, written as plain numbers."""
     from matplotlib.ticker import LogLocator, MaxNLocator
 
-    extents = (ax.xaxis, ax.dataLim.intervalx, ax.set_xlim), (ax.yaxis, ax.dataLim.intervaly, ax.set_ylim)
-    for axis, (first, last), set_limits in extents:
-        if 0 < first <= last < (1 + 1e-6) * first:  # a single point
-            set_limits(first / 2, first * 2)
+    for axis in (ax.xaxis, ax.yaxis):
         low, high = axis.get_view_interval()
         decades = np.log10(high / low)
         few = MaxNLocator(5, integer=axis is ax.xaxis)
