@@ -1,7 +1,9 @@
 """Pictures of results, in the manner of scikit-learn's displays; they need the extra "plot" (matplotlib)."""
 
 from eqkernels.plotting.calibration import CalibrationDisplay
+from eqkernels.plotting.kernel_map import KernelMapDisplay
 from eqkernels.plotting.learning_curve import LearningCurveDisplay
 from eqkernels.plotting.parity import ParityDisplay
+from eqkernels.plotting.residual import ResidualDisplay
 
-__all__ = ["CalibrationDisplay", "LearningCurveDisplay", "ParityDisplay"]
+__all__ = ["CalibrationDisplay", "KernelMapDisplay", "LearningCurveDisplay", "ParityDisplay", "ResidualDisplay"]

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from eqkernels._types import Floats
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.plotting._matplotlib import pyplot, with_unit
+from eqkernels.plotting.similarity import atoms_of_centers
 from eqkernels.so3 import CartesianTensor, cartesian_tensor
 from eqkernels.so3.inference import infer_formula
 from eqkernels.structures import StructureBatch, as_list
@@ -215,7 +216,7 @@ def _species(frames, pairs):
     if isinstance(frames, EquivariantFeatures):
         n_atoms = frames.n_atoms
         numbers = np.zeros(n_atoms.sum(), dtype=int)
-        numbers[(np.cumsum(n_atoms) - n_atoms)[frames.structures] + frames.atoms] = frames.species
+        numbers[atoms_of_centers(frames)] = frames.species
     else:
         batch = StructureBatch.from_frames(frames)
         n_atoms, numbers = np.diff(batch.offsets), batch.numbers
