@@ -41,11 +41,8 @@ def features_of(estimator: Any, X: Iterable[Atoms] | EquivariantFeatures) -> Equ
     """
     if isinstance(X, EquivariantFeatures):
         return X
-    estimator = getattr(estimator, "best_estimator_", estimator)
-    final, features = estimator, X
-    if hasattr(estimator, "steps"):
-        final = estimator[-1]
-        features = estimator[:-1].transform(X) if len(estimator) > 1 else X
+    estimator, final = getattr(estimator, "best_estimator_", estimator), final_estimator(estimator)
+    features = estimator[:-1].transform(X) if len(getattr(estimator, "steps", ())) > 1 else X
     if getattr(final, "descriptor_", None) is not None and not isinstance(features, EquivariantFeatures):
         features = final.descriptor_.transform(features)
     if not isinstance(features, EquivariantFeatures):
@@ -56,10 +53,15 @@ def features_of(estimator: Any, X: Iterable[Atoms] | EquivariantFeatures) -> Equ
     return features
 
 
+def final_estimator(estimator: Any) -> Any:
+    """Model itself, of a pipeline the last step, of a search that of the best."""
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    return estimator[-1] if hasattr(estimator, "steps") else estimator
+
+
 def is_per_atom(estimator: Any) -> bool:
     """Whether a fitted model, or the last step of a pipeline or search, predicts a tensor for each atom."""
-    estimator = getattr(estimator, "best_estimator_", estimator)
-    return bool(getattr(estimator[-1] if hasattr(estimator, "steps") else estimator, "per_atom_", False))
+    return bool(getattr(final_estimator(estimator), "per_atom_", False))
 
 
 def atoms_of_centers(features: EquivariantFeatures) -> Ints:
