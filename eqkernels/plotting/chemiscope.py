@@ -25,8 +25,10 @@ from eqkernels.structures import Labels, as_list, read_labels
 from eqkernels.structures.paired import join_atoms
 
 _COLORS = {"predicted": "#ff7f0e", "reference": "#1f77b4"}
-# Extents of the largest arrow and semiaxis on atoms, and of both at the center of mass, in Angstrom.
-_ON_ATOM, _AT_CENTER = {1: 1.5, 2: 0.9}, 4.0
+# Length in Angstrom of arrows and of the longest semiaxes, in root mean square: on atoms, and at the center of mass.
+_ON_ATOM, _AT_CENTER = {1: 0.8, 2: 0.5}, 1.2
+# Arrows begin so far from the center of an atom, in Angstrom: outside of its ball.
+_GAP = 0.4
 # Shapes that vanish get this size, for chemiscope expects a shape for each atom.
 _INVISIBLE = 1e-6
 _ENDINGS = (".json", ".json.gz", ".html")
@@ -183,15 +185,18 @@ class _Points:
             return {}, 1.0
         full = {kind: np.nan_to_num(self._all(one)) for kind, one in labels.items()}
         full = full if rank == 1 else {kind: (one + one.swapaxes(1, 2)) / 2 for kind, one in full.items()}
-        largest = max(np.linalg.norm(one, ord=None if rank == 1 else 2, axis=1 if rank == 1 else (1, 2)).max()
-                      for one in full.values())  # fmt: skip
-        scale = (_ON_ATOM[rank] if self.per_atom else _AT_CENTER) / largest if largest > 0 else 1.0
+        sizes = np.concatenate([_sizes(one) for one in full.values()])
+        mean = np.sqrt(np.mean(sizes[sizes > 0] ** 2)) if sizes.any() else 1.0
+        scale = (_ON_ATOM[rank] if self.per_atom else _AT_CENTER) / mean
+        centers = [atoms.positions if self.per_atom else atoms.get_center_of_mass()[None] for atoms in self.frames]
         made = {}
         for kind, values in full.items():
+            places = np.concatenate(centers)
+            if rank == 1 and self.per_atom:
+                places = places + _GAP * values / np.maximum(_sizes(values), 1e-300)[:, None]
             parameters = [(_arrow if rank == 1 else _ellipsoid)(scale * one) for one in values]
-            if not self.per_atom:
-                for one, atoms in zip(parameters, self.frames, strict=True):
-                    one["position"] = atoms.get_center_of_mass().tolist()
+            for one, place in zip(parameters, places, strict=True):
+                one["position"] = place.tolist()
             made[kind] = {
                 "kind": "arrow" if rank == 1 else "ellipsoid",
                 "parameters": {"global": {"color": _COLORS[kind]}, self.target: parameters},
@@ -223,6 +228,11 @@ def _labels(frames, tensors, target, per_atom) -> dict[str, Labels]:
 
 def _norms(values: Floats) -> Floats:
     return np.linalg.norm(values.reshape(len(values), -1), axis=1)
+
+
+def _sizes(values: Floats) -> Floats:
+    """Lengths of vectors, or the largest moduli of the eigenvalues of symmetric matrices."""
+    return np.linalg.norm(values, axis=1) if values.ndim == 2 else np.linalg.norm(values, ord=2, axis=(1, 2))
 
 
 def _invariants(values: Floats, tensor: CartesianTensor) -> dict[str, Floats]:
@@ -258,7 +268,9 @@ def _settings(chemiscope, properties, shapes, target):
     names = list(properties)
     error = next((one for one in names if one.startswith("error of ")), names[0])
     axes = {"x": "map 1", "y": "map 2"} if "map 1" in names else {"x": names[0], "y": error}
-    structure = {"shape": ",".join(shapes)} if shapes else {}
+    # of two ellipsoids at one place only the first, which would hide the other
+    arrows = all(one["kind"] == "arrow" for one in shapes.values())
+    structure = {"shape": ",".join(shapes if arrows else list(shapes)[:1])} if shapes else {}
     return chemiscope.quick_settings(**axes, map_color=error, target=target, structure_settings=structure)
 
 
