@@ -35,9 +35,11 @@ _WORK_FOR_NOISE = 2**20
 _ATOMS_TO_SCALE = 3000
 # Iterations without a time budget, if max_iter does not say.
 _ITERATIONS = 200
-# What is left to do after training, features without their gradients and a factorization, in units of a step of
+# What is left to do after training, features without their gradients and small factorizations, in units of a step of
 # training on the same structures.
 _AFTER = 0.7
+# Operations in a second of the factorizations of all structures after training, which are large with many elements.
+_OPERATIONS_PER_SECOND = 1.5e10
 
 
 @dataclass
@@ -148,7 +150,7 @@ class Fit:
         self.step = self.work[kept].sum() / count
         self.after = _AFTER * (self.readout * self.work.sum() + (0 if full else self.work[for_noise].sum()))
         if self.budget is not None:
-            monitor.limit(self.budget, runs_left, self.after)
+            monitor.limit(self.budget - _seconds_of_factorizations(self.targets, model.scales), runs_left, self.after)
         if full:
             vector = train_lbfgs(loss_of(kept), start, len(self.targets), monitor)
             return _Run(monitor.best_value, vector, model, packing, monitor, None)
@@ -208,6 +210,16 @@ class _Run:
     packing: Packing
     monitor: Monitor | None
     noise_loss: Callable[[], Loss] | None
+
+
+def _seconds_of_factorizations(targets, scales):
+    """Seconds that the noises and the readout of labels of structures take; those of atoms are small problems."""
+    operations = 0.0
+    for target in targets:
+        if not target.per_atom:
+            few, many = sorted([target.values.shape[0] * target.values.shape[1], scales[str(target.irrep)].size])
+            operations += 4.0 * many * few**2 + 20.0 * few**3
+    return operations / _OPERATIONS_PER_SECOND
 
 
 def work_of_structures(batch, cutoff):

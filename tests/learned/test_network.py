@@ -317,6 +317,17 @@ def test_the_monitor_leaves_time_for_what_follows(monkeypatch):
     assert steps(2.0, 2.0, 12.0, 1, 1000.0) == 1
 
 
+def test_a_time_budget_includes_the_factorizations_of_many_elements(monkeypatch):
+    """Of 6 vectors (18 rows) with 3 species times 8 features: few = 18, many = 24."""
+    frames, limits = random_frames(5, n_frames=6, n_species=3), []
+    monkeypatch.setattr(optimizers.Monitor, "limit", lambda self, budget, *rest: limits.append(budget))
+    random = np.random.default_rng(0)
+    for y in (random.normal(size=(6, 3)), [random.normal(size=(len(atoms), 3)) for atoms in frames]):
+        EquivariantNetwork(**SMALL, time_budget=50.0, target="i").fit(frames, y)
+    assert 50.0 - limits[0] == pytest.approx((4 * 24 * 18**2 + 20 * 18**3) / fitting._OPERATIONS_PER_SECOND, rel=1e-3)
+    assert limits[1] == 50.0
+
+
 def captured_batches(monkeypatch, frames, y, **options):
     """Numbers of structures in the batches of an epoch of Adam."""
     found = []
