@@ -13,6 +13,7 @@ So a pair of environments costs the lengths of s and g, not the :math:`(2 \lambd
 blocks. For :math:`\zeta = 1` the sum is a vector of weights, for :math:`\zeta = 2` a matrix
 :math:`\mathbf G = \sum_j \mathbf g_j \mathbf s_j^T`, both for each species and of a size that does not grow with the
 training set. The matrix is taken where it has fewer elements than the vectors, so that it needs fewer operations too.
+For invariants, :math:`\mathbf g_j = c_j \mathbf s_j`, so that s and c are enough.
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ class Contraction:
         out = np.zeros((len(X), *self.coef.shape[1:]))
         for contracted, rows, (block, scalars, scale) in self._parts(X):
             for part in _alike(scalars) if contracted.is_large else [slice(None)]:
-                sums = contracted(block[part], None if scalars is None else scalars[part])
-                np.add.at(out, X.structures[rows[part]], scale[part, None, None] * sums)
+                sums = contracted(block[part], None if scalars is None else scalars[part], scale[part])
+                np.add.at(out, X.structures[rows[part]], sums)
         return out / environment_counts(X)[:, None, None] if self.mean else out
 
     def scalars_vjp(self, X: EquivariantFeatures, cotangents: Floats) -> Floats:
@@ -96,9 +97,12 @@ class Contraction:
             # the sum is that of s.along, of which the degree in s is zeta
             along = contracted.along(scalars).reshape(-1, self.coef.shape[2], block.shape[2])
             weights = self.zeta * scale[:, None] * cotangents[X.structures[rows], 0]
-            gradient = np.einsum("ik,ikf->if", weights, np.broadcast_to(along, (len(rows), *along.shape[1:])))
+            if weights.shape[1] == 1:
+                gradient = weights * along[:, 0]
+            else:
+                gradient = np.einsum("ik,ikf->if", weights, np.broadcast_to(along, (len(rows), *along.shape[1:])))
             if self.normalize is not False:
-                unit = scale[:, None] * block[:, 0]
+                unit = scale[:, None] * block[:, 0] if scalars is None else scalars
                 gradient -= np.einsum("if,if->i", gradient, unit)[:, None] * unit
             out[rows, 0] = gradient
         return out
@@ -107,7 +111,7 @@ class Contraction:
         """Contracted environments of a species, and some environments of X of this species: rows, arrays."""
         if self._of_species is None:
             self._of_species = {
-                int(one): _Contracted(self._contract(one), self.zeta, self.coef.shape[2])
+                int(one): _Contracted(self._contract(one), self.zeta, self.coef.shape[2], self.irrep == "0e")
                 for one in np.unique(self.training_set.species)
             }
         for species, contracted in self._of_species.items():
@@ -115,7 +119,7 @@ class Contraction:
                 yield contracted, rows, self._environments(X, rows)
 
     def _contract(self, species):
-        """Vector of weights, the matrix G^T, or s and g of the environments of a species."""
+        """Vector of weights, the matrix G^T, or s and g of the environments of a species, s and c of invariants."""
         rows = np.flatnonzero(self.training_set.species == species)
         matrix, vectors = self._elements(len(rows))
         parts = (self._contract_rows(part) for part in self._ranges(self.training_set, species))
@@ -126,6 +130,8 @@ class Contraction:
             for scalars, g in parts:
                 out += scalars.T @ g
             return (out,)
+        if self.irrep == "0e":
+            return np.concatenate([scalars for scalars, _ in parts]), self.coef[rows, 0]
         return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
     def _contract_rows(self, rows):
@@ -156,12 +162,13 @@ class _Contracted:
     Such parts are kept, the last of them, as long as they are not larger than the whole.
     """
 
-    def __init__(self, arrays, zeta, n_columns):
+    def __init__(self, arrays, zeta, n_columns, invariant):
         self.arrays, self.zeta, self.n_columns = arrays, zeta, n_columns
+        self.has_coef = invariant and len(arrays) == 2
         self.is_large = zeta > 1 and sum(one.size for one in arrays) > _LARGE
         self._kept = {}
 
-    def __call__(self, block, scalars):
+    def __call__(self, block, scalars, scale):
         """Compute sums (n, d, n_columns)."""
         arrays = self.arrays
         if self.is_large and len(scalars):
@@ -169,8 +176,11 @@ class _Contracted:
             if of_scalars.mean() * of_block.mean() < _WORTH:
                 arrays = self._part(of_scalars, of_block)
                 block, scalars = block[:, :, of_block], scalars[:, of_scalars]
+        if self.has_coef:
+            return ((scalars @ arrays[0].T) ** self.zeta @ arrays[1])[:, None]
         along = self._product(arrays, scalars)
-        return block @ along.reshape(len(along), self.n_columns, block.shape[2]).transpose(0, 2, 1)
+        sums = block @ along.reshape(len(along), self.n_columns, block.shape[2]).transpose(0, 2, 1)
+        return scale[:, None, None] * sums
 
     def along(self, scalars):
         """Return what the blocks are multiplied by, (n, n_columns n_features), or one row for all."""
@@ -181,7 +191,11 @@ class _Contracted:
             return arrays[0]
         if len(arrays) == 1:
             return scalars @ arrays[0]
-        return (scalars @ arrays[0].T) ** (self.zeta - 1) @ arrays[1]
+        powers = (scalars @ arrays[0].T) ** (self.zeta - 1)
+        if not self.has_coef:
+            return powers @ arrays[1]
+        weighted = powers[:, None] * arrays[1].T
+        return (weighted.reshape(-1, len(arrays[0])) @ arrays[0]).reshape(len(scalars), -1)
 
     def _part(self, of_scalars, of_block):
         key = of_scalars.tobytes() + of_block.tobytes()
@@ -190,6 +204,8 @@ class _Contracted:
             of_columns = np.tile(of_block, self.n_columns)
             if len(self.arrays) == 1:
                 part = (self.arrays[0][np.ix_(of_scalars, of_columns)],)
+            elif self.has_coef:
+                part = np.ascontiguousarray(self.arrays[0][:, of_scalars]), self.arrays[1]
             else:
                 part = tuple(
                     np.ascontiguousarray(one[:, used])

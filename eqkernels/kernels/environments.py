@@ -266,7 +266,8 @@ def environment_arrays(features, irrep, normalize, rows, needs_scalars):
     scale = block_scale(block, scalars, irrep, normalize)
     if not needs_scalars:
         return block, None, scale
-    return block, block_scale(scalars, scalars, "0e", normalize)[:, None] * scalars[:, 0], scale
+    of_scalars = scale if irrep == "0e" else block_scale(scalars, scalars, "0e", normalize)
+    return block, of_scalars[:, None] * scalars[:, 0], scale
 
 
 def block_scale(block, scalars, irrep, normalize):

@@ -258,7 +258,7 @@ def add_features_vjp(out, model, sums, coef, cancellation, rows, centers, cotang
     rows : EquivariantFeatures
         With one structure for each prediction.
     centers : ndarray of int
-        The centers of ``out`` that the centers of ``rows`` are.
+        The centers of ``out`` that the centers of ``rows`` are, in ascending order.
     cotangents : dict of str to ndarray of shape (n, 2 lambda + 1, multiplicity)
     """
     for irrep, every in coef.items():
@@ -267,7 +267,9 @@ def add_features_vjp(out, model, sums, coef, cancellation, rows, centers, cotang
             gradients = sums.vjp(irrep, rows[part], cotangents[irrep][part], cancellation[irrep], terms)
             start, stop = rows.offsets[[part.start, min(part.stop, len(rows))]]
             for key, array in gradients.items():
-                out[key][centers[start:stop]] += array
+                chosen = centers[start:stop]
+                together = len(chosen) and chosen[-1] - chosen[0] == len(chosen) - 1  # a slice makes no copies
+                out[key][slice(chosen[0], chosen[-1] + 1) if together else chosen] += array
 
 
 def checked_cotangents(cotangents, n_atoms, shape, per_atom):
