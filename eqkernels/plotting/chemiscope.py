@@ -19,7 +19,14 @@ from eqkernels._types import Floats
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import TensorKernel
 from eqkernels.plotting.meshes import arrow_sizes, ellipsoid_axes
-from eqkernels.plotting.similarity import atoms_of_centers, features_of, final_estimator, is_per_atom, kernel_map
+from eqkernels.plotting.similarity import (
+    atoms_of_centers,
+    features_of,
+    final_estimator,
+    is_per_atom,
+    kernel_map,
+    target_of,
+)
 from eqkernels.so3 import CartesianTensor
 from eqkernels.structures import Labels, as_list, read_labels
 from eqkernels.structures.paired import join_atoms
@@ -105,8 +112,7 @@ def to_chemiscope(
     frames = as_list(frames)
     if model is not None:
         y_pred, y_std = _predictions(model, frames, y_pred, y_std)
-        final = final_estimator(model)
-        target = CartesianTensor(final.target_, final.axial_) if target is None else target
+        target = target_of(model) if target is None else target
         per_atom = is_per_atom(model) if per_atom is None else per_atom
         features = features_of(model, frames) if features is None else features
     labels = _labels(frames, {"predicted": y_pred, "reference": y}, target, per_atom)

@@ -19,6 +19,7 @@ from sklearn.decomposition import KernelPCA
 from eqkernels._types import Floats, Ints
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import CovariantKernel, TensorKernel
+from eqkernels.so3 import CartesianTensor
 
 
 def features_of(estimator: Any, X: Iterable[Atoms] | EquivariantFeatures) -> EquivariantFeatures:
@@ -60,8 +61,22 @@ def final_estimator(estimator: Any) -> Any:
 
 
 def is_per_atom(estimator: Any) -> bool:
-    """Whether a fitted model, or the last step of a pipeline or search, predicts a tensor for each atom."""
-    return bool(getattr(final_estimator(estimator), "per_atom_", False))
+    """Whether a fitted model predicts a tensor for each atom."""
+    return bool(getattr(_read_labels_of(estimator), "per_atom_", False))
+
+
+def target_of(estimator: Any) -> CartesianTensor:
+    """Tensor that a fitted model predicts."""
+    labels = _read_labels_of(estimator)
+    if not hasattr(labels, "target_"):
+        raise TypeError(f"{type(labels).__name__} does not say which tensor it predicts: pass the predictions of one")
+    return CartesianTensor(labels.target_, labels.axial_)
+
+
+def _read_labels_of(estimator):
+    """Find what has ``target_``, ``axial_`` and ``per_atom_``: the model, or the readout of its only property."""
+    final = final_estimator(estimator)
+    return getattr(final, "readouts_", {}).get("y", final)
 
 
 def atoms_of_centers(features: EquivariantFeatures) -> Ints:

@@ -12,6 +12,7 @@ from ase.data.colors import jmol_colors
 from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist
 
+from eqkernels._numeric import check_positive
 from eqkernels._types import Blocks, Floats
 from eqkernels.plotting._matplotlib import pyplot
 from eqkernels.plotting.meshes import (
@@ -23,7 +24,7 @@ from eqkernels.plotting.meshes import (
     revolved,
     unit_directions,
 )
-from eqkernels.plotting.similarity import final_estimator, is_per_atom
+from eqkernels.plotting.similarity import is_per_atom, target_of
 from eqkernels.so3 import CartesianTensor, Irrep
 from eqkernels.structures import read_labels
 
@@ -141,8 +142,7 @@ class TensorDisplay:
     @classmethod
     def from_estimator(cls, estimator: Any, atoms: Atoms, *, ax: Axes | None = None, **options: Any) -> TensorDisplay:
         """Draw what a fitted model predicts for a structure; parameters as for :meth:`from_predictions`."""
-        final = final_estimator(estimator)
-        options = {"target": CartesianTensor(final.target_, final.axial_), **options}
+        options = {"target": target_of(estimator), **options}
         return cls(atoms, estimator.predict([atoms])[0], per_atom=is_per_atom(estimator), **options).plot(ax)
 
     def plot(self, ax: Axes | None = None) -> TensorDisplay:
@@ -179,6 +179,8 @@ class TensorDisplay:
         """Tensors as arrays or dicts, where they are drawn, and the kind of picture."""
         if self.kind not in _KINDS:
             raise ValueError(f"kind={self.kind!r} must be {', '.join(map(repr, _KINDS[:-1]))} or {_KINDS[-1]!r}")
+        if self.scale is not None:
+            check_positive(self.scale, "scale")
         n = len(self.atoms)
         if isinstance(self.tensors, Mapping):
             blocks, per_atom = _checked_blocks(self.tensors, n)

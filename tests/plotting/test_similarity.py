@@ -4,7 +4,7 @@ from ase.build import molecule
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from eqkernels import CovariantKernel, LambdaSOAP, TensorKernelRidge, TensorRidge
+from eqkernels import CovariantKernel, EquivariantNetworkRegressor, LambdaSOAP, TensorKernelRidge, TensorRidge
 from eqkernels.plotting.similarity import (
     atoms_of_centers,
     correlations,
@@ -12,6 +12,7 @@ from eqkernels.plotting.similarity import (
     is_per_atom,
     kernel_map,
     nearest_distances,
+    target_of,
 )
 
 NAMES = ("H2O", "CH3OH", "NH3", "CH4", "HCOOH", "C2H6")
@@ -95,6 +96,16 @@ def test_features_of_models_of_all_kinds(waters):
     fitted_to_features = TensorRidge().fit(features, vector[20:])
     with pytest.raises(TypeError, match="TensorRidge has no descriptor that makes EquivariantFeatures"):
         features_of(fitted_to_features, frames)
+
+
+def test_target_of_models_of_one_property_and_of_several(waters):
+    frames, vector, _, scalar = waters
+    network = EquivariantNetworkRegressor(channels=2, max_iter=2, random_state=0).fit(frames[:8], vector[:8])
+    assert target_of(network).formula == "i"
+    assert not is_per_atom(network)
+    network.fit(frames[:8], {"a": vector[:8], "b": scalar[:8]})
+    with pytest.raises(TypeError, match="does not say which tensor it predicts"):
+        target_of(network)
 
 
 def test_atoms_of_centers():

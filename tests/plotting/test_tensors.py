@@ -7,7 +7,7 @@ from ase.data.colors import jmol_colors
 pytest.importorskip("matplotlib").use("Agg")
 
 from eqkernels import CartesianTensor, LambdaSOAP, TensorRidge  # noqa: E402
-from eqkernels.plotting import TensorDisplay  # noqa: E402
+from eqkernels.plotting import TensorDisplay, tensors  # noqa: E402
 from eqkernels.so3 import spherical_harmonics  # noqa: E402
 from eqkernels.testing import random_rotation, transformed  # noqa: E402
 
@@ -45,7 +45,7 @@ def test_polarizability_is_an_ellipsoid():
     relative = (points - atoms.get_center_of_mass()) / display.scale_
     np.testing.assert_allclose(np.sum((relative / np.diag(matrix)) ** 2, axis=-1), 1, atol=1e-10)
     assert [text.get_text() for text in display.ax_.get_legend().get_texts()] == ["positive", "negative"]
-    colors = display.faces_.get_facecolors()[:, :3]
+    colors = display.faces_.get_facecolor()[:, :3]
     n_shape = (points.shape[0] - 1) * (points.shape[1] - 1)
     hues = colors / colors.max(axis=1, keepdims=True)
     expected = [np.allclose(hue, np.array(BLUE) / max(BLUE), atol=0.01) for hue in hues]
@@ -110,8 +110,8 @@ def test_rotated_structure_gives_the_rotated_picture(target, shape):
 def test_atoms_have_the_colors_and_radii_of_ase():
     display = draw(molecule("H2O"), np.zeros(3), target="dipole")
     assert display.shapes_ == []
-    corners = np.array([one[:, :3] for one in display.faces_._faces])
-    colors = display.faces_.get_facecolors()[:, :3]
+    corners = np.concatenate(tensors._structure(molecule("H2O"))[0])
+    colors = display.faces_.get_facecolor()[:, :3]
     hues = colors / colors.max(axis=1, keepdims=True)
     red = np.isclose(hues, jmol_colors[8] / max(jmol_colors[8]), atol=0.06).all(axis=1)
     assert red.sum() == 12 * 24
@@ -141,5 +141,7 @@ def test_what_cannot_be_drawn():
         draw(water, {"2e": np.ones(4)})
     with pytest.raises(ValueError, match="kind='arrow' must be"):
         draw(water, np.eye(3), kind="arrow")
+    with pytest.raises(ValueError, match="scale=-1 must be a positive"):
+        draw(water, np.ones(3), target="dipole", scale=-1)
     with pytest.raises(ValueError, match="three-dimensional"):
         draw(water, np.ones(3), target="dipole", ax=Figure().subplots())
