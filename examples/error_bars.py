@@ -1,4 +1,8 @@
-"""Dipoles and polarizabilities with error bars, and how far to trust them.
+"""
+Error bars of dipoles and polarizabilities
+==========================================
+
+Dipoles and polarizabilities with error bars, and how far to trust them.
 
 Takes some seconds after the first run, which compiles. Prints how many errors lie within the error bars, for tensors
 and for scalars that derive from them, shows what choosing the structures to label by their variance gains, and writes

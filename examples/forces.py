@@ -1,4 +1,8 @@
-"""A potential of a copper-silver alloy from energies, forces and stress, used for relaxation.
+"""
+A potential of an alloy from energies, forces and stress
+========================================================
+
+A potential of a copper-silver alloy from energies, forces and stress, used for relaxation.
 
 Takes some seconds after the first run, which compiles. The labels come from an effective medium potential (ase's EMT).
 Prints the errors of models that were fitted to energies alone, with forces, and with stress too, relaxes a structure

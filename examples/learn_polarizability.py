@@ -1,4 +1,8 @@
-"""Learn the polarizability of small molecules, and see what the model gets right, irrep by irrep.
+"""
+Polarizability of small molecules
+=================================
+
+Learn the polarizability of small molecules, and see what the model gets right, irrep by irrep.
 
 Takes a few seconds after the first run, which compiles. Prints the errors beside the spread of the data and writes a
 parity plot to parity.png.

@@ -1,4 +1,8 @@
-"""Learning curves of the polarizability of molecules with fixed features, learned ones, and learned ones in a kernel.
+"""
+Learning curves
+===============
+
+Learning curves of the polarizability of molecules with fixed features, learned ones, and learned ones in a kernel.
 
 The same data and test set for three models: lambda-SOAP features in a kernel, a trained network with its linear
 readout, and the features of that network in a kernel. Fixed features have the lead for the least data, learned ones

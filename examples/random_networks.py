@@ -1,4 +1,8 @@
-"""The output of an equivariant network has the symmetry of its input, whatever its weights (Smidt 2021, figure 2C).
+"""
+Symmetry of random networks
+===========================
+
+The output of an equivariant network has the symmetry of its input, whatever its weights (Smidt 2021, figure 2C).
 
 Networks with random weights see an atom in the middle of a tetrahedron and of an octahedron. Their features of that
 atom are coefficients of a function on the sphere: each network draws another shape, and each shape has all the

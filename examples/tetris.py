@@ -1,4 +1,8 @@
-"""Learn the eight Tetris shapes from one orientation of each, and recognise them in any other.
+"""
+Tetris shapes
+=============
+
+Learn the eight Tetris shapes from one orientation of each, and recognise them in any other.
 
 Two of the shapes are mirror images of each other: invariants that do not change sign under a reflection cannot tell
 them apart, pseudoscalars (0o) can. A network learns both kinds of features, and a nearest-neighbor classifier of

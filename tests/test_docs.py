@@ -1,4 +1,4 @@
-"""What the documentation shows runs: docstrings, and the code in the README."""
+"""What the documentation shows runs: docstrings, and the code in the README and in the pages of docs/."""
 
 import doctest
 import importlib
@@ -26,21 +26,33 @@ def test_docstrings(name):
 
 
 def test_readme(capsys):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    blocks = blocks_of(ROOT / "README.md")
     assert blocks
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
     assert float(capsys.readouterr().out.split()[0]) > 0.99
 
 
-def test_page_about_labels(tmp_path, monkeypatch):
+def blocks_of(page):
+    return re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+GENERATED = ("_build", "gallery", "generated")
+PAGES = [
+    page.relative_to(ROOT).as_posix()
+    for page in sorted((ROOT / "docs").rglob("*.md"))
+    if not set(GENERATED) & set(page.parts) and blocks_of(page)
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page(page, tmp_path, monkeypatch):
     """Its blocks run one after the other in one namespace."""
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "labels.md").read_text(), re.DOTALL)
-    assert blocks
+    monkeypatch.setenv("MPLBACKEND", "Agg")
     namespace = {}
-    for block in blocks:
-        exec(compile(block, "docs/labels.md", "exec"), namespace)
+    for block in blocks_of(ROOT / page):
+        exec(compile(block, page, "exec"), namespace)
 
 
 def test_public_names_have_docstrings():

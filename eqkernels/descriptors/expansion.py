@@ -24,10 +24,11 @@ class SphericalExpansion(BlockTransformer, auto_wrap_output_keys=None):  # type:
         Number of radial functions for every l, and highest angular momentum of the density expansion.
     sigma : float, default=0.3
         Width of the Gaussian on each atom.
-    radial_basis, cutoff_width, center_weight, scaling_scale, scaling_rate, scaling_exponent, center_species, \
+    radial_basis, cutoff_width, center_weight, scaling_scale, scaling_rate, scaling_exponent, center_species
+        Further parameters of the density: see :class:`~eqkernels.descriptors.density_parameters.DensityParameters`,
+        for those above too.
     neighbor_species, n_species_channels, species_embedding, n_optimal, handle_unknown, accuracy, dtype, n_jobs, verbose
-        Further parameters of the density and of the computation: see
-        :class:`~eqkernels.descriptors.density_parameters.DensityParameters`, for those above too.
+        Further parameters of the species and of the computation: see there.
 
     Attributes
     ----------

@@ -60,10 +60,11 @@ class LambdaSOAP(IrrepParameters, BlockTransformer, auto_wrap_output_keys=None):
         contracted, for this block alone, to so many principal components (of the density coefficients on the
         structures passed to ``fit``) that they are not. More features resolve more; memory and time grow with them.
         None: all triples, which with eight species and the other defaults are 415,904.
-    radial_basis, cutoff_width, center_weight, scaling_scale, scaling_rate, scaling_exponent, center_species, \
+    radial_basis, cutoff_width, center_weight, scaling_scale, scaling_rate, scaling_exponent, center_species
+        Further parameters of the density: see :class:`~eqkernels.descriptors.density_parameters.DensityParameters`,
+        for those above too.
     neighbor_species, n_species_channels, species_embedding, n_optimal, handle_unknown, accuracy, dtype, n_jobs, verbose
-        Further parameters of the density and of the computation: see
-        :class:`~eqkernels.descriptors.density_parameters.DensityParameters`, for those above too.
+        Further parameters of the species and of the computation: see there.
 
     Attributes
     ----------

@@ -255,10 +255,11 @@ class NBodyFeatures(RecursiveTransformer, auto_wrap_output_keys=None):  # type: 
         Blocks to compute, as in :class:`LambdaSOAP`.
     per_atom : bool, default=None
         As in :class:`LambdaSOAP`.
-    radial_basis, cutoff_width, center_weight, scaling_scale, scaling_rate, scaling_exponent, center_species, \
+    radial_basis, cutoff_width, center_weight, scaling_scale, scaling_rate, scaling_exponent, center_species
+        Further parameters of the density: see :class:`~eqkernels.descriptors.density_parameters.DensityParameters`,
+        for those above too.
     neighbor_species, n_species_channels, species_embedding, n_optimal, handle_unknown, accuracy, dtype, n_jobs, verbose
-        Further parameters of the density and of the computation: see
-        :class:`~eqkernels.descriptors.density_parameters.DensityParameters`, for those above too.
+        Further parameters of the species and of the computation: see there.
 
     Attributes
     ----------
