@@ -7,6 +7,7 @@ data with a :class:`SparseTensorGPR`.
 
 from typing import TYPE_CHECKING
 
+from eqkernels._version import __version__ as __version__
 from eqkernels.descriptors import (
     SOAP,
     Bispectrum,
@@ -18,6 +19,7 @@ from eqkernels.descriptors import (
     NBodyFeatures,
     SphericalExpansion,
 )
+from eqkernels.io import load_model, save_model
 from eqkernels.kernels import CovariantKernel, select_sparse_points
 from eqkernels.learned import EquivariantNetwork, EquivariantNetworkRegressor
 from eqkernels.regression import (
@@ -32,8 +34,6 @@ from eqkernels.so3 import CartesianTensor, Irreps
 
 if TYPE_CHECKING:
     from eqkernels.calculator import TensorCalculator
-
-__version__ = "0.2.0"
 
 __all__ = [
     "SOAP",
@@ -56,7 +56,9 @@ __all__ = [
     "TensorGPR",
     "TensorKernelRidge",
     "TensorRidge",
+    "load_model",
     "rank_candidates",
+    "save_model",
     "select_sparse_points",
 ]
 

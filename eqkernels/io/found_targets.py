@@ -180,7 +180,7 @@ def stands_for_atoms(where, key):
 
 def is_absent(value):
     """Whether a structure has no label: None, or NaN instead of it."""
-    return is_missing(value) or (isinstance(value, float) and value != value)
+    return is_missing(value) or (isinstance(value, float | np.floating) and value != value)
 
 
 def kind_and_shape(value):

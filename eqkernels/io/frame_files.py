@@ -1,4 +1,4 @@
-"""Frames from files: whatever ASE reads, its databases, and systems of DeePMD-kit."""
+"""Frames from files: whatever ASE reads, its databases, npz files, and systems of DeePMD-kit."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any
 from ase import Atoms
 
 from eqkernels.io import deepmd
+from eqkernels.io.npz_frames import read_npz
 
 # Of results of calculators; but what stands in an xyz file is in the unit of who wrote it.
 _UNITS_OF_ASE = {
     "energy": "eV", "free_energy": "eV", "energies": "eV", "forces": "eV/Angstrom", "stress": "eV/Angstrom^3",
     "stresses": "eV/Angstrom^3", "dipole": "e Angstrom", "charges": "e", "magmom": "mu_B", "magmoms": "mu_B",
 }  # fmt: skip
-_TEXT_FORMATS = {"xyz", "extxyz", "json"}
+_WITHOUT_UNITS = {"xyz", "extxyz", "npz"}
 _DATABASES = {".db", ".json"}
 
 
@@ -126,19 +127,33 @@ def _file(path, wanted, format):
         raise ValueError(f"{path} is empty")
     kind = format
     try:
-        kind = filetype(str(path)) if format is None else format
-        in_database = kind in ("db", "json")
-        frames = _database(path, kind) if in_database else _read(path, wanted, kind)
+        kind = format or ("npz" if path.suffix == ".npz" else filetype(str(path)))
+        whole = _WHOLE.get(kind)
+        frames = _read(path, wanted, kind) if whole is None else whole(path)
     except Exception as error:  # readers of ASE raise whatever they meet
+        where = _first_unreadable(path) if kind == "extxyz" else ""
         raise ValueError(
-            f"{path} cannot be read as {kind or 'a file of a format that is known'} ({type(error).__name__}: {error}): "
+            f"{path}{where} cannot be read as {kind or 'a file of a known format'} ({type(error).__name__}: {error}): "
             "write format='extxyz', or another name that `ase info --formats` lists, if it is something else"
         ) from error
-    frames = picked(frames, wanted, path) if in_database else frames
+    frames = frames if whole is None else picked(frames, wanted, path)
     if not frames:
         raise ValueError(f"{path} has no structure at index={_text(wanted)}")
-    units = {} if kind in _TEXT_FORMATS else {("calculator", key): unit for key, unit in _UNITS_OF_ASE.items()}
+    units = {} if kind in _WITHOUT_UNITS else {("calculator", key): unit for key, unit in _UNITS_OF_ASE.items()}
     return FrameFile(str(path), frames, units)
+
+
+def _first_unreadable(path):
+    """Name the structure at which reading a file fails, where that can be found."""
+    from ase.io import iread
+
+    k = 0
+    try:
+        for _ in iread(str(path), index=":", format="extxyz", do_not_split_by_at_sign=True):
+            k += 1
+    except Exception:  # what it raises is known
+        return f", structure {k}" if k else ""
+    return ""
 
 
 def _read(path, wanted, format):
@@ -155,14 +170,20 @@ def _read(path, wanted, format):
         return []
 
 
-def _database(path, format):
-    """Frames of an ase.db, with the key-value pairs and the data of each row in info."""
+def _database(path):
+    """Read an ase.db, with the key-value pairs and the data of each row in info."""
     import ase.db
 
     frames = []
-    with ase.db.connect(str(path), type=format, serial=True) as database:
+    with ase.db.connect(
+        str(path), type=path.suffix[1:] if path.suffix in _DATABASES else "db", serial=True
+    ) as database:
         for row in database.select():
             atoms = row.toatoms()
             atoms.info.update({**row.data, **row.key_value_pairs})
             frames.append(atoms)
     return frames
+
+
+# Read as a whole, by format.
+_WHOLE = {"db": _database, "json": _database, "npz": read_npz}

@@ -108,10 +108,12 @@ def read(
     >>> data.y.shape, data.key, data.per_atom
     ((2, 3, 3), 'alpha', False)
     """
-    tensor = None if target is None else cartesian_tensor(target)
-    of_atoms(target, per_atom)  # refuses what is neither None nor bool
+    if key is not None and not isinstance(key, str):
+        raise TypeError(f"key={key!r} must be a text")
+    of_atoms(None, per_atom)  # refuses what is neither None nor bool
     files = read_files(path, ":" if labels is not None else index, format)
     source = LabelSource(files, labels)
+    tensor = _tensor_of(target, source)
     found = _choose(source, target, key, per_atom)
     if target is None and found.guesses and per_atom in (None, found.per_atom):
         target = found.guesses[0]
@@ -129,6 +131,17 @@ def read(
         groups=None if of_group is None else of_group[kept],
         path=[one.path for one in files],
     )
+
+
+def _tensor_of(target, source):
+    try:
+        return None if target is None else cartesian_tensor(target)
+    except ValueError as error:
+        if target in [one.key for one in source.found]:
+            raise ValueError(
+                f"target={target!r} is a key of {source.name}, but no property by name: write key={target!r}"
+            ) from error
+        raise
 
 
 def _kept(files, index):
@@ -228,7 +241,6 @@ def _numbers(source, found, k, value):
 def _misfit(source, found, shapes, tensor, per_atom):
     """Error of a label that fits no reading: where, and what to do."""
     rank = None if tensor is None else tensor.rank
-    expected = "a Cartesian tensor" if rank is None else f"rank {rank}"
     first = next(k for k, shape in enumerate(shapes) if shape is not None)
     for k in range(first, len(shapes)):
         both = {(shapes[j], int(source.n_atoms[j])) for j in (first, k) if shapes[j] is not None}
@@ -247,18 +259,16 @@ def _misfit(source, found, shapes, tensor, per_atom):
                 f"{start}, Voigt's notation, in an order that the file does not state: make it a full tensor, for "
                 "xx, yy, zz, yz, xz, xy by ase.stress.voigt_6_to_full_3x3_stress, and pass that to the model as y"
             )
-    return ValueError(
-        f"{start}, expected {expected} of each {'atom' if per_atom else 'structure'}: "
-        f"{_expected_shape(rank, per_atom, int(source.n_atoms[k]))}"
-    )
+    return ValueError(f"{start}, expected {_expected(rank, per_atom, int(source.n_atoms[k]))}")
 
 
-def _expected_shape(rank, per_atom, n_atoms):
+def _expected(rank, per_atom, n_atoms):
+    """Words for a kind of label and its shapes."""
     if rank is None:
-        return f"{'(n_atoms, ...) with ' if per_atom else ''}3, (3, 3), ... numbers, or 9, 27, ... row by row"
-    full = Reading(bool(per_atom), rank).trailing
-    shapes = [full] if rank < 2 else [full, (3**rank,)]
-    return " or ".join(str((n_atoms, *one) if per_atom else one) for one in shapes)
+        return f"{f'({n_atoms}, ...) with ' if per_atom else ''}3, (3, 3), ... numbers, or 9, 27, ... row by row"
+    shapes = [Reading(bool(per_atom), rank).trailing, *([(3**rank,)] if rank > 1 else [])]
+    shapes = [(n_atoms, *one) if per_atom else one for one in shapes]
+    return f"{Reading(bool(per_atom), rank)}, of shape {' or '.join(map(str, shapes))}"
 
 
 def _joined(values, reading, n_atoms):

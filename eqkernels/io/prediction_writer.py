@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,8 +19,9 @@ from ase.constraints import FixAtoms, FixCartesian
 from eqkernels._numeric import as_floats
 from eqkernels.io.found_targets import entries, stands_for_atoms
 from eqkernels.io.usual_keys import quantity_of
+from eqkernels.so3 import cartesian_tensor
 from eqkernels.structures.batch import each_frame
-from eqkernels.structures.labels import is_by_structure
+from eqkernels.structures.labels import is_by_structure, of_atoms
 
 _ERROR_BAR = "_std"
 _SYMMETRIC = "stress"  # ASE keeps six components of it
@@ -73,7 +77,8 @@ def write(
     key : str, default=None
         Where the predictions stand.
     per_atom : bool, default=None
-        Whether they belong to atoms. None: those in object arrays do, of iterators and lists it must be said.
+        Whether they belong to atoms. None: as the target says, or if it does not, those in object arrays do; of
+        iterators and lists it must be said.
     format : {"extxyz"}, default=None
         Of a file with another ending.
     append : bool, default=False
@@ -109,38 +114,57 @@ def write(
             f"predictions are written as extended xyz files, not as {format or path.name!r}: end the name with "
             ".xyz, or write format='extxyz'"
         )
-    columns = _columns(predictions, std, _key(predictions, target, key), per_atom)
-    if append:
-        with _open(path, path.name, "a") as file:
-            _write_frames(file, frames, columns)
+    columns = _columns(predictions, std, target, key, per_atom)
+    with _file(path.resolve(), append) as file:
+        _write_frames(file, frames, columns)
+
+
+@contextmanager
+def _file(path, append):
+    """Open a file that an error leaves as it was: it is written beside it, or cut to its former length."""
+    open_text = partial(gzip.open if path.suffix == ".gz" else open, encoding="utf-8")
+    if append or (path.exists() and not path.is_file()):  # pipes and terminals have no length
+        length = path.stat().st_size if path.is_file() else None
+        try:
+            with open_text(path, "at" if append else "wt") as file:
+                yield file
+        except BaseException:
+            if path.is_file():
+                os.truncate(path, length or 0)
+            raise
         return
-    # by way of another file: an error leaves no half file, and frames may still be read from this one
-    direct = path.exists() and not stat.S_ISREG(path.stat().st_mode)
-    part = path if direct else path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with _open(part, path.name, "w") as file:
-            _write_frames(file, frames, columns)
-        if not direct:
-            os.replace(part, path)
+        with open_text(part, "wt") as file:  # not the file itself, from which frames may still be read
+            yield file
+        os.replace(part, path)
     finally:
-        if not direct:
-            part.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
-def _open(path, name, mode):
-    if name.endswith(".gz"):
-        import gzip
+def _columns(predictions, std, target, key, per_atom):
+    """Return what is written under each key."""
+    if not isinstance(predictions, Mapping):
+        key = _key(target, key)
+        predictions, std = {key: predictions}, {} if std is None else {key: std}
+    elif key is not None or target is not None:
+        raise ValueError("predictions is a dict with keys of its own: leave key and target out")
+    std = {} if std is None else std
+    if not isinstance(std, Mapping) or not set(std) <= set(predictions):
+        raise ValueError(f"std must be a dict with keys of predictions, which are {', '.join(predictions)}")
+    rank = None if target is None else cartesian_tensor(target).rank
+    columns = {}
+    for name, values in predictions.items():
+        columns[name] = _Column(iter(values), _belongs_to_atoms(name, values, target, per_atom), rank)
+    for name, values in std.items():
+        columns[f"{name}{_ERROR_BAR}"] = _Column(iter(values), columns[name].of_atoms)
+    for name in columns:
+        _check_key(name)
+    return columns
 
-        return gzip.open(path, f"{mode}t", encoding="utf-8")
-    return path.open(mode, encoding="utf-8")
 
-
-def _key(predictions, target, key):
-    """Key of the predictions; None where they bring their own."""
-    if isinstance(predictions, Mapping):
-        if key is not None or target is not None:
-            raise ValueError("predictions is a dict with keys of its own: leave key and target out")
-        return None
+def _key(target, key):
+    """Key of the predictions, by default the name of the target."""
     name = getattr(target, "formula", target) if key is None else key
     if key is None and (name is None or quantity_of(name) is None):
         raise ValueError(
@@ -158,21 +182,10 @@ def _check_key(name):
         )
 
 
-def _columns(predictions, std, key, per_atom):
-    """Return iterators over the numbers of the structures, and whether they belong to atoms, by key."""
-    if key is not None:
-        predictions, std = {key: predictions}, {} if std is None else {key: std}
-    elif std is not None and (not isinstance(std, Mapping) or not set(std) <= set(predictions)):
-        raise ValueError(f"std must be a dict with keys of predictions, which are {', '.join(predictions)}")
-    parts = {**predictions, **{f"{name}{_ERROR_BAR}": one for name, one in (std or {}).items()}}
-    for name in parts:
-        _check_key(name)
-    return {name: (iter(one), _of_atoms(name, one, per_atom)) for name, one in parts.items()}
-
-
-def _of_atoms(name, values, per_atom):
-    if per_atom is not None:
-        return bool(per_atom)
+def _belongs_to_atoms(name, values, target, per_atom):
+    declared = of_atoms(target, per_atom)
+    if declared is not None:
+        return declared
     if isinstance(values, np.ndarray):
         return is_by_structure(values)
     if isinstance(values, list | tuple) and not any(np.ndim(one) for one in values):
@@ -180,33 +193,45 @@ def _of_atoms(name, values, per_atom):
     raise ValueError(f"{name}: write per_atom=True or per_atom=False, which only arrays, as predict returns them, say")
 
 
-def _write_frames(file: TextIO, frames: Iterable[Atoms], columns: dict[str, tuple[Iterator[Any], bool]]) -> None:
+@dataclass
+class _Column:
+    """Numbers to write: one array for each structure, its rank if it is known."""
+
+    values: Iterator[Any]
+    of_atoms: bool
+    rank: int | None = None
+
+    def next(self, name, k, n_atoms):
+        """Return the numbers of structure k, checked."""
+        value = next(self.values, _END)
+        if value is _END:
+            raise ValueError(f"{name} has {k} entries, there are more frames: one entry for each is needed")
+        value = as_floats(value, f"{name} of structure {k}")
+        expected = [] if self.rank is None else [(3,) * self.rank, (3**self.rank,)[: self.rank]]
+        trailing = value.shape[1:] if self.of_atoms else value.shape
+        if (self.of_atoms and value.shape[:1] != (n_atoms,)) or (expected and trailing not in expected):
+            shape = (*([n_atoms] if self.of_atoms else []), *(expected[0] if expected else ["..."]))
+            raise ValueError(
+                f"{name} of structure {k}, which has {n_atoms} atoms, has shape {value.shape}, expected "
+                f"({', '.join(map(str, shape))}): per_atom= says whether each atom has {name}, or each structure"
+            )
+        if name == _SYMMETRIC and value.shape == (3, 3) and not np.array_equal(value, value.T):
+            raise ValueError(
+                f"{name} of structure {k} is not symmetric, and ASE reads six components: write another key"
+            )
+        return value
+
+
+def _write_frames(file: TextIO, frames: Iterable[Atoms], columns: dict[str, _Column]) -> None:
     k = -1
     for k, atoms in enumerate(each_frame(frames)):
-        extra = {}
-        for name, (values, of_atoms) in columns.items():
-            value = next(values, _END)
-            if value is _END:
-                raise ValueError(f"{name} has {k} entries, there are more frames: one entry for each is needed")
-            extra[name] = (_checked(value, name, k, len(atoms) if of_atoms else None), of_atoms)
+        extra = {name: (one.next(name, k, len(atoms)), one.of_atoms) for name, one in columns.items()}
         file.write(_frame(atoms, extra, k))
     if k < 0:
         raise ValueError("frames is empty, or an iterator that was read before")
-    for name, (values, _) in columns.items():
-        if next(values, _END) is not _END:
+    for name, one in columns.items():
+        if next(one.values, _END) is not _END:
             raise ValueError(f"{name} has more entries than there are frames ({k + 1}): one entry for each is needed")
-
-
-def _checked(value, name, k, n_atoms):
-    value = as_floats(value, f"{name} of structure {k}")
-    if n_atoms is not None and value.shape[:1] != (n_atoms,):
-        raise ValueError(
-            f"{name} of structure {k} has shape {value.shape}, the structure has {n_atoms} atoms: one row for each "
-            "is needed"
-        )
-    if name == _SYMMETRIC and value.shape == (3, 3) and not np.array_equal(value, value.T):
-        raise ValueError(f"{name} of structure {k} is not symmetric, and ASE reads six components: write another key")
-    return value
 
 
 def _frame(atoms, extra, k):
@@ -214,13 +239,13 @@ def _frame(atoms, extra, k):
     from ase.io.extxyz import key_val_dict_to_str
 
     info, columns = _carried(atoms, k)
-    for name, (value, of_atoms) in extra.items():
+    for name, (value, per_atom) in extra.items():
         if name in info or name in columns:
             raise ValueError(
                 f"structure {k} has something under {name!r} already, which would be lost: write another key, such as "
                 f"key='predicted_{name.removesuffix(_ERROR_BAR)}'"
             )
-        if of_atoms:
+        if per_atom:
             columns[name] = value
         else:
             info[name] = value if name in _AS_MATRIX else value.ravel() if value.ndim else float(value)
@@ -242,11 +267,11 @@ def _carried(atoms, k):
     info: dict[str, Any] = {}
     columns: dict[str, Any] = {}
     for where, key, value in entries(atoms):
-        of_atoms = bool(stands_for_atoms(where, key))
-        place = columns if of_atoms else info
+        per_atom = bool(stands_for_atoms(where, key))
+        place = columns if per_atom else info
         if key in place:
             raise ValueError(f"structure {k} has {key!r} twice, in its calculator and outside: remove one of them")
-        place[_COLUMN_NAMES.get(key, key) if of_atoms else key] = value
+        place[_COLUMN_NAMES.get(key, key) if per_atom else key] = value
     fixed = _fixed(atoms)
     return info, {**columns, "move_mask": ~fixed} if fixed.any() else columns
 

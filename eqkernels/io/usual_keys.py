@@ -33,8 +33,8 @@ _OTHER_QUANTITIES = {
     "atomic_polar_tensor": ("polar_tensor", "atomic_polar_tensor", "dipole_derivative", "apt"),
 }
 _QUANTITIES = {key: name for table in (_KEYS, _OTHER_QUANTITIES) for name, keys in table.items() for key in keys}
-# MACE's REF_energy, others' dft_energy and energy_ref.
-_AFFIXES = re.compile(r"^(ref|reference|dft|qm|true|target)_|_(ref|reference|dft|qm|true|target)$")
+# metatrain's mtt::dipole, MACE's REF_energy, others' dft_energy and energy_ref.
+_AFFIXES = re.compile(r"^mtt::|^(ref|reference|dft|qm|true|target)_|_(ref|reference|dft|qm|true|target)$")
 
 
 def quantity_of(key: str) -> str | None:

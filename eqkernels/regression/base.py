@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from ase.data import chemical_symbols
 from sklearn.base import BaseEstimator, RegressorMixin, clone
@@ -15,6 +17,7 @@ from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
 from eqkernels.kernels import KernelBlocks
 from eqkernels.metrics import tensor_r2
 from eqkernels.regression.baseline import BASELINES, composition_design, fit_baseline
+from eqkernels.regression.cancellation import KernelSums
 from eqkernels.so3 import CartesianTensor, Irreps, cartesian_tensor
 from eqkernels.so3.inference import SYMMETRY_TOLERANCE, infer_formula
 from eqkernels.structures import StructureBatch, as_list, atom_counts, by_structure, read_labels, takes_batches
@@ -116,6 +119,14 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         return tags
+
+    @cached_property
+    def _sums(self):
+        """Sums of kernels and coefficients; predictions make them, they are not stored with the model."""
+        return KernelSums()
+
+    def __getstate__(self):
+        return {name: value for name, value in super().__getstate__().items() if name != "_sums"}
 
     # -- input ------------------------------------------------------------------------------------------------------
 

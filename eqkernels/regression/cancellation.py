@@ -88,14 +88,11 @@ def warn_of_nothing(irrep):
 class KernelSums:
     """Sums of kernels times coefficients of a fitted model, in higher precision only if the rounding matters.
 
-    What the training set contributes is contracted at the first call and kept, but not stored with the model.
+    What the training set contributes is contracted at the first call and kept.
     """
 
     def __init__(self):
         self._contractions = {}
-
-    def __getstate__(self):
-        return {"_contractions": {}}
 
     def __call__(self, irrep, X, rounding, terms):
         """Sum for structures X.

@@ -23,7 +23,6 @@ from eqkernels.kernels.precomputed import Precomputed, read_kernel
 from eqkernels.regression.base import TensorRegressor
 from eqkernels.regression.cancellation import (
     NEGLIGIBLE,
-    KernelSums,
     cancellation,
     cancellation_of_duals,
     size_of_blocks,
@@ -213,7 +212,7 @@ class TensorKernelRidge(TensorRegressor):
 
     def _fit_irreps(self, features, blocks, weight):
         self.X_fit_ = None if self._precomputed else self._own(features).stored()
-        self._sums = KernelSums()
+        self.__dict__.pop("_sums", None)
         search = start_search(self, features, weight)
         self.dual_coef_, self.cancellation_, squares = {}, {}, {}
         invariants = 0.0 if search is None else self._size_of_invariants(features)

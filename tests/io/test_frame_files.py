@@ -44,7 +44,7 @@ def test_what_cannot_be_read(tmp_path, path):
     with pytest.raises(ValueError, match="blank.xyz"):
         read_files(tmp_path / "blank.xyz")
     (tmp_path / "cut.xyz").write_text(path.read_text()[:-60])
-    with pytest.raises(ValueError, match="cut.xyz cannot be read as extxyz"):
+    with pytest.raises(ValueError, match="cut.xyz, structure 1 cannot be read as extxyz"):
         read_files(tmp_path / "cut.xyz")
     with pytest.raises(ValueError, match="is a directory without a system of DeePMD-kit.*name the files in it"):
         read_files(tmp_path)

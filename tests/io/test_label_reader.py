@@ -138,6 +138,13 @@ def test_target_as_formula(tmp_path):
         read(path, "i")
     with pytest.raises(ValueError, match="did you mean 'polarizability'"):
         read(path, "polarizabilty")
+    path = saved(tmp_path, labelled([np.eye(3).ravel()] * 4, key="alpha"))
+    with pytest.raises(
+        ValueError, match="target='alpha' is a key of .*a.xyz, but no property by name: write key='alpha'"
+    ):
+        read(path, "alpha")
+    with pytest.raises(TypeError, match="key=3 must be a text"):
+        read(path, key=3)
 
 
 def test_mace_keys_and_the_choice_between_two(tmp_path):
@@ -197,7 +204,7 @@ def test_shape_that_does_not_fit(tmp_path):
     path = saved(tmp_path, labelled([np.zeros(3)] * 4))
     with pytest.raises(
         ValueError,
-        match=r"structure 0 in .*a.xyz has shape \(3,\), expected rank 2 of each structure: \(3, 3\) or \(9,\)",
+        match=r"structure 0 in .*a.xyz has shape \(3,\), expected one matrix of each structure, of shape \(3, 3\) or \(9,\)",
     ):
         read(path, "polarizability", key="alpha")
     path = saved(tmp_path, labelled([np.zeros(6)] * 4))

@@ -110,13 +110,13 @@ def test_several_predictions(frames, rng, tmp_path):
 
 def test_iterators_and_append(frames, rng, tmp_path):
     path, mu, forces = tmp_path / "p.xyz", rng.normal(size=(3, 3)), of_atoms(frames, rng, 3)
-    write(path, iter(frames), iter(mu), (one for one in mu), target="dipole", per_atom=False)
+    write(path, iter(frames), iter(mu), (one for one in mu), target="dipole")
     write(path, frames[:1], mu[:1], mu[:1], target="dipole", append=True)
     np.testing.assert_array_equal(read(path, "dipole").y, mu[[0, 1, 2, 0]])
-    write(path, frames, iter(forces), target="forces", per_atom=True)
+    write(path, frames, iter(forces), target="forces")
     np.testing.assert_array_equal(read(path, "forces").y[1], forces[1])
-    with pytest.raises(ValueError, match="dipole: write per_atom=True or per_atom=False"):
-        write(path, frames, iter(mu), target="dipole")
+    with pytest.raises(ValueError, match="mu: write per_atom=True or per_atom=False"):
+        write(path, frames, iter(mu), key="mu")
 
 
 def test_the_file_that_is_read_may_be_written(frames, rng, tmp_path):
@@ -137,6 +137,8 @@ def test_an_error_leaves_the_file_as_it_was(frames, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             write(path, frames, mu, target="dipole")
+        with pytest.raises(ValueError, match=message):
+            write(path, frames, mu, target="dipole", append=True)
     assert path.read_text() == "precious"
     assert os.listdir(tmp_path) == ["p.xyz"]
 
@@ -159,8 +161,13 @@ def test_wrong_arguments(frames, tmp_path):
             write(path, frames, mu, key=key)
     with pytest.raises(ValueError, match="not as 'p.db': end the name with .xyz"):
         write(tmp_path / "p.db", frames, mu, target="dipole")
-    with pytest.raises(ValueError, match=r"forces of structure 0 has shape \(3,\), the structure has 3 atoms|5 atoms"):
-        write(path, frames[1:], list(np.zeros((2, 3))), target="forces", per_atom=True)
+    message = r"forces of structure 0, which has 5 atoms, has shape \(3,\), expected \(5, 3\): per_atom= says"
+    with pytest.raises(ValueError, match=message):
+        write(path, frames[1:], list(np.zeros((2, 3))), target="forces")
+    with pytest.raises(ValueError, match=r"polarizability of structure 0.* has shape \(3,\), expected \(3, 3\)"):
+        write(path, frames, mu, target="polarizability")
+    with pytest.raises(ValueError, match=r"forces of structure 1.* has shape \(3,\), expected \(5, ...\)"):
+        write(path, frames, mu, key="forces", per_atom=True)
     with pytest.raises(ValueError, match="frames is empty"):
         write(path, iter([]), mu, target="dipole")
     with pytest.raises(TypeError, match="dipole of structure 0 is not numeric but text"):

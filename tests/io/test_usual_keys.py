@@ -20,4 +20,5 @@ def test_every_quantity_is_a_target(name):
 def test_other_words():
     assert quantity_of("label") is None
     assert quantity_of("MACE_energy") is None  # a prediction
+    assert quantity_of("mtt::polarizability") == "polarizability"
     assert quantity_of("Born effective charges") == "born_charge"

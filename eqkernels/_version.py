@@ -1,0 +1,3 @@
+"""The version of the library, which files and packages state."""
+
+__version__ = "0.2.0"
