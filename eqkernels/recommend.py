@@ -26,7 +26,7 @@ from eqkernels.learned import EquivariantNetworkRegressor
 from eqkernels.regression import SparseTensorGPR, TensorCommittee, TensorGPR, TensorKernelRidge
 from eqkernels.so3 import CartesianTensor
 from eqkernels.so3.properties import find_property
-from eqkernels.structures import StructureBatch, as_list, read_labels
+from eqkernels.structures import StructureBatch, as_list, atom_counts, read_labels
 
 # Components of an irrep up to which an exact Gaussian process is fitted within a minute on one core.
 _LARGEST_EXACT = 3500
@@ -150,7 +150,7 @@ def recommend(
 class _Facts:
     """What decides: see the names."""
 
-    batch: StructureBatch
+    n_atoms: np.ndarray
     frames: list[Any]
     y: Any
     target: Any
@@ -167,7 +167,7 @@ class _Facts:
 
     @property
     def n_centers(self):
-        return int(self.batch.n_atoms.sum())
+        return int(self.n_atoms.sum())
 
     @property
     def largest(self):
@@ -176,13 +176,13 @@ class _Facts:
 
 
 def _facts(frames, y, target, per_atom):
-    batch = StructureBatch.from_frames(frames)
-    labels = read_labels(y, batch.n_atoms, target, per_atom)
+    n_atoms = atom_counts(StructureBatch.from_frames(frames))
+    labels = read_labels(y, n_atoms, target, per_atom)
     formulas = {tuple(np.unique(atoms.numbers, return_counts=True)[0]) + tuple(
         np.unique(atoms.numbers, return_counts=True)[1]) for atoms in frames}  # fmt: skip
     norms = np.linalg.norm(labels.values.reshape(len(labels.values), -1), axis=1)
     return _Facts(
-        batch, frames, y, target, labels.per_atom, labels.tensor, len(labels.values), len(formulas),
+        n_atoms, frames, y, target, labels.per_atom, labels.tensor, len(labels.values), len(formulas),
         len({int(number) for atoms in frames for number in atoms.numbers}), norms,
     )  # fmt: skip
 
@@ -210,14 +210,14 @@ def _network(facts, minutes, random_state, n_jobs, shared):
 
 def _aggregate(facts, target):
     """Sum or mean over atoms, for targets of structures of different sizes."""
-    if facts.per_atom or len(np.unique(facts.batch.n_atoms)) == 1:
+    if facts.per_atom or len(np.unique(facts.n_atoms)) == 1:
         return None, []
     known = find_property(target) if isinstance(target, str) else None
     if known is not None and known.name in _INTENSIVE:
         return "mean", [f"aggregate='mean': {known.name} does not grow with the structure"]
     if known is not None and known.name != "energy":
         return None, []
-    slope = np.polyfit(np.log(facts.batch.n_atoms), np.log(np.maximum(facts.norms, 1e-300)), 1)[0]
+    slope = np.polyfit(np.log(facts.n_atoms), np.log(np.maximum(facts.norms, 1e-300)), 1)[0]
     if slope < 0.5 and facts.tensor.formula != "i":
         return "mean", [f"aggregate='mean': the labels do not grow with the structures (n_atoms^{slope:.1f})"]
     return None, []

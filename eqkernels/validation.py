@@ -27,6 +27,8 @@ _HELD_BACK, _MOST_HELD_BACK = 0.2, 1000
 # Learning curves fall at most with the first power of the number of structures (b), and do not rise.
 _STEEPEST = 1.0
 _RESAMPLINGS = 200
+# Structures from which a part is worth a point of the learning curve.
+_FEWEST = 10
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def expected_error(
     """
     frames, y = as_list(frames), _as_labels(y)
     if groups is None and forces is None and hasattr(model, "predict_left_out") and hasattr(model, "X_fit_"):
-        return _measured(model, y, model.predict_left_out(), target, "leave-one-out", [(len(frames), 1.0)])
+        return _left_out(model, frames, y, target)
     learned, held = _held_back(len(frames), groups, random_state)
     errors, predicted, rmse_of_forces = [], None, None
     for n in (len(learned) // 2, len(learned)):
@@ -140,6 +142,24 @@ def expected_error(
         differences = np.concatenate([(np.asarray(one) - other).ravel() for one, other in pairs])
         rmse_of_forces = float(np.sqrt(np.nanmean(differences**2)))
     return _measured(fitted, y[held], predicted, target, how, _extrapolated(errors, len(frames)), rmse_of_forces)
+
+
+def _left_out(model, frames, y, target):
+    """Leave-one-out error, and that of the same model fitted to parts of the structures."""
+    order, curve = np.random.default_rng(0).permutation(len(frames)), []
+    rmse = frobenius_rmse(*_known(y, model.predict_left_out()))
+    for n in (len(frames) // 4, len(frames) // 2):
+        if n >= _FEWEST:
+            some = np.sort(order[:n])
+            part = clone(model).fit([frames[k] for k in some], y[some])
+            curve.append((n, frobenius_rmse(*_known(y[some], part.predict_left_out())) / rmse if rmse else 1.0))
+    return _measured(model, y, model.predict_left_out(), target, "leave-one-out", [*curve, (len(frames), 1.0)])
+
+
+def _known(y, predicted):
+    """Labels and predictions without those that are left out of the fit."""
+    pairs = paired_rows(y, predicted)
+    return pairs.true, pairs.pred
 
 
 def _held_back(n, groups, random_state):

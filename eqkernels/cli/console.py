@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
@@ -43,13 +44,14 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
 
 
 def show_warnings() -> None:
-    """Print warnings and what the library logs as lines, each once."""
+    """Print warnings and what the library logs as lines, each once: not again with other numbers."""
     seen: set[str] = set()
 
     def line(message, category, filename, lineno, file=None, line=None):
         text = str(message)
-        if text not in seen:
-            seen.add(text)
+        kind = re.sub(r"\d+", "", text)
+        if kind not in seen:
+            seen.add(kind)
             say(f"warning: {text}")
 
     warnings.showwarning = line

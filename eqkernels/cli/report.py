@@ -68,7 +68,7 @@ def write_page(path: Path, title: str, evaluation: Any, figures: dict[str, Any])
         coverage="" if covered is None else f"{covered:.0%} of the components lie within one standard deviation.",
         figures="\n".join(f'<img alt="{name.replace("_", " ")}" src="{_png(figure)}">' for name, figure in figures.items()),
         worst=_table(("structure", "formula", "error"), [(k, name, f"{e:.4g}") for k, name, e in evaluation.worst()]),
-        model=html.escape(str(header.get("summary", ""))),
+        model=html.escape("\n".join(header["summary"])),
         structures=json.dumps([_structure(evaluation, *one) for one in evaluation.worst()]).replace("<", "\\u003c"),
     )
     path.write_text(page, encoding="utf-8")
