@@ -30,6 +30,7 @@ from eqkernels.regression import (
     TensorRidge,
     rank_candidates,
 )
+from eqkernels.regression.summary import summary
 from eqkernels.so3 import CartesianTensor, Irreps
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ __all__ = [
     "rank_candidates",
     "save_model",
     "select_sparse_points",
+    "summary",
 ]
 
 

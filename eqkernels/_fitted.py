@@ -1,16 +1,20 @@
 """Estimators that predict with the parameters they were fitted with, and fits that succeed whole or change nothing.
 
 A fit records the parameters it was made with. Parameters that are changed afterwards would be mixed with what was
-learned under the old ones: predictions are refused until the next fit, or until the old values are back.
+learned under the old ones: predictions are refused until the next fit, or until the old values are back. It records
+what it took, too.
 """
 
 from __future__ import annotations
 
 import functools
+import time
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
+
+from eqkernels._memory import peak_memory
 
 # How the work is done, or what is refused, not what comes out.
 _FREE = {"n_jobs", "verbose", "memory", "random_state", "handle_unknown"}
@@ -24,7 +28,7 @@ def whole_or_nothing(method):
 
     @functools.wraps(method)
     def fit(self, *args, **kwargs):
-        before = dict(vars(self))
+        before, start = dict(vars(self)), time.perf_counter()
         if method.__name__ == "fit":  # what it calls of its own must not look at an earlier fit
             vars(self).pop(_RECORD, None)
         try:
@@ -34,6 +38,7 @@ def whole_or_nothing(method):
             vars(self).update(before)
             raise
         setattr(self, _RECORD, {name: _kept(value) for name, value in _parameters(self).items()})
+        self.fit_cost_ = {"seconds": time.perf_counter() - start, "memory": peak_memory()}
         return result
 
     return fit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from functools import lru_cache
 from pathlib import Path
 
@@ -30,6 +31,15 @@ def check_memory(needed, what, remedy):
         raise MemoryError(
             f"{what} would take {needed / 2**30:.1f} GiB, this process may use {limit / 2**30:.1f} GiB: {remedy}"
         )
+
+
+def peak_memory():
+    """Bytes that this process has used at most so far; 0 where it is not known."""
+    with contextlib.suppress(ImportError):  # Windows has no such module
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return 0
 
 
 @lru_cache(maxsize=1)

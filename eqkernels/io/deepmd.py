@@ -53,14 +53,14 @@ def read_system(path: Path) -> list[Atoms]:
     if not sets:
         raise ValueError(f"{path} has no set.*: DeePMD-kit's raw files become sets with its raw_to_set.sh")
     types = np.loadtxt(path / "type.raw", dtype=int, ndmin=1).ravel()
-    numbers = _numbers_of_types(path, types, (path / sets[0] / "real_atom_types.npy").exists())
+    numbers = _numbers_of_types(path, types)
     frames: list[Atoms] = []
     for one in sets:
         frames += _read_set(one, types, numbers, (path / "nopbc").exists())
     return frames
 
 
-def _numbers_of_types(path, types, mixed):
+def _numbers_of_types(path, types):
     """Atomic number of each type."""
     names = path / "type_map.raw"
     if not names.exists():
@@ -69,8 +69,6 @@ def _numbers_of_types(path, types, mixed):
             "known: write one with the symbol of each type, starting with type 0"
         )
     symbols = names.read_text().split()
-    if not mixed and types.max(initial=0) >= len(symbols):
-        raise ValueError(f"{path}/type.raw has type {types.max()}, type_map.raw names {len(symbols)} types only")
     unknown = [one for one in symbols if one not in atomic_numbers]
     if unknown:
         raise ValueError(f"{names} names {unknown[0]!r}, which is no element: write the symbol of the periodic table")
@@ -91,6 +89,8 @@ def _read_set(path, types, numbers, molecule):
         )
     cells = [None] * n if molecule else _shaped(path, "box", files.pop("box"), (n, 3, 3))
     kinds = files.pop("real_atom_types", np.broadcast_to(types, (n, n_atoms)))  # of systems of several compositions
+    if np.max(kinds, initial=0) >= len(numbers):
+        raise ValueError(f"{path} has atoms of type {kinds.max()}, type_map.raw names {len(numbers)} types only")
     of_structures: dict[str, NDArray[Any]] = {}
     of_atoms: dict[str, NDArray[Any]] = {}
     for name, values in files.items():

@@ -33,8 +33,8 @@ def read(
     Parameters
     ----------
     path : str, Path, or list of them
-        Files that ASE reads (extxyz, ase.db, trajectories, outputs of programs), or directories with systems of
-        DeePMD-kit. Several are read one after the other.
+        Files that ASE reads (extxyz, ase.db, trajectories, outputs of programs), npz files as MD17 and sGDML have
+        them, or directories with systems of DeePMD-kit. Several are read one after the other.
     target : str or CartesianTensor, default=None
         Name of a property, such as ``"polarizability"``, whose usual keys are looked up, or index symmetry, such as
         ``"ij=ji"``. None: the only label that there is.
@@ -232,9 +232,7 @@ def _numbers(source, found, k, value):
     kind, _ = kind_and_shape(value)
     if kind not in NUMBERS:
         what = {"U": "text", "S": "text", "b": "true or false", "c": "complex"}.get(kind, "no array of numbers")
-        raise ValueError(
-            f"{found.key!r} of {source.structure(k)} in {source.name} is {what}, {value!r:.60}: numbers are needed"
-        )
+        raise ValueError(f"{found.key!r} of {source.structure(k)} is {what}, {value!r:.60}: numbers are needed")
     return np.asarray(value, dtype=float)
 
 
@@ -246,7 +244,7 @@ def _misfit(source, found, shapes, tensor, per_atom):
         both = {(shapes[j], int(source.n_atoms[j])) for j in (first, k) if shapes[j] is not None}
         if not possible_readings(both, rank, per_atom):
             break
-    start = f"{found.key!r} of {source.structure(k)} in {source.name} has shape {shapes[k]}"
+    start = f"{found.key!r} of {source.structure(k)} has shape {shapes[k]}"
     if k > first:
         return ValueError(
             f"{start}, that of {source.structure(first)} has shape {shapes[first]}: they are no tensors of one kind. "

@@ -43,7 +43,7 @@ class LabelSource:
         self._table: dict[str, list[Any]] = {}
         self._units: dict[str, str] = {}
         if labels is None:
-            self.name = ", ".join(one.path for one in files)
+            self.name = files[0].path + (f" and {len(files) - 1} more" if len(files) > 1 else "")
             self.found = find_targets(self.frames)
         else:
             self.name = str(labels)
@@ -78,19 +78,20 @@ class LabelSource:
         if len(stated) > 1:
             (one, k), (other, l), *_ = stated.items()
             raise ValueError(
-                f"the unit of {found.key!r} is {one!r} in {self.structure(k)} and {other!r} in {self.structure(l)} of "
-                f"{self.name}: convert them to one unit"
+                f"the unit of {found.key!r} is {one!r} in {self.structure(k)} and {other!r} in {self.structure(l)}: "
+                "convert them to one unit"
             )
         return next(iter(stated), units.pop() if len(units) == 1 else None)
 
     def structure(self, k: int) -> str:
         """Name a structure in a message."""
-        first = 0
+        if self._table:
+            return f"structure {k} of {self.name}"
         for one in self.files:
-            if k < first + len(one.frames):
+            if k < len(one.frames):
                 break
-            first += len(one.frames)
-        return f"structure {k - first} of {one.path}" if len(self.files) > 1 else f"structure {k}"
+            k -= len(one.frames)
+        return f"structure {k} of {one.path}"
 
     def groups(self, groups: str | None) -> NDArray[Any] | None:
         """Say what belongs together in cross-validation, as :func:`read` documents it."""

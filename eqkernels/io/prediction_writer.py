@@ -29,11 +29,11 @@ _AS_MATRIX = {"stress", "virial"}  # ASE writes them flat itself
 # What ASE calls its arrays in a file.
 _COLUMN_NAMES = {"charges": "charge"}
 _RESERVED = {
-    "positions",
-    "numbers",
-    "symbols",
     "pos",
+    "positions",
     "species",
+    "symbols",
+    "numbers",
     "Z",
     "charge",
     "Lattice",
@@ -249,9 +249,17 @@ def _frame(atoms, extra, k):
             columns[name] = value
         else:
             info[name] = value if name in _AS_MATRIX else value.ravel() if value.ndim else float(value)
+    for name in _AS_MATRIX & set(info):
+        if np.shape(info[name]) != (3, 3):
+            raise ValueError(
+                f"{name} of structure {k} has shape {np.shape(info[name])}, ASE reads (3, 3) only: reshape it"
+            )
+        info[name] = np.asarray(info[name])
     properties, texts = ["species:S:1"], [atoms.get_chemical_symbols()]
     for name, column in {"pos": atoms.positions, **columns}.items():
         letter, parts = _texts(np.asarray(column), len(atoms))
+        if letter == "S" and not all(re.fullmatch(r"\S+", one) for part in parts for one in part):
+            raise ValueError(f"{name} of structure {k} has a text with blanks, or none, which a column cannot hold")
         properties.append(f"{name}:{letter}:{len(parts)}")
         texts += parts
     comment = f"Properties={':'.join(properties)} {key_val_dict_to_str({**info, 'pbc': atoms.pbc})}"

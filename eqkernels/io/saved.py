@@ -173,7 +173,13 @@ def _header(model, units):
     versions = {"eqkernels": __version__, "python": platform.python_version()}
     versions |= {module.__name__: module.__version__ for module in (np, scipy, sklearn, joblib)}
     facts = known_facts(model)
-    return {"format": FORMAT, "versions": versions, **facts, "units": units, "summary": summary(model).splitlines()}
+    return {
+        "format": FORMAT,
+        "versions": versions,
+        **facts,
+        "units": units,
+        "summary": str(summary(model)).splitlines(),
+    }
 
 
 def _members(header, schema, arrays, source):

@@ -7,6 +7,7 @@ predictions need no array of features.
 from __future__ import annotations
 
 import numpy as np
+from sklearn.utils import gen_batches
 
 from eqkernels._numeric import as_floats
 from eqkernels._ranges import aggregate_rows
@@ -14,6 +15,9 @@ from eqkernels.learned.objectives import ridge_weights
 from eqkernels.learned.tape import Tape
 from eqkernels.regression.base import TensorRegressor
 from eqkernels.so3 import Irrep
+
+# Rows of features of structures are made so many numbers at once, and as many rows as there are columns.
+_NUMBERS = 2**22
 
 
 class Readout(TensorRegressor):
@@ -51,17 +55,41 @@ class Readout(TensorRegressor):
     def _fit_irreps(self, features, blocks, weight):
         self.coef_ = {}
         for irrep, block in blocks.items():
-            design = self._design(features, irrep)
-            d, n_columns = design.shape[1:]
-            root = 1.0 if weight is None else np.sqrt(np.repeat(weight, d))[:, None]
-            rows, values = root * design.reshape(-1, n_columns), root * block.reshape(len(design) * d, -1)
-            coefficients = ridge_weights(rows, values, self.noise[irrep])
-            self.coef_[irrep] = coefficients.reshape(len(self.species_), -1, values.shape[1])
+            roots = np.ones(len(features)) if weight is None else np.sqrt(weight)
+            fit = self._fit_atoms if self.per_atom_ else self._fit_structures
+            coefficients = fit(features, irrep, roots[:, None, None], block)
+            self.coef_[irrep] = coefficients.reshape(len(self.species_), -1, block.shape[2])
+
+    def _fit_atoms(self, features, irrep, roots, values):
+        """Weights of each species, whose atoms have no features in common with those of others."""
+        coefficients = []
+        for species in self.species_:
+            rows = np.flatnonzero(features.species == species)
+            design, labels = (_flat(roots[rows] * block[rows]) for block in (features.blocks[irrep], values))
+            coefficients.append(ridge_weights(design, labels, self.noise[irrep]))
+        return np.stack(coefficients)
+
+    def _fit_structures(self, features, irrep, roots, values):
+        """Weights of all species; of more rows than twice the columns, the triangular factor is kept instead."""
+        width = len(self.species_) * features.blocks[irrep].shape[2] + values.shape[2]
+        rows, n_rows = np.empty((0, width)), max(2 * width, _NUMBERS // width)
+        for part in gen_batches(len(features), max(1, n_rows // values.shape[1])):
+            design = self._design(features[part], irrep)
+            rows = np.vstack([rows, _flat(roots[part] * np.concatenate([design, values[part]], axis=2))])
+            if len(rows) > 2 * width:
+                rows = np.asarray(np.linalg.qr(rows, mode="r"))
+        return ridge_weights(rows[:, : -values.shape[2]], rows[:, -values.shape[2] :], self.noise[irrep])
 
     def _predict_irreps(self, features):
-        return {
-            irrep: self._design(features, irrep) @ coef.reshape(-1, coef.shape[2]) for irrep, coef in self.coef_.items()
-        }
+        predicted, offsets = {}, features.offsets
+        for irrep, coefficients in self.coef_.items():
+            block = features.blocks[irrep]
+            values = np.zeros((*block.shape[:2], coefficients.shape[2]))
+            for species, matrix in zip(self.species_, coefficients, strict=True):
+                rows = features.species == species
+                values[rows] = block[rows] @ matrix
+            predicted[irrep] = _sums(values, offsets, self.aggregate == "mean")
+        return predicted
 
     def _design(self, features, irrep):
         """Aggregate features, the columns of each species side by side: (n, 2 l + 1, n_species * n_features)."""
@@ -189,3 +217,8 @@ def _sums(values, offsets, mean):
     sums, some = np.zeros((len(n_atoms), *values.shape[1:])), n_atoms > 0
     sums[some] = np.add.reduceat(values, offsets[:-1][some]) if some.any() else 0.0
     return sums / np.maximum(n_atoms, 1)[:, None, None] if mean else sums
+
+
+def _flat(block):
+    """Components of all samples one below the other: (n * (2 l + 1), ...)."""
+    return block.reshape(-1, block.shape[2])

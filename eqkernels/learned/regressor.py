@@ -20,10 +20,11 @@ from eqkernels.learned.readout import Readout, predict_tensors
 from eqkernels.learned.targets import of_property
 from eqkernels.learned.trained import TrainedNetwork
 from eqkernels.metrics import tensor_r2
+from eqkernels.regression.summary import Summarized
 from eqkernels.structures import StructureBatch
 
 
-class EquivariantNetworkRegressor(RegressorMixin, NetworkParameters):
+class EquivariantNetworkRegressor(Summarized, RegressorMixin, NetworkParameters):
     """Regression of Cartesian tensors on learned equivariant features.
 
     An :class:`EquivariantNetwork` is trained, then its readout, a ridge of each irrep with the noise found in training,
@@ -215,6 +216,7 @@ class EquivariantNetworkRegressor(RegressorMixin, NetworkParameters):
         self.readouts_ = {
             name: self._readout(name).fit(features, labels, sample_weight) for name, labels in properties.items()
         }
+        self.n_structures_fit_ = batch.n_structures
         return self
 
     def _network(self, resumes):

@@ -78,10 +78,13 @@ class Model:
         return blocks
 
     def aggregate(self, tape, block, target, graph):
-        """Features of the samples of a target, before they are scaled: (n_samples, 2 l + 1, n_species * n_features)."""
-        order, n_species = graph.order, self.architecture.n_species
-        arguments = (target.segments[order], graph.species_of_atom, n_species, target.row_weights[order])
-        return op.segment_sum(tape, block, *arguments, len(target.values))
+        """Features of the samples of a target: (n_samples, 2 l + 1, n_features), of structures those of each species."""
+        order, n_species, species = graph.order, self.architecture.n_species, graph.species_of_atom
+        if target.per_atom:  # all features of a sample are those of one species
+            n_species, species = 1, np.zeros_like(species)
+        return op.segment_sum(
+            tape, block, target.segments[order], species, n_species, target.row_weights[order], len(target.values)
+        )
 
     def set_scales(self, weights, graph, targets):
         """Scale the features so that each aggregate over a sample has about unit norm, with the given weights."""
@@ -91,15 +94,16 @@ class Model:
         n_species = self.architecture.n_species
         for irrep, block in blocks.items():
             matching = [target for target in targets if target.irrep == irrep]
-            if matching:
+            if matching and not matching[0].per_atom:
                 sums = self.aggregate(Tape(recording=False), block, matching[0], graph).value
+                squares = np.mean(sums**2, axis=(0, 1)).reshape(n_species, -1)
             else:
-                sums = np.zeros((graph.n_atoms, block.value.shape[1], n_species, block.value.shape[2]))
-                sums[np.arange(graph.n_atoms), :, graph.species_of_atom] = block.value
-            squares = np.mean(sums**2, axis=(0, 1)).ravel()
+                samples = matching[0].segments[graph.order] >= 0 if matching else np.ones(graph.n_atoms, dtype=bool)
+                totals = np.zeros((n_species, block.value.shape[2]))
+                np.add.at(totals, graph.species_of_atom[samples], np.mean(block.value[samples] ** 2, axis=1))
+                squares = totals / max(samples.sum(), 1)
             level = squares.mean() if squares.mean() > _VANISHING else 1.0
-            scale = 1.0 / np.sqrt((squares + 0.1 * level) * len(squares))
-            self.scales[str(irrep)] = scale.reshape(n_species, -1)
+            self.scales[str(irrep)] = 1.0 / np.sqrt((squares + 0.1 * level) * squares.size)
 
     def enlarge_constant(self, weights, graph):
         """Make the constant feature much larger than the invariants beside it, with the given weights.
@@ -143,11 +147,12 @@ class Loss:
             k for k, pieces in enumerate(of_targets) if any(one.values[one.sample_weights > 0].any() for one in pieces)
         ]
         self.irreps = tuple(dict.fromkeys(of_targets[k][0].irrep for k in self.active))
-        self.roots, self.values, self.ends = {}, {}, {}
+        self.roots, self.values, self.ends, self.groups = {}, {}, {}, {}
         for k in self.active:
             self.roots[k] = np.concatenate([one.sample_weights for one in of_targets[k]])[:, None, None]
             self.values[k] = self.roots[k] * np.concatenate([one.values for one in of_targets[k]])
             self.ends[k] = np.cumsum([len(one.values) for one in of_targets[k]])[:-1]
+            self.groups[k] = _groups([graph for graph, _ in parts], of_targets[k])
 
     def __call__(self, vector):
         """Value and gradient."""
@@ -184,7 +189,7 @@ class Loss:
         for k, pieces in zip(self.active, zip(*sums, strict=True), strict=True):
             features, place = self.roots[k] * np.concatenate([one.value for one in pieces]), self.packing.size + k
 
-            value = self.profile(features, self.values[k])
+            value = self.profile(features, self.values[k], self.groups[k])
             found = minimize_scalar(value, bounds=LOG_NOISE_BOUNDS, method="bounded", options={"xatol": 0.05})
             if found.fun < value(vector[place]):
                 vector[place] = found.x
@@ -198,9 +203,14 @@ class Loss:
         graph, targets = part
         blocks, sums = self.model.unscaled(tape, weights, graph, self.irreps), []
         for target in (targets[k] for k in self.active):
-            # a readout of scaled sums is that of scaled features, with fewer numbers to scale
-            features = self.model.aggregate(tape, blocks[target.irrep], target, graph)
-            sums.append(op.scale(tape, features, self.model.scales[str(target.irrep)].reshape(-1)))
+            block, scales = blocks[target.irrep], self.model.scales[str(target.irrep)]
+            if target.per_atom:
+                block = op.scale(tape, block, scales[graph.species_of_atom][:, None])
+            features = self.model.aggregate(tape, block, target, graph)
+            if not target.per_atom:
+                # a readout of scaled sums is that of scaled features, with fewer numbers to scale
+                features = op.scale(tape, features, scales.reshape(-1))
+            sums.append(features)
         return sums
 
     def _objectives(self, sums, vector, gradient):
@@ -208,10 +218,25 @@ class Loss:
         total, to_sums, size = 0.0, [], self.packing.size
         for k, pieces in zip(self.active, zip(*sums, strict=True), strict=True):
             root, features = self.roots[k], np.concatenate([one.value for one in pieces])
-            value, slopes, gradient[size + k] = self.objective(root * features, self.values[k], vector[size + k])
+            problem = root * features, self.values[k], vector[size + k], self.groups[k]
+            value, slopes, gradient[size + k] = self.objective(*problem)
             total += value
             to_sums.append(np.split(root * slopes, self.ends[k]))
         return total, to_sums
+
+
+def _groups(graphs, targets):
+    """Split the samples of a target into those that share weights: atoms of each species, or all structures."""
+    if not targets[0].per_atom:
+        return [slice(None)]
+    species_of_samples = []
+    for graph, target in zip(graphs, targets, strict=True):
+        samples = target.segments[graph.order]
+        species = np.empty(len(target.values), dtype=np.int64)
+        species[samples[samples >= 0]] = graph.species_of_atom[samples >= 0]
+        species_of_samples.append(species)
+    together = np.concatenate(species_of_samples)
+    return [np.flatnonzero(together == one) for one in np.unique(together)]
 
 
 @dataclass

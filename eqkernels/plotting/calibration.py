@@ -12,9 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from eqkernels.calibration import calibration_curve, miscalibration_area
 from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.plotting._matplotlib import single_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 
 class CalibrationDisplay:
@@ -117,16 +119,11 @@ class CalibrationDisplay:
         -------
         self
         """
-        try:
-            import matplotlib.pyplot as plt
-        except ImportError as error:
-            raise ImportError('pictures need matplotlib: pip install "eqkernels[plot]"') from error
-        if ax is None:
-            _, ax = plt.subplots(figsize=(4.6, 4.6), layout="constrained")
+        ax = single_axes(ax)
         if not ax.lines:
             ax.plot([0, 1], [0, 1], color="0.7", linewidth=1, zorder=0)
         label = f"{self.label} (area {self.area:.3f})" if self.label else f"area {self.area:.3f}"
-        (self.line_,) = ax.plot([0, *self.expected, 1], [0, *self.observed, 1], label=label)
+        self.line_: Line2D = ax.plot([0, *self.expected, 1], [0, *self.observed, 1], label=label)[0]
         ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="expected coverage", ylabel="observed coverage")
         ax.legend(loc="lower right", fontsize=8, frameon=False)
         self.ax_, self.figure_ = ax, ax.figure

@@ -18,6 +18,7 @@ from eqkernels.kernels import KernelBlocks
 from eqkernels.metrics import tensor_r2
 from eqkernels.regression.baseline import BASELINES, composition_design, fit_baseline
 from eqkernels.regression.cancellation import KernelSums
+from eqkernels.regression.summary import Summarized
 from eqkernels.so3 import CartesianTensor, Irreps, cartesian_tensor
 from eqkernels.so3.inference import SYMMETRY_TOLERANCE, infer_formula
 from eqkernels.structures import StructureBatch, as_list, atom_counts, by_structure, read_labels, takes_batches
@@ -32,7 +33,7 @@ _LARGEST_WEIGHT = 1e50
 _STRUCTURES_PER_BLOCK = 256
 
 
-class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
+class TensorRegressor(Summarized, NestedDefaults, RegressorMixin, BaseEstimator):
     """Base class: subclasses implement ``_fit_irreps`` and ``_predict_irreps`` on features, one irrep at a time."""
 
     _defaults = {"descriptor": LambdaSOAP}
@@ -76,6 +77,7 @@ class TensorRegressor(NestedDefaults, RegressorMixin, BaseEstimator):
             self.groups_, features = features.structures[rows], features.split_centers(rows)
             weight = None if weight is None else weight[self.groups_]
         self.atoms_fit_ = labels.atoms
+        self.n_structures_fit_, self.n_environments_fit_ = len(self.n_atoms_fit_), len(features.species)
         blocks = self._tensor().to_irreps(self._project(labels.values))
         self.species_ = np.unique(features.species)
         self._fit_irreps(features, self._subtract_baseline(features, blocks, weight), weight)

@@ -34,6 +34,7 @@ from eqkernels.regression.covariance import (
     to_components,
 )
 from eqkernels.regression.kernel_ridge import TensorKernelRidge
+from eqkernels.regression.summary import Summarized
 from eqkernels.regression.uncertainty import Recalibrated
 from eqkernels.so3 import CartesianTensor
 from eqkernels.structures import StructureBatch, as_list, atom_counts, by_structure, read_labels, takes_batches
@@ -56,7 +57,7 @@ class Share:
         return f"must be a fraction of the structures, above 0 and at most 1.0, or {number}"
 
 
-class TensorCommittee(NestedDefaults, Recalibrated, RegressorMixin, BaseEstimator):
+class TensorCommittee(Summarized, NestedDefaults, Recalibrated, RegressorMixin, BaseEstimator):
     """Committee of regressors on random subsets, with calibrated error bars.
 
     Parameters
@@ -150,6 +151,7 @@ class TensorCommittee(NestedDefaults, Recalibrated, RegressorMixin, BaseEstimato
             for member, subset in zip(members, subsets, strict=True)
         )
         self._scale_to_left_out(X, y, subsets, weight)
+        self.n_structures_fit_ = len(X)
         return self
 
     def predict(self, X, return_std=False, return_cov=False):

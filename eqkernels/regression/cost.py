@@ -26,6 +26,8 @@ _SECONDS_PER_PAIR = 1e-7
 _PRODUCT = 384
 # Seconds from which users are warned.
 _LONG = 60.0
+# Seconds up to which the cost is a detail, logged for debugging only.
+_SHORT = 2.0
 
 
 @contextmanager
@@ -66,7 +68,7 @@ def announced(model, features, blocks, solver_flops, n_kernels, n_matrices):
     flops = n_kernels * solver_flops * sum(float(size) ** 3 for size in sizes)
     measured += flops / (_speed() if flops > 1e10 else 1e10)
     text = f"{len(features)} structures or labelled atoms, about {duration(measured)} and {memory / 2**30:.2g} GiB"
-    logger.info("%s: %s", name, text)
+    logger.log(logging.INFO if measured > _SHORT else logging.DEBUG, "%s: %s", name, text)
     if model.verbose:
         print(f"{name}: {text}", file=sys.stderr, flush=True)
     if measured > _LONG:

@@ -35,6 +35,7 @@ from eqkernels.regression.hyperparameters import free_parameters, maximize
 from eqkernels.regression.kernel_ridge import aggregating_kernel
 from eqkernels.regression.leave_one_out import LeftOutLabels
 from eqkernels.regression.posterior import Posterior, factorize
+from eqkernels.regression.regularization import attributes_of
 from eqkernels.regression.relation import warn_if_unrelated
 from eqkernels.regression.uncertainty import UncertainTensorRegressor
 from eqkernels.structures import by_structure
@@ -98,6 +99,8 @@ class TensorGPR(UncertainTensorRegressor):
         Logarithms of all free hyperparameters but zeta, named in ``theta_names_`` (list of str).
     log_marginal_likelihood_value_ : float
         At ``theta_``, of the normalized labels; ``criterion_value_`` is that of the criterion.
+    loo_rmse_, spread_ : dict of str to float
+        As in :class:`TensorKernelRidge`, always, but with the baseline of all structures.
     y_scale_ : dict of str to float
         Root mean square of the labels of each irrep after the baseline.
     copy_covariance_ : dict of str to ndarray of shape (multiplicity, multiplicity)
@@ -233,14 +236,14 @@ class TensorGPR(UncertainTensorRegressor):
         self._factorize(spectra)
         for irrep in vanishing:
             self.dual_coef_[irrep][:] = self.cancellation_[irrep] = 0.0
-        if self.target is None:
-            squares = {}
-            for irrep, problem in problems.items():
-                # the criterion is half the logarithm of the squared error for each component
-                of_components = np.exp(-2 * problem("loo_error", parameters[irrep])[0] / problem.values.size)
-                of_labels = self.y_scale_[irrep] ** 2 * np.mean(problem.values**2)
-                squares[irrep] = self.y_scale_[irrep] ** 2 * of_components / problem.values.size, of_labels
-            warn_if_unrelated(self, len(self.n_atoms_fit_), squares)
+        squares = {}
+        for irrep, problem in problems.items():
+            # the criterion is half the logarithm of the squared error for each component
+            of_components = np.exp(-2 * problem("loo_error", parameters[irrep])[0] / problem.values.size)
+            of_labels = self.y_scale_[irrep] ** 2 * np.mean(problem.values**2)
+            squares[irrep] = self.y_scale_[irrep] ** 2 * of_components / problem.values.size, of_labels
+        self.__dict__.update(attributes_of(squares))
+        warn_if_unrelated(self, len(self.n_atoms_fit_), squares)
         likelihoods = [problem("lml", parameters[irrep])[0] for irrep, problem in problems.items()]
         self.log_marginal_likelihood_value_ = float(sum(likelihoods))
 

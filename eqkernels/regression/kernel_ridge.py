@@ -85,6 +85,9 @@ class TensorKernelRidge(TensorRegressor):
     cv_results_ : dict of str to ndarray of shape (n_alphas,)
         Leave-one-out RMSE per component of each irrep, for each of ``cv_results_["alpha"]``; NaN where it was not tried
         for this irrep. Only if alpha was chosen.
+    loo_rmse_, spread_ : dict of str to float
+        Leave-one-out RMSE per component of each irrep at the chosen alpha, and the root mean square of its labels after
+        the baseline, the error of a model that knows nothing else. Only if alpha was chosen.
     dual_coef_ : dict of str to ndarray of shape (n, 2 lambda + 1, multiplicity)
         Dual coefficients of each irrep.
     cancellation_ : dict of str to float
@@ -103,6 +106,10 @@ class TensorKernelRidge(TensorRegressor):
         Contribution of each element of ``species_``, or the constant.
     descriptor_ : transformer or None
         The fitted descriptor, if X was a list of frames.
+    n_structures_fit_, n_environments_fit_ : int
+        Size of the training set; for per-atom targets the environments are those of labelled atoms.
+    fit_cost_ : dict of str to float
+        ``"seconds"`` of the fit, and ``"memory"``, the bytes that the process had used at most when it ended.
 
     Notes
     -----

@@ -58,7 +58,7 @@ def start_search(model: Any, features: Any, weight: np.ndarray | None) -> Search
         One row for each label.
     weight : ndarray of shape (n,) or None
     """
-    for name in ("best_score_", "cv_results_"):
+    for name in ("best_score_", "cv_results_", "loo_rmse_", "spread_"):
         vars(model).pop(name, None)
     if isinstance(model.alpha, dict) or (np.ndim(model.alpha) == 0 and not isinstance(model.alpha, str)):
         model.alpha_ = {irrep: float(alpha) for irrep, alpha in model._alphas().items()}
@@ -147,13 +147,14 @@ class Search:
         self._alpha[irrep] = float(max(alphas[best], floor))
 
     def results(self) -> dict[str, Any]:
-        """Fitted attributes: ``alpha_``, ``best_score_`` and ``cv_results_``."""
+        """Fitted attributes: ``alpha_``, ``best_score_``, ``cv_results_``, ``loo_rmse_`` and ``spread_``."""
         tried = sorted({alpha for errors in self._errors.values() for alpha in errors})
         errors_of = {
             irrep: np.array([errors.get(alpha, np.nan) for alpha in tried]) for irrep, errors in self._errors.items()
         }
         score = -float(np.sqrt(self._score))
-        return {"alpha_": self._alpha, "best_score_": score, "cv_results_": {"alpha": np.array(tried)} | errors_of}
+        results = {"alpha_": self._alpha, "best_score_": score, "cv_results_": {"alpha": np.array(tried)} | errors_of}
+        return results | attributes_of(self.squares)
 
     def auto_candidates(self, spectrum: Any, labels: LeftOutLabels, is_stable: Callable[[float], bool]) -> np.ndarray:
         """Decades to try, ascending."""
@@ -177,6 +178,13 @@ class Search:
                 f"the best alpha of {irrep} is the smallest of those tried, {alphas[0]:g}: try smaller ones, down to "
                 f"{floor:.1g}, the rounding of the kernel, or alpha='auto'"
             )
+
+
+def attributes_of(squares: dict[str, tuple[float, float]]) -> dict[str, dict[str, float]]:
+    """Fitted attributes ``loo_rmse_`` and ``spread_``, from mean squares of errors and of labels by irrep."""
+    roots = {irrep: np.sqrt(pair).tolist() for irrep, pair in squares.items()}
+    names = ("loo_rmse_", "spread_")
+    return {name: {irrep: pair[k] for irrep, pair in roots.items()} for k, name in enumerate(names)}
 
 
 class LinearSpectrum:

@@ -44,7 +44,7 @@ class TensorRidge(TensorRegressor):
 
     Attributes
     ----------
-    alpha_, best_score_, cv_results_
+    alpha_, best_score_, cv_results_, loo_rmse_, spread_
         As in :class:`TensorKernelRidge`.
     coef_ : dict of str to ndarray of shape (n_species, n_features, multiplicity)
         Weights of each irrep and central species.

@@ -108,7 +108,7 @@ def _cluster_expansion(frames):
 
 
 def _committee(frames):
-    model = TensorCommittee(TensorRidge(1e-4, descriptor=descriptor()), n_estimators=4, random_state=0)
+    model = TensorCommittee(TensorRidge(1e-4, descriptor=descriptor()), n_estimators=3, random_state=0)
     return model.fit(frames, WATER.dipole[TRAIN])
 
 

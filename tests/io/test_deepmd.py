@@ -110,8 +110,9 @@ def test_damaged_systems(tmp_path, rng):
     (folder / "box.npy").unlink()
     with pytest.raises(ValueError, match="has no box.npy: if the system is not periodic, write an empty file"):
         read(tmp_path / "a", "dipole")
+    (tmp_path / "a" / "nopbc").touch()
     (tmp_path / "a" / "type_map.raw").write_text("O")
-    with pytest.raises(ValueError, match="has type 1, type_map.raw names 1 types only"):
+    with pytest.raises(ValueError, match="has atoms of type 1, type_map.raw names 1 types only"):
         read(tmp_path / "a", "dipole")
     (tmp_path / "a" / "type_map.raw").write_text("O Hw")
     with pytest.raises(ValueError, match="'Hw', which is no element"):

@@ -204,20 +204,22 @@ def test_shape_that_does_not_fit(tmp_path):
     path = saved(tmp_path, labelled([np.zeros(3)] * 4))
     with pytest.raises(
         ValueError,
-        match=r"structure 0 in .*a.xyz has shape \(3,\), expected one matrix of each structure, of shape \(3, 3\) or \(9,\)",
+        match=r"structure 0 of .*a.xyz has shape \(3,\), expected one matrix of each structure, of shape \(3, 3\) or \(9,\)",
     ):
         read(path, "polarizability", key="alpha")
     path = saved(tmp_path, labelled([np.zeros(6)] * 4))
     with pytest.raises(ValueError, match="Voigt's notation, in an order that the file does not state"):
         read(path, "polarizability")
     path = saved(tmp_path, labelled([np.zeros(9), np.zeros(9), np.zeros(3), None]))
-    with pytest.raises(ValueError, match=r"structure 2 in .* has shape \(3,\), that of structure 0 has shape \(9,\)"):
+    with pytest.raises(
+        ValueError, match=r"structure 2 of .*a.xyz has shape \(3,\), that of structure 0 .* has shape \(9,\)"
+    ):
         read(path, "polarizability")
 
 
 def test_text_where_numbers_belong(tmp_path):
     path = saved(tmp_path, labelled([np.eye(3), np.eye(3), "1.0 2.0 x", None]))
-    with pytest.raises(ValueError, match="'alpha' of structure 2 in .* is text, '1.0 2.0 x': numbers are needed"):
+    with pytest.raises(ValueError, match="'alpha' of structure 2 of .* is text, '1.0 2.0 x': numbers are needed"):
         read(path, "polarizability")
 
 
@@ -231,7 +233,7 @@ def test_several_files_are_groups(tmp_path):
         assert not set(data.groups[train]) & set(data.groups[test])
     assert read([first, second], index="0").y.shape == (2, 3, 3)  # of each file
     broken = saved(tmp_path, labelled([np.zeros(3)], names=["H2O"]), "c.xyz")
-    with pytest.raises(ValueError, match=r"structure 0 of .*c.xyz in .* has shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"structure 0 of .*c.xyz .*has shape \(3,\)"):
         read([first, broken], "polarizability")
 
 
@@ -247,7 +249,7 @@ def test_groups(tmp_path):
     with pytest.raises(ValueError, match="groups='runs': no structure has this key; there are alpha, run"):
         read(path, groups="runs")
     del frames[2].info["run"]
-    with pytest.raises(ValueError, match="structure 2 has no such key"):
+    with pytest.raises(ValueError, match="structure 2 of .*a.xyz has no such key"):
         read(saved(tmp_path, frames), groups="run")
     with pytest.raises(TypeError, match="groups=3 must be"):
         read(path, groups=3)
@@ -259,7 +261,7 @@ def test_units_that_the_file_states(tmp_path):
         atoms.info["alpha_unit"] = "bohr^3"
     assert read(saved(tmp_path, frames), "polarizability").units == "bohr^3"
     frames[2].info["alpha_unit"] = "A^3"
-    with pytest.raises(ValueError, match=r"'bohr\^3' in structure 0 and 'A\^3' in structure 2"):
+    with pytest.raises(ValueError, match=r"'bohr\^3' in structure 0 of .*a.xyz and 'A\^3' in structure 2"):
         read(saved(tmp_path, frames), "polarizability")
 
 

@@ -73,7 +73,7 @@ def test_units_scalars_and_missing_cells(frames, tmp_path):
 
 def test_text_in_a_csv_file(frames, tmp_path):
     path = write_csv(tmp_path / "l.csv", {"mu_x": [0, 1, 2], "mu_y": [0, "1,5", 2], "mu_z": [0, 1, 2]}, ";")
-    with pytest.raises(ValueError, match="'mu' of structure 1 in .*l.csv is text, '1,5'"):
+    with pytest.raises(ValueError, match="'mu' of structure 1 of .*l.csv is text, '1,5'"):
         read(frames, "dipole", labels=path)
 
 

@@ -175,3 +175,16 @@ def test_wrong_arguments(frames, tmp_path):
     frames[2].info["note"] = "two\nlines"
     with pytest.raises(ValueError, match="structure 2 has a text with a line break"):
         write(path, frames, mu, target="dipole")
+
+
+def test_what_would_make_a_file_that_cannot_be_read(frames, tmp_path):
+    path, mu = tmp_path / "p.xyz", np.zeros((3, 3))
+    frames[1].info["virial"] = np.zeros(6)
+    with pytest.raises(ValueError, match=r"virial of structure 1 has shape \(6,\), ASE reads \(3, 3\) only"):
+        write(path, frames, mu, target="dipole")
+    frames[1].info["virial"] = np.eye(3).tolist()
+    frames[2].set_array("site", np.array(["a", "b c", "d", "e"]))
+    with pytest.raises(ValueError, match="site of structure 2 has a text with blanks"):
+        write(path, frames, mu, target="dipole")
+    write(path, frames[:2], mu[:2], target="dipole")
+    np.testing.assert_array_equal(read(path, "virial").y[1], np.eye(3))

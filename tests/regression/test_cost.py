@@ -23,7 +23,7 @@ def features():
 @pytest.mark.parametrize("model", MODELS)
 def test_the_cost_is_logged_and_printed_on_demand(features, model, caplog, capsys):
     X, y = features
-    with caplog.at_level(logging.INFO, logger="eqkernels"), warnings.catch_warnings():
+    with caplog.at_level(logging.DEBUG, logger="eqkernels"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model(target="i").fit(X, y)
     pattern = f"{model.__name__}: 60 structures or labelled atoms, about "

@@ -105,7 +105,7 @@ class StackedProblem:
         """
         problem, factor, jacobian = self.damped(noises)
         value, variance = problem.likelihood(noises[0], factor)
-        upper, weights = factor.rows(0, problem.rank)[:, : problem.rank], problem.weights(factor)
+        upper, weights = factor.leading(problem.rank), problem.weights(factor)
         misfits, freedom = np.empty(len(noises)), np.empty(len(noises))
         for t, other in enumerate(self.problems):
             misfits[t] = _misfit(other, weights, problem.combination) / noises[t]

@@ -302,6 +302,7 @@ class SparseTensorGPR(SparsePredictor):
         if not begun:
             self._begin(data)
         self._fold(data, client)
+        self.n_structures_fit_ = len(source.n_atoms) + (self.n_structures_fit_ if begun else 0)
         if solve:
             # thin matrix products, which threads of BLAS slow down; and always the same bits
             with threadpool_limits(1):

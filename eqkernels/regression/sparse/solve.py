@@ -23,6 +23,7 @@ from scipy.optimize import minimize_scalar
 from eqkernels._warnings import warn
 from eqkernels.regression.baseline import fit_baseline
 from eqkernels.regression.cancellation import cancellation
+from eqkernels.regression.sparse.band import BandProblem
 from eqkernels.regression.sparse.derivatives import factor_key
 from eqkernels.regression.sparse.evidence import StackedProblem
 from eqkernels.regression.sparse.triangular import TriangularFactor
@@ -172,12 +173,15 @@ class SparseProblem:
         """
         factor = self.damped(noise) if factor is None else factor
         left = _right(factor, self.rank)[self.rank :] @ self.combination
+        return self._evidence(noise, np.sum(left**2), np.sum(np.log(np.abs(_diagonal(factor)[: self.rank]))))
+
+    def _evidence(self, noise, squares, log_determinant):
+        """Likelihood and signal variance from the squares of the residuals and the determinant of the factor."""
         n_values = self.n_labels * self.combination.shape[1]
-        variance = np.sum(left**2) / noise / n_values
-        log_determinant = 2 * np.sum(np.log(np.abs(_diagonal(factor)[: self.rank])))
-        log_determinant += (self.n_labels - self.rank) * np.log(noise)
+        variance = squares / noise / n_values
         if variance == 0.0:
             return np.inf, 0.0
+        log_determinant = 2 * log_determinant + (self.n_labels - self.rank) * np.log(noise)
         value = n_values * (np.log(2 * np.pi * variance) + 1) + self.combination.shape[1] * log_determinant
         return -0.5 * value, variance
 
@@ -187,12 +191,16 @@ class SparseProblem:
         scale = np.log10(signal) if signal else 0.0
         if not signal or self.is_fitted_by_the_baseline():
             return 10.0 ** (scale + _DECADES[len(_DECADES) // 2])
-        values = [-self.likelihood(10.0 ** (scale + decade))[0] for decade in _DECADES]
-        best = _DECADES[int(np.argmin(values))]
+        targets = self.targets()
+        problem, beyond = BandProblem(self.white.leading(self.rank), targets[: self.rank]), targets[self.rank :]
+
+        def objective(logarithm):
+            log_determinant, squares = problem.damped(10.0 ** (0.5 * logarithm))
+            return -self._evidence(10.0**logarithm, squares + np.sum(beyond**2), log_determinant)[0]
+
+        best = _DECADES[int(np.argmin([objective(scale + decade) for decade in _DECADES]))]
         bounds = scale + max(best - 2, _DECADES[0]), scale + min(best + 2, _DECADES[-1])
-        found = minimize_scalar(
-            lambda x: -self.likelihood(10.0**x)[0], bounds=bounds, method="bounded", options={"xatol": _NOISE_TOLERANCE}
-        )
+        found = minimize_scalar(objective, bounds=bounds, method="bounded", options={"xatol": _NOISE_TOLERANCE})
         return 10.0 ** float(found.x)
 
     def is_fitted_by_the_baseline(self):
@@ -210,7 +218,7 @@ class SparseProblem:
     def weights(self, factor):
         """Weights of the columns of Phi: (rank, multiplicity)."""
         right = _right(factor, self.rank)[: self.rank] @ self.combination
-        return solve_triangular(factor.rows(0, self.rank)[:, : self.rank], right, check_finite=False)
+        return solve_triangular(factor.leading(self.rank), right, check_finite=False)
 
 
 @dataclass

@@ -119,6 +119,13 @@ class TriangularFactor:
             if start <= begin < stop:
                 panel[: stop - begin] = np.triu(values[begin - start : begin - start + len(panel), begin - start :])
 
+    def leading(self, n):
+        """Copy of the first n rows and columns, (n, n), in Fortran order."""
+        out = np.zeros((n, n), order="F")
+        for start, panel in self._panels():
+            out[start : start + len(panel), start:] = panel[: max(n - start, 0), : max(n - start, 0)]
+        return out
+
     def dense(self):
         """Copy as a square matrix."""
         return self.rows(0, self.size)

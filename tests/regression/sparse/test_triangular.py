@@ -21,6 +21,8 @@ def test_factor_is_that_of_all_rows(size):
     np.testing.assert_allclose(signs[:, None] * r / scale, expected / scale, atol=1e-12)
     np.testing.assert_array_equal(np.tril(r, -1), 0.0)
     np.testing.assert_array_equal(TriangularFactor.of_upper(r).dense(), r)
+    for n in (size // 2, size):
+        np.testing.assert_array_equal(parts[0].leading(n), r[:n, :n])
     assert parts[0].copy().data is not parts[0].data
 
 
