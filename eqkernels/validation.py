@@ -68,7 +68,9 @@ class ExpectedError:
     def __str__(self):
         lines = [f"{'irrep':>8} {'RMSE':>12} {'spread':>12}   per component"]
         lines += [f"{key:>8} {self.irreps[key]:12.4g} {self.spreads[key]:12.4g}" for key in self.irreps]
-        lines.append(f"{'tensor':>8} {self.rmse:12.4g} {self.spread:12.4g}   Frobenius norm, +- {self.standard_error:.2g}")
+        lines.append(
+            f"{'tensor':>8} {self.rmse:12.4g} {self.spread:12.4g}   Frobenius norm, +- {self.standard_error:.2g}"
+        )
         if self.forces is not None:
             lines.append(f"{'forces':>8} {self.forces:12.4g} {'':12}   per component")
         return "\n".join([*lines, self.how])
@@ -198,7 +200,8 @@ def _measured(model, y, predicted, target, how, curve, rmse_of_forces=None):
     norms = np.linalg.norm((pairs.true - pairs.pred).reshape(len(pairs.true), -1), axis=1)
     rmse = float(np.sqrt(np.mean(norms**2)))
     irreps, spreads = (
-        irrep_rmse(pairs.true, other, target=target) for other in (pairs.pred, np.broadcast_to(constant, pairs.true.shape))
+        irrep_rmse(pairs.true, other, target=target)
+        for other in (pairs.pred, np.broadcast_to(constant, pairs.true.shape))
     )
     spread = frobenius_rmse(pairs.true, np.broadcast_to(constant, pairs.true.shape))
     return ExpectedError(

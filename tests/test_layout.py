@@ -28,6 +28,9 @@ LEVELS = [
     "datasets",
     "plotting",
     "testing",
+    "validation",
+    "recommendation",
+    "cli",
     "eqkernels",
 ]
 

@@ -32,7 +32,9 @@ def draw(evaluation: Any) -> dict[str, Any]:
     parity = ParityDisplay.from_predictions(data.y, evaluation.y_pred, target=evaluation.tensor, unit=unit)
     figures = {"parity": parity.figure_}
     if evaluation.y_std is not None:
-        figures["calibration"] = CalibrationDisplay.from_predictions(data.y, evaluation.y_pred, evaluation.y_std).figure_
+        figures["calibration"] = CalibrationDisplay.from_predictions(
+            data.y, evaluation.y_pred, evaluation.y_std
+        ).figure_
     curve = ((evaluation.header.get("notes") or {}).get("expected_error") or {}).get("curve") or []
     if len(curve) > 1:
         figures["learning_curve"] = _draw_curve(curve, evaluation.rows()[-1], unit)
@@ -66,7 +68,9 @@ def write_page(path: Path, title: str, evaluation: Any, figures: dict[str, Any])
         title=html.escape(title),
         errors=_table(("irrep", "RMSE", "spread", "R2"), rows),
         coverage="" if covered is None else f"{covered:.0%} of the components lie within one standard deviation.",
-        figures="\n".join(f'<img alt="{name.replace("_", " ")}" src="{_png(figure)}">' for name, figure in figures.items()),
+        figures="\n".join(
+            f'<img alt="{name.replace("_", " ")}" src="{_png(figure)}">' for name, figure in figures.items()
+        ),
         worst=_table(("structure", "formula", "error"), [(k, name, f"{e:.4g}") for k, name, e in evaluation.worst()]),
         model=html.escape("\n".join(header["summary"])),
         structures=json.dumps([_structure(evaluation, *one) for one in evaluation.worst()]).replace("<", "\\u003c"),

@@ -13,7 +13,7 @@ import eqkernels
 from eqkernels.cli.console import Problem, say, show
 from eqkernels.cli.labelled import name_of, read_labelled
 from eqkernels.io import find_targets, read, save_model
-from eqkernels.recommend import recommend
+from eqkernels.recommendation import recommend
 from eqkernels.validation import ExpectedError, expected_error
 
 #: Models by the names that the command line and its configuration files use.
