@@ -5,6 +5,7 @@ The pieces, in the order in which data flow through them: frames (``ase.Atoms``)
 data with a :class:`SparseTensorGPR`.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from eqkernels._version import __version__ as __version__
@@ -19,7 +20,6 @@ from eqkernels.descriptors import (
     NBodyFeatures,
     SphericalExpansion,
 )
-from eqkernels.io import load_model, save_model
 from eqkernels.kernels import CovariantKernel, select_sparse_points
 from eqkernels.learned import EquivariantNetwork, EquivariantNetworkRegressor
 from eqkernels.recommendation import recommend
@@ -36,6 +36,7 @@ from eqkernels.so3 import CartesianTensor, Irreps
 
 if TYPE_CHECKING:
     from eqkernels.calculator import TensorCalculator
+    from eqkernels.io import load_model, save_model
 
 __all__ = [
     "SOAP",
@@ -67,9 +68,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
-    if name == "TensorCalculator":  # ase's calculators take a tenth of a second to import: only for those who use them
-        from eqkernels.calculator import TensorCalculator
+# What takes time to import, such as ase's calculators and files: only for those who use it.
+_LATER = {"TensorCalculator": "eqkernels.calculator", "load_model": "eqkernels.io", "save_model": "eqkernels.io"}
 
-        return TensorCalculator
+
+def __getattr__(name):
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

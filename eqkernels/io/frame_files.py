@@ -132,9 +132,10 @@ def _file(path, wanted, format):
         frames = _read(path, wanted, kind) if whole is None else whole(path)
     except Exception as error:  # readers of ASE raise whatever they meet
         where = _first_unreadable(path) if kind == "extxyz" else ""
+        advice = "write format='extxyz', or another name that `ase info --formats` lists, if it is something else"
         raise ValueError(
             f"{path}{where} cannot be read as {kind or 'a file of a known format'} ({type(error).__name__}: {error}): "
-            "write format='extxyz', or another name that `ase info --formats` lists, if it is something else"
+            + ("correct the file" if kind == "extxyz" else advice)
         ) from error
     frames = frames if whole is None else picked(frames, wanted, path)
     if not frames:

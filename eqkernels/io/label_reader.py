@@ -232,7 +232,10 @@ def _numbers(source, found, k, value):
     kind, _ = kind_and_shape(value)
     if kind not in NUMBERS:
         what = {"U": "text", "S": "text", "b": "true or false", "c": "complex"}.get(kind, "no array of numbers")
-        raise ValueError(f"{found.key!r} of {source.structure(k)} is {what}, {value!r:.60}: numbers are needed")
+        raise ValueError(
+            f"{found.key!r} of {source.structure(k)} is {what}, {value!r:.60}: numbers are needed, "
+            "nan where there is none"
+        )
     return np.asarray(value, dtype=float)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,11 @@ def read_table(path: Any, n_atoms: NDArray[np.int64]) -> tuple[dict[str, list[An
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        If there is no such file, or its length is not that of the frames.
+    TypeError, FileNotFoundError, ValueError
+        If there is no such file, it cannot be read, or its length is not that of the frames.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"labels must be the name of one csv, npz or npy file, got {type(path).__name__}")
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"labels: there is no file {str(path)!r}")
@@ -96,11 +99,12 @@ def _by_structure(values, n_atoms):
 
 
 def _read_csv(path, n):
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        first = file.readline()
-        file.seek(0)
-        delimiter = max(",;\t", key=first.count)
-        header, *rows = [row for row in csv.reader(file, delimiter=delimiter) if row] or [[]]
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines() or [""]
+        delimiter = max(",;\t", key=lines[0].count)
+        header, *rows = [row for row in csv.reader(lines, delimiter=delimiter) if row] or [[]]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read as a csv file in UTF-8: {error}") from error
     if len(rows) != n:
         raise ValueError(
             f"{path} has {len(rows)} rows below its header, there are {n} structures: one row each is needed"

@@ -154,6 +154,9 @@ def _columns(predictions, std, target, key, per_atom):
         raise ValueError(f"std must be a dict with keys of predictions, which are {', '.join(predictions)}")
     rank = None if target is None else cartesian_tensor(target).rank
     columns = {}
+    for name, values in {**predictions, **{f"{name}{_ERROR_BAR}": one for name, one in std.items()}}.items():
+        if not isinstance(values, Iterable) or isinstance(values, str | bytes | Atoms):
+            raise TypeError(f"{name} must have one entry for each frame, got {type(values).__name__}")
     for name, values in predictions.items():
         columns[name] = _Column(iter(values), _belongs_to_atoms(name, values, target, per_atom), rank)
     for name, values in std.items():
@@ -210,10 +213,11 @@ class _Column:
         expected = [] if self.rank is None else [(3,) * self.rank, (3**self.rank,)[: self.rank]]
         trailing = value.shape[1:] if self.of_atoms else value.shape
         if (self.of_atoms and value.shape[:1] != (n_atoms,)) or (expected and trailing not in expected):
-            shape = (*([n_atoms] if self.of_atoms else []), *(expected[0] if expected else ["..."]))
+            wanted = (*((n_atoms,) if self.of_atoms else ()), *(expected[0] if expected else (...,)))
             raise ValueError(
                 f"{name} of structure {k}, which has {n_atoms} atoms, has shape {value.shape}, expected "
-                f"({', '.join(map(str, shape))}): per_atom= says whether each atom has {name}, or each structure"
+                f"{str(wanted).replace('Ellipsis', '...')}: per_atom= says whether each atom has {name}, or each "
+                "structure"
             )
         if name == _SYMMETRIC and value.shape == (3, 3) and not np.array_equal(value, value.T):
             raise ValueError(

@@ -91,7 +91,7 @@ def _summed(term, features, values, log_noise, groups):
 
 
 def _narrowed(design):
-    """Coordinates of the rows in an orthonormal basis of their span, and the basis; where that is slower, rows and None.
+    """Coordinates of the rows in an orthonormal basis of their span, and the basis; rows and None if that is slower.
 
     Weights, and gradients with respect to the coordinates, are expressed in the same basis.
     """

@@ -78,7 +78,7 @@ class Model:
         return blocks
 
     def aggregate(self, tape, block, target, graph):
-        """Features of the samples of a target: (n_samples, 2 l + 1, n_features), of structures those of each species."""
+        """Features of samples: (n_samples, 2 l + 1, n_features); of structures, columns of each species in turn."""
         order, n_species, species = graph.order, self.architecture.n_species, graph.species_of_atom
         if target.per_atom:  # all features of a sample are those of one species
             n_species, species = 1, np.zeros_like(species)

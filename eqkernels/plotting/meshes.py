@@ -85,10 +85,15 @@ def ellipsoid(matrix: Floats, directions: Floats) -> tuple[Floats, Floats]:
 def arrow(vector: Floats, n_azimuth: int = 24) -> Floats:
     """Points of an arrow from the origin to the end of a vector."""
     length = float(np.linalg.norm(vector))
+    stem, head, head_length = arrow_sizes(length)
+    heights = np.array([0.0, 0.0, length - head_length, length - head_length, length])
+    return revolved(vector, heights, np.array([0.0, stem, stem, head, 0.0]), n_azimuth)
+
+
+def arrow_sizes(length: float) -> tuple[float, float, float]:
+    """Radius of the stem of an arrow and of its head, and length of the head."""
     size = min(length, _THICKEST / _STEM)
-    neck = length - _HEAD_LENGTH * size
-    heights = np.array([0.0, 0.0, neck, neck, length])
-    return revolved(vector, heights, size * np.array([0.0, _STEM, _STEM, _HEAD, 0.0]), n_azimuth)
+    return _STEM * size, _HEAD * size, _HEAD_LENGTH * size
 
 
 def revolved(axis: Floats, heights: Floats, radii: Floats, n_azimuth: int = 24) -> Floats:

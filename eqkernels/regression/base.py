@@ -124,7 +124,7 @@ class TensorRegressor(Summarized, NestedDefaults, RegressorMixin, BaseEstimator)
 
     @cached_property
     def _sums(self):
-        """Sums of kernels and coefficients; predictions make them, they are not stored with the model."""
+        """Sums of kernels and coefficients, which are not stored with a model: new ones where it was loaded."""
         return KernelSums()
 
     def __getstate__(self):

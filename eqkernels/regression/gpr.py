@@ -27,7 +27,7 @@ from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import CovariantKernel
 from eqkernels.kernels.bounds import check_bounds
 from eqkernels.regression.base import TensorRegressor
-from eqkernels.regression.cancellation import NOTHING, size_of_terms, warn_of_nothing
+from eqkernels.regression.cancellation import NOTHING, KernelSums, size_of_terms, warn_of_nothing
 from eqkernels.regression.cost import announced
 from eqkernels.regression.covariance import standard_deviations, to_cartesian
 from eqkernels.regression.criteria import CRITERIA, EIGENVECTORS, Evidence
@@ -212,7 +212,7 @@ class TensorGPR(UncertainTensorRegressor):
 
     def _fit_all(self, features, blocks, weight, variants):
         self.X_fit_, self.sample_weight_ = self._own(features).stored(), weight
-        self.__dict__.pop("_sums", None)
+        self._sums = KernelSums()
         self._reset_recalibration()
         self._normalize(features, blocks)
         random = check_random_state(self.random_state)

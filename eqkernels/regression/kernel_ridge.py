@@ -23,6 +23,7 @@ from eqkernels.kernels.precomputed import Precomputed, read_kernel
 from eqkernels.regression.base import TensorRegressor
 from eqkernels.regression.cancellation import (
     NEGLIGIBLE,
+    KernelSums,
     cancellation,
     cancellation_of_duals,
     size_of_blocks,
@@ -219,7 +220,7 @@ class TensorKernelRidge(TensorRegressor):
 
     def _fit_irreps(self, features, blocks, weight):
         self.X_fit_ = None if self._precomputed else self._own(features).stored()
-        self.__dict__.pop("_sums", None)
+        self._sums = KernelSums()
         search = start_search(self, features, weight)
         self.dual_coef_, self.cancellation_, squares = {}, {}, {}
         invariants = 0.0 if search is None else self._size_of_invariants(features)

@@ -46,6 +46,9 @@ def test_what_cannot_be_read(tmp_path, path):
     (tmp_path / "cut.xyz").write_text(path.read_text()[:-60])
     with pytest.raises(ValueError, match="cut.xyz, structure 1 cannot be read as extxyz"):
         read_files(tmp_path / "cut.xyz")
+    (tmp_path / "row.xyz").write_text(path.read_text() + "1\n\nH 0 abc 0\n")
+    with pytest.raises(ValueError, match="row.xyz, structure 2 cannot be read as extxyz .*'abc'.*: correct the file"):
+        read_files(tmp_path / "row.xyz")
     with pytest.raises(ValueError, match="is a directory without a system of DeePMD-kit.*name the files in it"):
         read_files(tmp_path)
     with pytest.raises(ValueError, match="a.xyz cannot be read as nonsense"):

@@ -127,3 +127,8 @@ def test_files_that_do_not_fit(frames, tmp_path):
     (tmp_path / "l.npy").write_text("1\n")
     with pytest.raises(ValueError, match="l.npy cannot be read"):
         read(frames, labels=tmp_path / "l.npy")
+    (tmp_path / "l.csv").write_bytes("energy;µ\n1;2\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="l.csv cannot be read as a csv file in UTF-8"):
+        read(frames, labels=tmp_path / "l.csv")
+    with pytest.raises(TypeError, match="labels must be the name of one csv, npz or npy file, got ndarray"):
+        read(frames, labels=np.zeros((3, 3)))

@@ -168,6 +168,10 @@ def test_wrong_arguments(frames, tmp_path):
         write(path, frames, mu, target="polarizability")
     with pytest.raises(ValueError, match=r"forces of structure 1.* has shape \(3,\), expected \(5, ...\)"):
         write(path, frames, mu, key="forces", per_atom=True)
+    with pytest.raises(ValueError, match=r"dipole of structure 0, .* has shape \(\), expected \(3,\)"):
+        write(path, frames, np.zeros(3), target="dipole")
+    with pytest.raises(TypeError, match="dipole_std must have one entry for each frame, got float"):
+        write(path, frames, mu, 0.1, target="dipole")
     with pytest.raises(ValueError, match="frames is empty"):
         write(path, iter([]), mu, target="dipole")
     with pytest.raises(TypeError, match="dipole of structure 0 is not numeric but text"):

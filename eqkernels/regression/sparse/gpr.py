@@ -24,6 +24,7 @@ from eqkernels.kernels import CovariantKernel, TensorKernel
 from eqkernels.kernels.sparse_points import SELECTIONS, check_n_points_of_model
 from eqkernels.regression.base import declare_target
 from eqkernels.regression.baseline import BASELINES
+from eqkernels.regression.cancellation import KernelSums
 from eqkernels.regression.sparse.choice import SparseChoice
 from eqkernels.regression.sparse.fold import FoldJob
 from eqkernels.regression.sparse.map_reduce import map_reduce, map_reduce_on_cluster
@@ -372,7 +373,7 @@ class SparseTensorGPR(SparsePredictor):
         solutions = solve_irreps(model, self.cholesky_, self.factors_, *totals, self._noise(), noises,
                                  self.baseline_ridge_, say)  # fmt: skip
         self.coef_ = {irrep: model.coefficients(irrep, solved.coef) for irrep, solved in solutions.items()}
-        self.__dict__.pop("_sums", None)
+        self._sums = KernelSums()
         for name in ("noise", "signal_variance", "damped", "unexplained", "cancellation"):
             setattr(self, f"{name}_", {irrep: getattr(solved, name) for irrep, solved in solutions.items()})
         self.baseline_ = None
