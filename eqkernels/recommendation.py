@@ -41,7 +41,7 @@ _PROBED, _PROBED_COMPONENTS = 150, 600
 _POINTS = 1000
 _MINUTES, _MEMBERS = 2.0, 4
 # Candidates, of which the first is the default.
-_DESCRIPTORS = (
+_DESCRIPTORS: tuple[dict[str, Any], ...] = (
     {"cutoff": 5.0},
     {"cutoff": 4.0, "n_max": 5, "l_max": 3},
     {"cutoff": 6.5, "n_max": 8, "sigma": 0.5, "scaling_scale": 3.0, "scaling_exponent": 4.0},
@@ -226,7 +226,7 @@ def _aggregate(facts, target):
 def _descriptor(facts, aggregate):
     """Descriptor with the smallest leave-one-out error on a part of the data."""
     many = facts.n_species > _SPECIES
-    shared = {"n_species_channels": _CHANNELS} if many else {}
+    shared: dict[str, Any] = {"n_species_channels": _CHANNELS} if many else {}
     n = min(_PROBED, max(10, _PROBED_COMPONENTS * facts.n_structures // max(facts.largest, 1)))
     some = np.random.default_rng(0).permutation(facts.n_structures)[:n]
     frames, y = [facts.frames[k] for k in some], [facts.y[k] for k in some]

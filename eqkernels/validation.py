@@ -218,7 +218,7 @@ def _target_of(model):
 
 
 def _standard_error(norms, structures):
-    """Standard deviation of the root mean square over resampled structures."""
+    """Resample the structures: the standard deviation of their root mean square."""
     _, which = np.unique(structures, return_inverse=True)
     squares, counts = np.bincount(which, norms**2), np.bincount(which)
     drawn = np.random.default_rng(0).integers(len(counts), size=(_RESAMPLINGS, len(counts)))

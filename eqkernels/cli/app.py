@@ -110,9 +110,7 @@ def predict(
     model: Model,
     files: Files,
     output: Annotated[Path, typer.Option("--output", "-o", help="Extended xyz file for structures and predictions.")],
-    key: Annotated[
-        str | None, typer.Option(help="Where the predictions stand in it; default: predicted_TARGET.")
-    ] = None,
+    key: Annotated[str | None, typer.Option(help="Where the predictions stand; default: predicted_TARGET.")] = None,
     index: Index = ":",
 ) -> None:
     """Predict tensors of new structures, with error bars."""

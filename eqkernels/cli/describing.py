@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -87,19 +88,18 @@ def _parts(descriptor, paths, n_structures):
 
 
 def _write_npz(output, parts, n_atoms, names=None):
-    """Arrays of all parts joined, by way of files on the disk."""
-    with tempfile.TemporaryDirectory(dir=output.parent) as folder:
+    """Write the arrays of all parts joined, by way of files on the disk."""
+    with tempfile.TemporaryDirectory(dir=output.parent) as folder, ExitStack() as opened:
         files: dict[str, Any] = {}
         shapes: dict[str, tuple[int, ...]] = {}
         for blocks, _ in parts:
             for key, block in blocks.items():
                 if key not in files:
-                    files[key], shapes[key] = open(Path(folder) / f"{key}.raw", "wb"), (0, *block.shape[1:])
-                    dtype = block.dtype
+                    files[key] = opened.enter_context(open(Path(folder) / f"{key}.raw", "wb"))
+                    shapes[key], dtype = (0, *block.shape[1:]), block.dtype
                 files[key].write(np.ascontiguousarray(block))
                 shapes[key] = (shapes[key][0] + len(block), *block.shape[1:])
-        for file in files.values():
-            file.close()
+        opened.close()
         with zipfile.ZipFile(output, "w") as archive:
             for key, value in {"n_atoms": n_atoms, **(names or {})}.items():
                 with archive.open(f"{key}.npy", "w") as member:
@@ -114,13 +114,14 @@ def _write_npz(output, parts, n_atoms, names=None):
 
 
 def _write_parquet(output, parts, names, n_atoms):
-    """A table with a row for each structure, or for each atom."""
+    """Write a table with a row for each structure, or for each atom."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
         raise Problem("parquet files need pyarrow: pip install 'eqkernels[cli]'") from None
-    writer, first, structure = None, 0, 0
+    writer, first = None, 0
+    columns: dict[str, Any]
     try:
         for part in parts:
             rows = np.arange(first, first + len(part))
@@ -141,6 +142,6 @@ def _write_parquet(output, parts, names, n_atoms):
 
 
 def _write_metatensor(output, descriptor, paths):
-    """A TensorMap, which metatensor writes from memory."""
+    """Write a TensorMap, which metatensor does from memory."""
     features = descriptor.transform(list(_frames(paths)))
     features.to_metatensor().save(str(output))

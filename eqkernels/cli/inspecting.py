@@ -134,7 +134,7 @@ def _outliers(key, norms, owners):
 
 
 def _show_duplicates(frames):
-    """Groups of structures with nearly the same environments."""
+    """Print pairs of structures with nearly the same environments."""
     some = frames[:_MOST_COMPARED]
     descriptor = LambdaSOAP(cutoff=4.0, n_max=4, l_max=2, irreps="0e", n_species_channels=None)
     if len({int(number) for atoms in some for number in atoms.numbers}) > 6:

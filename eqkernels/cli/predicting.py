@@ -30,9 +30,9 @@ def predict(model_path: Path, paths: list[Path], output: Path, key: str | None, 
     key = key or f"predicted_{notes.get('target') or notes.get('key') or 'tensor'}"
     final = model[-1] if hasattr(model, "steps") else model
     frames, means, spreads = (map(itemgetter(k), part) for k, part in enumerate(tee(_rows(model, paths, index), 3)))
-    frames = track(frames, "predicting", total=None, console=LOG, transient=True)
+    shown = track(frames, "predicting", total=None, console=LOG, transient=True)
     write(
-        output, frames, {key: means}, {key: spreads} if has_error_bars(model) else None,
+        output, shown, {key: means}, {key: spreads} if has_error_bars(model) else None,
         per_atom=bool(final.per_atom_),
     )  # fmt: skip
     also = f", error bars under {key + '_std'!r}" if has_error_bars(model) else ""

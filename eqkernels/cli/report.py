@@ -30,7 +30,7 @@ def draw(evaluation: Any) -> dict[str, Any]:
 
     data, unit = evaluation.data, evaluation.header.get("units")
     parity = ParityDisplay.from_predictions(data.y, evaluation.y_pred, target=evaluation.tensor, unit=unit)
-    figures = {"parity": parity.figure_}
+    figures: dict[str, Any] = {"parity": parity.figure_}
     if evaluation.y_std is not None:
         figures["calibration"] = CalibrationDisplay.from_predictions(
             data.y, evaluation.y_pred, evaluation.y_std

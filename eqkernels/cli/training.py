@@ -73,7 +73,7 @@ def show_expected(expected: ExpectedError, data: Any) -> None:
 
 
 def _forces(data, paths, how_to_read, wanted):
-    """Forces of energies: those that the files have, if not refused."""
+    """Read the forces of energies, if the files have them and they are not refused."""
     if wanted is False or data.target != "energy":
         if wanted:
             raise Problem(f"forces are derivatives of energies, the target is {name_of(data)}")

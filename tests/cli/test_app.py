@@ -90,7 +90,7 @@ def test_models_by_name_and_minutes(files):
     path = files / "network.eqk"
     assert end("train", files / "train.xyz", "-t", "mu", "-o", path, "--model", "network", "--minutes", "0.02",
                "--no-error") == 0  # fmt: skip
-    assert load_header(path)["model"] == "EquivariantNetworkRegressor"
+    assert load_header(path)["model"].startswith("EquivariantNetworkRegressor")
 
 
 @pytest.mark.parametrize("to", ["irreps", "voigt"])
