@@ -6,9 +6,14 @@ import pkgutil
 import re
 from pathlib import Path
 
+import ase.io
 import pytest
+import yaml
 
 import eqkernels
+from eqkernels.cli.app import app
+from eqkernels.cli.learning import build
+from eqkernels.datasets import load_water_clusters
 
 ROOT = Path(__file__).parent.parent
 MODULES = [
@@ -25,12 +30,35 @@ def test_docstrings(name):
     assert result.failed == 0
 
 
-def test_readme(capsys):
+def test_readme(capsys, tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
+    assert len(blocks) == 2
+    exec(compile(blocks[0], "README.md", "exec"), {})
     assert float(capsys.readouterr().out.split()[0]) > 0.99
+    write_training_set(tmp_path, monkeypatch)
+    exec(compile(blocks[1], "README.md", "exec"), {})
+    assert (tmp_path / "model.eqk").exists()
+
+
+def write_training_set(folder, monkeypatch):
+    """Write the file train.xyz that examples read."""
+    data = load_water_clusters()
+    for atoms, alpha in zip(data.frames[:40], data.polarizability, strict=False):
+        atoms.info = {"polarizability": alpha}
+    ase.io.write(folder / "train.xyz", data.frames[:40])
+    monkeypatch.chdir(folder)
+
+
+def test_page_about_the_command_line(tmp_path, monkeypatch):
+    write_training_set(tmp_path, monkeypatch)
+    text = (ROOT / "docs" / "command_line.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(block, "docs/command_line.md", "exec"), {})
+    (settings,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    settings = yaml.safe_load(settings)
+    assert build(settings.pop("model"), {}, settings).descriptor.n_max == 8
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands}
+    assert {line.split()[1] for line in re.findall(r"^eqkernels .*", text, re.MULTILINE)} == commands
 
 
 def test_page_about_labels(tmp_path, monkeypatch):

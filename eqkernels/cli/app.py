@@ -12,6 +12,8 @@ import yaml
 
 from eqkernels.cli.console import Problem, say, show_warnings
 
+_STOPPED = 130
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -77,7 +79,7 @@ def train(
     jobs: Jobs = None,
 ) -> None:
     """Fit a model to labelled structures, say what error to expect, and save it."""
-    from eqkernels.cli.training import train
+    from eqkernels.cli.learning import train
 
     settings = _settings(config)
     model = settings.pop("model", model) if model == "auto" else model
@@ -179,9 +181,10 @@ def run(arguments: list[str] | None = None) -> None:
     show_warnings()
     try:
         app([one for one in arguments if one != "--debug"], prog_name="eqkernels")
-    except KeyboardInterrupt:
-        say("stopped; files that were written stay")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == _STOPPED:  # by Ctrl-C
+            say("stopped; files that were written stay")
+        raise
     except Problem as problem:
         say(f"error: {problem}")
     except Exception as error:

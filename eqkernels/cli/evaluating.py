@@ -10,7 +10,7 @@ import numpy as np
 
 from eqkernels.cli.console import Problem, say, show, table
 from eqkernels.cli.labelled import name_of, read_labelled
-from eqkernels.cli.training import predicted
+from eqkernels.cli.learning import predicted
 from eqkernels.io import load_header, load_model
 from eqkernels.metrics import frobenius_rmse, irrep_rmse, isotropic_mean
 from eqkernels.so3 import CartesianTensor

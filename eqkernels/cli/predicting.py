@@ -13,7 +13,7 @@ from rich.progress import track
 
 from eqkernels.cli.console import LOG, Problem, say
 from eqkernels.cli.evaluating import load
-from eqkernels.cli.training import has_error_bars, predicted
+from eqkernels.cli.learning import has_error_bars, predicted
 from eqkernels.io import write
 
 # Frames that are predicted at once.

@@ -9,23 +9,27 @@ from typing import Any
 
 from sklearn.base import BaseEstimator
 
-import eqkernels
 from eqkernels.cli.console import Problem, say, show
 from eqkernels.cli.labelled import name_of, read_labelled
+from eqkernels.descriptors import LambdaSOAP, NBodyFeatures, SphericalExpansion
 from eqkernels.io import find_targets, read, save_model
+from eqkernels.kernels import CovariantKernel
+from eqkernels.learned import EquivariantNetworkRegressor
 from eqkernels.recommendation import recommend
+from eqkernels.regression import SparseTensorGPR, TensorCommittee, TensorGPR, TensorKernelRidge, TensorRidge
 from eqkernels.validation import ExpectedError, expected_error
 
 #: Models by the names that the command line and its configuration files use.
-MODELS = {
-    "gpr": "TensorGPR",
-    "sparse": "SparseTensorGPR",
-    "kernel-ridge": "TensorKernelRidge",
-    "ridge": "TensorRidge",
-    "network": "EquivariantNetworkRegressor",
-    "committee": "TensorCommittee",
+MODELS: dict[str, Any] = {
+    "gpr": TensorGPR,
+    "sparse": SparseTensorGPR,
+    "kernel-ridge": TensorKernelRidge,
+    "ridge": TensorRidge,
+    "network": EquivariantNetworkRegressor,
+    "committee": TensorCommittee,
 }
-_DESCRIPTORS = ("LambdaSOAP", "NBodyFeatures", "SphericalExpansion")
+_DESCRIPTORS = {one.__name__: one for one in (LambdaSOAP, NBodyFeatures, SphericalExpansion)}
+_KERNELS = {"CovariantKernel": CovariantKernel}
 
 
 def train(
@@ -128,26 +132,26 @@ def build(kind: str, parameters: dict[str, Any], settings: dict[str, Any]) -> An
     """
     if kind not in MODELS:
         raise Problem(f"there is no model {kind!r}: take auto, {', '.join(MODELS)}")
-    model = getattr(eqkernels, MODELS[kind])()
+    model = MODELS[kind]()
     known = set(model.get_params())
     model.set_params(**{name: value for name, value in parameters.items() if name in known})
     for name, value in settings.items():
         if name not in known:
-            raise Problem(f"{MODELS[kind]} has no parameter {name!r}: it has {', '.join(sorted(_own(model)))}")
+            raise Problem(f"{MODELS[kind].__name__} has no parameter {name!r}: it has {', '.join(sorted(_own(model)))}")
         if name == "descriptor" and isinstance(value, dict):
             value = _part(value, _DESCRIPTORS)
         elif name == "kernel" and isinstance(value, dict):
-            value = _part(value, ("CovariantKernel",))
+            value = _part(value, _KERNELS)
         model.set_params(**{name: value})
     return model
 
 
-def _part(settings, names):
+def _part(settings, classes):
     settings = dict(settings)
-    name = settings.pop("name", names[0])
-    if name not in names:
-        raise Problem(f"there is no {name!r} here: take {', '.join(names)}")
-    part = getattr(eqkernels, name)()
+    name = settings.pop("name", next(iter(classes)))
+    if name not in classes:
+        raise Problem(f"there is no {name!r} here: take {', '.join(classes)}")
+    part = classes[name]()
     unknown = set(settings) - set(part.get_params())
     if unknown:
         raise Problem(f"{name} has no parameter {sorted(unknown)[0]!r}: it has {', '.join(sorted(_own(part)))}")
