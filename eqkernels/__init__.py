@@ -22,6 +22,7 @@ from eqkernels.descriptors import (
 )
 from eqkernels.kernels import CovariantKernel, select_sparse_points
 from eqkernels.learned import EquivariantNetwork, EquivariantNetworkRegressor
+from eqkernels.recommendation import recommend
 from eqkernels.regression import (
     SparseTensorGPR,
     TensorCommittee,
@@ -60,6 +61,7 @@ __all__ = [
     "TensorRidge",
     "load_model",
     "rank_candidates",
+    "recommend",
     "save_model",
     "select_sparse_points",
     "summary",

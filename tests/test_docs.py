@@ -6,9 +6,14 @@ import pkgutil
 import re
 from pathlib import Path
 
+import ase.io
 import pytest
+import yaml
 
 import eqkernels
+from eqkernels.cli.app import app
+from eqkernels.cli.learning import build
+from eqkernels.datasets import load_water_clusters
 
 ROOT = Path(__file__).parent.parent
 MODULES = [
@@ -25,12 +30,32 @@ def test_docstrings(name):
     assert result.failed == 0
 
 
-def test_readme(capsys):
+def test_readme(capsys, tmp_path, monkeypatch):
     blocks = blocks_of(ROOT / "README.md")
-    assert blocks
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
+    assert len(blocks) == 2
+    exec(compile(blocks[0], "README.md", "exec"), {})
     assert float(capsys.readouterr().out.split()[0]) > 0.99
+    write_training_set(tmp_path, monkeypatch)
+    exec(compile(blocks[1], "README.md", "exec"), {})
+    assert (tmp_path / "model.eqk").exists()
+
+
+def write_training_set(folder, monkeypatch):
+    """Write the file train.xyz that examples read."""
+    data = load_water_clusters()
+    for atoms, alpha in zip(data.frames[:40], data.polarizability, strict=False):
+        atoms.info = {"polarizability": alpha}
+    ase.io.write(folder / "train.xyz", data.frames[:40])
+    monkeypatch.chdir(folder)
+
+
+def test_page_about_the_command_line():
+    text = (ROOT / "docs" / "command_line.md").read_text()
+    (settings,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    settings = yaml.safe_load(settings)
+    assert build(settings.pop("model"), {}, settings).descriptor.n_max == 8
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands}
+    assert {line.split()[1] for line in re.findall(r"^eqkernels .*", text, re.MULTILINE)} == commands
 
 
 def blocks_of(page):
@@ -48,7 +73,7 @@ PAGES = [
 @pytest.mark.parametrize("page", PAGES)
 def test_page(page, tmp_path, monkeypatch):
     """Its blocks run one after the other in one namespace."""
-    monkeypatch.chdir(tmp_path)
+    write_training_set(tmp_path, monkeypatch)
     monkeypatch.setenv("MPLBACKEND", "Agg")
     namespace = {}
     for block in blocks_of(ROOT / page):

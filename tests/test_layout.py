@@ -28,6 +28,9 @@ LEVELS = [
     "datasets",
     "plotting",
     "testing",
+    "validation",
+    "recommendation",
+    "cli",
     "eqkernels",
 ]
 
@@ -75,8 +78,10 @@ GRAPH = {name: set(imports(name)) - {name} for name in PATHS if PATHS[name].name
 
 def level(name):
     inside = name.removeprefix("eqkernels").removeprefix(".")
-    if not inside or inside.startswith("_"):
-        return LEVELS.index("_private" if inside else "eqkernels")
+    if not inside or inside == "__main__":
+        return LEVELS.index("eqkernels")
+    if inside.startswith("_"):
+        return LEVELS.index("_private")
     return max((k for k, one in enumerate(LEVELS) if f"{inside}.".startswith(f"{one}.")), key=lambda k: len(LEVELS[k]))
 
 

@@ -37,7 +37,9 @@ from eqkernels.regression.summary import known_facts, summary
 FORMAT = 1
 
 
-def save_model(model: Any, path: str | os.PathLike[str], *, units: str | None = None) -> None:
+def save_model(
+    model: Any, path: str | os.PathLike[str], *, units: str | None = None, notes: dict[str, Any] | None = None
+) -> None:
     """Save a fitted model to a file for others, or for later versions.
 
     Predictions of the loaded model are the same to the last bit in the same environment, and to rounding in others.
@@ -50,6 +52,8 @@ def save_model(model: Any, path: str | os.PathLike[str], *, units: str | None = 
         Any name. A file that is there is replaced, once the new one is complete.
     units : str, default=None
         Unit of the target, for those who read the header, e.g. ``"Debye"``; it changes no number.
+    notes : dict, default=None
+        What else the header shall say, of what JSON has: where the data are from, errors on a test set.
 
     Raises
     ------
@@ -82,11 +86,15 @@ def save_model(model: Any, path: str | os.PathLike[str], *, units: str | None = 
     """
     if units is not None and not isinstance(units, str):
         raise TypeError(f"units={units!r} must be a string, such as 'Debye'")
+    try:
+        json.dumps(notes, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"notes={notes!r:.80} must be made of what JSON has: {error}") from None
     dump = _skops().dump
     check_is_fitted(model)
     if hasattr(model, "best_estimator_"):
         raise TypeError(f"a {type(model).__name__} is not stored: save its best_estimator_")
-    header = _header(model, units)
+    header = {**_header(model, units), "notes": notes}
     with TemporaryFile(dir=os.path.dirname(os.path.realpath(path))) as dumped:
         try:
             dump(model, dumped)
@@ -141,8 +149,8 @@ def load_header(path: str | os.PathLike[str]) -> dict[str, Any]:
     -------
     dict
         ``"format"``, versions of what wrote it in ``"versions"``, ``"model"``, ``"target"``, ``"axial"``,
-        ``"per_atom"``, ``"irreps"``, ``"units"``, ``"species"`` and ``"summary"``, a list of lines; None is what the
-        model does not have.
+        ``"per_atom"``, ``"irreps"``, ``"units"``, ``"species"``, ``"notes"`` and ``"summary"``, a list of lines; None
+        is what the model does not have.
 
     Raises
     ------

@@ -1,0 +1,247 @@
+"""Which model to take for data, and why.
+
+What decides is how much there is to learn from, how many kinds of molecules or crystals it is made of, and what is
+wanted of the model:
+
+- exact Gaussian processes are the most accurate with few data, and have error bars; their cost grows with the third
+  power of the number of components (structures times 2 lambda + 1);
+- sparse Gaussian processes take any number of structures, and forces;
+- networks are the most accurate from some hundred structures of diverse chemistry, or of many elements.
+
+The cutoff and the radial functions are those of a few candidates with the smallest leave-one-out error on a part of the
+data.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from eqkernels._parameters import is_number
+from eqkernels.descriptors import LambdaSOAP
+from eqkernels.learned import EquivariantNetworkRegressor
+from eqkernels.regression import SparseTensorGPR, TensorCommittee, TensorGPR, TensorKernelRidge
+from eqkernels.so3 import CartesianTensor
+from eqkernels.so3.properties import find_property
+from eqkernels.structures import StructureBatch, as_list, atom_counts, read_labels
+
+# Components of an irrep up to which an exact Gaussian process is fitted within a minute on one core.
+_LARGEST_EXACT = 3500
+# Diverse: at least so many different compositions, and structures of each at most; or so many elements.
+_COMPOSITIONS, _PER_COMPOSITION, _ELEMENTS = 40, 10, 10
+# Fewest structures, or labelled atoms, from which a network is the more accurate one.
+_FEWEST_FOR_NETWORK = 300
+# More elements than this share channels, of which there are so many.
+_SPECIES, _CHANNELS = 6, 4
+# Structures and components on which candidates are compared.
+_PROBED, _PROBED_COMPONENTS = 150, 600
+_POINTS = 1000
+_MINUTES, _MEMBERS = 2.0, 4
+# Candidates, of which the first is the default.
+_DESCRIPTORS: tuple[dict[str, Any], ...] = (
+    {"cutoff": 5.0},
+    {"cutoff": 4.0, "n_max": 5, "l_max": 3},
+    {"cutoff": 6.5, "n_max": 8, "sigma": 0.5, "scaling_scale": 3.0, "scaling_exponent": 4.0},
+)
+_INTENSIVE = {"band_gap", "dielectric", "stress", "elastic", "piezoelectric", "second_harmonic", "conductivity",
+              "thermal_expansion", "polarization", "g_tensor"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A model and the reasons for it.
+
+    Attributes
+    ----------
+    model : estimator
+        Not fitted; it takes frames.
+    reasons : list of str
+        One sentence for each choice.
+    """
+
+    model: Any
+    reasons: list[str]
+
+    def __str__(self):
+        return "\n".join([repr(self.model), *(f"- {reason}" for reason in self.reasons)])
+
+
+def recommend(
+    frames: Any,
+    y: Any,
+    *,
+    target: str | CartesianTensor | None = None,
+    per_atom: bool | None = None,
+    forces: bool = False,
+    minutes: float | None = None,
+    n_jobs: int | None = None,
+    random_state: Any = 0,
+) -> Recommendation:
+    """Recommend a model for data.
+
+    Parameters
+    ----------
+    frames : sequence of ase.Atoms
+    y : array-like of shape (n_structures, 3, ..., 3), or list of array-like of shape (n_atoms, 3, ..., 3)
+    target : str or CartesianTensor, default=None
+        Name of the property or its index symmetry; None: found from y.
+    per_atom : bool, default=None
+        Whether y belongs to atoms; None: as the target or y says.
+    forces : bool, default=False
+        Whether the model is to be fitted to forces too, or to predict them: y are energies.
+    minutes : float, default=None
+        Time for networks, which learn more in more time; None: two minutes.
+    n_jobs : int, default=None
+    random_state : int, RandomState or None, default=0
+
+    Returns
+    -------
+    Recommendation
+        ``recommend(frames, y).model.fit(frames, y)``; printed, it shows the reasons.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If frames or labels are unusable, as in ``fit`` of all models.
+
+    See Also
+    --------
+    eqkernels.validation.expected_error : What error the model will make.
+
+    Examples
+    --------
+    >>> from eqkernels.datasets import load_water_clusters
+    >>> data = load_water_clusters()
+    >>> advice = recommend(data.frames[:60], data.dipole[:60], target="dipole")
+    >>> type(advice.model).__name__, advice.model.target
+    ('TensorGPR', 'dipole')
+    """
+    if minutes is not None and not (is_number(minutes) and minutes > 0):
+        raise ValueError(f"minutes={minutes!r} must be a positive number")
+    facts = _facts(as_list(frames), y, target, per_atom)
+    aggregate, why_aggregate = _aggregate(facts, target)
+    shared = {"target": target, "per_atom": per_atom, "aggregate": aggregate}
+    if not forces and _diverse(facts):
+        model, why = _network(facts, minutes, random_state, n_jobs, shared)
+        return Recommendation(model, [why, *why_aggregate])
+    descriptor, why_descriptor = _descriptor(facts, aggregate)
+    descriptor.set_params(n_jobs=n_jobs)
+    if forces or facts.largest > _LARGEST_EXACT:
+        model = SparseTensorGPR(
+            min(_POINTS, facts.n_centers), descriptor=descriptor, random_state=random_state, n_jobs=n_jobs, **shared
+        )
+        why = "SparseTensorGPR: forces need its derivatives" if forces else (
+            f"SparseTensorGPR: {facts.largest} components are too many for an exact Gaussian process "
+            f"(at most {_LARGEST_EXACT})"
+        )  # fmt: skip
+    else:
+        model = TensorGPR(descriptor=descriptor, random_state=random_state, **shared)
+        why = (
+            f"TensorGPR: with {facts.n_structures} structures of {facts.n_compositions} compositions an exact Gaussian "
+            "process is accurate, and has error bars"
+        )
+    return Recommendation(model, [why, why_descriptor, *why_aggregate])
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What decides: see the names."""
+
+    n_atoms: np.ndarray
+    frames: list[Any]
+    y: Any
+    target: Any
+    per_atom: bool
+    tensor: CartesianTensor
+    n_labels: int
+    n_compositions: int
+    n_species: int
+    norms: np.ndarray
+
+    @property
+    def n_structures(self):
+        return len(self.frames)
+
+    @property
+    def n_centers(self):
+        return int(self.n_atoms.sum())
+
+    @property
+    def largest(self):
+        """Components of the largest irrep."""
+        return self.n_labels * max(irrep.dim for _, irrep in self.tensor.irreps)
+
+
+def _facts(frames, y, target, per_atom):
+    n_atoms = atom_counts(StructureBatch.from_frames(frames))
+    labels = read_labels(y, n_atoms, target, per_atom)
+    formulas = {tuple(np.unique(atoms.numbers, return_counts=True)[0]) + tuple(
+        np.unique(atoms.numbers, return_counts=True)[1]) for atoms in frames}  # fmt: skip
+    norms = np.linalg.norm(labels.values.reshape(len(labels.values), -1), axis=1)
+    return _Facts(
+        n_atoms, frames, y, target, labels.per_atom, labels.tensor, len(labels.values), len(formulas),
+        len({int(number) for atoms in frames for number in atoms.numbers}), norms,
+    )  # fmt: skip
+
+
+def _diverse(facts):
+    enough = facts.n_labels >= _FEWEST_FOR_NETWORK
+    many = facts.n_compositions >= max(_COMPOSITIONS, facts.n_structures / _PER_COMPOSITION)
+    return enough and (many or facts.n_species > _ELEMENTS)
+
+
+def _network(facts, minutes, random_state, n_jobs, shared):
+    shared = {**shared, "aggregate": shared["aggregate"] or "sum"}
+    seconds = 60 * (_MINUTES if minutes is None else minutes) / _MEMBERS
+    network = EquivariantNetworkRegressor(time_budget=seconds, random_state=random_state, **shared)
+    model = TensorCommittee(
+        network, n_estimators=_MEMBERS, max_samples=0.8, random_state=random_state, n_jobs=n_jobs,
+        per_atom=shared["per_atom"],
+    )  # fmt: skip
+    return model, (
+        f"EquivariantNetworkRegressor: {facts.n_labels} labels, {facts.n_compositions} compositions and "
+        f"{facts.n_species} elements are diverse enough for learned features; {_MEMBERS} of them, {seconds:.0f} s "
+        "each, for error bars"
+    )
+
+
+def _aggregate(facts, target):
+    """Sum or mean over atoms, for targets of structures of different sizes."""
+    if facts.per_atom or len(np.unique(facts.n_atoms)) == 1:
+        return None, []
+    known = find_property(target) if isinstance(target, str) else None
+    if known is not None and known.name in _INTENSIVE:
+        return "mean", [f"aggregate='mean': {known.name} does not grow with the structure"]
+    if known is not None and known.name != "energy":
+        return None, []
+    slope = np.polyfit(np.log(facts.n_atoms), np.log(np.maximum(facts.norms, 1e-300)), 1)[0]
+    if slope < 0.5 and facts.tensor.formula != "i":
+        return "mean", [f"aggregate='mean': the labels do not grow with the structures (n_atoms^{slope:.1f})"]
+    return None, []
+
+
+def _descriptor(facts, aggregate):
+    """Descriptor with the smallest leave-one-out error on a part of the data."""
+    many = facts.n_species > _SPECIES
+    shared: dict[str, Any] = {"n_species_channels": _CHANNELS} if many else {}
+    n = min(_PROBED, max(10, _PROBED_COMPONENTS * facts.n_structures // max(facts.largest, 1)))
+    some = np.random.default_rng(0).permutation(facts.n_structures)[:n]
+    frames, y = [facts.frames[k] for k in some], [facts.y[k] for k in some]
+    errors = []
+    for parameters in _DESCRIPTORS:
+        model = TensorKernelRidge(
+            descriptor=LambdaSOAP(**parameters, **shared), target=facts.tensor, per_atom=facts.per_atom,
+            aggregate=aggregate,
+        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            errors.append(-model.fit(frames, y if facts.per_atom else np.asarray(y)).best_score_)
+    best = int(np.argmin(errors))
+    words = ", ".join(f"{name}={value}" for name, value in {**_DESCRIPTORS[best], **shared}.items())
+    listed = ", ".join(f"{error:.3g}" for error in errors)
+    return LambdaSOAP(**_DESCRIPTORS[best], **shared), (
+        f"LambdaSOAP({words}): smallest leave-one-out error of {len(errors)} on {len(some)} structures ({listed})"
+    )

@@ -1,0 +1,61 @@
+"""Which model is recommended, and that the reasons are those of the data."""
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+
+from eqkernels import recommend
+from eqkernels.datasets import load_water_clusters
+
+
+@pytest.fixture(scope="module")
+def water():
+    data = load_water_clusters()
+    return data.frames[:40], data.dipole[:40]
+
+
+def test_few_structures_take_an_exact_gaussian_process(water):
+    advice = recommend(*water, target="dipole")
+    assert type(advice.model).__name__ == "TensorGPR"
+    assert advice.model.fit(*water).predict(water[0][:2]).shape == (2, 3)
+    assert "leave-one-out" in str(advice)
+
+
+def test_forces_and_many_structures_take_the_sparse_one(water):
+    frames = water[0]
+    energies = np.array([np.sum(atoms.positions**2) for atoms in frames])
+    assert type(recommend(frames, energies, target="energy", forces=True).model).__name__ == "SparseTensorGPR"
+    many, y = frames * 50, np.concatenate([np.einsum("ni,nj->nij", water[1], water[1])] * 50)
+    assert type(recommend(many, y).model).__name__ == "SparseTensorGPR"
+
+
+def test_diverse_data_take_networks():
+    symbols = ["Cu", "Ag", "Au", "Ni", "Pd", "Pt", "Al", "Pb", "Rh", "Ir", "Ca", "Sr"]
+    frames = [bulk(symbol).repeat((1, 1, k)) for symbol in symbols for k in range(1, 6)] * 5
+    random = np.random.default_rng(0)
+    for atoms in frames:
+        atoms.rattle(0.01, seed=int(random.integers(1000)))
+    y = random.normal(size=(len(frames), 3, 3))
+    advice = recommend(frames, y + y.swapaxes(1, 2), target="dielectric", minutes=1)
+    assert advice.model.estimator.time_budget == 15
+    assert advice.model.estimator.aggregate == "mean"
+    assert any("12 elements" in reason for reason in advice.reasons)
+
+
+def test_labels_that_do_not_grow_with_the_structure_take_the_mean():
+    frames = [molecule(name) for name in ("H2O", "CH4", "C2H6", "NH3", "CH3OH", "C2H4", "C6H6", "CO2")] * 2
+    for k, atoms in enumerate(frames):
+        atoms.rattle(0.03, seed=k)
+    sizes = np.array([len(atoms) for atoms in frames], dtype=float)
+    random = np.random.default_rng(0)
+    y = 5 + random.normal(size=len(frames))
+    assert recommend(frames, y).model.aggregate == "mean"
+    assert recommend(frames, y * sizes).model.aggregate is None
+    assert recommend(frames, y * sizes, target="band_gap").model.aggregate == "mean"
+
+
+def test_bad_input(water):
+    with pytest.raises(ValueError, match="minutes=0 must be a positive number"):
+        recommend(*water, minutes=0)
+    with pytest.raises(ValueError, match="40"):
+        recommend(water[0], water[1][:39])

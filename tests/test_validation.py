@@ -1,0 +1,83 @@
+"""Errors on structures that were left out, against models that are fitted without them."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from eqkernels import LambdaSOAP, SparseTensorGPR, TensorGPR, TensorRidge
+from eqkernels.datasets import load_water_clusters
+from eqkernels.metrics import frobenius_rmse, irrep_rmse
+from eqkernels.validation import _extrapolated, expected_error
+
+
+@pytest.fixture(scope="module")
+def data():
+    water = load_water_clusters()
+    return water.frames[:50], water.dipole[:50]
+
+
+SMALL = LambdaSOAP(cutoff=4.0, n_max=3, l_max=2)
+
+
+def test_leave_one_out_is_that_of_models_fitted_without(data):
+    frames, y = data[0][:15], data[1][:15]
+    model = TensorGPR(descriptor=SMALL, optimizer=None, noise=1e-3, normalize_y=False).fit(frames, y)
+    error = expected_error(model, frames, y)
+    left_out = []
+    for k in range(len(frames)):
+        others = [j for j in range(len(frames)) if j != k]
+        left_out.append(clone(model).fit([frames[j] for j in others], y[others]).predict([frames[k]])[0])
+    assert error.rmse == pytest.approx(frobenius_rmse(y, np.array(left_out)), rel=1e-6)
+    assert error.irreps["1o"] == pytest.approx(irrep_rmse(y, np.array(left_out), target="i")["1o"], rel=1e-6)
+    assert error.spread == pytest.approx(np.sqrt(np.mean(np.sum(y**2, axis=1))))
+    assert error.n_structures == 15
+    assert error.how == "leave-one-out"
+
+
+def test_held_back_structures_are_not_seen(data):
+    seen = []
+
+    class Spy(TensorRidge):
+        def fit(self, X, y, sample_weight=None):
+            seen.append({id(atoms) for atoms in X})
+            return super().fit(X, y, sample_weight)
+
+        def predict(self, X):
+            assert not seen[-1] & {id(atoms) for atoms in X}
+            return super().predict(X)
+
+    frames, y = data
+    error = expected_error(Spy(1e-6, descriptor=SMALL), frames, y)
+    assert [len(one) for one in seen] == [20, 40]
+    assert error.n_structures == 10
+    assert [n for n, _ in error.curve] == [20, 40, 50]
+    groups = np.repeat(np.arange(5), 10)
+    expected_error(Spy(1e-6, descriptor=SMALL), frames, y, groups=groups)
+    assert len(seen[-1]) == 40
+    assert len({groups[k] for k, atoms in enumerate(frames) if id(atoms) in seen[-1]}) == 4
+
+
+def test_the_learning_curve_is_a_power_law():
+    (_, first), (_, second), (n, last) = _extrapolated([(40, 3.0), (80, 3.0 / np.sqrt(2))], 320)
+    assert first == pytest.approx(np.sqrt(2))
+    assert (second, n) == (1.0, 320)
+    assert last == pytest.approx(0.5)
+    assert _extrapolated([(40, 1.0), (80, 2.0)], 160)[-1][1] == 1.0  # never rises
+    assert _extrapolated([(40, 9.0), (80, 1.0)], 160)[-1][1] == pytest.approx(0.5)  # at most the first power
+
+
+def test_forces_and_per_atom_targets(data):
+    frames = data[0][:40]
+    energies = np.array([np.sum(atoms.positions**2) for atoms in frames])
+    forces = [-2 * atoms.positions for atoms in frames]
+    error = expected_error(SparseTensorGPR(20, descriptor=SMALL), frames, energies, forces=forces)
+    assert 0 < error.forces < 2 * np.sqrt(np.mean(np.concatenate(forces) ** 2))
+    vectors = [atoms.positions - atoms.get_center_of_mass() for atoms in frames]
+    error = expected_error(TensorRidge(descriptor=SMALL, target="forces"), frames, vectors)
+    assert error.rmse < error.spread
+    assert list(error.irreps) == ["1o"]
+
+
+def test_too_few(data):
+    with pytest.raises(ValueError, match="from 4 structures: at least 5"):
+        expected_error(TensorRidge(), data[0][:4], data[1][:4])
