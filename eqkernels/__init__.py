@@ -29,6 +29,7 @@ from eqkernels.regression import (
     TensorGPR,
     TensorKernelRidge,
     TensorRidge,
+    TensorVotingRegressor,
     rank_candidates,
 )
 from eqkernels.regression.summary import summary
@@ -59,6 +60,7 @@ __all__ = [
     "TensorGPR",
     "TensorKernelRidge",
     "TensorRidge",
+    "TensorVotingRegressor",
     "load_model",
     "rank_candidates",
     "recommend",

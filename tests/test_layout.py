@@ -29,6 +29,7 @@ LEVELS = [
     "plotting",
     "testing",
     "validation",
+    "inspection",
     "recommendation",
     "cli",
     "eqkernels",

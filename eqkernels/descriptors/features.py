@@ -172,7 +172,8 @@ class EquivariantFeatures:
         raise TypeError(
             "EquivariantFeatures cannot become one array: each block transforms differently under rotation. Take one "
             "of them, e.g. features.blocks['1o'], or give other models the invariant part, "
-            "features.invariants('mean') or SOAP(aggregate='mean')"
+            "features.invariants('mean') or SOAP(aggregate='mean'); descriptors are joined by EquivariantUnion, not by "
+            "FeatureUnion"
         )
 
     def __getitem__(self, key: Any) -> EquivariantFeatures:

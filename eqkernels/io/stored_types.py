@@ -28,6 +28,7 @@ _ESTIMATORS = (
     "TensorGPR",
     "TensorKernelRidge",
     "TensorRidge",
+    "TensorVotingRegressor",
 )
 #: classes by the module that makes them public
 CLASSES = {

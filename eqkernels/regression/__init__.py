@@ -6,6 +6,7 @@ from eqkernels.regression.kernel_ridge import TensorKernelRidge
 from eqkernels.regression.ranking import rank_candidates
 from eqkernels.regression.ridge import TensorRidge
 from eqkernels.regression.sparse.gpr import SparseTensorGPR
+from eqkernels.regression.voting import TensorVotingRegressor
 
 __all__ = [
     "SparseTensorGPR",
@@ -13,5 +14,6 @@ __all__ = [
     "TensorGPR",
     "TensorKernelRidge",
     "TensorRidge",
+    "TensorVotingRegressor",
     "rank_candidates",
 ]
