@@ -1,6 +1,6 @@
 """Configuration of the documentation: ``python -m sphinx -W -b html docs docs/_build/html``.
 
-The gallery shows all of ``examples/`` and runs those that take seconds. ``-D sphinx_gallery_conf.filename_pattern=.py``
+The gallery shows all of ``examples/`` and runs those that take seconds. ``-D sphinx_gallery_conf.filename_pattern=py``
 runs all of them.
 """
 
@@ -30,6 +30,8 @@ templates_path = ["_templates"]
 
 html_theme = "pydata_sphinx_theme"
 html_title = "eqkernels"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_theme_options = {
     "navbar_end": ["theme-switcher"],
     "show_prev_next": False,
@@ -61,7 +63,7 @@ for path in [*(DOCS.parent / "examples").glob("*.py"), DOCS / "GALLERY_HEADER.rs
 sphinx_gallery_conf = {
     "examples_dirs": str(EXAMPLES),
     "gallery_dirs": "gallery",
-    "filename_pattern": "learn_polarizability|tetris|random_networks",
+    "filename_pattern": r"(?<!learning_curves)\.py$",
     "within_subsection_order": "ExampleTitleSortKey",
     "download_all_examples": False,
     "show_signature": False,
