@@ -25,7 +25,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "GALLERY_HEADER.rst", "gallery/*.py", "gallery/*.md5"]
+exclude_patterns = ["_build", "**/sg_execution_times.rst", "sg_execution_times.rst", "GALLERY_HEADER.rst", "gallery/*.py", "gallery/*.md5"]
 templates_path = ["_templates"]
 
 html_theme = "pydata_sphinx_theme"
@@ -63,7 +63,7 @@ for path in [*(DOCS.parent / "examples").glob("*.py"), DOCS / "GALLERY_HEADER.rs
 sphinx_gallery_conf = {
     "examples_dirs": str(EXAMPLES),
     "gallery_dirs": "gallery",
-    "filename_pattern": r"(?<!learning_curves)\.py$",
+    "filename_pattern": r"(?<!learning_curves)(?<!pictures)\.py$",
     "within_subsection_order": "ExampleTitleSortKey",
     "download_all_examples": False,
     "show_signature": False,

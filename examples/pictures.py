@@ -1,4 +1,8 @@
-"""All pictures of eqkernels.plotting, of polarizabilities and shieldings of small molecules.
+"""
+Pictures of models and tensors
+==============================
+
+All pictures of eqkernels.plotting, of polarizabilities and shieldings of small molecules.
 
 Takes about half a minute after the first run, which compiles. Writes parity, learning curves, errors against the
 distance from the training set, a map, and tensors on a molecule to pictures_*.png and, where chemiscope is installed

@@ -29,6 +29,7 @@ from eqkernels import (
     TensorGPR,
     TensorKernelRidge,
     TensorRidge,
+    TensorVotingRegressor,
 )
 from tests.conftest import random_frames
 
@@ -59,6 +60,7 @@ ESTIMATORS = {
     "TensorGPR": lambda: TensorGPR(CovariantKernel(), descriptor=soap(), random_state=np.random.RandomState(0)),
     "SparseTensorGPR": lambda: SparseTensorGPR(12, kernel=CovariantKernel(), descriptor=soap(), random_state=0),
     "TensorCommittee": lambda: TensorCommittee(TensorKernelRidge(descriptor=soap()), n_estimators=4, random_state=0),
+    "TensorVotingRegressor": lambda: TensorVotingRegressor([("a", TensorRidge(1e-3, descriptor=soap()))]),
     "EquivariantNetworkRegressor": lambda: EquivariantNetworkRegressor(**NETWORK),
 }
 MODELS = [name for name, make in ESTIMATORS.items() if hasattr(make(), "predict")]
