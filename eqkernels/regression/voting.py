@@ -14,6 +14,7 @@ from sklearn.utils.metaestimators import _BaseComposition
 
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels._parameters import Jobs, check_parameters, is_number
+from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.metrics import tensor_r2
 from eqkernels.regression.base import declare_target
 from eqkernels.structures import as_list, atom_counts, read_labels
@@ -104,7 +105,7 @@ class TensorVotingRegressor(RegressorMixin, _BaseComposition):
 
         Parameters
         ----------
-        X : sequence of ase.Atoms
+        X : sequence of ase.Atoms, or EquivariantFeatures
         y : array-like of shape (n_structures, 3, ..., 3), or list of array-like of shape (n_atoms, 3, ..., 3)
         sample_weight : array-like of shape (n_structures,), default=None
             Passed on to the models, none of which may be a pipeline then.
@@ -116,7 +117,7 @@ class TensorVotingRegressor(RegressorMixin, _BaseComposition):
         check_parameters(self)
         self._validate_names([name for name, _ in self.estimators])
         self._checked_weights()
-        X = as_list(X)
+        X = X if isinstance(X, EquivariantFeatures) else as_list(X)
         labels = read_labels(y, atom_counts(X), self.target, self.per_atom)
         self.target_, self.axial_, self.per_atom_ = labels.tensor.formula, labels.tensor.axial, labels.per_atom
         extra = {} if sample_weight is None else {"sample_weight": sample_weight}
@@ -130,7 +131,7 @@ class TensorVotingRegressor(RegressorMixin, _BaseComposition):
 
         Parameters
         ----------
-        X : sequence of ase.Atoms
+        X : sequence of ase.Atoms, or EquivariantFeatures
 
         Returns
         -------
@@ -138,7 +139,7 @@ class TensorVotingRegressor(RegressorMixin, _BaseComposition):
             For per-atom targets an array (n_atoms, 3, ..., 3) for each structure.
         """
         check_fitted(self)
-        X = as_list(X)
+        X = X if isinstance(X, EquivariantFeatures) else as_list(X)
         weights = self._checked_weights()
         return sum(weight * model.predict(X) for weight, model in zip(weights, self.estimators_, strict=True))
 
