@@ -144,14 +144,10 @@ def _change(name, value, kept):
             if not _same(one, kept[inner]):
                 return _change(f"{name}__{inner}", one, kept[inner])
     if isinstance(value, list | tuple) and isinstance(kept, list) and len(value) == len(kept):
-        for pair, old in zip(value, kept, strict=True):  # of a name and an estimator
-            if (
-                isinstance(pair, list | tuple)
-                and len(pair) == 2
-                and pair[0] == old[0]
-                and _is_estimator(pair[1])
-                and not _same(pair[1], old[1])
-            ):
-                return _change(pair[0], pair[1], old[1])
+        for part, old in zip(value, kept, strict=True):
+            if not isinstance(part, list | tuple) or len(part) != 2 or _same(part, old):
+                continue
+            if part[0] == old[0] and _is_estimator(part[1]):  # a name and an estimator
+                return _change(part[0], part[1], old[1])
     was = kept["class"] + "(...)" if isinstance(kept, dict) and "class" in kept else repr(kept)
     return f"{name} was changed from {was:.60} to {value!r:.60}"
