@@ -25,7 +25,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "**/sg_execution_times.rst", "sg_execution_times.rst", "GALLERY_HEADER.rst", "gallery/*.py", "gallery/*.md5"]
+exclude_patterns = ["_build", "**/sg_execution_times.rst", "GALLERY_HEADER.rst", "gallery/*.py", "gallery/*.md5"]
 templates_path = ["_templates"]
 
 html_theme = "pydata_sphinx_theme"
