@@ -21,7 +21,10 @@ def data():
 
 def test_the_mean_is_weighted(data):
     frames, y = data
-    models = [("linear", TensorRidge(1e-3, descriptor=SMALL)), ("kernel", make_pipeline(SMALL, TensorKernelRidge(1e-3)))]
+    models = [
+        ("linear", TensorRidge(1e-3, descriptor=SMALL)),
+        ("kernel", make_pipeline(SMALL, TensorKernelRidge(1e-3))),
+    ]
     alone = [clone(model).fit(frames, y).predict(frames) for _, model in models]
     both = TensorVotingRegressor(models, weights=[1, 3]).fit(frames, y)
     np.testing.assert_allclose(both.predict(frames), 0.25 * alone[0] + 0.75 * alone[1], atol=1e-12)
