@@ -1,5 +1,24 @@
-"""What symmetry demands of labels and of models."""
+"""Symmetry of structures, and what it demands of their tensors, of labels and of models."""
 
+from eqkernels.symmetry.allowed import AllowedComponents, allowed_components, symmetrize
+from eqkernels.symmetry.explanations import Explanation, explain_zero
 from eqkernels.symmetry.label_check import LabelFinding, LabelReport, check_labels
+from eqkernels.symmetry.point_groups import Operation, PointGroup
+from eqkernels.symmetry.space_groups import SpaceGroup, point_group, site_group, space_group
 
-__all__ = ["LabelFinding", "LabelReport", "check_labels"]
+__all__ = [
+    "AllowedComponents",
+    "Explanation",
+    "LabelFinding",
+    "LabelReport",
+    "Operation",
+    "PointGroup",
+    "SpaceGroup",
+    "allowed_components",
+    "check_labels",
+    "explain_zero",
+    "point_group",
+    "site_group",
+    "space_group",
+    "symmetrize",
+]
