@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from eqkernels.metrics import isotropic_mean
 from eqkernels.so3 import cartesian_tensor
 from eqkernels.so3.inference import infer_formula
 from eqkernels.structures import StructureBatch, is_by_structure
+from eqkernels.symmetry import check_labels
 
 # Structures that are compared with each other.
 _MOST_COMPARED = 2000
@@ -23,6 +25,8 @@ _DUPLICATE = 1 - 1e-8
 # Deviations from the median, in units of the median deviation, beyond which a label is far out.
 _FAR_OUT = 12.0
 _LISTED = 5
+# Labels are compared with a model for so many structures at most, of so many species.
+_FEWEST_CHECKED, _MOST_CHECKED, _MOST_SPECIES = 20, 300, 8
 _CUTOFFS = (3.0, 4.0, 5.0, 6.0)
 
 
@@ -46,7 +50,7 @@ def inspect(paths: list[Path], index: str = ":") -> None:
             show(f"not a target: {one}")
     rows, remarks = [], []
     for one in (one for one in found if one.is_target):
-        row, more = _label(paths, one, index)
+        row, more = _label(paths, one, index, frames)
         rows.append(row)
         remarks += more
     if rows:
@@ -91,7 +95,7 @@ def _some(counts, n=6):
     return words + (", ..." if len(counts) > n else "")
 
 
-def _label(paths, one, index):
+def _label(paths, one, index, frames):
     """Row of the table, and remarks on a label."""
     what = " or ".join(one.guesses) or one.key
     start = (one.key, what + (" of each atom" if one.per_atom else ""), f"{one.n_present} of {one.n_structures}")
@@ -111,7 +115,26 @@ def _label(paths, one, index):
     total = max(float(np.sum(norms**2)), np.finfo(float).tiny)
     parts = ", ".join(f"{key} {np.sum(block**2) / total:.0%}" for key, block in blocks.items())
     row = (*start, formula or "scalar", str(tensor.irreps).replace("1x", ""), float(np.sqrt(np.mean(norms**2))), parts)
-    return row, [*_outliers(one.key, norms, owners)]
+    return row, [*_outliers(one.key, norms, owners), *_mistakes(one, frames, y)]
+
+
+def _mistakes(one, frames, y):
+    """Labels that do not follow their structures."""
+    some = range(min(len(frames), _MOST_CHECKED))
+    known = [k for k in some if np.isfinite(np.asarray(y[k], dtype=float)).all()]
+    species = {int(number) for k in known for number in frames[k].numbers}
+    if len(known) < _FEWEST_CHECKED or len(species) > _MOST_SPECIES:
+        return
+    target = one.guesses[0] if len(one.guesses) == 1 else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = check_labels([frames[k] for k in known], y[known], target, per_atom=one.per_atom)
+    for finding in report[:_LISTED]:
+        where = "all structures" if finding.structure is None else f"structure {known[finding.structure]}"
+        where += "" if finding.atom is None else f", atom {finding.atom}"
+        yield f"{one.key} of {where}: {finding.text}"
+    if len(report) > _LISTED:
+        yield f"{one.key}: {len(report) - _LISTED} more labels do not follow their structures"
 
 
 def _rows(y: Any):

@@ -62,6 +62,16 @@ def test_four_commands(files, model, capsys):
     assert all((atoms.info["predicted_dipole_std"] > 0).all() for atoms in out)
 
 
+def test_inspection_finds_labels_that_do_not_follow_their_structures(files, capsys):
+    frames = ase.io.read(files / "train.xyz", ":")
+    frames[7].info["mu"] = -frames[7].info["mu"]
+    ase.io.write(files / "faulty.xyz", [*frames, frames[3]], format="extxyz")
+    assert end("inspect", files / "faulty.xyz") == 0
+    printed = capsys.readouterr().out
+    assert "mu of structure 7: the sign is reversed" in printed
+    assert "3 and 45" in printed  # nearly the same
+
+
 def test_the_expected_error_is_that_of_new_structures(files, model, capsys):
     capsys.readouterr()
     expected = load_header(model)["notes"]["expected_error"]["rmse"]
