@@ -80,6 +80,15 @@ def test_page(page, tmp_path, monkeypatch):
         exec(compile(block, page, "exec"), namespace)
 
 
+@pytest.mark.parametrize(
+    "name", ["", ".calibration", ".datasets", ".io", ".kernels", ".metrics", ".plotting", ".so3", ".testing"]
+)
+def test_reference_has_all_public_names(name):
+    words = set(re.findall(r"\w+", (ROOT / "docs" / "api.md").read_text()))
+    missing = set(importlib.import_module("eqkernels" + name).__all__) - words
+    assert not missing, f"add to docs/api.md: {missing}"
+
+
 def test_public_names_have_docstrings():
     for name in eqkernels.__all__:
         assert getattr(eqkernels, name).__doc__, name
