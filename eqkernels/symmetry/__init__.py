@@ -1,6 +1,7 @@
 """Symmetry of structures, and what it demands of their tensors, of labels and of models."""
 
 from eqkernels.symmetry.allowed import AllowedComponents, allowed_components, symmetrize
+from eqkernels.symmetry.equivariance_check import EquivarianceReport, check_equivariance
 from eqkernels.symmetry.explanations import Explanation, explain_zero
 from eqkernels.symmetry.label_check import LabelFinding, LabelReport, check_labels
 from eqkernels.symmetry.point_groups import Operation, PointGroup
@@ -8,6 +9,7 @@ from eqkernels.symmetry.space_groups import SpaceGroup, point_group, site_group,
 
 __all__ = [
     "AllowedComponents",
+    "EquivarianceReport",
     "Explanation",
     "LabelFinding",
     "LabelReport",
@@ -15,6 +17,7 @@ __all__ = [
     "PointGroup",
     "SpaceGroup",
     "allowed_components",
+    "check_equivariance",
     "check_labels",
     "explain_zero",
     "point_group",
