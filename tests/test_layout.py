@@ -13,6 +13,7 @@ LEVELS = [
     "so3",
     "radial",
     "structures",
+    "symmetry",
     "metrics",
     "calibration",
     "descriptors.products",
