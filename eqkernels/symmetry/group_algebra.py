@@ -11,6 +11,9 @@ SAME = 1e-4
 # Averaging converges quadratically.
 _AVERAGES = 6
 _LARGEST_ORDER = 2000
+# Fractions of a turn. The irrational angle of continuous groups is further from all fractions of this size.
+_LARGEST_DENOMINATOR = 500
+_SAME_ANGLE = 3e-7
 
 
 def rotation(axis, angle):
@@ -101,9 +104,9 @@ def operation_symbol(matrix):
     if np.abs(sign * matrix - np.eye(3)).max() < SAME:
         return "E" if sign > 0 else "i"
     turns = np.arccos(np.clip((np.trace(matrix) - sign) / 2, -1, 1)) / (2 * np.pi)
-    fraction = Fraction(turns).limit_denominator(60)
-    if abs(fraction - turns) > SAME:
-        name = f"{'C' if sign > 0 else 'S'}({360 * turns:.2f} deg)"
+    fraction = Fraction(turns).limit_denominator(_LARGEST_DENOMINATOR)
+    if abs(fraction - turns) > _SAME_ANGLE:
+        name = "C∞" if sign > 0 else "S∞"
     elif fraction == 0:
         name = "m"
     else:
