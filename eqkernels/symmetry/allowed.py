@@ -16,7 +16,7 @@ from eqkernels._numeric import real_array
 from eqkernels.so3 import CartesianTensor, Irreps, wigner_d
 from eqkernels.symmetry.point_groups import PointGroup
 from eqkernels.symmetry.printed_forms import independent_components, relation_lines, voigt_matrix
-from eqkernels.symmetry.space_groups import TOLERANCE, point_group, site_groups, space_group
+from eqkernels.symmetry.space_groups import TOLERANCE, point_group, site_groups, structure_group
 from eqkernels.symmetry.target_spaces import TargetSpace, target_space
 
 # Other eigenvalues of finite groups are 0, of the generators of continuous ones below 1 - 1e-4 up to high degrees.
@@ -86,13 +86,17 @@ class AllowedComponents:
         batch = tensors.shape[: tensors.ndim - len(shape)]
         return (tensors.reshape(*batch, len(self.names)) @ self.projector).reshape(tensors.shape)
 
+    @property
+    def form(self) -> list[str]:
+        """Lines of the matrix, or the relations, that ``print`` shows."""
+        return voigt_matrix(self.basis, self.names) or relation_lines(self.basis, self.names)
+
     def __str__(self) -> str:
         head = f"{self.target} in {self.group.hermann_mauguin} ({self.group.schoenflies}): "
         if not self.dimension:
             return head + "zero"
-        head += f"{self.dimension} independent component{'s' * (self.dimension > 1)}"
-        lines = voigt_matrix(self.basis, self.names) or relation_lines(self.basis, self.names)
-        return "\n".join([head, *lines])
+        number = f"{self.dimension} independent component{'s' * (self.dimension > 1)}"
+        return "\n".join([head + number, *self.form])
 
     def __repr__(self) -> str:
         return f"AllowedComponents({self.target!r}, {self.group.hermann_mauguin!r}, dimension={self.dimension})"
@@ -151,13 +155,19 @@ def allowed_components(
         if per_atom:
             raise ValueError("per_atom=True takes a structure; the site group of an atom can be passed by itself")
         group = group_or_atoms if isinstance(group_or_atoms, PointGroup) else PointGroup.from_name(group_or_atoms)
-        return _allowed(group, space)
+        return allowed_of_group(group, space)
     if space.per_atom:
-        return [_allowed(group, space) for group in site_groups(group_or_atoms, tolerance=tolerance)]
-    return _allowed(point_group(group_or_atoms, tolerance=tolerance), space)
+        return allowed_at_sites(group_or_atoms, space, tolerance)
+    return allowed_of_group(point_group(group_or_atoms, tolerance=tolerance), space)
 
 
-def _allowed(group: PointGroup, space: TargetSpace) -> AllowedComponents:
+def allowed_at_sites(atoms: Atoms, space: TargetSpace, tolerance: float) -> list[AllowedComponents]:
+    """Return the allowed components of each atom."""
+    return [allowed_of_group(group, space) for group in site_groups(atoms, tolerance=tolerance)]
+
+
+def allowed_of_group(group: PointGroup, space: TargetSpace) -> AllowedComponents:
+    """Return the allowed components of a space of tensors."""
     invariant = invariant_components(group.elements(space.l_max)[0], space.irreps)
     flat = invariant @ space.rows
     rows, matrix = independent_components(flat, space.names)
@@ -238,15 +248,13 @@ def symmetrize(
 
 def _averaged(atoms, components, space, tolerance):
     """Mean over operations of the tensors that each takes to an atom."""
-    if atoms.pbc.any():
-        group = space_group(atoms, tolerance=tolerance)
-        matrices, permutations = group.matrices, group.permutations
-    else:
-        molecule = point_group(atoms, tolerance=tolerance)
-        if molecule.schoenflies == "Kh":
-            invariant = invariant_components(molecule.matrices, space.irreps)
+    group = structure_group(atoms, tolerance)
+    matrices, permutations = group.matrices, np.asarray(group.permutations)
+    if isinstance(group, PointGroup):
+        if group.schoenflies == "Kh":
+            invariant = invariant_components(matrices, space.irreps)
             return components @ invariant.T @ invariant
-        matrices, permutations = molecule.elements(space.l_max)
+        matrices, permutations = map(np.asarray, group.elements(space.l_max))
     # in a cell that is not primitive, atoms that are images of one another have equal tensors
     _, images = np.unique(permutations[0], return_inverse=True)
     members = np.eye(images.max() + 1)[images]

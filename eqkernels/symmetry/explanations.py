@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from textwrap import indent
 
 import numpy as np
 from ase import Atoms
 
 from eqkernels.so3 import CartesianTensor, Irreps, wigner_d
-from eqkernels.symmetry.allowed import AllowedComponents, allowed_components
+from eqkernels.symmetry.allowed import AllowedComponents, allowed_at_sites, allowed_of_group
 from eqkernels.symmetry.group_algebra import operation_symbol
 from eqkernels.symmetry.point_groups import Operation, PointGroup
-from eqkernels.symmetry.space_groups import TOLERANCE, point_group, space_group
+from eqkernels.symmetry.space_groups import TOLERANCE, point_group, structure_group
 from eqkernels.symmetry.target_spaces import TargetSpace, target_space
 
 _INVARIANT = 1e-6
@@ -32,6 +31,8 @@ class Explanation:
         A few operations that suffice: what they leave, the whole group leaves.
     zero_components : list of str
         Names of components that must be zero.
+    n_components : int
+        Number of independent components without any symmetry.
     equivalent : dict of int to Operation
         Atoms that have the same tensor but for the operation that takes this atom to them.
     """
@@ -57,16 +58,16 @@ class Explanation:
         elif not self.operations:
             text = "symmetry restricts no component"
         else:
-            form = "\n".join(str(self.allowed).splitlines()[1:])
-            text = f"{self.allowed.dimension} of {self.n_components} components are independent, because of {names}\n{form}"
+            number = f"{self.allowed.dimension} of {self.n_components}"
+            text = "\n".join([f"independent components {number}, because of {names}", *self.allowed.form])
         return head + text + self._equivalent_atoms()
 
     def _equivalent_atoms(self):
-        if not self.equivalent:
+        if not self.equivalent or self.zero:
             return ""
-        atoms = ", ".join(f"{atom} by {operation}" for atom, operation in self.equivalent.items())
-        same = "equal values" if self.allowed.basis.ndim == 1 else "the same tensor, turned with the structure"
-        return f"\n{same} at the equivalent atoms: {atoms}"
+        same = "equal values" if len(self.allowed.names) == 1 else "the same tensor, turned by the operation,"
+        atoms = [f"{atom} by {str(one).replace('E', 'translation')}" for atom, one in self.equivalent.items()]
+        return f"\n{same} at equivalent atoms: {', '.join(atoms)}"
 
     def __repr__(self) -> str:
         return f"Explanation({self.owner!r}, {self.allowed!r}, operations={[str(one) for one in self.operations]})"
@@ -79,7 +80,7 @@ def explain_zero(
     per_atom: bool | None = None,
     tolerance: float = TOLERANCE,
 ) -> Explanation | list[Explanation]:
-    """Explain why a model must return zero, or equal values, for a structure.
+    r"""Explain why a model must return zero, or equal values, for a structure.
 
     Parameters
     ----------
@@ -96,17 +97,17 @@ def explain_zero(
     >>> from ase.build import molecule
     >>> print(explain_zero(molecule("CO2"), "dipole"))
     dipole of CO2, ∞/mm (Dinfh): zero, since i leaves no component unchanged
-    >>> print(*explain_zero(molecule("H2O"), "charges"), sep="\\n")
+    >>> print(*explain_zero(molecule("H2O"), "charges"), sep="\n")
     charges of atom 0 (O), mm2 (C2v): symmetry restricts no component
     charges of atom 1 (H), m (Cs): symmetry restricts no component
-    equal values at the equivalent atoms: 2 by C2 [0 0 1]
+    equal values at equivalent atoms: 2 by C2 [0 0 1]
     """
     space = target_space(target, per_atom)
     if not space.per_atom:
         group = point_group(atoms, tolerance=tolerance)
-        return _explained(str(atoms.symbols), allowed_components(group, target), space)
-    whole = space_group(atoms, tolerance=tolerance) if atoms.pbc.any() else point_group(atoms, tolerance=tolerance)
-    allowed = allowed_components(atoms, target, per_atom=True, tolerance=tolerance)
+        return _explained(str(atoms.symbols), allowed_of_group(group, space), space)
+    whole = structure_group(atoms, tolerance)
+    allowed = allowed_at_sites(atoms, space, tolerance)
     return [
         _explained(f"atom {first} ({atoms.symbols[first]})", allowed[first], space, equivalent)
         for first, equivalent in _orbits(whole, len(atoms)).items()
@@ -141,7 +142,7 @@ def _explained(owner, allowed, space, equivalent=None):
 
 def _responsible(group: PointGroup, space: TargetSpace, dimension: int) -> list[Operation]:
     """Few operations that leave no more than the group: each time the one that leaves least."""
-    candidates = sorted(_simplest_first(group), key=lambda one: _complexity(one.matrix))
+    candidates = _candidates(group)
     rotations = wigner_d(space.irreps, np.array([one.matrix for one in candidates]))
     left = np.eye(space.irreps.dim)
     chosen: list[Operation] = []
@@ -161,25 +162,16 @@ def _invariant(left, rotation):
     return vectors[:, values > 1 - _INVARIANT].T @ left
 
 
-def _simplest_first(group):
-    """Operations of a group; of continuous ones, inversion as well, if they have it."""
+def _candidates(group):
+    """Operations of a group, the simplest first; of continuous ones generators, and inversion if they have it."""
     operations = group.operations
-    if group.schoenflies in ("Dinfh", "Kh", "Cinfh"):
-        turning = group.translations[-1] if group.schoenflies != "Kh" else None
-        center = np.zeros(3) if turning is None else 2 * _center(group)
-        permutation = None if group.permutations is None else group.permutations[-1]
-        operations = [Operation(-np.eye(3), center, permutation), *operations]
-    return operations
-
-
-def _center(group):
-    """Point that all operations leave: least squares of (1 - R) c = t."""
-    matrix = (np.eye(3) - group.matrices).reshape(-1, 3)
-    return np.linalg.lstsq(matrix, group.translations.ravel(), rcond=None)[0]
+    if group.continuous and group.schoenflies.endswith("h"):
+        center = np.linalg.lstsq((np.eye(3) - group.matrices).reshape(-1, 3), group.translations.ravel(), rcond=None)[0]
+        operations.append(Operation(-np.eye(3), 2 * center, operations[-1].permutation))
+    return sorted(operations, key=lambda one: _complexity(one.matrix))
 
 
 def _complexity(matrix):
-    symbol = operation_symbol(matrix)
-    kind = {"i": 0, "m": 1, "C": 2, "S": 3}.get(symbol[0], 4)
-    digits = "".join(letter for letter in symbol.split(" ")[0] if letter.isdigit() or letter == "^")
-    return (kind > 1, len(digits), digits, kind)
+    """Inversion and reflections before rotations, which come by their order."""
+    name = operation_symbol(matrix).split()[0]
+    return name not in ("i", "m"), len(name), name

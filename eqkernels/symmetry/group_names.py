@@ -88,7 +88,7 @@ def hermann_mauguin_of(schoenflies):
     """
     if schoenflies in _INTERNATIONAL:
         return _INTERNATIONAL[schoenflies]
-    letter, number, suffix = re.fullmatch(r"([CDS])(\d+)([dhv]?)", schoenflies).groups()
+    letter, number, suffix = _parts(schoenflies)
     n = int(number)
     if letter == "S":
         return f"-{n}" if n % 4 == 0 else f"-{n // 2}"
@@ -101,6 +101,11 @@ def hermann_mauguin_of(schoenflies):
         "Dh": f"-{2 * n}m2" if odd else f"{n}/mmm",
         "Dd": f"-{n}m" if odd else f"-{2 * n}2m",
     }[letter + suffix]
+
+
+def _parts(schoenflies):
+    """Split the symbol of an axial group: ``C``, ``3`` or ``inf``, ``v``."""
+    return re.findall(r"^([CDS])(\d+|inf)([dhv]?)$", schoenflies)[0]
 
 
 def generators_of(schoenflies):
@@ -122,7 +127,7 @@ def generators_of(schoenflies):
         return np.array([rotation(_Z, _IRRATIONAL), rotation(_X, _IRRATIONAL), inversion][: len(schoenflies) + 1])
     if schoenflies[0] in "TOI":
         return _cubic_generators(schoenflies)
-    letter, number, suffix = re.fullmatch(r"([CDS])(\d+|inf)([dhv]?)", schoenflies).groups()
+    letter, number, suffix = _parts(schoenflies)
     angle = _IRRATIONAL if number == "inf" else 2 * np.pi / int(number)
     axis = _Y if schoenflies in ("C2", "C2h") else _Z
     turn = rotation(axis, angle)

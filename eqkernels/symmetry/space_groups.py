@@ -106,10 +106,8 @@ def point_group(atoms: Atoms, *, tolerance: float = TOLERANCE) -> PointGroup:
     >>> point_group(molecule("CO2"))
     PointGroup('Dinfh', '∞/mm', continuous)
     """
-    tolerance = _checked(atoms, tolerance)
-    if atoms.pbc.any():
-        return space_group(atoms, tolerance=tolerance).point_group
-    return molecular_group(atoms.positions, atoms.numbers, tolerance)
+    group = structure_group(atoms, tolerance)
+    return group.point_group if isinstance(group, SpaceGroup) else group
 
 
 def site_group(atoms: Atoms, i: int, *, tolerance: float = TOLERANCE) -> PointGroup:
@@ -143,13 +141,17 @@ def site_group(atoms: Atoms, i: int, *, tolerance: float = TOLERANCE) -> PointGr
 
 def site_groups(atoms, indices=None, *, tolerance=TOLERANCE):
     """Return the site groups of atoms, by default of all; one search for all of them."""
-    tolerance = _checked(atoms, tolerance)
+    group = structure_group(atoms, tolerance)
     indices = range(len(atoms)) if indices is None else [_index(i, len(atoms)) for i in indices]
-    if atoms.pbc.any():
-        group: PointGroup | SpaceGroup = space_group(atoms, tolerance=tolerance)
-    else:
-        group = molecular_group(atoms.positions, atoms.numbers, tolerance)
     return [_stabilizer(group, atoms.positions[i], i) for i in indices]
+
+
+def structure_group(atoms: Atoms, tolerance: float) -> PointGroup | SpaceGroup:
+    """Space group of what is periodic, point group of a molecule."""
+    tolerance = _checked(atoms, tolerance)
+    if atoms.pbc.any():
+        return space_group(atoms, tolerance=tolerance)
+    return molecular_group(atoms.positions, atoms.numbers, tolerance)
 
 
 def space_group(atoms: Atoms, *, tolerance: float = TOLERANCE) -> SpaceGroup:
@@ -198,7 +200,7 @@ def space_group(atoms: Atoms, *, tolerance: float = TOLERANCE) -> SpaceGroup:
 def _checked(atoms, tolerance):
     if not isinstance(atoms, Atoms):
         raise TypeError(f"atoms must be an ase.Atoms, got {type(atoms).__name__}")
-    if not isinstance(tolerance, Real) or not 0 < tolerance < 1:
+    if not isinstance(tolerance, Real) or not 0 < float(tolerance) < 1:
         raise ValueError(f"tolerance={tolerance!r} must be a distance between 0 and 1 Angstrom")
     if not len(atoms):
         raise ValueError("atoms is empty: a structure without atoms has no symmetry to find")

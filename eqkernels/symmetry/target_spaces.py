@@ -68,7 +68,7 @@ def target_space(target: Any, per_atom: bool | None = None) -> TargetSpace:
     known = find_property(written)
     if per_atom is None:
         per_atom = known is not None and known.per_atom is True
-    names = tuple("".join(letters) for letters in product("xyz", repeat=tensor.rank))
+    names = tuple("".join(letters) for letters in product("xyz", repeat=tensor.rank)) if tensor.rank else ("value",)
     return TargetSpace(_title(written, tensor), irreps, tensor.change_of_basis, tensor.shape, names, per_atom)
 
 
