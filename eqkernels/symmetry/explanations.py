@@ -33,6 +33,8 @@ class Explanation:
         Names of components that must be zero.
     n_components : int
         Number of independent components without any symmetry.
+    scalar : bool
+        Whether no operation changes the value, so that equivalent atoms have equal ones.
     equivalent : dict of int to Operation
         Atoms that have the same tensor but for the operation that takes this atom to them.
     """
@@ -42,6 +44,7 @@ class Explanation:
     operations: list[Operation]
     zero_components: list[str]
     n_components: int
+    scalar: bool
     equivalent: dict[int, Operation] = field(default_factory=dict)
 
     @property
@@ -65,7 +68,7 @@ class Explanation:
     def _equivalent_atoms(self):
         if not self.equivalent or self.zero:
             return ""
-        same = "equal values" if len(self.allowed.names) == 1 else "the same tensor, turned by the operation,"
+        same = "equal values" if self.scalar else "the same tensor, turned by the operation,"
         atoms = [f"{atom} by {str(one).replace('E', 'translation')}" for atom, one in self.equivalent.items()]
         return f"\n{same} at equivalent atoms: {', '.join(atoms)}"
 
@@ -137,7 +140,7 @@ def _explained(owner, allowed, space, equivalent=None):
     left = set(allowed.relations)
     zeros = [name for name, one in zip(space.names, own, strict=True) if one and name not in left]
     operations = _responsible(allowed.group, space, allowed.dimension)
-    return Explanation(owner, allowed, operations, zeros, space.irreps.dim, equivalent or {})
+    return Explanation(owner, allowed, operations, zeros, space.irreps.dim, space.irreps == "0e", equivalent or {})
 
 
 def _responsible(group: PointGroup, space: TargetSpace, dimension: int) -> list[Operation]:

@@ -34,7 +34,13 @@ def molecular_group(positions: NDArray[np.float64], numbers: NDArray[np.int64], 
     Returns
     -------
     PointGroup
+
+    Raises
+    ------
+    ValueError
+        If two atoms are within the tolerance of one another.
     """
+    _refuse_coinciding(positions, tolerance)
     center = positions.mean(axis=0)
     vectors = positions - center
     distances = np.linalg.norm(vectors, axis=1)
@@ -54,6 +60,17 @@ def molecular_group(positions: NDArray[np.float64], numbers: NDArray[np.int64], 
     matrices = idealized(np.array([found[key][1] for key in keys]))
     permutations = np.array([key[:-1] for key in keys])
     return PointGroup(schoenflies_of(matrices), matrices, center - matrices @ center, permutations)
+
+
+def _refuse_coinciding(positions, tolerance):
+    close = np.triu(cdist(positions, positions) <= tolerance, k=1)
+    if close.any():
+        a, b = np.argwhere(close)[0]
+        distance = np.linalg.norm(positions[a] - positions[b])
+        raise ValueError(
+            f"atoms {a} and {b} are {distance:.4f} Angstrom apart, within tolerance={tolerance}: remove one of them or "
+            "reduce the tolerance"
+        )
 
 
 def _linear_group(vectors, numbers, direction, center, tolerance):

@@ -7,6 +7,8 @@ from fractions import Fraction
 import numpy as np
 
 _ZERO = 1e-6
+# Components that are almost zero, as where an axis is slightly tilted, do not determine others.
+_SMALLEST_PIVOT = 0.1
 _PAIRS = {"xx": 0, "yy": 1, "zz": 2, "yz": 3, "xz": 4, "xy": 5}
 _VOIGT_NOTE = "Voigt: 1 .. 6 are xx, yy, zz, yz, xz, xy; entries are components of the tensor, without factors of 2"
 _LARGEST_DENOMINATOR = 12
@@ -32,14 +34,15 @@ def independent_components(basis, names):
         Column k has the factors of component k.
     """
     flat = basis.reshape(len(basis), len(names))
+    order = np.array(sorted(range(len(names)), key=lambda k: _rank_of(names[k])))
     rows: list[int] = []
-    rest = flat.copy()
-    for k in sorted(range(len(names)), key=lambda k: _rank_of(names[k])):
-        column = rest[:, k]
-        if np.linalg.norm(column) > _ZERO and len(rows) < len(flat):
-            rows.append(k)
-            unit = column / np.linalg.norm(column)
-            rest = rest - np.outer(unit, unit @ rest)
+    rest = flat
+    for _ in flat:
+        norms = np.linalg.norm(rest, axis=0)[order]
+        rows.append(int(order[np.argmax(norms > _SMALLEST_PIVOT * norms.max())]))
+        column = rest[:, rows[-1]]
+        rest = rest - np.outer(column, column @ rest) / (column @ column)
+    rows.sort(key=order.tolist().index)
     if not rows:
         return rows, np.zeros((0, len(names)))
     matrix = np.linalg.solve(flat[:, rows], flat)

@@ -220,6 +220,8 @@ def _full_cell(atoms):
     if atoms.pbc.sum() < 2:
         raise ValueError(f"atoms is periodic in {atoms.pbc.sum()} directions, a space group takes two or three")
     cell = atoms.cell.array.copy()
+    if np.linalg.matrix_rank(cell[atoms.pbc]) < atoms.pbc.sum():
+        raise ValueError(f"cell vectors of periodic directions must be independent, got {cell[atoms.pbc].tolist()}")
     (free,) = np.nonzero(~atoms.pbc)
     for k in free:
         a, b = cell[k - 2], cell[k - 1]

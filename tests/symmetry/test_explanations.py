@@ -65,6 +65,14 @@ def test_equivalent_atoms():
     assert explain_zero(molecule("CO2"), "shielding")[1].equivalent.keys() == {2}
 
 
+def test_pseudoscalars_of_mirror_images_are_not_called_equal():
+    _, hydrogen = explain_zero(Atoms("OH2", [[0, 0, 0], [0.3, 0.76, 0.59], [0.3, -0.76, 0.59]]), "0e", per_atom=True)
+    assert hydrogen.scalar
+    carbon = explain_zero(molecule("C2H4"), "0o+1o", per_atom=True)[0]
+    assert not carbon.scalar
+    assert "equal values" not in str(carbon)
+
+
 def test_crystals():
     pytest.importorskip("spglib")
     (copper,) = explain_zero(bulk("Cu", cubic=True), "shielding")

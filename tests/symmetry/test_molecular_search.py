@@ -5,6 +5,8 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
+from eqkernels.symmetry import PointGroup
+from eqkernels.symmetry.group_names import CRYSTAL_CLASSES
 from eqkernels.symmetry.molecular_search import molecular_group
 from eqkernels.testing import random_rotation
 
@@ -144,3 +146,27 @@ def test_operations_between_two_tolerances_are_a_group():
         permutations = molecular_group(positions, molecule("C6H6").numbers, tolerance).permutations
         keys = {tuple(one) for one in permutations.tolist()}
         assert {tuple(a[b]) for a in permutations for b in permutations} == keys
+
+
+@pytest.mark.parametrize("name", [*CRYSTAL_CLASSES, "I", "Ih", "Th", "D5d", "D5h", "D6d", "S8", "C7v", "C5h", "D9"])
+def test_random_molecules_of_each_group(name):
+    """Orbits of random points of four elements have the symmetry that made them, and no other."""
+    random = np.random.default_rng(7)
+    operations = PointGroup.from_name(name).matrices @ random_rotation(8)
+    operations = random_rotation(9) @ operations
+    parts = [operations @ random.uniform(-3, 3, 3) for _ in range(4)]
+    positions = np.concatenate(parts) + random.uniform(-2e-4, 2e-4, (4 * len(operations), 3))
+    numbers = np.repeat([6, 7, 8, 9], len(operations))
+    group = molecular_group(positions, numbers, tolerance=2e-3)
+    assert group.schoenflies == PointGroup.from_name(name).schoenflies
+
+
+def test_almost_linear_molecules():
+    for bend, expected in [(1e-3, "Dinfh"), (0.05, "C2v"), (0.3, "C2v")]:
+        positions = np.array([[0, 0, 1.2], [0, bend, 0], [0, 0, -1.2]])
+        assert molecular_group(positions, np.array([8, 6, 8]), tolerance=0.01).schoenflies == expected
+
+
+def test_coinciding_atoms():
+    with pytest.raises(ValueError, match="atoms 1 and 2 are 0.0010 Angstrom apart"):
+        molecular_group(np.array([[0, 0, 0], [1, 0, 0], [1, 0, 0.001], [0, 1.0, 0]]), np.array([1, 1, 1, 1]), 0.01)

@@ -31,6 +31,12 @@ def test_components_of_one_axis_come_first():
     assert relation_lines(basis, names) == ["yy = xy", "all others are zero"]
 
 
+def test_components_that_are_almost_zero_determine_nothing():
+    rows, matrix = independent_components(np.array([[1e-3, 0.0, 1.0]]), ["x", "y", "z"])
+    assert rows == [2]
+    np.testing.assert_allclose(matrix, [[1e-3, 0, 1]])
+
+
 def test_no_voigt_matrix_without_symmetric_pairs():
     names = [a + b + c for a in "xyz" for b in "xyz" for c in "xyz"]
     basis = np.zeros((1, 3, 3, 3))

@@ -92,6 +92,28 @@ def test_groups_do_not_depend_on_the_cell(repeats):
         assert [one.schoenflies for one in site_groups(larger)] == sites * (len(larger) // n)
 
 
+@pytest.mark.parametrize("number", [1, 2, 4, 9, 14, 19, 33, 61, 79, 82, 88, 92, 106, 118, 136, 145, 148, 155, 161, 166,
+                                    170, 174, 176, 180, 186, 189, 194, 198, 205, 212, 219, 227])  # fmt: skip
+def test_random_crystals_of_space_groups(number):
+    """Of each crystal class, one space group: general positions of two elements."""
+    kind = spglib.get_spacegroup_type(spglib_hall(number))
+    cell = {1: [5, 6, 7, 80, 95, 103], 2: [5, 6, 7, 80, 95, 103]}.get(number)
+    if cell is None:
+        system = sum(number >= first for first in (3, 16, 75, 143, 195))
+        cell = [None, [5, 6, 7, 90, 105, 90], [5, 6, 7, 90, 90, 90], [5, 5, 7, 90, 90, 90], [5, 5, 7, 90, 90, 120],
+                [9, 9, 9, 90, 90, 90]][system]  # fmt: skip
+    points = np.random.default_rng(11).uniform(0.03, 0.23, (3, 3))
+    atoms = transformed(crystal(["Si", "O", "N"], points, spacegroup=number, cellpar=cell), 0.0)
+    group = space_group(atoms, tolerance=1e-4)
+    assert (group.number, group.schoenflies) == (number, kind.schoenflies)
+    short = point_group(atoms, tolerance=1e-4).hermann_mauguin
+    assert short == {"-62m": "-6m2", "-4m2": "-42m"}.get(kind.pointgroup_international, kind.pointgroup_international)
+
+
+def spglib_hall(number):
+    return next(hall for hall in range(1, 531) if spglib.get_spacegroup_type(hall).number == number)
+
+
 def test_slab():
     """The (111) surface of fcc is 3m; three layers of it have an inversion center."""
     slab = fcc111("Cu", (1, 1, 3), a=3.6, vacuum=None)
@@ -125,6 +147,8 @@ def test_a_site_group_is_about_its_atom():
         (lambda: site_group(molecule("H2O"), 3), "no atom 3: the structure has 3 atoms"),
         (lambda: point_group(molecule("H2O"), tolerance=-1), "tolerance=-1"),
         (lambda: point_group(Atoms()), "empty"),
+        (lambda: point_group(Atoms("Cu", pbc=True)), "must be independent"),
+        (lambda: point_group(Atoms("H", [[np.nan, 0, 0]])), "atom 0 has no finite position"),
     ],
 )
 def test_wrong_input(call, message):
