@@ -23,6 +23,8 @@ LEVELS = [
     "regression.sparse",
     "regression.ranking",
     "learned",
+    "symmetry.label_hypotheses",
+    "symmetry.label_check",
     "io",
     "calculator",
     "datasets",
