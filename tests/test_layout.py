@@ -24,6 +24,7 @@ LEVELS = [
     "regression.ranking",
     "learned",
     "symmetry.label_hypotheses",
+    "symmetry.label_predictions",
     "symmetry.label_check",
     "io",
     "calculator",
