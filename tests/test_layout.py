@@ -31,6 +31,7 @@ LEVELS = [
     "datasets",
     "plotting",
     "testing",
+    "symmetry.equivariance_check",
     "validation",
     "inspection",
     "recommendation",

@@ -127,8 +127,8 @@ def check_labels(
     Notes
     -----
     What cannot be seen in the data is not found: a sign or a unit that is wrong in all labels, the transposition of all
-    polar tensors, or the inversion of a tensor of even rank, which does not change it. A single vector or tensor of rank 2
-    that was mirrored cannot be told from a rotated one. A mistake is found where it moves a label by more than
+    polar tensors, or the inversion of a tensor of even rank, which does not change it. A single vector, or tensor of
+    rank 2, that was mirrored cannot be told from a rotated one. A mistake is found where it moves a label by more than
     ``threshold`` times the error of the model.
 
     Examples
@@ -162,7 +162,7 @@ def check_labels(
 def _asymmetric(model, given):
     """Labels that do not have the index symmetry which is declared, or that the others have."""
     for row, (one, kept) in enumerate(zip(given, model.values, strict=True)):
-        broken = float(np.linalg.norm(one - kept) / max(np.linalg.norm(one), 1e-300))
+        broken = float(np.linalg.norm(one - kept)) / max(float(np.linalg.norm(one)), 1e-300)
         if broken > _ASYMMETRIC:
             text = f"{broken:.1%} of its norm breaks the index symmetry {model.tensor.formula!r}"
             yield LabelFinding(int(model.structures[row]), _atom(model, row), "index symmetry", broken, text)

@@ -108,7 +108,7 @@ def fixed_hypotheses(rank: int, symmetric: bool, n_axial: int = 0) -> Iterator[H
         if rank % 2 == 0:
             text += f" (or turned by 180 degrees about {'xyz'[axis]}, which is the same for this tensor)"
         mirror = np.diag([-1.0 if k == axis else 1.0 for k in range(3)])
-        yield Hypothesis("mirrored", text, lambda values, mirror=mirror: (-1.0) ** n_axial * apply(mirror, values))
+        yield Hypothesis("mirrored", text, _mirrored(mirror, (-1.0) ** n_axial))
 
 
 def scaled(values: NDArray[np.float64], predicted: NDArray[np.float64]) -> Hypothesis | None:
@@ -189,6 +189,10 @@ def apply(matrix: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[n
     for _ in range(values.ndim - 1):  # the first index becomes the last, n times in all
         values = np.tensordot(values, matrix, axes=(1, 1))
     return values
+
+
+def _mirrored(matrix, sign):
+    return lambda values: sign * apply(matrix, values)
 
 
 def _exchanged(order):
