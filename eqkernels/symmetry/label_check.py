@@ -28,7 +28,7 @@ _ASYMMETRIC = 0.01
 # A mistake explains a label if it takes away this part of the deviation, and the rest is below this part of the
 # threshold. Without an explanation, deviations are reported from this multiple of the threshold.
 _EXPLAINED, _REST, _UNEXPLAINED = 0.35, 0.5, 4.0
-# A rotation has three free angles, with which many labels come closer to their predictions.
+# A rotation or a factor is fitted, so that many labels come closer to their predictions: it takes a larger deviation.
 _FREE = 1.6
 # All labels are compared with other readings where a part of the spread as large as this is not learned; another
 # reading has at most half of the error. So many structures are enough to see it.
@@ -204,7 +204,8 @@ def _of_structure(model, structure, threshold):
     """Explain one structure that is far off, or its atoms."""
     known = np.isfinite(model.predicted.reshape(len(model.predicted), -1)).all(axis=1)
     rows = np.flatnonzero((model.structures == structure) & known)
-    found = _explained(model, rows, threshold)
+    far = [row for row in rows if model.misfit(np.array([row]), model.values[[row]]) > threshold**2]
+    found = _explained(model, rows, threshold) if len(far) > 1 or len(rows) == 1 else None
     if found is None and model.atoms[rows[0]] is not None:
         of_atoms = [(row, _explained(model, rows[k : k + 1], threshold)) for k, row in enumerate(rows)]
         findings = [LabelFinding(structure, _atom(model, row), *one) for row, one in of_atoms if one is not None]
@@ -241,11 +242,13 @@ def _fixed(tensor):
 def _hypotheses(model, rows, threshold):
     """Mistakes that these rows may have, the simplest first."""
     values, tensor = model.values[rows], model.tensor
-    factor = scaled(values, model.predicted[rows])
     yield from _fixed(tensor)
+    if model.misfit(rows, values) < (_FREE * threshold) ** 2:
+        return
+    factor = scaled(values, model.predicted[rows])
     if factor is not None:
         yield factor
-    if tensor.rank > 0 and model.misfit(rows, values) > (_FREE * threshold) ** 2:
+    if tensor.rank > 0:
         odd = (tensor.rank - len(tensor.axial)) % 2 == 1
         for improper in (False, True)[: 1 + odd]:
             yield rotated(values, lambda turned: model.misfit(rows, turned), improper)
