@@ -37,7 +37,7 @@ def warmup() -> None:
     y = y + y.swapaxes(1, 2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for descriptor in (SOAP(), SphericalExpansion(), NBodyFeatures(body_order=3)):
+        for descriptor in (SOAP(), SphericalExpansion(), NBodyFeatures(n_max=2, l_max=2)):
             say(f"{type(descriptor).__name__} ...")
             descriptor.fit([*frames, bulk("Cu")]).transform([*frames, bulk("Cu")])
         for model in (TensorRidge(), TensorKernelRidge(), TensorGPR(), SparseTensorGPR(10),

@@ -194,6 +194,11 @@ def test_ctrl_c(files, monkeypatch, capsys):
     assert "stopped" in capsys.readouterr().err
 
 
+def test_warmup(capsys):
+    assert end("warmup") == 0
+    assert "compiled in" in capsys.readouterr().err
+
+
 def test_the_module_runs(files):
     done = subprocess.run([sys.executable, "-m", "eqkernels", "versions"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("eqkernels ")
