@@ -151,3 +151,8 @@ def _change(name, value, kept):
                 return _change(part[0], part[1], old[1])
     was = kept["class"] + "(...)" if isinstance(kept, dict) and "class" in kept else repr(kept)
     return f"{name} was changed from {was:.60} to {value!r:.60}"
+
+
+def last_step(model):
+    """Last step of a pipeline, or the model itself."""
+    return model[-1] if hasattr(model, "steps") else model

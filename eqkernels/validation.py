@@ -17,6 +17,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
 
+from eqkernels._fitted import last_step
 from eqkernels.metrics import frobenius_rmse, irrep_rmse, isotropic_mean
 from eqkernels.so3 import CartesianTensor
 from eqkernels.structures import as_list, is_by_structure
@@ -149,13 +150,14 @@ def expected_error(
 def _left_out(model, frames, y, target):
     """Leave-one-out error, and that of the same model fitted to parts of the structures."""
     order, curve = np.random.default_rng(0).permutation(len(frames)), []
-    rmse = frobenius_rmse(*_known(y, model.predict_left_out()))
+    predicted = model.predict_left_out()
+    rmse = frobenius_rmse(*_known(y, predicted))
     for n in (len(frames) // 4, len(frames) // 2):
         if n >= _FEWEST:
             some = np.sort(order[:n])
             part = clone(model).fit([frames[k] for k in some], y[some])
             curve.append((n, frobenius_rmse(*_known(y[some], part.predict_left_out())) / rmse if rmse else 1.0))
-    return _measured(model, y, model.predict_left_out(), target, "leave-one-out", [*curve, (len(frames), 1.0)])
+    return _measured(model, y, predicted, target, "leave-one-out", [*curve, (len(frames), 1.0)])
 
 
 def _known(y, predicted):
@@ -199,11 +201,9 @@ def _measured(model, y, predicted, target, how, curve, rmse_of_forces=None):
     factor, constant = curve[-1][1], isotropic_mean(pairs.true)
     norms = np.linalg.norm((pairs.true - pairs.pred).reshape(len(pairs.true), -1), axis=1)
     rmse = float(np.sqrt(np.mean(norms**2)))
-    irreps, spreads = (
-        irrep_rmse(pairs.true, other, target=target)
-        for other in (pairs.pred, np.broadcast_to(constant, pairs.true.shape))
-    )
-    spread = frobenius_rmse(pairs.true, np.broadcast_to(constant, pairs.true.shape))
+    constant = np.broadcast_to(constant, pairs.true.shape)
+    irreps, spreads = (irrep_rmse(pairs.true, other, target=target) for other in (pairs.pred, constant))
+    spread = frobenius_rmse(pairs.true, constant)
     return ExpectedError(
         factor * rmse, factor * _standard_error(norms, pairs.structures), spread,
         {key: factor * value for key, value in irreps.items()}, spreads, len(np.unique(pairs.structures)),
@@ -212,7 +212,7 @@ def _measured(model, y, predicted, target, how, curve, rmse_of_forces=None):
 
 
 def _target_of(model):
-    final = model[-1] if hasattr(model, "steps") else model
+    final = last_step(model)
     formula = getattr(final, "target_", None)
     return None if formula is None else CartesianTensor(formula, axial=getattr(final, "axial_", ""))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from eqkernels._fitted import last_step
 from eqkernels.cli.console import Problem, say, show, table
 from eqkernels.cli.labelled import name_of, read_labelled
 from eqkernels.cli.learning import predicted
@@ -111,7 +112,7 @@ def evaluated(model_path: Path, paths: list[Path], target: str | None, how_to_re
     if target is None and how_to_read.get("key") is None:
         target, how_to_read = notes.get("target"), {**how_to_read, "key": notes.get("key")}
     data = read_labelled(paths, target, **how_to_read)
-    final = model[-1] if hasattr(model, "steps") else model
+    final = last_step(model)
     tensor = CartesianTensor(final.target_, axial=final.axial_)
     y_pred, y_std = predicted(model, data.frames)
     return Evaluation(header, data, tensor, y_pred, y_std)

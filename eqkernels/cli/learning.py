@@ -9,6 +9,7 @@ from typing import Any
 
 from sklearn.base import BaseEstimator
 
+from eqkernels._fitted import last_step
 from eqkernels.cli.console import Problem, say, show
 from eqkernels.cli.labelled import name_of, read_labelled
 from eqkernels.descriptors import LambdaSOAP, NBodyFeatures, SphericalExpansion
@@ -164,8 +165,7 @@ def _own(estimator: BaseEstimator):
 
 def has_error_bars(model: Any) -> bool:
     """Whether a model predicts standard deviations."""
-    final = model[-1] if hasattr(model, "steps") else model
-    return "return_std" in inspect.signature(final.predict).parameters
+    return "return_std" in inspect.signature(last_step(model).predict).parameters
 
 
 def predicted(model: Any, frames: Any) -> tuple[Any, Any]:

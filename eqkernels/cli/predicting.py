@@ -11,6 +11,7 @@ from typing import Any
 import ase.io
 from rich.progress import track
 
+from eqkernels._fitted import last_step
 from eqkernels.cli.console import LOG, Problem, say
 from eqkernels.cli.evaluating import load
 from eqkernels.cli.learning import has_error_bars, predicted
@@ -28,12 +29,11 @@ def predict(model_path: Path, paths: list[Path], output: Path, key: str | None, 
         raise Problem(f"there is no file {missing[0]}")
     notes = header.get("notes") or {}
     key = key or f"predicted_{notes.get('target') or notes.get('key') or 'tensor'}"
-    final = model[-1] if hasattr(model, "steps") else model
     frames, means, spreads = (map(itemgetter(k), part) for k, part in enumerate(tee(_rows(model, paths, index), 3)))
     shown = track(frames, "predicting", total=None, console=LOG, transient=True)
     write(
         output, shown, {key: means}, {key: spreads} if has_error_bars(model) else None,
-        per_atom=bool(final.per_atom_),
+        per_atom=bool(last_step(model).per_atom_),
     )  # fmt: skip
     also = f", error bars under {key + '_std'!r}" if has_error_bars(model) else ""
     say(f"wrote {output}: predictions under {key!r}{also}")

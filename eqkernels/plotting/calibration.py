@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike, NDArray
 
+from eqkernels._fitted import last_step
 from eqkernels.calibration import calibration_curve, miscalibration_area
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.plotting._matplotlib import single_axes
@@ -99,7 +100,7 @@ class CalibrationDisplay:
         TypeError
             If the estimator predicts no standard deviations.
         """
-        final = estimator[-1] if hasattr(estimator, "steps") else estimator
+        final = last_step(estimator)
         predict = getattr(final, "predict", None)
         if predict is None or "return_std" not in inspect.signature(predict).parameters:
             raise TypeError(

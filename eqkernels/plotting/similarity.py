@@ -16,6 +16,7 @@ import numpy as np
 from ase import Atoms
 from sklearn.decomposition import KernelPCA
 
+from eqkernels._fitted import last_step
 from eqkernels._types import Floats, Ints
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import CovariantKernel, TensorKernel
@@ -56,8 +57,7 @@ def features_of(estimator: Any, X: Iterable[Atoms] | EquivariantFeatures) -> Equ
 
 def final_estimator(estimator: Any) -> Any:
     """Model itself, of a pipeline the last step, of a search that of the best."""
-    estimator = getattr(estimator, "best_estimator_", estimator)
-    return estimator[-1] if hasattr(estimator, "steps") else estimator
+    return last_step(getattr(estimator, "best_estimator_", estimator))
 
 
 def is_per_atom(estimator: Any) -> bool:

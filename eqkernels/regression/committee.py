@@ -20,7 +20,7 @@ from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.utils import check_random_state
 
 from eqkernels._defaults import NestedDefaults
-from eqkernels._fitted import check_fitted, whole_or_nothing
+from eqkernels._fitted import check_fitted, last_step, whole_or_nothing
 from eqkernels._parameters import Integer, Jobs, check_parameters, is_integer, is_number
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.metrics import tensor_r2
@@ -196,19 +196,15 @@ class TensorCommittee(Summarized, NestedDefaults, Recalibrated, RegressorMixin, 
         base = self._base()
         if isinstance(base, type) or not all(hasattr(base, name) for name in ("fit", "predict", "get_params")):
             raise TypeError(f"estimator={base!r:.60} must be a regressor, such as TensorKernelRidge(), or a pipeline")
-        if getattr(self._final(self._base()), "kernel", None) == "precomputed":
+        if getattr(last_step(self._base()), "kernel", None) == "precomputed":
             raise TypeError("a committee cannot use kernel='precomputed': give its estimator a kernel")
 
     def _base(self):
         return self._object("estimator")
 
-    @staticmethod
-    def _final(estimator):
-        return estimator[-1] if hasattr(estimator, "steps") else estimator
-
     def _member(self):
         member = clone(self._base())
-        final = self._final(member)
+        final = last_step(member)
         if "target" in final.get_params():  # that of all labels, not of a subset
             final.set_params(target=self._tensor())
         return declare_target(member, self._tensor(), self.per_atom_)
@@ -218,7 +214,7 @@ class TensorCommittee(Summarized, NestedDefaults, Recalibrated, RegressorMixin, 
         if isinstance(y, dict):
             raise TypeError("y is a dict: a committee has one property, fit one for each of them")
         base = clone(self._base())
-        final = self._final(base)
+        final = last_step(base)
         X = base._checked_input(X) if isinstance(base, TensorRegressor) else self._read(X)
         per_atom = getattr(final, "per_atom", None) if self.per_atom is None else self.per_atom
         labels = read_labels(y, atom_counts(X), getattr(final, "target", None), per_atom)
