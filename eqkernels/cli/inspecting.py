@@ -11,7 +11,9 @@ import numpy as np
 
 from eqkernels import LambdaSOAP
 from eqkernels.cli.console import Problem, show, table
-from eqkernels.io import find_targets, read
+from eqkernels.io import read_files
+from eqkernels.io.label_reader import labels_of
+from eqkernels.io.label_sources import LabelSource
 from eqkernels.metrics import isotropic_mean
 from eqkernels.so3 import cartesian_tensor
 from eqkernels.so3.inference import infer_formula
@@ -35,14 +37,12 @@ def inspect(paths: list[Path], index: str = ":") -> None:
     missing = [path for path in paths if not path.exists()]
     if missing:
         raise Problem(f"there is no file {missing[0]}")
-    import ase.io
-
-    frames = [atoms for path in paths for atoms in ase.io.read(path, index if ":" in index else f"{index}:")]
+    source = LabelSource(read_files([str(path) for path in paths], index if ":" in index else f"{index}:"))
+    frames, found = source.frames, source.found
     if not frames:
         raise Problem(f"there are no structures in {paths[0]}")
     StructureBatch.from_frames(frames)  # refuses what no model can read
     _show_structures(frames)
-    found = find_targets(frames)
     if not found:
         show("no labels: structures only")
     for one in found:
@@ -50,7 +50,7 @@ def inspect(paths: list[Path], index: str = ":") -> None:
             show(f"not a target: {one}")
     rows, remarks = [], []
     for one in (one for one in found if one.is_target):
-        row, more = _label(paths, one, index, frames)
+        row, more = _label(source, one)
         rows.append(row)
         remarks += more
     if rows:
@@ -95,15 +95,13 @@ def _some(counts, n=6):
     return words + (", ..." if len(counts) > n else "")
 
 
-def _label(paths, one, index, frames):
+def _label(source, one):
     """Row of the table, and remarks on a label."""
     what = " or ".join(one.guesses) or one.key
     start = (one.key, what + (" of each atom" if one.per_atom else ""), f"{one.n_present} of {one.n_structures}")
     if one.per_atom is None:
         return (*start, "vectors of the atoms, or a tensor: --per-atom or --no-per-atom", "", "", ""), []
-    place = [str(path) for path in paths]
-    y = read(place if len(place) > 1 else place[0], key=f"{one.where}:{one.key}", per_atom=one.per_atom,
-             index=index if ":" in index else f"{index}:").y  # fmt: skip
+    y, _, _ = labels_of(source, one, per_atom=one.per_atom)
     values, owners = _rows(y)
     known = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
     values, owners = values[known], owners[known]
@@ -115,7 +113,7 @@ def _label(paths, one, index, frames):
     total = max(float(np.sum(norms**2)), np.finfo(float).tiny)
     parts = ", ".join(f"{key} {np.sum(block**2) / total:.0%}" for key, block in blocks.items())
     row = (*start, formula or "scalar", str(tensor.irreps).replace("1x", ""), float(np.sqrt(np.mean(norms**2))), parts)
-    return row, [*_outliers(one.key, norms, owners), *_mistakes(one, frames, y)]
+    return row, [*_outliers(one.key, norms, owners), *_mistakes(one, source.frames, y)]
 
 
 def _mistakes(one, frames, y):

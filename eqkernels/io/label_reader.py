@@ -115,11 +115,8 @@ def read(
     source = LabelSource(files, labels)
     tensor = _tensor_of(target, source)
     found = _choose(source, target, key, per_atom)
-    if target is None and found.guesses and per_atom in (None, found.per_atom):
-        target = found.guesses[0]
-        tensor = cartesian_tensor(target)
-    reading, values = _read_one_way(source, found, target, tensor, per_atom)
-    y, of_group = _joined(values, reading, source.n_atoms), source.groups(groups)
+    y, target, reading = labels_of(source, found, target, tensor, per_atom)
+    of_group = source.groups(groups)
     kept = np.arange(len(y)) if labels is None else _kept(files, index)
     return Bunch(
         frames=[source.frames[k] for k in kept],
@@ -142,6 +139,32 @@ def _tensor_of(target, source):
                 f"target={target!r} is a key of {source.name}, but no property by name: write key={target!r}"
             ) from error
         raise
+
+
+def labels_of(source, found, target=None, tensor=None, per_atom=None):
+    """Labels of a source under a key that was found, what they are of, and how they were read.
+
+    Parameters
+    ----------
+    source : LabelSource
+    found : FoundTarget
+    target : str, CartesianTensor or None
+        None: the property that the key means, if it is known.
+    tensor : CartesianTensor or None
+        That of the target.
+    per_atom : bool or None
+
+    Returns
+    -------
+    y : ndarray of shape (n_structures, 3, ..., 3), or ndarray of object, shape (n_structures,)
+    target : str, CartesianTensor or None
+    reading : Reading
+    """
+    if target is None and found.guesses and per_atom in (None, found.per_atom):
+        target = found.guesses[0]
+        tensor = cartesian_tensor(target)
+    reading, values = _read_one_way(source, found, target, tensor, per_atom)
+    return _joined(values, reading, source.n_atoms), target, reading
 
 
 def _kept(files, index):
