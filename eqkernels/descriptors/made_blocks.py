@@ -21,6 +21,9 @@ from eqkernels.descriptors.output import allocate
 from eqkernels.descriptors.products.product_blocks import product_block
 from eqkernels.so3 import Irreps
 
+# Elements of a block (2 MiB) that is made whole when some of its rows are asked for: the others soon are.
+_SMALL = 2**18
+
 
 class BlockMaker:
     """What makes blocks out of densities: the numbers of a fitted descriptor that matter, without the descriptor.
@@ -119,9 +122,9 @@ class MadeBlocks(MutableMapping):
         return self.made[key]
 
     def rows(self, key: str, rows: Any) -> Floats:
-        """Pick rows of a block, which is not made if it is not there."""
-        if key in self.made:
-            return self.made[key][rows]
+        """Pick rows of a block, which is not made if it is not there and large."""
+        if key in self.made or np.prod(self.shape(key)) <= _SMALL:
+            return self.block(key)[rows]
         density = np.ascontiguousarray(self.density[rows])
         out = np.empty((len(density), *self.shape(key)[1:]), density.dtype)
         self.maker.fill(key, density, out)

@@ -175,7 +175,7 @@ class _Contracted:
             of_scalars, of_block = scalars.any(axis=0), block.any(axis=(0, 1))
             if of_scalars.mean() * of_block.mean() < _WORTH:
                 arrays = self._part(of_scalars, of_block)
-                block, scalars = block[:, :, of_block], scalars[:, of_scalars]
+                block, scalars = block.compress(of_block, axis=2), scalars.compress(of_scalars, axis=1)
         if self.has_coef:
             return ((scalars @ arrays[0].T) ** self.zeta @ arrays[1])[:, None]
         along = self._product(arrays, scalars)

@@ -21,9 +21,11 @@ from eqkernels.structures import StructureBatch, find_neighbors
 # after the same seconds are then a tenth to a third smaller; with fewer structures they are about equal.
 _LBFGS_STRUCTURES = 100
 # The work of structures is counted in edges and atoms. So much goes through the network together in training: the
-# radial functions of all paths take some kilobytes an edge. What is one part is kept for the gradient, what is more is
-# computed again; with more, solver="auto" takes mini-batches too.
-_WORK_PER_PART = 2**17
+# radial functions of all paths take some kilobytes an edge. So much is kept for the gradient, what is more is computed
+# again; with more, solver="auto" takes mini-batches too.
+_WORK_KEPT = 2**17
+# A part goes through the network at once; threads share the parts.
+_WORK_PER_PART = 2**13
 # A batch of Adam is so large (a few tenths of a second), or a few structures, whatever their size: it is from
 # differences between structures that their labels are learned. Per-atom targets differ within one.
 _WORK_PER_BATCH = 2**15
@@ -139,7 +141,9 @@ class Fit:
         data = TrainingSet(self.batch, self.targets, self.make_graph, self.work, _WORK_PER_PART)
 
         def loss_of(picked, objective=network.objective):
-            return Loss(model, packing, data.parts(picked), objective, float(network.weight_decay), start)
+            keeps = self.work[picked].sum() <= _WORK_KEPT
+            rest = float(network.weight_decay), start, keeps, network.n_jobs
+            return Loss(model, packing, data.parts(picked), objective, *rest)
 
         full = network.solver == "lbfgs" or (network.solver == "auto" and self._few(kept))
         for_noise = None if full else self._for_noise(order[n_held:])
@@ -168,7 +172,7 @@ class Fit:
         return Report("EquivariantNetwork", self.batch.n_structures, run, *rest)
 
     def _few(self, kept):
-        return len(kept) <= _LBFGS_STRUCTURES and self.work[kept].sum() <= _WORK_PER_PART
+        return len(kept) <= _LBFGS_STRUCTURES and self.work[kept].sum() <= _WORK_KEPT
 
     def _batch_size(self, kept):
         """Structures in a batch: those asked for, or as many as make a step of bounded length."""

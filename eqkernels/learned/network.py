@@ -99,7 +99,8 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
     random_state : int, RandomState or None, default=None
         Seed of weights, batches and validation structures.
     n_jobs : int, default=None
-        Threads of ``transform``, with joblib's meaning.
+        Threads of training and of ``transform``, with joblib's meaning; they change no bit of the result. In training
+        they share the parts of a batch, of 8192 pairs and atoms each: a small batch is a single part.
     verbose : int, default=0
         If positive, training says on standard error what it will cost, and every few seconds how far it is.
     per_atom : bool or dict, default=None

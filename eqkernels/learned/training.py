@@ -12,10 +12,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from eqkernels._ranges import over_ranges
 from eqkernels.learned import operations as op
 from eqkernels.learned.architectures import Architecture
 from eqkernels.learned.objectives import OBJECTIVES, PROFILES
@@ -120,6 +122,14 @@ class Model:
                 self.scales = {**self.scales, "0e": scalars}
 
 
+@dataclass
+class _Pass:
+    """What one pass of a part through the network writes to."""
+
+    tape: Tape
+    weights: dict[str, Variable]
+
+
 class Loss:
     """The loss of one set of structures, callable on the flat vector: returns its value and gradient.
 
@@ -128,16 +138,21 @@ class Loss:
     model : Model
     packing : Packing
     parts : list of (Graph, list of Target)
-        The structures. The network goes through them part by part; with more than one, the features of a part are
-        computed again for its gradient, so that no more than one part's intermediate results are in memory.
+        The structures. The network goes through them part by part, in threads, and the gradients of the parts are added
+        in their order, so that the number of threads changes no bit.
     objective : {"lml", "loo"}
     weight_decay : float
     start : ndarray
         Vector that the decay pulls to.
+    keeps : bool, default=True
+        Whether the intermediate results of all parts are kept. Else they are computed again for the gradient, so that
+        those of one part for each thread are in memory.
+    n_jobs : int, default=None
     """
 
-    def __init__(self, model, packing, parts, objective, weight_decay, start):
+    def __init__(self, model, packing, parts, objective, weight_decay, start, keeps=True, n_jobs=None):
         self.model, self.packing, self.parts = model, packing, parts
+        self.keeps, self.n_jobs = keeps, n_jobs
         self.objective, self.profile = OBJECTIVES[objective], PROFILES[objective]
         self.weight_decay, self.start = weight_decay, start
         of_targets = list(zip(*(targets for _, targets in parts), strict=True))
@@ -157,35 +172,46 @@ class Loss:
     def __call__(self, vector):
         """Value and gradient."""
         size = self.packing.size
-        weights = self._weights(vector)
-        tapes = [Tape(recording=len(self.parts) == 1) for _ in self.parts]
-        sums = [self._sums(tape, weights, part) for tape, part in zip(tapes, self.parts, strict=True)]
+        passes = [_Pass(Tape(self.keeps), self._weights(vector)) for _ in self.parts]
+        sums = self._over_parts(lambda k: self._sums(passes[k].tape, passes[k].weights, self.parts[k]))
         gradient = np.zeros_like(vector)
         total, to_sums = self._objectives(sums, vector, gradient)
-        for k, (tape, part) in enumerate(zip(tapes, self.parts, strict=True)):
-            if not tape.recording:
-                tape = Tape()  # noqa: PLW2901
-                sums[k] = self._sums(tape, weights, part)
-            for one, slopes in zip(sums[k], to_sums, strict=True):
+
+        def backward(k):
+            of_part = passes[k] if self.keeps else _Pass(Tape(), passes[k].weights)
+            outputs = sums[k] if self.keeps else self._sums(of_part.tape, of_part.weights, self.parts[k])
+            for one, slopes in zip(outputs, to_sums, strict=True):
                 one.accumulate(slopes[k])
-            tape.backward()
+            of_part.tape.backward()
+
+        self._over_parts(backward)
         for name, array in self.packing.unpack(gradient[:size]).items():
-            if weights[name].gradient is not None:
-                array[...] = weights[name].gradient
+            for of_part in passes:
+                if of_part.weights[name].gradient is not None:
+                    array += of_part.weights[name].gradient
         away = vector[:size] - self.start[:size]
         gradient[:size] += self.weight_decay * away
         return total + 0.5 * self.weight_decay * away @ away, gradient
 
+    def _over_parts(self, function):
+        """Results of function(k) for all parts, by threads."""
+        out: list[Any] = [None] * len(self.parts)
+
+        def work(start, stop):
+            for k in range(start, stop):
+                out[k] = function(k)
+
+        over_ranges(len(self.parts), 1, work, self.n_jobs)
+        return out
+
     def objective_value(self, vector):
         """Value without weight decay and gradient."""
-        weights = self._weights(vector)
-        sums = [self._sums(Tape(recording=False), weights, part) for part in self.parts]
+        sums = self._values(self._weights(vector))
         return self._objectives(sums, vector, np.zeros_like(vector))[0]
 
     def with_best_noises(self, vector):
         """Vector with the noises that suit its features on these structures best: batches of them know less."""
-        weights, vector = self._weights(vector), vector.copy()
-        sums = [self._sums(Tape(recording=False), weights, part) for part in self.parts]
+        sums, vector = self._values(self._weights(vector)), vector.copy()
         for k, pieces in zip(self.active, zip(*sums, strict=True), strict=True):
             features, place = self.roots[k] * np.concatenate([one.value for one in pieces]), self.packing.size + k
 
@@ -194,6 +220,10 @@ class Loss:
             if found.fun < value(vector[place]):
                 vector[place] = found.x
         return vector
+
+    def _values(self, weights):
+        """Compute the sums of all parts, without what their gradients need."""
+        return self._over_parts(lambda k: self._sums(Tape(recording=False), weights, self.parts[k]))
 
     def _weights(self, vector):
         return {name: Variable(array) for name, array in self.packing.unpack(vector[: self.packing.size]).items()}

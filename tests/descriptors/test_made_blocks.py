@@ -16,7 +16,9 @@ def pair(molecules):
     return made.blocks, at_once
 
 
-def test_made_on_access(pair):
+@pytest.mark.parametrize("small", [True, False])
+def test_made_on_access(pair, monkeypatch, small):
+    monkeypatch.setattr("eqkernels.descriptors.made_blocks._SMALL", 2**18 if small else -1)
     made, at_once = pair
     assert isinstance(made, MadeBlocks)
     assert made.untouched
@@ -25,7 +27,7 @@ def test_made_on_access(pair):
         assert made.shape(key) == block.shape
         np.testing.assert_array_equal(made.rows(key, [3, 1]), block[[3, 1]])
         np.testing.assert_array_equal(made.pick(slice(2, 4)).block(key), block[2:4])
-        assert key not in made.made
+        assert (key in made.made) == small
         np.testing.assert_array_equal(made[key], block)
     assert not made.untouched
 

@@ -15,6 +15,7 @@ OPTIONS = {"cutoff": 3.5, "n_max": 3, "l_max": 3}
 def from_densities(monkeypatch):
     """Pairs of densities are taken wherever that is possible, however small the features are."""
     monkeypatch.setattr(module, "_LARGE", -1)
+    monkeypatch.setattr("eqkernels.descriptors.made_blocks._SMALL", -1)
     monkeypatch.setattr("eqkernels.kernels.covariant.operations", lambda *_: (0.0, np.inf))
 
 

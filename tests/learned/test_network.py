@@ -347,7 +347,7 @@ def test_batches_and_solver_follow_the_size_of_the_structures(waters, monkeypatc
     work = fitting.work_of_structures(StructureBatch.from_frames(frames), 4.0)
     assert (work == 9).all()  # three atoms, six directed pairs
     assert captured_batches(monkeypatch, frames, y) == []  # L-BFGS
-    monkeypatch.setattr(fitting, "_WORK_PER_PART", 9 * 39)
+    monkeypatch.setattr(fitting, "_WORK_KEPT", 9 * 39)
     assert captured_batches(monkeypatch, frames, y) == [40]
     monkeypatch.setattr(fitting, "_WORK_PER_BATCH", 9 * 10)
     assert captured_batches(monkeypatch, frames, y) == [10] * 4

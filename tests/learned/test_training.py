@@ -38,12 +38,20 @@ def test_parts_are_the_whole(monkeypatch, architecture, objective):
     options = {"architecture": architecture, "objective": objective}
     whole, vector = captured_loss(monkeypatch, 2**17, **options)
     parts, same = captured_loss(monkeypatch, 50, **options)
+    assert whole.keeps
     assert len(whole.parts) == 1
     assert len(parts.parts) > 3
     assert np.array_equal(vector, same)
     (value, gradient), (expected, slopes) = parts(vector), whole(vector)
     assert value == pytest.approx(expected, rel=1e-10)
     assert np.allclose(gradient, slopes, rtol=1e-7, atol=1e-9 * np.abs(slopes).max())
+    monkeypatch.setattr(fitting, "_WORK_KEPT", 50)
+    again, _ = captured_loss(monkeypatch, 50, **options)
+    assert not again.keeps
+    threads, _ = captured_loss(monkeypatch, 50, n_jobs=3, **options)
+    for other in (again, threads):
+        assert other(vector)[0] == value
+        assert np.array_equal(other(vector)[1], gradient)
 
 
 @pytest.mark.parametrize("objective", ["lml", "loo"])
