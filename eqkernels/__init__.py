@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from eqkernels._version import __version__ as __version__
+from eqkernels.automatic import AutoTensorRegressor
 from eqkernels.descriptors import (
     SOAP,
     Bispectrum,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from eqkernels.io import load_model, save_model
 
 __all__ = [
+    "AutoTensorRegressor",
     "SOAP",
     "Bispectrum",
     "CartesianTensor",

@@ -160,6 +160,7 @@ class _Facts:
     n_compositions: int
     n_species: int
     norms: np.ndarray
+    labels: np.ndarray
 
     @property
     def n_structures(self):
@@ -183,7 +184,7 @@ def _facts(frames, y, target, per_atom):
     norms = np.linalg.norm(labels.values.reshape(len(labels.values), -1), axis=1)
     return _Facts(
         n_atoms, frames, y, target, labels.per_atom, labels.tensor, len(labels.values), len(formulas),
-        len({int(number) for atoms in frames for number in atoms.numbers}), norms,
+        len({int(number) for atoms in frames for number in atoms.numbers}), norms, labels.given(),
     )  # fmt: skip
 
 

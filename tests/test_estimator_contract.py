@@ -12,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 import eqkernels
 from eqkernels import (
     SOAP,
+    AutoTensorRegressor,
     Bispectrum,
     CartesianTensor,
     CovariantKernel,
@@ -61,6 +62,7 @@ ESTIMATORS = {
     "SparseTensorGPR": lambda: SparseTensorGPR(12, kernel=CovariantKernel(), descriptor=soap(), random_state=0),
     "TensorCommittee": lambda: TensorCommittee(TensorKernelRidge(descriptor=soap()), n_estimators=4, random_state=0),
     "TensorVotingRegressor": lambda: TensorVotingRegressor([("a", TensorRidge(1e-3, descriptor=soap()))]),
+    "AutoTensorRegressor": lambda: AutoTensorRegressor(600, random_state=0),
     "EquivariantNetworkRegressor": lambda: EquivariantNetworkRegressor(**NETWORK),
 }
 MODELS = [name for name, make in ESTIMATORS.items() if hasattr(make(), "predict")]

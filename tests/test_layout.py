@@ -36,6 +36,7 @@ LEVELS = [
     "validation",
     "inspection",
     "recommendation",
+    "automatic",
     "cli",
     "eqkernels",
 ]

@@ -28,6 +28,7 @@ _ESTIMATORS = (
     "TensorGPR",
     "TensorKernelRidge",
     "TensorRidge",
+    "AutoTensorRegressor",
     "TensorVotingRegressor",
 )
 #: classes by the module that makes them public

@@ -1,0 +1,144 @@
+r"""Descriptor and kernel with the smallest leave-one-out error, found on growing parts of the data.
+
+All candidates are compared on a few structures, the better half of them on four times as many, until one is left or
+there are no more structures (successive halving: K. Jamieson, A. Talwalkar, AISTATS 51, 240 (2016)). An error is that
+of kernel ridge regression in closed form,
+
+.. math:: y_i - \hat y_{-i} = [G^{-1}]_{ii}^{-1} [G^{-1} y]_i , \quad G = K + \alpha W^{-1} ,
+
+with the alpha of each irrep that makes it smallest.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from eqkernels.descriptors import LambdaSOAP
+from eqkernels.kernels import CovariantKernel
+from eqkernels.regression import TensorKernelRidge
+
+# Components of the largest irrep on which all candidates are compared, and on which the last ones are.
+_FEWEST_COMPONENTS, _MOST_COMPONENTS = 450, 1800
+_GROWTH = 4
+# More elements than this share channels, of which there are so many.
+_SPECIES, _CHANNELS = 6, 4
+# From short to long: what is in reach, and how finely it is resolved. The first is the library's default.
+_DESCRIPTORS: tuple[dict[str, Any], ...] = (
+    {"cutoff": 5.0},
+    {"cutoff": 3.5, "n_max": 5, "l_max": 4},
+    {"cutoff": 4.0, "n_max": 5, "l_max": 3},
+    {"cutoff": 5.0, "n_max": 8, "sigma": 0.3, "scaling_scale": 2.0, "scaling_exponent": 4.0},
+    {"cutoff": 6.5, "n_max": 8, "sigma": 0.5, "scaling_scale": 3.0, "scaling_exponent": 4.0},
+)
+_ZETAS = (2, 1, 3)
+
+
+@dataclass(frozen=True)
+class KernelSetting:
+    """Parameters of a descriptor, and the exponent of the kernel."""
+
+    descriptor: dict[str, Any]
+    zeta: int = 2
+
+    def __str__(self):
+        words = ", ".join(f"{name}={value}" for name, value in self.descriptor.items())
+        return f"LambdaSOAP({words}), zeta={self.zeta}"
+
+    def parts(self, n_jobs: int | None = None) -> dict[str, Any]:
+        """Make the descriptor and the kernel, not fitted."""
+        return {"descriptor": LambdaSOAP(**self.descriptor, n_jobs=n_jobs), "kernel": CovariantKernel(zeta=self.zeta)}
+
+
+@dataclass
+class KernelSearch:
+    """Comparison of settings on one set of labels.
+
+    Parameters
+    ----------
+    frames : list of ase.Atoms
+    y : ndarray
+        Labels of the structures, an object array where they are those of atoms.
+    order : ndarray of int
+        Structures in the order in which they are taken.
+    components : float
+        Components of the largest irrep that a structure has, in the mean.
+    options : dict
+        Of all models: target, per_atom, aggregate.
+    over : callable
+        Says whether the time is over.
+    n_jobs : int, default=None
+
+    Attributes
+    ----------
+    tried : list of dict
+        Setting, number of structures, error and CPU seconds of each comparison.
+    """
+
+    frames: list[Any]
+    y: np.ndarray
+    order: np.ndarray
+    components: float
+    options: dict[str, Any]
+    over: Callable[[], bool]
+    n_jobs: int | None = None
+    tried: list[dict[str, Any]] = field(default_factory=list)
+
+    def run(self, candidates: list[KernelSetting]) -> KernelSetting:
+        """Find the best of the candidates, with the zeta that suits it."""
+        n = self._structures(_FEWEST_COMPONENTS)
+        first = self._compare(candidates, n)
+        best = first[0]
+        others = [KernelSetting(best.descriptor, zeta) for zeta in _ZETAS if zeta != best.zeta]
+        left = [*first[: (len(first) + 1) // 2], *others]
+        more = min(_GROWTH * n, self._structures(_MOST_COMPONENTS))
+        if more > n and not self.over():
+            return self._compare(left, more)[0]
+        return self._compare(others, n, [best])[0] if others and not self.over() else best
+
+    def _structures(self, components):
+        return int(np.clip(components / self.components, min(10, len(self.order)), len(self.order)))
+
+    def _compare(self, settings, n, known=()):
+        """Sort settings by their errors on n structures; those for which there is no time are left out."""
+        some = np.sort(self.order[:n])
+        frames, y = [self.frames[k] for k in some], self.y[some]
+        for setting in settings:
+            start = time.process_time()
+            model = TensorKernelRidge(**setting.parts(self.n_jobs), **self.options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # candidates need not suit the data
+                error = -model.fit(frames, y).best_score_
+            self._note(setting, n, error, time.process_time() - start)
+            if self.over():
+                break
+        mine = [one for one in self.tried if one["n_structures"] == n and one["setting"] in [*settings, *known]]
+        return [one["setting"] for one in sorted(mine, key=lambda one: one["rmse"])]
+
+    def _note(self, setting, n, error, seconds):
+        error = float(error) if np.isfinite(error) else np.inf
+        self.tried.append({"setting": setting, "n_structures": n, "rmse": error, "seconds": seconds})
+
+
+def candidate_settings(n_species: int) -> list[KernelSetting]:
+    """List the settings to compare for data with so many elements."""
+    shared = {"n_species_channels": _CHANNELS} if n_species > _SPECIES else {}
+    return [KernelSetting({**parameters, **shared}) for parameters in _DESCRIPTORS]
+
+
+def edges(setting: KernelSetting) -> list[str]:
+    """Say which parameters are the largest or smallest that were tried."""
+    found = []
+    cutoffs = sorted(parameters["cutoff"] for parameters in _DESCRIPTORS)
+    for name, value, tried in (
+        ("cutoff", setting.descriptor["cutoff"], cutoffs), ("zeta", setting.zeta, sorted(_ZETAS)),
+    ):  # fmt: skip
+        if value in (tried[0], tried[-1]) and not (name == "zeta" and value == 1):
+            end = "smallest" if value == tried[0] else "largest"
+            found.append(f"{name}={value} is the {end} that is tried")
+    return found

@@ -1,0 +1,200 @@
+"""The steps of the search, the time that each may take, and what is known of each model in the end."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from eqkernels.automatic.kernel_search import KernelSearch, KernelSetting, candidate_settings
+from eqkernels.automatic.members import KernelMember, Labelled, NetworkMember, seconds_of_runs
+from eqkernels.automatic.stacking import scale_of_error_bars, stack
+from eqkernels.metrics import frobenius_rmse
+from eqkernels.validation import ExpectedError, expected_error
+from eqkernels.validation import _held_back as held_back
+from eqkernels.validation import _measured as measured
+
+logger = logging.getLogger("eqkernels")
+
+_NAMES = ("kernel", "network")
+# Part of the time in which kernels are compared.
+_COMPARING = 0.2
+# Seconds below which a network is not tried.
+_FEWEST_SECONDS = 5.0
+# Labels below which all are left out one by one in closed form, and networks are not tried.
+_FEWEST_LABELS = 100
+# Learning curves fall at most with this power of the number of structures, and do not rise.
+_STEEPEST = 1.0
+# Errors of a network that goes on training fall at most with this power of the time.
+_STEEPEST_IN_TIME = 0.5
+
+
+@dataclass
+class Found:
+    """Outcome of a search: fitted models, and what to expect of them."""
+
+    models: dict[str, Any]
+    weights: dict[str, float]
+    error_bar_scale: float
+    error: ExpectedError
+    notes: list[str]
+
+
+@dataclass
+class Search:
+    """Search on one set of data.
+
+    Parameters
+    ----------
+    data : Labelled
+    facts : object
+        Numbers of labels, components and elements, as :mod:`eqkernels.recommendation` reads them.
+    options : dict
+        Of all models: target, per_atom, aggregate.
+    groups : array-like or None
+    seed : int
+    begin : float
+        CPU time at which it began.
+    budget : float
+        CPU seconds.
+    n_jobs : int or None
+    verbose : bool
+
+    Attributes
+    ----------
+    tried : list of dict
+        Rows of ``cv_results_``.
+    setting : KernelSetting
+        The best one.
+    """
+
+    data: Labelled
+    facts: Any
+    options: dict[str, Any]
+    groups: Any
+    seed: int
+    begin: float
+    budget: float
+    n_jobs: int | None
+    verbose: bool
+    tried: list[dict[str, Any]] = field(default_factory=list)
+    setting: KernelSetting = KernelSetting({})
+
+    def run(self) -> Found:
+        """Take the three steps."""
+        few = self.groups is None and self.facts.n_labels < _FEWEST_LABELS
+        learned, held = held_back(len(self.data), self.groups, self.seed)
+        self.setting = self._kernel_setting(np.concatenate([learned, held]) if few else learned)
+        # a mean of a fit to four fifths and to everything: each may take a fifth of the time
+        kernel = KernelMember(
+            self.setting, self.options, self._components, 0.4 * self.budget, self.seed, self.n_jobs
+        )  # fmt: skip
+        return self._left_out(kernel) if few else self._held_back(kernel, learned, held)
+
+    @property
+    def _components(self):
+        return self.facts.largest / len(self.data)
+
+    def _elapsed(self):
+        return time.process_time() - self.begin
+
+    def _say(self, text):
+        text = f"AutoTensorRegressor, {self._elapsed():.0f} of {self.budget:.0f} s: {text}"
+        logger.info(text)
+        if self.verbose:
+            print(text, file=sys.stderr, flush=True)
+
+    def _kernel_setting(self, order):
+        search = KernelSearch(
+            self.data.frames, self.data.y, order, self._components, self.options,
+            lambda: self._elapsed() > _COMPARING * self.budget, self.n_jobs,
+        )  # fmt: skip
+        setting = search.run(candidate_settings(self.facts.n_species))
+        self.tried += [
+            {"model": str(one["setting"]), **{key: one[key] for key in ("n_structures", "rmse", "seconds")},
+             "how": "one by one"}
+            for one in search.tried
+        ]  # fmt: skip
+        self._say(f"best of {len(search.tried)} comparisons of kernels: {setting}")
+        return setting
+
+    def _left_out(self, kernel):
+        """With few labels: a Gaussian process, whose errors are known in closed form."""
+        model = kernel.fit(self.data)
+        error = expected_error(model, *vars(self.data).values(), target=self.options["target"])
+        note = f"{type(model).__name__}({self.setting}): networks need {_FEWEST_LABELS} labels, there are "
+        return Found({"kernel": model}, {"kernel": 1.0}, 1.0, error, [note + str(self.facts.n_labels)])
+
+    def _held_back(self, kernel, learned, held):
+        """With more labels: a Gaussian process and a network, and weights from structures that neither saw."""
+        part, rest = self.data.pick(learned), self.data.pick(held)
+        mean, std, curve = self._kernel_fits(kernel, part, rest)
+        network, exponent = NetworkMember(self.options, self.seed, self.n_jobs), 0.0
+        left = self.budget - self._elapsed() - kernel.estimate(len(self.data))
+        predicted = [mean]
+        if left > _FEWEST_SECONDS:
+            exponent, values = self._network_fits(network, part, rest, left)
+            predicted.append(values)
+        gains = [gain := _gain(curve, min(len(self.data), kernel.most))]
+        if len(predicted) == 2:
+            before, last = network.seconds, max(self.budget - self._elapsed() - kernel.estimate(len(self.data)), 0.0)
+            gains.append(gain * (1.0 + last / before) ** -exponent)
+        projected = [rest.y + one * (values - rest.y) for one, values in zip(gains, predicted, strict=True)]
+        weights, left_out = stack(rest.y, projected)
+        self._say(f"weights of {' and '.join(_NAMES[: len(weights)])}: {', '.join(f'{one:.2f}' for one in weights)}")
+        models = {"kernel": kernel.fit(self.data)}
+        if weights[-1] > 0 and len(weights) == 2:
+            models["network"] = network.fit(self.data, self.budget - self._elapsed())
+        found = {name: float(one) for name, one in zip(_NAMES, weights, strict=False) if name in models}
+        how = f"{len(held)} structures held back" + ("" if self.groups is None else ", in whole groups")
+        error = measured(None, rest.y, left_out, self.options["target"], how, [(len(self.data), 1.0)])
+        scale = scale_of_error_bars(rest.y, left_out, std)
+        return Found(models, found, scale, error, self._notes(kernel, models, found))
+
+    def _kernel_fits(self, kernel, part, rest):
+        """Fit to a quarter, which tells the cost, and to all of a part; predictions, error bars, learning curve."""
+        few = part.pick(np.arange(len(part) // 4))
+        model = kernel.fit(few)
+        error = self._measure(model, model.predict(rest.frames), rest, len(few), kernel.seconds[len(few)])
+        kernel.plan(len(self.data))
+        model, n = kernel.fit(part), min(len(part), kernel.most)
+        mean, std = model.predict(rest.frames, return_std=True)
+        curve = [(len(few), error), (n, self._measure(model, mean, rest, n, kernel.seconds[n]))]
+        return mean, std, curve
+
+    def _network_fits(self, network, part, rest, left):
+        """Train in two runs; the power of the time with which the error falls, and predictions."""
+        errors = []
+        for seconds in seconds_of_runs(left):
+            model = network.fit(part, seconds)
+            values = model.predict(rest.frames)
+            errors.append((network.seconds, self._measure(model, values, rest, len(part), network.seconds)))
+        (early, before), (late, after) = errors
+        return float(np.clip(np.log(before / after) / np.log(late / early), 0.0, _STEEPEST_IN_TIME)), values
+
+    def _measure(self, model, values, rest, n, seconds):
+        rmse, name = float(frobenius_rmse(rest.y, values)), type(model).__name__
+        self.tried.append({"model": name, "n_structures": n, "rmse": rmse, "seconds": seconds, "how": "held back"})
+        self._say(f"{name} of {n} structures, {seconds:.1f} s: {rmse:.4g}")
+        return rmse
+
+    def _notes(self, kernel, models, found):
+        notes = [f"{type(models['kernel']).__name__}({self.setting})"]
+        if "network" in models:
+            notes.append(f"EquivariantNetworkRegressor, the mean's {found['network']:.0%}")
+        if kernel.most < len(self.data):
+            notes.append(f"the Gaussian process learns from {kernel.most} structures: there is no time for more")
+        return notes
+
+
+def _gain(curve, n):
+    """Factor of the error of a fit to n structures over that of the last point of a learning curve."""
+    (few, before), (many, after) = curve
+    if not (after > 0 and many > few):
+        return 1.0
+    exponent = float(np.clip(np.log(before / after) / np.log(many / few), 0.0, _STEEPEST))
+    return (many / max(n, many)) ** exponent
