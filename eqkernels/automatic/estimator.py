@@ -22,11 +22,13 @@ from sklearn.utils import check_random_state
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels._parameters import Choice, Jobs, Number, Verbosity, check_parameters
 from eqkernels.automatic.kernel_search import edges
-from eqkernels.automatic.members import Labelled
+from eqkernels.automatic.labelled_structures import Labelled
 from eqkernels.automatic.search import Search
+from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.metrics import tensor_r2
 from eqkernels.recommendation import _aggregate as choose_aggregate
 from eqkernels.recommendation import _facts as read_facts
+from eqkernels.regression.base import _check_weight as check_weight
 from eqkernels.regression.summary import Summarized
 from eqkernels.structures import as_list
 from eqkernels.validation import ExpectedError
@@ -132,7 +134,7 @@ class AutoTensorRegressor(Summarized, RegressorMixin, BaseEstimator):
         self.verbose = verbose
 
     @whole_or_nothing
-    def fit(self, X, y, groups=None):
+    def fit(self, X, y, sample_weight=None, groups=None):
         """Search, and fit what was found.
 
         Parameters
@@ -140,6 +142,8 @@ class AutoTensorRegressor(Summarized, RegressorMixin, BaseEstimator):
         X : sequence of ase.Atoms
         y : array-like of shape (n_structures, 3, ..., 3), or list of array-like of shape (n_atoms, 3, ..., 3)
             Rows of NaN mark atoms without a label.
+        sample_weight : array-like of shape (n_structures,), default=None
+            For the fits; errors are those of all structures alike.
         groups : array-like of shape (n_structures,), default=None
             Structures that are held back together, such as those of a trajectory, so that the expected error is that of
             structures from other trajectories.
@@ -156,7 +160,10 @@ class AutoTensorRegressor(Summarized, RegressorMixin, BaseEstimator):
         """
         begin = time.process_time()
         check_parameters(self)
+        if isinstance(X, EquivariantFeatures):
+            raise TypeError("X has to be structures (a list of ase.Atoms), whose descriptor is chosen; got features")
         frames = as_list(X)
+        weight = check_weight(sample_weight, len(frames))
         facts = read_facts(frames, y, self.target, self.per_atom)
         aggregate, why = (self.aggregate, []) if self.aggregate else choose_aggregate(facts, self.target)
         options = {"target": facts.tensor, "per_atom": facts.per_atom, "aggregate": aggregate}
@@ -164,7 +171,7 @@ class AutoTensorRegressor(Summarized, RegressorMixin, BaseEstimator):
         self.per_atom_ = facts.per_atom
         random = check_random_state(self.random_state)
         search = Search(
-            Labelled(frames, facts.labels), facts, options, groups, int(random.randint(2**31)), begin,
+            Labelled(frames, facts.labels, weight), facts, options, groups, int(random.randint(2**31)), begin,
             float(self.time_budget), self.n_jobs, bool(self.verbose),
         )  # fmt: skip
         found = search.run()

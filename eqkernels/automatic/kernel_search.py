@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from eqkernels.automatic.labelled_structures import Labelled
 from eqkernels.descriptors import LambdaSOAP
 from eqkernels.kernels import CovariantKernel
 from eqkernels.regression import TensorKernelRidge
@@ -61,9 +62,7 @@ class KernelSearch:
 
     Parameters
     ----------
-    frames : list of ase.Atoms
-    y : ndarray
-        Labels of the structures, an object array where they are those of atoms.
+    data : Labelled
     order : ndarray of int
         Structures in the order in which they are taken.
     components : float
@@ -80,8 +79,7 @@ class KernelSearch:
         Setting, number of structures, error and CPU seconds of each comparison.
     """
 
-    frames: list[Any]
-    y: np.ndarray
+    data: Labelled
     order: np.ndarray
     components: float
     options: dict[str, Any]
@@ -106,14 +104,13 @@ class KernelSearch:
 
     def _compare(self, settings, n, known=()):
         """Sort settings by their errors on n structures; those for which there is no time are left out."""
-        some = np.sort(self.order[:n])
-        frames, y = [self.frames[k] for k in some], self.y[some]
+        some = self.data.pick(np.sort(self.order[:n]))
         for setting in settings:
             start = time.process_time()
             model = TensorKernelRidge(**setting.parts(self.n_jobs), **self.options)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # candidates need not suit the data
-                error = -model.fit(frames, y).best_score_
+                error = -some.fit(model).best_score_
             self._note(setting, n, error, time.process_time() - start)
             if self.over():
                 break

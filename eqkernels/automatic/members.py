@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from eqkernels.automatic.kernel_search import KernelSetting
+from eqkernels.automatic.labelled_structures import Labelled
 from eqkernels.learned import EquivariantNetworkRegressor
 from eqkernels.regression import SparseTensorGPR, TensorGPR
 
@@ -23,28 +24,6 @@ _POINTS_PER_ROOT, _FEWEST_POINTS, _MOST_POINTS = 65, 200, 3000
 _POWER = 2.5
 # Seconds below which a network learns nothing, and its part of the time that is left before the fit to everything.
 _FEWEST_SECONDS, _FIRST, _SECOND = 1.0, 0.3, 0.5
-
-
-@dataclass
-class Labelled:
-    """Structures with labels.
-
-    Attributes
-    ----------
-    frames : list of ase.Atoms
-    y : ndarray
-        Labels, an object array where they are those of atoms.
-    """
-
-    frames: list[Any]
-    y: np.ndarray
-
-    def __len__(self):
-        return len(self.frames)
-
-    def pick(self, rows: Any) -> Labelled:
-        """Pick some of the structures."""
-        return Labelled([self.frames[k] for k in rows], self.y[rows])
 
 
 @dataclass
@@ -73,7 +52,7 @@ class KernelMember:
         """Fit to the structures, or to the first of them that there is time for."""
         some = data.pick(np.arange(min(len(data), self.most)))
         start = time.process_time()
-        model = self._model(some).fit(some.frames, some.y)
+        model = some.fit(self._model(some))
         self.seconds[len(some)] = time.process_time() - start
         return model
 
@@ -121,7 +100,7 @@ class NetworkMember:
             self.model = EquivariantNetworkRegressor(
                 random_state=self.random_state, warm_start=True, n_jobs=self.n_jobs, **options
             )
-        self.model.set_params(time_budget=max(seconds, _FEWEST_SECONDS)).fit(data.frames, data.y)
+        data.fit(self.model.set_params(time_budget=max(seconds, _FEWEST_SECONDS)))
         self.seconds += seconds
         return self.model
 

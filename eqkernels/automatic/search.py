@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from eqkernels.automatic.kernel_search import KernelSearch, KernelSetting, candidate_settings
-from eqkernels.automatic.members import KernelMember, Labelled, NetworkMember, seconds_of_runs
+from eqkernels.automatic.labelled_structures import Labelled
+from eqkernels.automatic.members import KernelMember, NetworkMember, seconds_of_runs
 from eqkernels.automatic.stacking import scale_of_error_bars, stack
 from eqkernels.metrics import frobenius_rmse
 from eqkernels.validation import ExpectedError, expected_error
@@ -110,7 +111,7 @@ class Search:
 
     def _kernel_setting(self, order):
         search = KernelSearch(
-            self.data.frames, self.data.y, order, self._components, self.options,
+            self.data, order, self._components, self.options,
             lambda: self._elapsed() > _COMPARING * self.budget, self.n_jobs,
         )  # fmt: skip
         setting = search.run(candidate_settings(self.facts.n_species))
@@ -125,7 +126,7 @@ class Search:
     def _left_out(self, kernel):
         """With few labels: a Gaussian process, whose errors are known in closed form."""
         model = kernel.fit(self.data)
-        error = expected_error(model, *vars(self.data).values(), target=self.options["target"])
+        error = expected_error(model, self.data.frames, self.data.y, target=self.options["target"])
         note = f"{type(model).__name__}({self.setting}): networks need {_FEWEST_LABELS} labels, there are "
         return Found({"kernel": model}, {"kernel": 1.0}, 1.0, error, [note + str(self.facts.n_labels)])
 

@@ -8,6 +8,7 @@ from sklearn.base import clone
 
 from eqkernels import AutoTensorRegressor, LambdaSOAP, TensorKernelRidge
 from eqkernels.automatic.kernel_search import KernelSearch, KernelSetting, candidate_settings, edges
+from eqkernels.automatic.labelled_structures import Labelled
 from eqkernels.datasets import load_small_organics, load_water_clusters
 from eqkernels.metrics import frobenius_rmse
 from eqkernels.testing import assert_equivariant
@@ -92,6 +93,20 @@ def test_parameters():
             AutoTensorRegressor(**bad).fit([], [])
 
 
+def test_weights_and_input(organics):
+    frames, y = organics
+    many = AutoTensorRegressor(20, random_state=0)
+    weight = np.where(np.arange(40) < 20, 1.0, 1e-8)
+    wrong = np.where((np.arange(40) < 20)[:, None], y[:40], -y[:40])
+    weighted = many.fit(frames[:40], wrong, sample_weight=weight).predict(frames[20:40])
+    equal = clone(many).fit(frames[:40], wrong).predict(frames[20:40])
+    assert frobenius_rmse(y[20:40], weighted) < frobenius_rmse(y[20:40], equal)
+    with pytest.raises(TypeError, match="got features"):
+        many.fit(LambdaSOAP(3.0).fit_transform(frames[:5]), y[:5])
+    with pytest.raises(ValueError, match="sample_weight"):
+        many.fit(frames[:40], y[:40], sample_weight=weight[:3])
+
+
 def test_too_few_structures(organics):
     frames, y = organics
     with pytest.raises(ValueError, match="at least 5"):
@@ -101,7 +116,7 @@ def test_too_few_structures(organics):
 def test_halving_keeps_the_best(organics):
     frames, y = organics
     options = {"target": "dipole", "per_atom": False, "aggregate": None}
-    search = KernelSearch(frames, y, np.arange(200), 3.0, options, lambda: False)
+    search = KernelSearch(Labelled(frames, y), np.arange(200), 3.0, options, lambda: False)
     found = search.run(candidate_settings(4))
     sizes = [one["n_structures"] for one in search.tried]
     assert sorted(set(sizes)) == [150, 200]
@@ -114,7 +129,7 @@ def test_halving_keeps_the_best(organics):
 def test_search_ends_with_its_time(organics):
     frames, y = organics
     options = {"target": "dipole", "per_atom": False, "aggregate": None}
-    search = KernelSearch(frames, y, np.arange(200), 3.0, options, lambda: True)
+    search = KernelSearch(Labelled(frames, y), np.arange(200), 3.0, options, lambda: True)
     assert search.run(candidate_settings(4)) == candidate_settings(4)[0]
     assert len(search.tried) == 1
 
