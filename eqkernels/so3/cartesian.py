@@ -27,6 +27,8 @@ from eqkernels.so3.irreps import Irrep, Irreps
 from eqkernels.so3.properties import find_property, refuse_word, table_of_properties
 
 _RANK_LIMIT = 6
+#: In place of axial indices: a tensor that changes sign as a whole where handedness does.
+PSEUDO = "*"
 # Columns of the projector that are linear combinations of earlier ones leave a rest of rounding, ~1e-15.
 _DEPENDENT = 1e-6
 # x, y, z in the order of l = 1
@@ -47,6 +49,8 @@ class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         is a scalar. Rank 6 at most. Or the name of a property, see below.
     axial : str, default=""
         The indices that are axial (do not change sign under inversion), e.g. ``"j"``. Properties by name know theirs.
+        ``"*"``: all indices are polar, and the tensor as a whole changes sign in addition where handedness does, as the
+        symmetric gyration tensor, whose indices cannot be told apart.
 
     Raises
     ------
@@ -269,7 +273,7 @@ def _parse(formula, axial):
         raise ValueError(f"formula {formula!r}: the first term must be distinct letters, one an index, as in 'ij=ji'")
     if len(first) > _RANK_LIMIT:
         raise ValueError(f"formula {formula!r} has rank {len(first)}, at most {_RANK_LIMIT} is supported")
-    if not set(axial) <= set(first):
+    if axial != PSEUDO and not set(axial) <= set(first):
         raise ValueError(f"axial={axial!r} names indices that formula {formula!r} does not have")
     generators = []
     for term in others:
