@@ -74,6 +74,10 @@ _TABLE = (
     ),
     Property("efg", "ij=ji", "", True, synonyms=("electric_field_gradient", "efg_tensor")),
     Property("raman_tensor", "ijk=jik", "", True, synonyms=("polarizability_derivative",)),
+    Property("vector", "i", "", None, synonyms=("polar_vector",)),
+    Property("pseudovector", "i", "i", None, synonyms=("axial_vector",)),
+    Property("director", "ij=ji", "", None, synonyms=("double_headed_ray",)),
+    Property("helix", "ij=ji", "*", None, synonyms=("spiral", "chiral_director")),
 )  # fmt: skip
 
 #: By name, in the order of the table that the documentation prints.

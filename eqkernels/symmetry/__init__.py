@@ -6,8 +6,10 @@ from eqkernels.symmetry.explanations import Explanation, explain_zero
 from eqkernels.symmetry.label_check import LabelFinding, LabelReport, check_labels
 from eqkernels.symmetry.point_groups import Operation, PointGroup
 from eqkernels.symmetry.space_groups import SpaceGroup, point_group, site_group, space_group
+from eqkernels.symmetry.vector_kinds import VECTOR_KINDS, VectorKind, measured_kind, vector_kinds
 
 __all__ = [
+    "VECTOR_KINDS",
     "AllowedComponents",
     "EquivarianceReport",
     "Explanation",
@@ -16,12 +18,15 @@ __all__ = [
     "Operation",
     "PointGroup",
     "SpaceGroup",
+    "VectorKind",
     "allowed_components",
     "check_equivariance",
     "check_labels",
     "explain_zero",
+    "measured_kind",
     "point_group",
     "site_group",
     "space_group",
     "symmetrize",
+    "vector_kinds",
 ]
