@@ -167,7 +167,9 @@ def measured_kind(
     space = target_space(target)
     value, direction = real_array(tensor, "tensor"), real_array(axis, "axis")
     if value.shape != space.shape or direction.shape != (3,) or not np.linalg.norm(direction) > 0:
-        raise ValueError(f"tensor has shape {value.shape}, expected {space.shape}; axis is {axis}, expected a vector")
+        raise ValueError(
+            f"tensor has shape {value.shape}, expected {space.shape}; axis is {direction}, expected a vector"
+        )
     components = space.rows @ value.ravel()
     operations = _operations(direction / np.linalg.norm(direction))
     moved = wigner_d(space.irreps, operations) @ components
