@@ -25,6 +25,7 @@ from eqkernels._numeric import real_array
 from eqkernels.so3.clebsch_gordan import clebsch_gordan
 from eqkernels.so3.irreps import Irrep, Irreps
 from eqkernels.so3.properties import find_property, refuse_word, table_of_properties
+from eqkernels.so3.spherical_harmonics import spherical_harmonics
 
 _RANK_LIMIT = 6
 #: In place of axial indices: a tensor that changes sign as a whole where handedness does.
@@ -146,6 +147,47 @@ class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
                 raise ValueError(f"block {irrep} has shape {block.shape}, expected (..., {irrep.dim}, {multiplicity})")
             parts.append(np.swapaxes(block, -1, -2).reshape(*block.shape[:-2], irrep.dim * multiplicity))
         return self.inverse_transform(np.concatenate(parts, axis=-1))
+
+    def to_signal(self, tensors: ArrayLike, directions: ArrayLike) -> NDArray[Any]:
+        r"""Tensors as functions on the sphere, sums of their components times spherical harmonics.
+
+        A rotated tensor is the rotated function. Components of several copies of one irrep add up, so that only tensors
+        without copies, such as symmetric matrices, can be told from their functions.
+
+        Parameters
+        ----------
+        tensors : array-like of shape (..., 3, ..., 3)
+        directions : array-like of shape (n_directions, 3)
+            Of any length.
+
+        Returns
+        -------
+        ndarray of shape (..., n_directions)
+
+        See Also
+        --------
+        eqkernels.plotting.TensorDisplay : draws them.
+
+        References
+        ----------
+        T. E. Smidt, Trends Chem. 3, 82 (2021), figure 2B.
+
+        Examples
+        --------
+        >>> signal = CartesianTensor("ij=ji").to_signal(np.diag([1.0, 1.0, 4.0]), np.eye(3))
+        >>> signal.round(3)  # largest along z
+        array([0.205, 0.205, 2.522])
+        """
+        values = _numbers(directions)
+        if values.ndim != 2 or values.shape[1] != 3:
+            raise ValueError(f"directions have shape {values.shape}, expected (n_directions, 3)")
+        components = self._components(tensors)
+        harmonics = spherical_harmonics(values, max((irrep.l for _, irrep in self.irreps), default=0))
+        signal = np.zeros((*components.shape[:-1], len(values)), dtype=components.dtype)
+        for (multiplicity, irrep), part in zip(self.irreps, self.irreps.slices(), strict=True):
+            block = components[..., part].reshape(*components.shape[:-1], multiplicity, irrep.dim).sum(axis=-2)
+            signal += block @ harmonics[:, irrep.l**2 : (irrep.l + 1) ** 2].T
+        return signal
 
     def project(self, tensors: ArrayLike) -> NDArray[Any]:
         """Return the part of tensors (..., 3, ..., 3) that has the declared symmetry."""
