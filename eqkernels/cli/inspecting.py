@@ -17,8 +17,9 @@ from eqkernels.io.label_sources import LabelSource
 from eqkernels.metrics import isotropic_mean
 from eqkernels.so3 import cartesian_tensor
 from eqkernels.so3.inference import infer_formula
-from eqkernels.structures import StructureBatch, is_by_structure
+from eqkernels.structures import StructureBatch, is_by_structure, read_labels
 from eqkernels.symmetry import check_labels
+from eqkernels.symmetry.reach import description, unreachable_parts
 
 # Structures that are compared with each other.
 _MOST_COMPARED = 2000
@@ -113,7 +114,24 @@ def _label(source, one):
     total = max(float(np.sum(norms**2)), np.finfo(float).tiny)
     parts = ", ".join(f"{key} {np.sum(block**2) / total:.0%}" for key, block in blocks.items())
     row = (*start, formula or "scalar", str(tensor.irreps).replace("1x", ""), float(np.sqrt(np.mean(norms**2))), parts)
-    return row, [*_outliers(one.key, norms, owners), *_mistakes(one, source.frames, y)]
+    return row, [
+        *_outliers(one.key, norms, owners),
+        *_forbidden(one, source.frames, y),
+        *_mistakes(one, source.frames, y),
+    ]
+
+
+def _forbidden(one, frames, y):
+    """Labels with parts that the symmetry of their structures forbids."""
+    target = one.guesses[0] if len(one.guesses) == 1 else None
+    batch = StructureBatch.from_frames(frames, quiet=True)
+    try:
+        labels = read_labels(y, np.diff(batch.offsets), target, one.per_atom)
+    except ValueError:  # not of all structures
+        return
+    parts = list(unreachable_parts(batch, labels))
+    if parts:
+        yield f"{one.key}: {description(batch, labels, parts)}"
 
 
 def _mistakes(one, frames, y):

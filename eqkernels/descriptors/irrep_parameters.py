@@ -9,7 +9,7 @@ import numpy as np
 
 from eqkernels._fitted import check_fitted
 from eqkernels.so3 import Irrep, Irreps
-from eqkernels.structures import irreps_of_labels
+from eqkernels.structures import irreps_of_labels, read_labels
 
 # Without targets: what dipoles and polarizabilities need.
 _DEFAULT_IRREPS = "0e+1o+2e"
@@ -40,6 +40,8 @@ class IrrepParameters:
                 Irreps(_DEFAULT_IRREPS) if y is None else irreps_of_labels(y, np.diff(batch.offsets), self.per_atom)
             )
             irreps = irreps + Irreps("0e")
+            if y is not None:
+                self._warn_of_symmetry(batch, y)
         else:
             irreps = Irreps(self.irreps)
         if not len(irreps):
@@ -49,6 +51,17 @@ class IrrepParameters:
             if irrep.l > _LAMBDA_LIMIT:
                 raise ValueError(f"irrep {irrep}: lambda must not exceed {_LAMBDA_LIMIT}")
         self.irreps_ = "+".join(map(str, chosen))
+
+    def _warn_of_symmetry(self, batch, y):
+        """Labels that the symmetry of their structures forbids, where there is one way to read them."""
+        from eqkernels.symmetry.reach import warn_if_unreachable  # which imports models, for other checks
+
+        try:
+            labels = read_labels(y, np.diff(batch.offsets), None, self.per_atom)
+        except ValueError:
+            return
+        if getattr(self, "inputs", None) is None:
+            warn_if_unreachable(batch, labels)
 
     def _irreps(self):
         return [irrep for _, irrep in Irreps(self.irreps_)]

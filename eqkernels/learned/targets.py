@@ -89,12 +89,20 @@ def read_targets(y, batch, target, baseline, aggregate, sample_weight=None, per_
     for name, labels in properties.items():
         try:
             read = read_labels(labels, np.diff(batch.offsets), of_property(target, name), of_property(per_atom, name))
+            warn_if_unreachable(batch, read)
             tensor, found = _read_property(name, read, batch, baseline, aggregate, sample_weight)
         except (TypeError, ValueError) as error:
             raise type(error)(f"property {name!r}: {error}" if isinstance(y, dict) else str(error)) from error
         formulas[name] = tensor.formula
         targets += found
     return targets, formulas
+
+
+def warn_if_unreachable(batch, labels):
+    """Warn of labels that the symmetry of their structures forbids."""
+    from eqkernels.symmetry import reach  # which imports models, for other checks
+
+    reach.warn_if_unreachable(batch, labels)
 
 
 def known_symmetries(y, declared, found):

@@ -67,6 +67,7 @@ class TensorRegressor(Summarized, NestedDefaults, RegressorMixin, BaseEstimator)
         self._check_parameters()
         X = self._checked_input(X)
         labels = self._read_labels(y, self._atom_counts(X))
+        self._warn_of_symmetry(X, labels)
         features = self._features_to_fit(X, labels.given())
         self._check_blocks(features)
         weight = _check_weight(sample_weight, len(features))
@@ -184,6 +185,13 @@ class TensorRegressor(Summarized, NestedDefaults, RegressorMixin, BaseEstimator)
         labels = read_labels(y, n_atoms, self._declared_target(), self.per_atom)
         self.target_, self.axial_, self.per_atom_ = labels.tensor.formula, labels.tensor.axial, labels.per_atom
         return labels
+
+    def _warn_of_symmetry(self, X, labels):
+        """Labels that the symmetry of their structures forbids; with inputs, structures may have less of it."""
+        from eqkernels.symmetry.reach import warn_if_unreachable  # which imports models, for other checks
+
+        if isinstance(X, StructureBatch) and getattr(self.descriptor, "inputs", None) is None:
+            warn_if_unreachable(X, labels)
 
     def _check_blocks(self, features):
         needed = [str(irrep) for _, irrep in self._tensor().irreps]

@@ -13,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from eqkernels.so3 import CartesianTensor
+from eqkernels.so3.cartesian import PSEUDO
 
 # Columns of the table, and the fitted attributes from which they come.
 _COLUMNS = {
@@ -234,7 +235,7 @@ def _target(facts):
 
 
 def _one_target(formula, axial, per_atom):
-    return f"{formula or 'scalar'}{f' (axial: {axial})' if axial else ''}, of {'atoms' if per_atom else 'structures'}"
+    return f"{formula or 'scalar'}{_axial(axial)}, of {'atoms' if per_atom else 'structures'}"
 
 
 def _listed(values):
@@ -288,3 +289,7 @@ def _table(model):
 def _cells(found: dict[str, dict[str, float]], irrep: str) -> Iterator[str]:
     for values in found.values():
         yield f"{values[irrep]:.3g}" if irrep in values else ""
+
+
+def _axial(axial):
+    return " (pseudotensor)" if axial == PSEUDO else f" (axial: {axial})" if axial else ""

@@ -25,8 +25,11 @@ from eqkernels._numeric import real_array
 from eqkernels.so3.clebsch_gordan import clebsch_gordan
 from eqkernels.so3.irreps import Irrep, Irreps
 from eqkernels.so3.properties import find_property, refuse_word, table_of_properties
+from eqkernels.so3.spherical_harmonics import spherical_harmonics
 
 _RANK_LIMIT = 6
+#: In place of axial indices: a tensor that changes sign as a whole where handedness does.
+PSEUDO = "*"
 # Columns of the projector that are linear combinations of earlier ones leave a rest of rounding, ~1e-15.
 _DEPENDENT = 1e-6
 # x, y, z in the order of l = 1
@@ -47,6 +50,8 @@ class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
         is a scalar. Rank 6 at most. Or the name of a property, see below.
     axial : str, default=""
         The indices that are axial (do not change sign under inversion), e.g. ``"j"``. Properties by name know theirs.
+        ``"*"``: all indices are polar, and the tensor as a whole changes sign in addition where handedness does, as the
+        symmetric gyration tensor, whose indices cannot be told apart.
 
     Raises
     ------
@@ -142,6 +147,47 @@ class CartesianTensor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=Non
                 raise ValueError(f"block {irrep} has shape {block.shape}, expected (..., {irrep.dim}, {multiplicity})")
             parts.append(np.swapaxes(block, -1, -2).reshape(*block.shape[:-2], irrep.dim * multiplicity))
         return self.inverse_transform(np.concatenate(parts, axis=-1))
+
+    def to_signal(self, tensors: ArrayLike, directions: ArrayLike) -> NDArray[Any]:
+        r"""Tensors as functions on the sphere, sums of their components times spherical harmonics.
+
+        A rotated tensor is the rotated function. Components of several copies of one irrep add up, so that only tensors
+        without copies, such as symmetric matrices, can be told from their functions.
+
+        Parameters
+        ----------
+        tensors : array-like of shape (..., 3, ..., 3)
+        directions : array-like of shape (n_directions, 3)
+            Of any length.
+
+        Returns
+        -------
+        ndarray of shape (..., n_directions)
+
+        See Also
+        --------
+        eqkernels.plotting.TensorDisplay : draws them.
+
+        References
+        ----------
+        T. E. Smidt, Trends Chem. 3, 82 (2021), figure 2B.
+
+        Examples
+        --------
+        >>> signal = CartesianTensor("ij=ji").to_signal(np.diag([1.0, 1.0, 4.0]), np.eye(3))
+        >>> signal.round(3)  # largest along z
+        array([0.205, 0.205, 2.522])
+        """
+        values = _numbers(directions)
+        if values.ndim != 2 or values.shape[1] != 3:
+            raise ValueError(f"directions have shape {values.shape}, expected (n_directions, 3)")
+        components = self._components(tensors)
+        harmonics = spherical_harmonics(values, max((irrep.l for _, irrep in self.irreps), default=0))
+        signal = np.zeros((*components.shape[:-1], len(values)), dtype=components.dtype)
+        for (multiplicity, irrep), part in zip(self.irreps, self.irreps.slices(), strict=True):
+            block = components[..., part].reshape(*components.shape[:-1], multiplicity, irrep.dim).sum(axis=-2)
+            signal += block @ harmonics[:, irrep.l**2 : (irrep.l + 1) ** 2].T
+        return signal
 
     def project(self, tensors: ArrayLike) -> NDArray[Any]:
         """Return the part of tensors (..., 3, ..., 3) that has the declared symmetry."""
@@ -269,7 +315,7 @@ def _parse(formula, axial):
         raise ValueError(f"formula {formula!r}: the first term must be distinct letters, one an index, as in 'ij=ji'")
     if len(first) > _RANK_LIMIT:
         raise ValueError(f"formula {formula!r} has rank {len(first)}, at most {_RANK_LIMIT} is supported")
-    if not set(axial) <= set(first):
+    if axial != PSEUDO and not set(axial) <= set(first):
         raise ValueError(f"axial={axial!r} names indices that formula {formula!r} does not have")
     generators = []
     for term in others:

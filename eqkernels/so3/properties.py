@@ -17,7 +17,7 @@ class Property:
     formula : str
         Index symmetries, as in :class:`CartesianTensor`.
     axial : str
-        Its axial indices.
+        Its axial indices, or ``"*"`` for a sign of the whole tensor.
     per_atom : bool or None
         Whether each atom has one, or the structure; None: either.
     synonyms : tuple of str
@@ -52,6 +52,7 @@ _TABLE = (
     Property("thermal_expansion", "ij=ji"),
     Property("magnetizability", "ij=ji", synonyms=("magnetisability", "magnetic_susceptibility")),
     Property("optical_rotation", "ij", "j", synonyms=("optical_rotation_tensor", "gprime")),
+    Property("gyration", "ij=ji", "*", synonyms=("gyration_tensor",)),
     Property("g_tensor", "ij"),
     Property("magnetic_moment", "i", "i", None, synonyms=("magnetic_dipole", "magnetization", "magnetisation")),
     Property("atomic_magnetic_moment", "i", "i", True, synonyms=("spin", "spin_moment", "atomic_spin", "spin_vector")),
@@ -73,6 +74,10 @@ _TABLE = (
     ),
     Property("efg", "ij=ji", "", True, synonyms=("electric_field_gradient", "efg_tensor")),
     Property("raman_tensor", "ijk=jik", "", True, synonyms=("polarizability_derivative",)),
+    Property("vector", "i", "", None, synonyms=("polar_vector",)),
+    Property("pseudovector", "i", "i", None, synonyms=("axial_vector",)),
+    Property("director", "ij=ji", "", None, synonyms=("double_headed_ray",)),
+    Property("helix", "ij=ji", "*", None, synonyms=("spiral", "chiral_director")),
 )  # fmt: skip
 
 #: By name, in the order of the table that the documentation prints.
@@ -150,7 +155,8 @@ def table_of_properties():
     """
     rows = [("name", "index symmetry", "of")]
     for one in _TABLE:
-        formula = f'"{one.formula}"' + (f", {', '.join(one.axial)} axial" if one.axial else "")
+        axial = ", changes with handedness" if one.axial == "*" else f", {', '.join(one.axial)} axial"
+        formula = f'"{one.formula}"' + (axial if one.axial else "")
         rows.append((one.name, formula, {True: "each atom", False: "the structure", None: "either"}[one.per_atom]))
     widths = [max(len(row[k]) for row in rows) for k in range(3)]
     line = "  ".join("=" * width for width in widths)

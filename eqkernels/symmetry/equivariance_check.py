@@ -12,7 +12,8 @@ from ase import Atoms
 from eqkernels._numeric import check_integer
 from eqkernels.so3 import CartesianTensor
 from eqkernels.structures import StructureBatch
-from eqkernels.testing import _checked, _rotated_tensor, random_rotation, transformed
+from eqkernels.symmetry.model_values import ModelValues, values_of
+from eqkernels.symmetry.transformations import random_rotation, transformed
 
 _OPERATIONS = ("rotation", "inversion", "translation", "permutation", "supercell", "choice of cell")
 
@@ -24,7 +25,8 @@ class EquivarianceReport:
     Attributes
     ----------
     violations : dict of str to float
-        By operation, relative to the largest value of the model; NaN where no structure can show it (cells without
+        By operation, relative to the largest value of the model (of features, in each block); infinite where the shape
+        changed; NaN where no structure can show it (cells without
         periodic structures).
     structures : dict of str to int
         The structure with the largest violation; -1 where there is none.
@@ -99,9 +101,9 @@ def check_equivariance(
     Parameters
     ----------
     model : estimator, callable or ase.calculators.calculator.Calculator
-        Something with ``predict``, already fitted; a function of a list of frames; or a calculator of
-        ASE. It returns Cartesian tensors (n_structures, 3, ..., 3), or a list of one array (n_atoms, 3, ..., 3) for
-        each structure.
+        Something with ``predict`` or ``transform``, already fitted; a function of a list of frames; or a calculator of
+        ASE. It returns Cartesian tensors (n_structures, 3, ..., 3), a list of one array (n_atoms, 3, ..., 3) for each
+        structure, or :class:`~eqkernels.descriptors.EquivariantFeatures`.
     frames : sequence of ase.Atoms
         Structures to try it on, periodic ones to tile and to choose another cell.
     target : str or CartesianTensor, default=None
@@ -134,34 +136,58 @@ def check_equivariance(
     ['rotation']
     """
     check_integer(n_transformations, "n_transformations", 1, 10**6)
+    random_ones = dict.fromkeys(("rotation", "translation", "permutation"), n_transformations)
+    counts = dict.fromkeys(_OPERATIONS, 1) | random_ones
+    return measured(_function_of(model, property), frames, target, counts, tolerance, random_state, extensive)
+
+
+def measured(
+    call: Callable[..., Any],
+    frames: Sequence[Atoms],
+    target: str | CartesianTensor | None,
+    counts: dict[str, int],
+    tolerance: float,
+    random_state: int | np.random.RandomState | None = 0,
+    extensive: bool = True,
+) -> EquivarianceReport:
+    """Try each operation as often as it is counted.
+
+    Parameters
+    ----------
+    call : callable
+        Of a list of frames.
+    frames : sequence of ase.Atoms
+    target : str, CartesianTensor or None
+    counts : dict of str to int
+        Operations to try.
+    tolerance, random_state, extensive
+        As for :func:`check_equivariance`.
+
+    Returns
+    -------
+    EquivarianceReport
+    """
     StructureBatch.from_frames(frames)
     frames = [atoms.copy() for atoms in frames]
-    call = _function_of(model, property)
     random = random_state if isinstance(random_state, np.random.RandomState) else np.random.RandomState(random_state)
-    reference, per_atom = _values(call, frames)
-    scale = max((float(np.abs(one).max(initial=0.0)) for one in reference), default=0.0) or 1e-300
-    violations = dict.fromkeys(_OPERATIONS, np.nan)
-    structures = dict.fromkeys(_OPERATIONS, -1)
-    for name, moved, expected in _trials(frames, reference, per_atom, target, extensive, n_transformations, random):
-        for k, (one, other) in enumerate(zip(_values(call, moved)[0], expected, strict=True)):
-            which = k if len(moved) == len(frames) else _periodic(frames)[k]
-            if one.shape != other.shape:
-                raise ValueError(
-                    f"{name}: the value of structure {which} has shape {one.shape}, expected {other.shape}"
-                )
-            size = float(np.nan_to_num(np.abs(one - other), nan=np.inf).max(initial=0.0)) / scale
-            if not size <= violations[name]:
-                violations[name], structures[name] = size, which
+    reference = values_of(call, frames, target)
+    violations, structures = dict.fromkeys(counts, np.nan), dict.fromkeys(counts, -1)
+    for name, which, moved, expected in _trials(frames, reference, counts, extensive, random):
+        sizes = values_of(call, moved, target).deviations(expected, reference)
+        worst = int(np.argmax(sizes))
+        if not sizes[worst] <= violations[name]:
+            violations[name], structures[name] = float(sizes[worst]), which[worst]
     return EquivarianceReport(violations, structures, tolerance)
 
 
 def _function_of(model, property):
     if hasattr(model, "get_property"):
         return lambda frames: [_calculated(model, atoms, property) for atoms in frames]
-    call = getattr(model, "predict", None) or model
+    call = getattr(model, "predict", None) or getattr(model, "transform", None) or model
     if not callable(call):
         raise TypeError(
-            f"model is {model!r}, expected an estimator with predict, a function of frames or a calculator of ASE"
+            f"model is {model!r}, expected an estimator with predict or transform, a function of frames or a "
+            "calculator of ASE"
         )
     return call
 
@@ -173,56 +199,34 @@ def _calculated(calculator, atoms, property):
     return value
 
 
-def _values(call: Callable[..., Any], frames: list[Atoms]) -> tuple[list[np.ndarray], bool]:
-    """One array for each structure, and whether its rows are atoms."""
-    value = _checked(call(frames), frames)
-    per_atom = isinstance(value, list)
-    if not per_atom and np.shape(value)[:1] != (len(frames),):
-        raise ValueError(
-            f"the model returned {np.shape(value) or type(value).__name__} for {len(frames)} structures, expected one "
-            "value, or one array (n_atoms, ...), for each"
-        )
-    return [np.asarray(one, dtype=float) for one in value], per_atom
-
-
-def _trials(frames, reference, per_atom, target, extensive, n, random) -> Iterator[tuple[str, list[Atoms], list[Any]]]:
-    """Yield the name of an operation, structures it was applied to, and values that they should have."""
-
-    def rotated(matrix):
-        return [_rotated_tensor(one if per_atom else one[None], matrix, target) for one in reference]
-
-    def as_value(values):
-        return values if per_atom else [one[0] for one in values]
-
-    for _ in range(n):
-        rotation, shift = random_rotation(random), random.normal(scale=3.0, size=3)
-        orders = [random.permutation(len(atoms)) for atoms in frames]
-        yield "rotation", [transformed(atoms, rotation) for atoms in frames], as_value(rotated(rotation))
-        yield "translation", [transformed(atoms, translation=shift) for atoms in frames], reference
-        moved = [transformed(atoms, order=order) for atoms, order in zip(frames, orders, strict=True)]
-        permuted = [one[order] for one, order in zip(reference, orders, strict=True)] if per_atom else reference
-        yield "permutation", moved, permuted
-    yield "inversion", [transformed(atoms, -np.eye(3)) for atoms in frames], as_value(rotated(-np.eye(3)))
-    periodic = _periodic(frames)
-    if periodic:
-        some, values = [frames[k] for k in periodic], [reference[k] for k in periodic]
-        copies = [np.where(atoms.pbc, 2, 1) for atoms in some]
-        tiled = [transformed(atoms).repeat(tuple(map(int, one))) for atoms, one in zip(some, copies, strict=True)]
-        yield (
-            "supercell",
-            tiled,
-            [
-                np.tile(value, (int(np.prod(one)),) + (1,) * (value.ndim - 1))
-                if per_atom
-                else value * (np.prod(one) if extensive else 1)
-                for value, one in zip(values, copies, strict=True)
-            ],
-        )
-        yield "choice of cell", [_other_cell(atoms, random) for atoms in some], values
-
-
-def _periodic(frames):
-    return [k for k, atoms in enumerate(frames) if atoms.pbc.any() and atoms.cell.rank == 3]
+def _trials(
+    frames: list[Atoms], reference: ModelValues, counts: dict[str, int], extensive: bool, random: Any
+) -> Iterator[tuple[str, list[int], list[Atoms], ModelValues]]:
+    """Yield an operation, the structures it was applied to, what they became, and values that they should have."""
+    everything = list(range(len(frames)))
+    for _ in range(counts.get("rotation", 0)):
+        rotation = random_rotation(random)
+        yield "rotation", everything, [transformed(one, rotation) for one in frames], reference.rotated(rotation)
+    for _ in range(counts.get("translation", 0)):
+        shift = random.normal(scale=3.0, size=3)
+        yield "translation", everything, [transformed(one, translation=shift) for one in frames], reference
+    for _ in range(counts.get("permutation", 0)):
+        orders = [random.permutation(len(one)) for one in frames]
+        moved = [transformed(one, order=order) for one, order in zip(frames, orders, strict=True)]
+        yield "permutation", everything, moved, reference.permuted(orders)
+    if counts.get("inversion"):
+        mirror = -np.eye(3)
+        yield "inversion", everything, [transformed(one, mirror) for one in frames], reference.rotated(mirror)
+    periodic = [k for k, atoms in enumerate(frames) if atoms.pbc.any() and atoms.cell.rank == 3]
+    if not periodic:
+        return
+    some, values = [frames[k] for k in periodic], reference.of(periodic)
+    if counts.get("supercell"):
+        copies = [tuple(2 if one else 1 for one in atoms.pbc) for atoms in some]
+        tiled = [transformed(atoms).repeat(one) for atoms, one in zip(some, copies, strict=True)]
+        yield "supercell", periodic, tiled, values.tiled([int(np.prod(one)) for one in copies], extensive)
+    if counts.get("choice of cell"):
+        yield "choice of cell", periodic, [_other_cell(atoms, random) for atoms in some], values
 
 
 def _other_cell(atoms, random):

@@ -17,6 +17,7 @@ from ase import Atoms
 
 from eqkernels._numeric import check_positive
 from eqkernels.so3 import CartesianTensor
+from eqkernels.so3.cartesian import PSEUDO
 from eqkernels.structures import as_list, atom_counts, read_labels
 from eqkernels.symmetry.label_hypotheses import fixed_hypotheses, rotated, scaled
 from eqkernels.symmetry.label_predictions import LabelPredictions
@@ -182,8 +183,7 @@ def _of_all(model, given):
     error = model.read_as(tensor, values, kept)
     readings = [(one.kind, one.text, tensor, one.undo(values)) for one in _fixed(tensor)]
     readings = [reading for reading in readings if reading[0] not in ("sign", "transposed")]
-    letters = tensor.formula.split("=")[0]
-    other = CartesianTensor(letters, axial="" if tensor.axial else letters[-1])
+    other = CartesianTensor(tensor.formula, axial="" if tensor.axial else PSEUDO)
     text = f"these are {_described(other)}, not {_described(tensor)}"
     readings.append(("parity", text, other, given))
     errors = [model.read_as(reading[2], reading[3], kept) for reading in readings]
@@ -197,6 +197,8 @@ def _of_all(model, given):
 
 
 def _described(tensor):
+    if tensor.axial == PSEUDO:
+        return f"{'pseudovectors' if tensor.rank == 1 else f'pseudotensors {tensor.formula!r}'}"
     return f"tensors {tensor.formula!r} with {f'{tensor.axial!r} axial' if tensor.axial else 'no axial index'}"
 
 

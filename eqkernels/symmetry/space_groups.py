@@ -5,8 +5,10 @@ Crystals by spglib (A. Togo, K. Shinohara, I. Tanaka, Sci. Technol. Adv. Mater.:
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -247,16 +249,32 @@ def _spglib_dataset(atoms, cell, tolerance):
     except ImportError as error:
         raise ImportError('the symmetry of crystals needs spglib: pip install "eqkernels[symmetry]"') from error
     described = (cell, atoms.positions @ np.linalg.inv(cell), atoms.numbers)
+    with _exceptions(spglib):
+        try:
+            dataset = spglib.get_symmetry_dataset(described, symprec=tolerance)
+        except getattr(spglib, "SpglibError", ()):  # before 2.7 it returns None
+            dataset = None
+        if dataset is None:
+            raise ValueError(
+                f"spglib finds no symmetry of {atoms.symbols} within tolerance={tolerance}: look for atoms that are "
+                "closer than the tolerance"
+            )
+        return dataset, spglib.get_spacegroup_type(dataset.hall_number)
+
+
+@contextmanager
+def _exceptions(spglib):
+    """Errors as exceptions, for the time of a call: the default from 2.8 on, a switch in 2.7, not there before."""
+    error: Any = getattr(spglib, "error", None)
+    before = getattr(error, "OLD_ERROR_HANDLING", None)
+    if before is None:
+        yield
+        return
+    error.OLD_ERROR_HANDLING = False
     try:
-        dataset = spglib.get_symmetry_dataset(described, symprec=tolerance)
-    except getattr(spglib, "SpglibError", ()):  # older versions return None
-        dataset = None
-    if dataset is None:
-        raise ValueError(
-            f"spglib finds no symmetry of {atoms.symbols} within tolerance={tolerance}: look for atoms that are closer "
-            "than the tolerance"
-        )
-    return dataset, spglib.get_spacegroup_type(dataset.hall_number)
+        yield
+    finally:
+        error.OLD_ERROR_HANDLING = before
 
 
 def _places(atoms, first, cell, matrix, translation):

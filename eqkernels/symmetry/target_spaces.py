@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eqkernels.so3 import CartesianTensor, Irreps, cartesian_tensor
+from eqkernels.so3.cartesian import PSEUDO
 from eqkernels.so3.properties import find_property
 
 
@@ -50,8 +51,6 @@ def target_space(target: Any, per_atom: bool | None = None) -> TargetSpace:
     Parameters
     ----------
     target : str, CartesianTensor or Irreps
-        ``"gyration"`` is the symmetric tensor of rank 2 that changes sign under inversion (Nye's axial tensor of
-        optical activity).
     per_atom : bool, default=None
         None: as the property has it.
 
@@ -61,20 +60,21 @@ def target_space(target: Any, per_atom: bool | None = None) -> TargetSpace:
     """
     if isinstance(target, Irreps) or (isinstance(target, str) and re.match(r"\s*\d", target)):
         return _irreps_space(Irreps(target), bool(per_atom))
-    gyration = isinstance(target, str) and target.strip().lower() == "gyration"
-    tensor = cartesian_tensor("ij=ji" if gyration else target)
-    irreps = Irreps("0o+2o") if gyration else tensor.irreps
+    tensor = cartesian_tensor(target)
     written = target.formula if isinstance(target, CartesianTensor) else target
     known = find_property(written)
     if per_atom is None:
         per_atom = known is not None and known.per_atom is True
     names = tuple("".join(letters) for letters in product("xyz", repeat=tensor.rank)) if tensor.rank else ("value",)
-    return TargetSpace(_title(written, tensor), irreps, tensor.change_of_basis, tensor.shape, names, per_atom)
+    return TargetSpace(_title(written, tensor), tensor.irreps, tensor.change_of_basis, tensor.shape, names, per_atom)
 
 
 def _title(written, tensor):
-    axial = f" ({', '.join(tensor.axial)} axial)" if tensor.axial and written == tensor.formula else ""
-    return (written or "scalar") + axial
+    if not tensor.axial or written != tensor.formula:
+        return written or "scalar"
+    return (written or "scalar") + (
+        f" ({', '.join(tensor.axial)} axial)" if tensor.axial != PSEUDO else " (pseudotensor)"
+    )
 
 
 def _irreps_space(irreps, per_atom):

@@ -20,6 +20,9 @@ CASES = [
     ("ij=-ji", "", "1e"),
     ("ij", "j", "0o+1o+2o"),
     ("ij=ji", "ij", "0e+2e"),
+    ("ij=ji", "*", "0o+2o"),
+    ("", "*", "0o"),
+    ("i", "*", "1e"),
     ("ijk=jik=ikj", "", "1o+3o"),
     ("ijk=ikj", "", "2x1o+2o+3o"),
     ("ijk=-jik=-ikj", "", "0o"),
@@ -158,3 +161,30 @@ def test_infers_symmetries():
         noisy = values + 1e-6 * random.normal(size=values.shape)
         assert CartesianTensor(infer_formula(noisy)).irreps == found.irreps
     assert infer_formula(np.zeros((4, 3, 3))) == "ij"
+
+
+@pytest.mark.parametrize("formula", ["", "i", "ij=ji", "ij", "ijk=jik=ikj", "ijkl=jikl=klij"])
+def test_signals_turn_with_tensors(formula):
+    """f'(n) = f(R^-1 n); of vectors, n . v times the norm of the harmonics; of matrices, in closed form."""
+    tensor, random = CartesianTensor(formula), np.random.default_rng(0)
+    values, directions = tensor.project(random.normal(size=(2, *tensor.shape))), random.normal(size=(7, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    rotation = random_rotation(3)
+    turned = values
+    for axis in range(1, values.ndim):
+        turned = np.moveaxis(np.tensordot(turned, rotation, axes=(axis, 1)), -1, axis)
+    signal = tensor.to_signal(values, directions)
+    np.testing.assert_allclose(tensor.to_signal(turned, directions @ rotation.T), signal, atol=1e-12)
+    if formula == "i":
+        np.testing.assert_allclose(signal, np.sqrt(3 / (4 * np.pi)) * values @ directions.T, atol=1e-12)
+    if formula == "ij=ji":  # trace / sqrt(3) times Y_00, and the rest as sqrt(15 / 8 pi) n M n
+        trace = np.trace(values, axis1=1, axis2=2)[:, None]
+        quadratic = np.einsum("ni,tij,nj->tn", directions, values, directions)
+        expected = trace / np.sqrt(12 * np.pi) + np.sqrt(15 / (8 * np.pi)) * (quadratic - trace / 3)
+        np.testing.assert_allclose(signal, expected, atol=1e-12)
+    np.testing.assert_allclose(tensor.to_signal(values[0], 3 * directions), signal[0], atol=1e-12)
+
+
+def test_signal_of_wrong_directions():
+    with pytest.raises(ValueError, match="directions"):
+        CartesianTensor("i").to_signal(np.zeros(3), np.zeros(3))

@@ -10,9 +10,10 @@ from eqkernels.so3 import CartesianTensor, Irreps, wigner_d
 from eqkernels.symmetry import PointGroup, allowed_components, site_group, symmetrize
 from eqkernels.testing import random_rotation
 
-# Numbers of independent components, from J. F. Nye, Physical Properties of Crystals: chapter IV (pyroelectricity), table 3
-# (symmetric tensors of rank 2), chapter XIV (gyration), tables 8 (piezoelectricity) and 9 (elasticity); second harmonics
-# have the form of table 8. The last column is theirs with Kleinman's symmetry (R. W. Boyd, Nonlinear Optics, chapter 1).
+# Numbers of independent components, from J. F. Nye, Physical Properties of Crystals (1985): chapter IV (pyroelectricity),
+# table 3 (symmetric tensors of rank 2), chapter XIV (gyration), tables 8 (piezoelectricity) and 9 (elasticity); second
+# harmonics have the form of table 8. The last column is theirs with Kleinman's symmetry (R. W. Boyd, Nonlinear Optics,
+# chapter 1). PUBLISHED below are numbers from other sources.
 NYE = """
 1      3 6  6 18 21 10
 -1     0 6  0  0 21  0
@@ -70,6 +71,39 @@ def characters(matrices):
         "born_charge": t**2,
         "optical_rotation": np.linalg.det(matrices) * t**2,
     }
+
+
+# Elasticity: the forms after Nye in the appendix "Tensor elements of the nuclear third-order susceptibility" of a textbook
+# (Oxford University Press, ISBN 9780198702764), which has the numbers by class in parentheses. Rank 2: table 1.4.1.1 of
+# International Tables for Crystallography D (2006), H. Kueppers. The others: the same volume, A. Authier, sections
+# 1.1.4.7 (rank 2 without symmetry), 1.1.4.8.6 (rank 3), 1.1.4.9 (rank 4), and the examples of M. Ephraim et al. to its
+# chapter 1.2 ("Ten", pseudotensors).
+PUBLISHED = [
+    ("elastic", 21, "1 -1"), ("elastic", 13, "2 m 2/m"), ("elastic", 9, "222 mm2 mmm"), ("elastic", 7, "3 -3"),
+    ("elastic", 6, "3m -3m 32"), ("elastic", 7, "4 -4 4/m"), ("elastic", 6, "4mm 422 -42m 4/mmm"),
+    ("elastic", 5, "6 -6 6/m 622 6mm 6/mmm -6m2"), ("elastic", 3, "23 m-3 432 -43m m-3m"), ("elastic", 2, "Kh"),
+    ("polarizability", 6, "1 -1"), ("polarizability", 4, "2 m 2/m"), ("polarizability", 3, "222 mm2 mmm"),
+    ("polarizability", 2, "3 -3 32 3m -3m 4 -4 4/m 422 4mm -42m 4/mmm 6 -6 6/m 622 6mm -6m2 6/mmm"),
+    ("polarizability", 1, "23 m-3 432 -43m m-3m Kh"),
+    ("ij", 9, "1 -1"), ("ij", 5, "2 m 2/m"), ("ij", 3, "222 mm2 mmm"),
+    ("ijk", 2, "-6"), ("ijk", 1, "-6m2 -62m"), ("ijk", 0, "6/m 6/mmm Dinfh Cinfh"),
+    ("ijkl", 81, "1 -1"), ("ijkl", 41, "2 m 2/m"), ("ijkl", 27, "3 -3"),
+    ("magnetic_moment", 1, "m"), (CartesianTensor("ij=-ji", "*"), 1, "4"), (CartesianTensor("ij", "*"), 2, "mm2"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("target", "number", "names"), PUBLISHED)
+def test_numbers_of_other_tables(target, number, names):
+    assert {name: allowed_components(name, target).dimension for name in names.split()} == dict.fromkeys(
+        names.split(), number
+    )
+
+
+def test_classes_with_an_effect():
+    """Classes as listed in every textbook: 10 polar, 20 piezoelectric, 11 enantiomorphic and 15 gyrotropic."""
+    names = [row[0] for row in ROWS]
+    for target, number in (("dipole", 10), ("piezoelectric", 20), ("0o", 11), ("gyration", 15)):
+        assert sum(allowed_components(name, target).dimension > 0 for name in names) == number
 
 
 def turned(tensor, matrix):
@@ -170,7 +204,11 @@ def quartz():
 
 
 def test_born_charges_of_crystals():
-    """Ph. Ghosez et al., Phys. Rev. B 58, 6224 (1998); X. Gonze et al., Phys. Rev. Lett. 68, 3603 (1992) for quartz."""
+    """Two values of oxygen in a cubic perovskite, parallel and perpendicular to the bond, and isotropic cations.
+
+    Ph. Ghosez et al., Ferroelectrics 164, 113 (1995); F. Detraux, Ph. Ghosez, X. Gonze, Phys. Rev. B 56, 983 (1997). Of
+    quartz, X. Gonze, D. C. Allan, M. P. Teter, Phys. Rev. Lett. 68, 3603 (1992).
+    """
     pytest.importorskip("spglib")
     forms = [str(one).splitlines()[1:] for one in allowed_components(perovskite(), "born_charge")]
     isotropic = [" xx  0  0", "  0 xx  0", "  0  0 xx"]

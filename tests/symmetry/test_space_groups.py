@@ -11,6 +11,8 @@ from eqkernels.symmetry.space_groups import site_groups
 from eqkernels.testing import random_rotation
 
 spglib = pytest.importorskip("spglib")
+# the tests call spglib themselves, which warns in 2.7 that errors will be exceptions
+pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")
 
 
 def perovskite():

@@ -295,6 +295,7 @@ class SparseTensorGPR(SparsePredictor):
         self._check_parameters()
         source = self._source(X, begun)
         labels = self._read_more_labels(y, source.n_atoms) if begun else self._read_labels(y, source.n_atoms)
+        self._warn_of_symmetry(source.X, labels)
         if forces is not None or stress is not None:
             self._check_scalar("fitted")
         blocks = self._tensor().to_irreps(self._project(labels.values))
