@@ -29,6 +29,7 @@ LEVELS = [
     "symmetry.label_check",
     "io",
     "calculator",
+    "spectra",
     "datasets",
     "symmetry.model_values",
     "plotting",

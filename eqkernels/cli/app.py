@@ -146,16 +146,32 @@ def convert(
     files: Files,
     output: Annotated[Path, typer.Option("--output", "-o", help="Extended xyz file.")],
     target: Annotated[str, typer.Option("--target", "-t", help="Property, index symmetry, or key in the file.")],
-    to: Annotated[str, typer.Option(help="irreps, voigt or cartesian.")] = "irreps",
+    to: Annotated[
+        str,
+        typer.Option(
+            help="irreps, or components in the order of e3nn, pyscf or complex harmonics; voigt; haeberlen, span-skew "
+            "or quadrupolar; cartesian, from any form but these three."
+        ),
+    ] = "irreps",
     key: Key = None,
     per_atom: PerAtom = None,
     axial: Annotated[str, typer.Option(help="Axial indices, such as j of ij.")] = "",
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="Factors of voigt: stress, strain, stiffness, compliance, piezoelectric_e, piezoelectric_d; default: "
+            "none."
+        ),
+    ] = None,
+    moments: Annotated[
+        str | None, typer.Option(help="Of quadrupolar: moments in barn, such as H=0.00286,N=0.02044.")
+    ] = None,
     index: Index = ":",
 ) -> None:
-    """Convert Cartesian tensors to irreducible components or Voigt's notation, and back."""
+    """Convert Cartesian tensors to the components and parameters of other codes and fields, and back."""
     from eqkernels.cli.converting import convert
 
-    convert(files, output, target, to, _reading(key, per_atom, None, None, index), axial)
+    convert(files, output, target, to, _reading(key, per_atom, None, None, index), axial, kind, moments)
 
 
 @app.command()

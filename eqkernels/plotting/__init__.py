@@ -9,6 +9,7 @@ from eqkernels.plotting.kernel_map import KernelMapDisplay
 from eqkernels.plotting.learning_curve import LearningCurveDisplay
 from eqkernels.plotting.parity import ParityDisplay
 from eqkernels.plotting.residual import ResidualDisplay
+from eqkernels.plotting.spectral import SpectrumDisplay
 from eqkernels.plotting.tensors import TensorDisplay
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "LearningCurveDisplay",
     "ParityDisplay",
     "ResidualDisplay",
+    "SpectrumDisplay",
     "TensorDisplay",
     "to_chemiscope",
 ]

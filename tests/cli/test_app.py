@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from eqkernels import TensorGPR
+from eqkernels import CartesianTensor, TensorGPR
 from eqkernels.cli.app import run
 from eqkernels.datasets import load_water_clusters
 from eqkernels.io import load_header, load_model
 from eqkernels.metrics import frobenius_rmse
+from eqkernels.so3 import haeberlen, quadrupolar_coupling, span_skew, to_voigt
 
 
 @pytest.fixture(scope="module")
@@ -103,15 +104,53 @@ def test_models_by_name_and_minutes(files):
     assert load_header(path)["model"].startswith("EquivariantNetworkRegressor")
 
 
-@pytest.mark.parametrize("to", ["irreps", "voigt"])
+@pytest.mark.parametrize("to", ["irreps", "e3nn", "pyscf", "complex", "voigt"])
 def test_conversion_and_back(files, to):
     there, back = files / f"{to}.xyz", files / f"{to}_back.xyz"
     assert end("convert", files / "train.xyz", "-t", "alpha", "--to", to, "-o", there) == 0
     parts = ase.io.read(there, 0).info
-    assert len(parts["alpha_voigt"] if to == "voigt" else [parts["alpha_0e"], *parts["alpha_2e"]]) == 6
+    stem = {"irreps": "alpha_2e", "complex": "alpha_complex_2e_imag", "voigt": "alpha_voigt"}.get(to, f"alpha_{to}_2e")
+    assert len(parts[stem]) == (6 if to == "voigt" else 5)
+    del parts
+    stripped = ase.io.read(there, ":")
+    for atoms in stripped:
+        del atoms.info["alpha"]
+    ase.io.write(there, stripped)
     assert end("convert", there, "-t", "polarizability", "--key", "alpha", "--to", "cartesian", "-o", back) == 0
     for one, other in zip(ase.io.read(files / "train.xyz", ":"), ase.io.read(back, ":"), strict=True):
         np.testing.assert_allclose(other.info["alpha"].ravel(), one.info["alpha"].ravel(), atol=1e-7)
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("compliance", (3, 3, 3, 3)), ("piezoelectric_d", (3, 3, 3))])
+def test_conversion_to_voigt_with_factors(tmp_path, kind, shape):
+    target = "elastic" if len(shape) == 4 else "piezoelectric"
+    value = CartesianTensor(target).project(np.random.default_rng(0).normal(size=shape))
+    atoms = ase.Atoms("H", cell=[3, 3, 3], pbc=True, info={"label": value.ravel()})
+    ase.io.write(tmp_path / "in.xyz", atoms)
+    common = ["-t", target, "--key", "label", "--kind", kind]
+    assert end("convert", tmp_path / "in.xyz", "--to", "voigt", "-o", tmp_path / "out.xyz", *common) == 0
+    written = ase.io.read(tmp_path / "out.xyz")
+    np.testing.assert_allclose(np.ravel(written.info.pop("label_voigt")), to_voigt(value, kind).ravel(), atol=1e-7)
+    assert end("convert", tmp_path / "out.xyz", "--to", "cartesian", "-o", tmp_path / "back.xyz", *common) == 0
+    np.testing.assert_allclose(ase.io.read(tmp_path / "back.xyz").info["label"].ravel(), value.ravel(), atol=1e-7)
+
+
+def test_conversion_to_parameters_of_spectra(tmp_path):
+    value = np.random.default_rng(0).normal(size=(3, 3, 3))
+    atoms = ase.Atoms("OHH", np.eye(3), info={})
+    atoms.arrays["sigma"] = value.reshape(3, 9)
+    ase.io.write(tmp_path / "in.xyz", atoms)
+    common = ["convert", tmp_path / "in.xyz", "-t", "shielding", "--key", "sigma", "-o", tmp_path / "out.xyz"]
+    assert end(*common, "--to", "haeberlen") == 0
+    arrays = ase.io.read(tmp_path / "out.xyz").arrays
+    for name, expected in haeberlen(value)._asdict().items():
+        np.testing.assert_allclose(arrays[f"sigma_{name}"], expected, atol=1e-7)
+    assert end(*common, "--to", "span-skew") == 0
+    np.testing.assert_allclose(ase.io.read(tmp_path / "out.xyz").arrays["sigma_skew"], span_skew(value).skew, atol=1e-7)
+    assert end(*common, "--to", "quadrupolar", "--moments", "H=0.00286") == 0
+    coupling = ase.io.read(tmp_path / "out.xyz").arrays["sigma_coupling"]
+    assert np.isnan(coupling[0])
+    np.testing.assert_allclose(coupling[1:], quadrupolar_coupling(value[1:], 0.00286).coupling, atol=1e-7)
 
 
 @pytest.mark.parametrize("ending", [".npz", ".parquet"])
@@ -169,6 +208,10 @@ def test_equivariant_descriptors(files):
         (["predict", "{model}", "{copper}", "-o", "x.xyz"], "species Cu"),
         (["descriptors", "{train}", "-o", "x.csv"], "must end with .npz"),
         (["convert", "{train}", "-t", "beta", "--to", "voigt", "-o", "x.xyz"], "beta"),
+        (["convert", "{train}", "-t", "alpha", "--to", "quadrupolar", "-o", "x.xyz"], "--moments H=0.00286"),
+        (["convert", "{train}", "-t", "mu", "--to", "haeberlen", "-o", "x.xyz"], "tensors of two indices"),
+        (["convert", "{train}", "-t", "mu", "--to", "voigt", "-o", "x.xyz"], "no Voigt notation"),
+        (["convert", "{train}", "-t", "alpha", "--to", "dalton", "-o", "x.xyz"], "take irreps, e3nn"),
     ],
 )
 def test_messages_of_one_line(files, model, arguments, message, capsys, tmp_path, monkeypatch):
