@@ -23,7 +23,8 @@ from joblib import effective_n_jobs
 from eqkernels._ranges import over_ranges, structure_blocks
 from eqkernels.descriptors.density._density_loops import expand_density
 from eqkernels.descriptors.density._gradient_loops import contract_gradients
-from eqkernels.descriptors.density.moves import PairCollector, pair_changes, pair_moves, pair_strains, subtract_changes
+from eqkernels.descriptors.density._derivative_loops import subtract_changes
+from eqkernels.descriptors.density.moves import PairCollector, pair_changes, pair_moves, pair_strains
 from eqkernels.radial import GTO, LaplacianEigenstates, RadialTable
 from eqkernels.radial.basis import RadialBasis
 from eqkernels.so3.spherical_harmonics import harmonics_prefactors
@@ -76,6 +77,11 @@ class DensityExpansion:
         """Number of channels: (species, radial index), or what they are contracted to."""
         return len(self.species) * self.n_max if self.contraction is None else self.contraction.shape[2]
 
+    @property
+    def n_made(self):
+        """Number of channels that are made, before they are contracted."""
+        return len(self.species) * self.n_max
+
     def for_each_range(self, batch, is_center, consume, n_jobs=None, progress=None, dtype=np.float64):
         """Call ``consume(rows, density)`` for ranges of centers, possibly from several threads.
 
@@ -93,7 +99,7 @@ class DensityExpansion:
         dtype : dtype, default=float64
             Type of the coefficients, and of the arithmetic that makes them.
         """
-        size = centers_per_range(8 * (self.l_max + 1) ** 2 * len(self.species) * self.n_max)
+        size = centers_per_range(8 * (self.l_max + 1) ** 2 * self.n_made)
         plan = _plan(batch.offsets, is_center)
         n_jobs = effective_n_jobs(n_jobs)
         # threads share out the blocks, or where these are few, the centers of each
@@ -122,12 +128,16 @@ class DensityExpansion:
             yield self._block(batch, is_center, start, stop, first_row)
 
     def _block(self, batch, is_center, start, stop, first_row):
-        first_channel = np.full(256, -1)
-        first_channel[self.species] = np.arange(len(self.species)) * self.n_max
         part = batch.select(start, stop)
         centers = np.flatnonzero(is_center[batch.offsets[start] : batch.offsets[stop]])
         pairs = find_neighbors(part, self.table.cutoff)
-        return DensityBlock(pairs, centers, first_channel[part.numbers], first_row, start, stop)
+        return DensityBlock(pairs, centers, self._first_channels()[part.numbers], first_row, start, stop)
+
+    def _first_channels(self):
+        """First channel of each atomic number, -1 for species that do not count."""
+        first_channel = np.full(256, -1)
+        first_channel[self.species] = np.arange(len(self.species)) * self.n_max
+        return first_channel
 
     def expand(self, block, a, b, dtype=np.float64):
         """Density coefficients of the centers a .. b - 1 of a block, shape (b - a, (l_max + 1)^2, n_channels)."""

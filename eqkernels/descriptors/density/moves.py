@@ -6,19 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eqkernels.descriptors.density._derivative_loops import subtract_changes, sum_pairs, sum_strains
+from eqkernels.descriptors.density._derivative_loops import sum_pairs, sum_strains
 from eqkernels.descriptors.density._gradient_loops import expand_gradients
 from eqkernels.so3.spherical_harmonics import harmonics_prefactors
-
-__all__ = [
-    "Moves",
-    "PairCollector",
-    "gradient_of_pairs",
-    "pair_changes",
-    "pair_moves",
-    "pair_strains",
-    "subtract_changes",
-]
 
 
 @dataclass(frozen=True)
