@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eqkernels._parameters import Integer, Number, is_integer, is_number
+from eqkernels._parameters import Integer, Number, is_number
 from eqkernels.descriptors.base import BlockTransformer
 from eqkernels.descriptors.density.combined import CombinedExpansion
 from eqkernels.descriptors.density.potential import PotentialExpansion, transform_table
@@ -88,7 +88,7 @@ def smearing_problems(name, sigma, cutoff):
     if is_number(sigma) and is_number(cutoff) and cutoff > 0:
         low, high = _SMALLEST_SMEARING * cutoff, _LARGEST_SMEARING * cutoff
         if 0 < sigma < low or sigma > high:
-            yield f"{name}={sigma!r} must be between {low:g} and {high:g} ({_SMALLEST_SMEARING:g} and {_LARGEST_SMEARING:g} times the cutoff) for fields of all atoms"
+            yield f"{name}={sigma!r} must be between {low:g} and {high:g} (0.02 and 10 times the cutoff) for fields of all atoms"
 
 
 def _table_arguments(descriptor, n_max, sigma, exponent):
@@ -128,6 +128,6 @@ def check_fields(descriptor, batch, n_max, sigma, exponent):
         if n > MOST_WAVES:
             raise ValueError(
                 f"the fields of all atoms of structure {batch.number(number)}, whose cell has a volume of "
-                f"{volumes.max():.3g}, take {n:.1e} wave vectors, at most {MOST_WAVES:.0e} are possible: set atoms.pbc "
-                "= False if it is a molecule, or take wider smeared atoms, fewer radial functions or a larger accuracy"
+                f"{volumes.max():.3g}, take {n:.1e} wave vectors, at most {MOST_WAVES:.0e} are possible: set "
+                "atoms.pbc = False if it is a molecule, or take wider smeared atoms, fewer radial functions or a larger accuracy"
             )

@@ -99,7 +99,7 @@ def spherical_bessels(l_max: int, x: NDArray[np.float64]):
 
 
 def radial_transforms(basis: RadialBasis, l_max: int, k: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Transforms of the radial functions at wave numbers, shape (n_k, l_max + 1, n_max)."""
+    """Transform the radial functions, at some wave numbers, shape (n_k, l_max + 1, n_max)."""
     out = np.empty((len(k), l_max + 1, basis.n_max))
     waves = basis.support * np.max(k, initial=0.0) / (2 * np.pi)
     n_panels = int(
@@ -149,7 +149,7 @@ class TransformTable(RadialTable):
         self._fit_all(max(accuracy * _FINER, _ROUNDING), 2 / basis.radius)
 
     def exact(self, distances: ArrayLike) -> NDArray[np.float64]:
-        """Transforms without the table, shape (n_k, (l_max + 1) * n_max)."""
+        """Transform without the table, shape (n_k, (l_max + 1) * n_max)."""
         k = np.asarray(distances, dtype=float)
         return radial_transforms(self.basis, self.l_max, k).reshape(len(k), -1)
 

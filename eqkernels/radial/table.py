@@ -232,6 +232,7 @@ class RadialTable:
 
 
 def padded(coefficients):
+    """Coefficients with as many zeros behind them as fill whole vectors."""
     n_zeros = -coefficients.shape[2] % (_VECTOR_BYTES // coefficients.itemsize)
     return np.pad(coefficients, ((0, 0), (0, 0), (0, n_zeros)))
 

@@ -1,4 +1,4 @@
-"""Two kinds of density coefficients of the same centers side by side: the density with a cutoff, and fields of all atoms.
+"""Two kinds of coefficients of the same centers side by side: of the density with a cutoff, and of fields of all atoms.
 
 Channels of the first come first. A change of the positions of a species changes a range of the channels of each; the
 two are passed on as pairs (first, second).
@@ -114,7 +114,7 @@ class BlockPair:
         self.channels, self._near_moves = near.channels, None
 
     def near_moves(self, expansion):
-        """Moves by neighbors within the cutoff, made once."""
+        """List the moves by neighbors within the cutoff, once."""
         if self._near_moves is None:
             self._near_moves = expansion.moves(self.near)
         return self._near_moves

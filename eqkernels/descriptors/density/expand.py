@@ -22,8 +22,8 @@ from joblib import effective_n_jobs
 
 from eqkernels._ranges import over_ranges, structure_blocks
 from eqkernels.descriptors.density._density_loops import expand_density
-from eqkernels.descriptors.density._gradient_loops import contract_gradients
 from eqkernels.descriptors.density._derivative_loops import subtract_changes
+from eqkernels.descriptors.density._gradient_loops import contract_gradients
 from eqkernels.descriptors.density.moves import PairCollector, pair_changes, pair_moves, pair_strains
 from eqkernels.radial import GTO, LaplacianEigenstates, RadialTable
 from eqkernels.radial.basis import RadialBasis
@@ -196,7 +196,7 @@ class DensityExpansion:
         return pair_strains(self, block, a, b)
 
     def subtract(self, owners, first, changes, out):
-        """Subtract changes of some channels from those of their centers, out (n_owners, 3, (l_max + 1)^2, n_channels)."""
+        """Subtract changes of some channels from those of their centers, out (n_owners, 3, n_lm, n_channels)."""
         subtract_changes(owners, first, changes, out)
 
     def collector(self, block):

@@ -1,4 +1,4 @@
-"""Derivatives of density coefficients by the vectors of neighbor pairs, gathered by what moves: atoms, or the strain."""
+"""Derivatives of coefficients by the vectors of neighbor pairs, gathered by what moves: atoms, or the strain."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Moves:
 
 
 def pair_moves(block, channel):
-    """Moves by the atoms of a species, whose first channel is given, that are neighbors of centers."""
+    """List the moves of centers by neighbors of a species, whose first channel is ``channel``."""
     pairs = block.pairs
     center_of_atom = np.full(len(block.channels), -1)
     center_of_atom[block.centers] = np.arange(len(block.centers))
@@ -78,13 +78,13 @@ def gradient_of_pairs(expansion, pairs, order, items, n_items):
 
 
 def pair_changes(expansion, pairs, moves, a, b):
-    """Derivatives by the moves of the centers a .. b - 1, see :meth:`DensityExpansion.changes`."""
+    """Differentiate by the moves of the centers a .. b - 1, see :meth:`DensityExpansion.changes`."""
     own, first = slice(moves.pair_offsets[a], moves.pair_offsets[b]), moves.offsets[a]
     return gradient_of_pairs(expansion, pairs, moves.order[own], moves.items[own] - first, moves.offsets[b] - first)
 
 
 def pair_strains(expansion, block, a, b):
-    """Derivatives by the strain, see :meth:`DensityExpansion.strains`."""
+    """Differentiate by the strain, see :meth:`DensityExpansion.strains`."""
     n_channels, pairs = len(expansion.species) * expansion.n_max, block.pairs
     changes = np.zeros((b - a, 9, (expansion.l_max + 1) ** 2, n_channels))
     for i, atom in enumerate(block.centers[a:b]):

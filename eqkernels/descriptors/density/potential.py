@@ -187,7 +187,7 @@ class PotentialBlock:
         return self._crystals[k]
 
     def crystals_between(self, a, b):
-        """Yield the crystals of the centers a .. b - 1, the rows of these among them, and their atoms in the crystal."""
+        """Yield the crystals of the centers a .. b - 1, the rows of their centers among these, and these as their atoms."""
         structures = self.structures[self.centers[a:b]]
         for k in np.unique(structures[self.periodic[structures]]):
             rows = slice(*np.searchsorted(structures, [k, k + 1]))
@@ -207,7 +207,7 @@ class PotentialBlock:
         return DensityBlock(pairs, centers, self.channels, self.first_row + a, self.start, self.stop)
 
     def moves(self, s):
-        """Moves of all centers by the other atoms of a species in their structures."""
+        """List the moves of all centers by the other atoms of a species in their structures."""
         offsets, first = self.part.offsets, s * self.expansion.n_max
         chosen = np.flatnonzero(self.channels == first)
         ends = np.searchsorted(chosen, offsets)

@@ -20,8 +20,8 @@ from functools import cached_property
 
 import numpy as np
 
-from eqkernels.descriptors.density._gradient_loops import expand_gradients
 from eqkernels.descriptors.density._density_loops import expand_density
+from eqkernels.descriptors.density._gradient_loops import expand_gradients
 from eqkernels.descriptors.density._reciprocal_loops import half_space, phases
 from eqkernels.radial.potential import power_at_zero, transformed_power
 from eqkernels.so3.spherical_harmonics import harmonics_prefactors
@@ -173,7 +173,7 @@ class Crystal:
         return np.arange(n), self.vectors[part], self.norms[part], self.table.l_max, self.n_max
 
     def _harmonics(self, part):
-        """Transforms times harmonics, (n_k, (l_max + 1)^2, n_max), and what remains, 4 pi V / volume, for k and -k."""
+        """Make transforms times harmonics, (n_k, (l_max + 1)^2, n_max), and 8 pi V / volume, for k and -k."""
         order, vectors, norms, l_max, n_max = self._loop_arguments(part)
         values = np.empty((len(order), (l_max + 1) ** 2, n_max))
         expand_density(
