@@ -44,10 +44,13 @@ def soap(**others):
 
 ESTIMATORS = {
     "SphericalExpansion": lambda: SphericalExpansion(**SMALL),
+    "SphericalExpansion of fields": lambda: SphericalExpansion(**SMALL, density="potential", sigma=0.7),
     "SOAP": lambda: SOAP(**SMALL, aggregate="mean"),
+    "SOAP of long range": lambda: SOAP(**SMALL, aggregate="mean", long_range=1),
     "SOAP contracted": lambda: SOAP(**SMALL, n_species_channels=1, n_optimal=2),
     "LambdaSOAP": lambda: LambdaSOAP(**SMALL),
     "LambdaSOAP compressed": lambda: soap(compression="mu1nu1", species_embedding={"H": [1.0, 0.5], "C": [0.2, 1.0]}),
+    "LambdaSOAP of long range": lambda: soap(long_range=6, long_range_n_max=2, n_species_channels=1),
     "NBodyFeatures": lambda: NBodyFeatures(**{**SMALL, "n_max": 2}, n_components=20, n_products=100),
     "Bispectrum": lambda: Bispectrum(**{**SMALL, "n_max": 2}),
     "EquivariantUnion": lambda: EquivariantUnion([("a", soap()), ("b", soap().set_params(cutoff=4.0))]),

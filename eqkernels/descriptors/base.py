@@ -82,6 +82,7 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
         """
         check_parameters(self, self._relations())
         batch = StructureBatch.from_frames(X)
+        self._check_structures(batch)
         seen = [int(number) for number in batch.species]
         self.neighbor_species_ = self._species("neighbor_species", seen)
         self.center_species_ = self._species("center_species", seen)
@@ -89,7 +90,11 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
         self.contraction_ = self._fit_contraction(batch)
         return self
 
+    def _learn_species_weights(self, weights):
+        """Learn what else is made of combinations of species: weights (n_species, n_combinations), None for none."""
+
     def _fit_contraction(self, batch):
+        self._learn_species_weights(None)
         n_species, wanted, embedding = len(self.neighbor_species_), self.n_species_channels, self.species_embedding
         if wanted is None and embedding is None and self.n_optimal is None and self.compression is None:
             return None
@@ -110,6 +115,8 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
         )
         if wanted is not None:
             weights = correlated_species(covariance, n_species, wanted)
+        if self._embedded:
+            self._learn_species_weights(weights)
         covariance = np.zeros(shape) if covariance is None else covariance
         if self.compression is None:
             return contraction(weights, covariance, self.n_optimal)
@@ -157,7 +164,11 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
         unknown = ~among(self.known_species_, batch.numbers)
         if unknown.any() and self.handle_unknown != "ignore":
             raise ValueError(self._unknown_message(batch, np.flatnonzero(unknown)))
+        self._check_structures(batch)
         return batch, among(self.center_species_, batch.numbers), self._expansion()
+
+    def _check_structures(self, batch):
+        """Refuse structures that this descriptor cannot describe."""
 
     def transform(self, X: Iterable[Atoms] | StructureBatch, out: Any = None) -> Any:
         """Features of all centers.

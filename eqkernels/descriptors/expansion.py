@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from eqkernels._parameters import Choice, Integer
 from eqkernels.descriptors.base import BlockTransformer
+from eqkernels.descriptors.long_range import check_fields, potential_expansion, smearing_problems
+from eqkernels.radial.potential import LARGEST_EXPONENT
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -24,6 +28,12 @@ class SphericalExpansion(BlockTransformer, auto_wrap_output_keys=None):  # type:
         Number of radial functions for every l, and highest angular momentum of the density expansion.
     sigma : float, default=0.3
         Width of the Gaussian on each atom.
+    density : {"gaussian", "potential"}, default="gaussian"
+        What is expanded: Gaussians on the neighbors within the cutoff, or the fields 1 / r^exponent of all atoms of the
+        structure, smeared over ``sigma``, images included (see :mod:`eqkernels.descriptors.density.potential`); the
+        cutoff is then the radius of the radial functions, and cutoff_width and the radial scaling have no effect.
+    exponent : int, default=1
+        With ``density="potential"``, the power of the distance, 1 to 6: 1 for charges, 6 for dispersion.
     radial_basis, cutoff_width, center_weight, scaling_scale, scaling_rate, scaling_exponent, center_species
         Further parameters of the density: see :class:`~eqkernels.descriptors.density_parameters.DensityParameters`,
         for those above too.
@@ -43,6 +53,9 @@ class SphericalExpansion(BlockTransformer, auto_wrap_output_keys=None):  # type:
     References
     ----------
     A. P. Bartok, R. Kondor, G. Csanyi, Phys. Rev. B 87, 184115 (2013), https://doi.org/10.1103/PhysRevB.87.184115.
+    A. Grisafi, M. Ceriotti, J. Chem. Phys. 151, 204105 (2019), https://doi.org/10.1063/1.5128375;
+    K. K. Huguenin-Dumittan, P. Loche, N. Haoran, M. Ceriotti, J. Phys. Chem. Lett. 14, 9612 (2023),
+    https://doi.org/10.1021/acs.jpclett.3c02375, for the potential density.
 
     Examples
     --------
@@ -50,6 +63,32 @@ class SphericalExpansion(BlockTransformer, auto_wrap_output_keys=None):  # type:
     >>> SphericalExpansion(n_max=4, l_max=2).fit_transform([molecule("H2O")])
     EquivariantFeatures(1 structures, 3 centers, blocks: 0e (3, 1, 8), 1o (3, 3, 8), 2e (3, 5, 8))
     """
+
+    density: str = "gaussian"
+    exponent: int = 1
+
+    _constraints = {
+        **BlockTransformer._constraints,
+        "density": Choice("gaussian", "potential"),
+        "exponent": Integer(1, LARGEST_EXPONENT),
+    }
+
+    def _relations(self) -> Iterator[str]:
+        yield from super()._relations()
+        if self.density == "potential":
+            yield from smearing_problems("sigma", self.sigma, self.cutoff)
+            if self.scaling_scale is not None:
+                yield "scaling_scale has no effect on density='potential': set it to None"
+
+    def _expansion(self, contracted=True):
+        if self.density != "potential":
+            return super()._expansion(contracted)
+        contraction = self.contraction_ if contracted else None
+        return potential_expansion(self, self.n_max, self.sigma, self.exponent, contraction)
+
+    def _check_structures(self, batch):
+        if self.density == "potential":
+            check_fields(self, batch, self.n_max, self.sigma, self.exponent)
 
     def _blocks(self):
         degrees, channels = range(self.l_max + 1), self._channels

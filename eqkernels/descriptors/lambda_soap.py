@@ -12,10 +12,11 @@ from ase import Atoms
 from eqkernels._fitted import whole_or_nothing
 from eqkernels._parameters import Integer
 from eqkernels._types import Blocks
-from eqkernels.descriptors.base import BlockTransformer, among
+from eqkernels.descriptors.base import among
 from eqkernels.descriptors.density.compression import channel_covariance, leading
 from eqkernels.descriptors.features import EquivariantFeatures, row_features
 from eqkernels.descriptors.irrep_parameters import IrrepParameters
+from eqkernels.descriptors.long_range import LongRange
 from eqkernels.descriptors.made_blocks import BlockMaker, MadeBlocks
 from eqkernels.descriptors.output import allocate
 from eqkernels.descriptors.products.channels import most_triple_channels, n_features
@@ -26,7 +27,7 @@ _PSEUDOSCALAR = Irrep(0, -1)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class LambdaSOAP(IrrepParameters, BlockTransformer, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+class LambdaSOAP(IrrepParameters, LongRange, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     r"""Symmetry-adapted generalization of SOAP: features for tensors of any irrep.
 
     .. math:: p^{\lambda\mu}_{q l, q' l'} =
@@ -60,6 +61,13 @@ class LambdaSOAP(IrrepParameters, BlockTransformer, auto_wrap_output_keys=None):
         contracted, for this block alone, to so many principal components (of the density coefficients on the
         structures passed to ``fit``) that they are not. More features resolve more; memory and time grow with them.
         None: all triples, which with eight species and the other defaults are 415,904.
+    long_range : int, default=None
+        Power p of the distance, 1 to 6: products of the density with the fields 1 / r^p of all atoms of the structure,
+        images included, stand beside those of the density with itself (but for 0o). 1 is for charges, 6 for dispersion;
+        None: nothing reaches beyond the cutoff.
+    long_range_sigma, long_range_n_max : float, int, default=1.0, None
+        Width over which the atoms that make the fields are smeared, and number of radial functions of the fields (None:
+        ``n_max``).
     radial_basis, cutoff_width, center_weight, scaling_scale, scaling_rate, scaling_exponent, center_species
         Further parameters of the density: see :class:`~eqkernels.descriptors.density_parameters.DensityParameters`,
         for those above too.
@@ -100,7 +108,7 @@ class LambdaSOAP(IrrepParameters, BlockTransformer, auto_wrap_output_keys=None):
     compression: str | None = None
     max_pseudoscalars: int | None = 5000
 
-    _constraints = {**BlockTransformer._constraints, "max_pseudoscalars": Integer(1, 10**9, none=True)}
+    _constraints = {**LongRange._constraints, "max_pseudoscalars": Integer(1, 10**9, none=True)}
 
     @whole_or_nothing
     def fit(self, X: Iterable[Atoms] | StructureBatch, y: Any = None) -> LambdaSOAP:
@@ -182,7 +190,7 @@ class LambdaSOAP(IrrepParameters, BlockTransformer, auto_wrap_output_keys=None):
                 f"max_pseudoscalars={self.max_pseudoscalars} leaves no feature of the irrep 0o: increase it"
             )
         is_center = among(self.center_species_, batch.numbers)
-        covariance = channel_covariance(self._expansion(), batch, is_center, self._progress(batch.n_structures))
+        covariance = channel_covariance(self._near_expansion(), batch, is_center, self._progress(batch.n_structures))
         return np.array([leading(part, n_kept) for part in covariance])
 
     def _blocks(self):
@@ -191,7 +199,7 @@ class LambdaSOAP(IrrepParameters, BlockTransformer, auto_wrap_output_keys=None):
     def _maker(self):
         (species, n_radial), triples = self._channels, self.triple_contraction_
         numbers = self.irreps_, self.l_max, self.n_max
-        return BlockMaker(*numbers, species, n_radial, self.compression, triples, self.n_jobs)
+        return BlockMaker(*numbers, species, n_radial, self.compression, triples, self.n_jobs, self._n_far)
 
     def feature_labels(self, irrep: str) -> np.ndarray:
         """Species, radial index and degree of the factors of every feature of a block.

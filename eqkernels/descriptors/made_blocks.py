@@ -42,6 +42,8 @@ class BlockMaker:
         As of :class:`~eqkernels.descriptors.LambdaSOAP`.
     n_jobs : int, default=None
         Threads, with joblib's meaning.
+    n_far : int, default=0
+        Radial functions of the fields of all atoms of each species.
 
     Attributes
     ----------
@@ -58,11 +60,12 @@ class BlockMaker:
         compression: str | None,
         triple_contraction: Floats | None,
         n_jobs: int | None = None,
+        n_far: int = 0,
     ):
         self.irreps, self.l_max, self.n_max, self.n_radial = irreps, l_max, n_max, n_radial
         self.species, self.compression, self.triple_contraction = species, compression, triple_contraction
-        self.n_jobs = n_jobs
-        numbers = l_max, tuple(np.array(species).tolist()), n_radial, n_max, compression, triple_contraction
+        self.n_jobs, self.n_far = n_jobs, n_far
+        numbers = l_max, tuple(np.array(species).tolist()), n_radial, n_max, compression, triple_contraction, n_far
         self.blocks = {str(irrep): product_block(irrep, *numbers) for _, irrep in Irreps(irreps)}
         self.widths = {key: block.width for key, block in self.blocks.items()}
         self.dims = {key: block.irrep.dim for key, block in self.blocks.items()}
@@ -83,6 +86,7 @@ class BlockMaker:
             "compression": self.compression,
             "triple_contraction": self.triple_contraction,
             "n_jobs": self.n_jobs,
+            "n_far": self.n_far,
         }
 
 

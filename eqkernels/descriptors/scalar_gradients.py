@@ -15,7 +15,6 @@ from eqkernels.descriptors.base import BlockTransformer
 from eqkernels.descriptors.density.gradients import Derivatives, feature_gradients
 from eqkernels.descriptors.lambda_soap import LambdaSOAP
 from eqkernels.descriptors.union import EquivariantUnion
-from eqkernels.structures import find_neighbors
 from eqkernels.structures.derivative_labels import to_voigt
 
 
@@ -115,7 +114,7 @@ def _of_one(descriptor, frames, memory, width, strain, first_column):
     blocks = descriptor._blocks()
     sizes = sum(np.prod(block.shape) for block in blocks.values()) + width
     # each center is moved by its neighbors and by itself, and by the 9 components of a strain
-    moves = np.diff(find_neighbors(batch, expansion.table.cutoff).offsets)[is_center] + 1 + 3 * strain
+    moves = expansion.n_moves(batch)[is_center] + 1 + 3 * strain
     centers = np.flatnonzero(is_center)
     start = 0
     for stop in _stops(24.0 * sizes * moves, memory):

@@ -16,8 +16,8 @@ from eqkernels._fitted import check_fitted
 from eqkernels._numeric import real_array
 from eqkernels._parameters import Choice, Flag
 from eqkernels._types import Floats
-from eqkernels.descriptors.base import BlockTransformer
 from eqkernels.descriptors.density.gradients import Derivatives, vector_jacobian_product
+from eqkernels.descriptors.long_range import LongRange
 from eqkernels.descriptors.output import allocate
 from eqkernels.descriptors.products._product_loops import sum_rows
 from eqkernels.descriptors.products.product_blocks import product_block
@@ -30,7 +30,7 @@ _ROW_BYTES = 2**20
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class SOAP(BlockTransformer, auto_wrap_output_keys=("transform",)):  # type: ignore[call-arg]
+class SOAP(LongRange, auto_wrap_output_keys=("transform",)):  # type: ignore[call-arg]
     r"""Smooth overlap of atomic positions: the rotation-invariant power spectrum, a row for any model.
 
     .. math:: p_{an, a'n', l} = \frac{1}{\sqrt{2l + 1}} \sum_m c_{anlm}\, c_{a'n'lm} ,
@@ -55,6 +55,13 @@ class SOAP(BlockTransformer, auto_wrap_output_keys=("transform",)):  # type: ign
         models of properties of structures need them.
     sparse : bool, default=False
         Whether to return a ``scipy.sparse.csr_array``, which pays for many species.
+    long_range : int, default=None
+        Power p of the distance, 1 to 6: products of the density with the fields 1 / r^p of all atoms of the structure,
+        images included, stand behind those of the density with itself. 1 is for charges, 6 for dispersion; None:
+        nothing reaches beyond the cutoff.
+    long_range_sigma, long_range_n_max : float, int, default=1.0, None
+        Width over which the atoms that make the fields are smeared, and number of radial functions of the fields (None:
+        ``n_max``).
     radial_basis, cutoff_width, center_weight, scaling_scale, scaling_rate, scaling_exponent, center_species
         Further parameters of the density: see :class:`~eqkernels.descriptors.density_parameters.DensityParameters`,
         for those above too.
@@ -92,12 +99,12 @@ class SOAP(BlockTransformer, auto_wrap_output_keys=("transform",)):  # type: ign
     aggregate: str | None = None
     sparse: bool = False
 
-    _constraints = {**BlockTransformer._constraints, "aggregate": Choice(None, "sum", "mean"), "sparse": Flag()}
+    _constraints = {**LongRange._constraints, "aggregate": Choice(None, "sum", "mean"), "sparse": Flag()}
 
     @property
     def _block(self):
         species, n_radial = self._channels
-        return product_block(_SCALAR, self.l_max, species, n_radial, self.n_max, self.compression)
+        return product_block(_SCALAR, self.l_max, species, n_radial, self.n_max, self.compression, None, self._n_far)
 
     def _blocks(self):
         return {"0e": self._block}
@@ -238,7 +245,7 @@ class SOAP(BlockTransformer, auto_wrap_output_keys=("transform",)):  # type: ign
         return vector_jacobian_product(expansion, batch, is_center, contract, self.n_jobs)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
-        """Names such as ``"O0 H3 l2"``: species and radial index of the two factors, and l.
+        """Names such as ``"O0 H3 l2"``: species and radial index of the two factors, and l; ``H~3`` is a field.
 
         Parameters
         ----------
@@ -252,8 +259,10 @@ class SOAP(BlockTransformer, auto_wrap_output_keys=("transform",)):  # type: ign
         labels = self._block.labels()
         species = self._channels[0]
         symbols = {k: f"({k})" if self._embedded else chemical_symbols[k] for k in species} | {-1: "*"}
-        names = [
-            f"{symbols[label['species_1']]}{label['n_1']} {symbols[label['species_2']]}{label['n_2']} l{label['l_1']}"
-            for label in labels
-        ]
+        n_radial = self._channels[1]
+        names = []
+        for label in labels:
+            second = symbols[label["species_2"]]
+            second += f"{label['n_2']}" if label["n_2"] < n_radial else f"~{label['n_2'] - n_radial}"
+            names.append(f"{symbols[label['species_1']]}{label['n_1']} {second} l{label['l_1']}")
         return np.array(names, dtype=object)

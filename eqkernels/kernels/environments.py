@@ -87,6 +87,8 @@ def cost_from_densities(features, irrep, normalize):
     made = features.density
     if made is None or (normalize is True and irrep != "0e") or irrep == "0o" or made.maker.compression == "mu1nu1":
         return None
+    if made.maker.n_far:  # not all products of two channels are there
+        return None
     return _cost_of_densities(_irreps(made.maker), made.maker.l_max, made.density.shape[2])
 
 

@@ -160,7 +160,7 @@ class RadialTable:
         parts = [self._fit(a, b, accuracy) for a, b in ((0.0, self.split), (self.split, self.cutoff)) if b > a]
         # with a single part (cutoff width the whole cutoff) the other one has no intervals
         self.n_inner = len(parts[0][0]) if self.split > 0 else 0
-        self.coefficients = _padded(np.concatenate([part[0] for part in parts]))
+        self.coefficients = padded(np.concatenate([part[0] for part in parts]))
         self._typed = {"d": self.coefficients}
         self.error = max(part[1] for part in parts)
 
@@ -189,7 +189,7 @@ class RadialTable:
     def loop_arguments(self, dtype: str = "d") -> tuple[Any, ...]:
         """Return what loops need to evaluate the table, its coefficients as type "d" (double) or "f" (single)."""
         if dtype not in self._typed:
-            self._typed[dtype] = _padded(self.coefficients[:, :, : self._largest.size].astype(dtype))
+            self._typed[dtype] = padded(self.coefficients[:, :, : self._largest.size].astype(dtype))
         return self.split, self.cutoff, self.n_inner, self._typed[dtype]
 
     def _fit(self, start, end, accuracy):
@@ -231,7 +231,8 @@ class RadialTable:
         return coefficients, (np.abs(probed - values[:, len(_FINE_POINTS) :]) / self._largest).max(axis=(1, 2))
 
 
-def _padded(coefficients):
+def padded(coefficients):
+    """Coefficients with as many zeros behind them as fill whole vectors."""
     n_zeros = -coefficients.shape[2] % (_VECTOR_BYTES // coefficients.itemsize)
     return np.pad(coefficients, ((0, 0), (0, 0), (0, n_zeros)))
 

@@ -22,7 +22,9 @@ from joblib import effective_n_jobs
 
 from eqkernels._ranges import over_ranges, structure_blocks
 from eqkernels.descriptors.density._density_loops import expand_density
-from eqkernels.descriptors.density._gradient_loops import contract_gradients, expand_gradients
+from eqkernels.descriptors.density._derivative_loops import subtract_changes
+from eqkernels.descriptors.density._gradient_loops import contract_gradients
+from eqkernels.descriptors.density.moves import PairCollector, pair_changes, pair_moves, pair_strains
 from eqkernels.radial import GTO, LaplacianEigenstates, RadialTable
 from eqkernels.radial.basis import RadialBasis
 from eqkernels.so3.spherical_harmonics import harmonics_prefactors
@@ -75,6 +77,11 @@ class DensityExpansion:
         """Number of channels: (species, radial index), or what they are contracted to."""
         return len(self.species) * self.n_max if self.contraction is None else self.contraction.shape[2]
 
+    @property
+    def n_made(self):
+        """Number of channels that are made, before they are contracted."""
+        return len(self.species) * self.n_max
+
     def for_each_range(self, batch, is_center, consume, n_jobs=None, progress=None, dtype=np.float64):
         """Call ``consume(rows, density)`` for ranges of centers, possibly from several threads.
 
@@ -92,7 +99,7 @@ class DensityExpansion:
         dtype : dtype, default=float64
             Type of the coefficients, and of the arithmetic that makes them.
         """
-        size = centers_per_range(8 * (self.l_max + 1) ** 2 * len(self.species) * self.n_max)
+        size = centers_per_range(8 * (self.l_max + 1) ** 2 * self.n_made)
         plan = _plan(batch.offsets, is_center)
         n_jobs = effective_n_jobs(n_jobs)
         # threads share out the blocks, or where these are few, the centers of each
@@ -121,57 +128,80 @@ class DensityExpansion:
             yield self._block(batch, is_center, start, stop, first_row)
 
     def _block(self, batch, is_center, start, stop, first_row):
-        first_channel = np.full(256, -1)
-        first_channel[self.species] = np.arange(len(self.species)) * self.n_max
         part = batch.select(start, stop)
         centers = np.flatnonzero(is_center[batch.offsets[start] : batch.offsets[stop]])
         pairs = find_neighbors(part, self.table.cutoff)
-        return DensityBlock(pairs, centers, first_channel[part.numbers], first_row, start, stop)
+        return DensityBlock(pairs, centers, self._first_channels()[part.numbers], first_row, start, stop)
+
+    def _first_channels(self):
+        """First channel of each atomic number, -1 for species that do not count."""
+        first_channel = np.full(256, -1)
+        first_channel[self.species] = np.arange(len(self.species)) * self.n_max
+        return first_channel
 
     def expand(self, block, a, b, dtype=np.float64):
         """Density coefficients of the centers a .. b - 1 of a block, shape (b - a, (l_max + 1)^2, n_channels)."""
         density = np.empty((b - a, (self.l_max + 1) ** 2, len(self.species) * self.n_max), dtype)
         table = self.table.loop_arguments(density.dtype.char)
         expand_density(*self._arguments(block, a, b), self.center_values, *table, density)
-        return self.contracted(density, 0)
+        return self.contracted(density)
 
-    def contracted(self, coefficients, first):
-        """Contract the channels of coefficients (..., (l_max + 1)^2, width), which are those from ``first`` on."""
+    def contracted(self, coefficients, s=None):
+        """Contract the channels of coefficients (..., (l_max + 1)^2, width): of all species, or of that number s."""
         if self.contraction is None:
             return coefficients
+        first = 0 if s is None else s * self.n_max
         out = np.empty((*coefficients.shape[:-1], self.n_channels), coefficients.dtype)
         matrices = self.contraction[:, first : first + coefficients.shape[-1]].astype(out.dtype, copy=False)
         for l, matrix in enumerate(matrices):
             np.matmul(coefficients[..., l * l : (l + 1) ** 2, :], matrix, out=out[..., l * l : (l + 1) ** 2, :])
         return out
 
+    def uncontracted(self, cotangent):
+        """Cotangents of the coefficients before they are contracted."""
+        if self.contraction is None:
+            return cotangent
+        parts = [cotangent[:, l * l : (l + 1) ** 2] @ matrix.T for l, matrix in enumerate(self.contraction)]
+        return np.concatenate(parts, axis=1)
+
     def contract(self, block, a, b, cotangent, out):
         """Write, for the pairs of some centers, the derivative of sum(cotangent * density) by their vectors."""
-        if self.contraction is not None:
-            parts = [cotangent[:, l * l : (l + 1) ** 2] @ matrix.T for l, matrix in enumerate(self.contraction)]
-            cotangent = np.concatenate(parts, axis=1)
+        cotangent = self.uncontracted(cotangent)
         contract_gradients(*self._arguments(block, a, b), *self.table.loop_arguments(), cotangent, out)
 
-    def expand_gradients(self, pairs, order, items, n_items):
-        """Differentiate the coefficients of one species by the vectors of pairs, summed over the pairs of an item.
+    def changed(self, s=None):
+        """First of the channels that change with species number s (None: any), and how many: all when contracted."""
+        one = s is not None and self.contraction is None
+        return (s * self.n_max, self.n_max) if one else (0, self.n_channels)
 
-        Parameters
-        ----------
-        pairs : NeighborPairs
-        order, items : ndarray of int, shape (n,)
-            Some pairs, and the item that each belongs to.
-        n_items : int
+    def moves(self, block):
+        """List, for each species, which atoms move which centers of a block."""
+        return [pair_moves(block, first) for first in range(0, self.n_max * len(self.species), self.n_max)]
+
+    def n_moves(self, batch):
+        """Count the neighbors of each atom, that move it."""
+        return np.diff(find_neighbors(batch, self.table.cutoff).offsets)
+
+    def changes(self, block, moves, s, a, b):
+        """Differentiate the coefficients of a species by the moves of the centers a .. b - 1.
 
         Returns
         -------
-        ndarray of shape (n_items, 3, (l_max + 1)^2, n_max)
+        ndarray of shape (n_moves, 3, (l_max + 1)^2, n_max)
         """
-        gradient = np.zeros((n_items, 3, (self.l_max + 1) ** 2, self.n_max))
-        expand_gradients(
-            order, items, pairs.vectors, pairs.distances, self.l_max, self.n_max, harmonics_prefactors(self.l_max),
-            *self.table.loop_arguments(), gradient,
-        )  # fmt: skip
-        return gradient
+        return pair_changes(self, block.pairs, moves, a, b)
+
+    def strains(self, block, a, b):
+        """Differentiate the coefficients of the centers a .. b - 1 by strain, (b - a, 9, (l_max + 1)^2, n_channels)."""
+        return pair_strains(self, block, a, b)
+
+    def subtract(self, owners, first, changes, out):
+        """Subtract changes of some channels from those of their centers, out (n_owners, 3, n_lm, n_channels)."""
+        subtract_changes(owners, first, changes, out)
+
+    def collector(self, block):
+        """Make what gathers the derivatives of a contraction with cotangents."""
+        return PairCollector(self, block)
 
     def _arguments(self, block, a, b):
         pairs = block.pairs

@@ -22,7 +22,6 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from eqkernels._ranges import over_ranges
-from eqkernels.descriptors.density._derivative_loops import subtract_changes, sum_pairs, sum_strains
 
 # Bytes of derivatives of the density that are made and used up at once.
 _CHANGES_PER_RANGE = 2**22
@@ -154,42 +153,6 @@ class FeatureGradients:
         return np.concatenate([getattr(part, name) for part in self.parts])
 
 
-@dataclass(frozen=True)
-class _Entries:
-    """Which atoms of one species move which centers of a block.
-
-    order, items: pairs of other atoms than the center, sorted by entry, and the entry of each; owners, moved: the
-    center (counted in the block) and the atom (of the block) of each entry; pair_offsets, entry_offsets: first pair and
-    first entry of each center.
-    """
-
-    order: np.ndarray
-    items: np.ndarray
-    owners: np.ndarray
-    moved: np.ndarray
-    pair_offsets: np.ndarray
-    entry_offsets: np.ndarray
-
-
-def _entries(block, channel):
-    pairs = block.pairs
-    center_of_atom = np.full(len(block.channels), -1)
-    center_of_atom[block.centers] = np.arange(len(block.centers))
-    atoms = pairs.centers
-    # an atom does not move relative to its own images
-    moving = (block.channels[pairs.neighbors] == channel) & (center_of_atom[atoms] >= 0) & (pairs.neighbors != atoms)
-    order = np.flatnonzero(moving)
-    owners, moved = center_of_atom[atoms[order]], pairs.neighbors[order]
-    sorting = np.lexsort((moved, owners))
-    order, owners, moved = order[sorting], owners[sorting], moved[sorting]
-    new = np.ones(len(order), dtype=bool)
-    new[1:] = (np.diff(owners) != 0) | (np.diff(moved) != 0)
-    bounds = np.arange(len(block.centers) + 1)
-    pair_offsets = np.searchsorted(owners, bounds)
-    owners, moved = owners[new], moved[new]
-    return _Entries(order, np.cumsum(new) - 1, owners, moved, pair_offsets, np.searchsorted(owners, bounds))
-
-
 def feature_gradients(expansion, batch, is_center, features, n_jobs, strain):
     """Forward derivatives of all features.
 
@@ -207,16 +170,14 @@ def feature_gradients(expansion, batch, is_center, features, n_jobs, strain):
     -------
     FeatureGradients
     """
-    n_channels, n_max = expansion.n_channels, expansion.n_max
-    firsts = range(0, n_max * len(expansion.species), n_max)
     blocks = list(expansion.blocks(batch, is_center))
-    entries = [[_entries(block, first) for first in firsts] for block in blocks]
+    entries = [expansion.moves(block) for block in blocks]
     n_centers = int(is_center.sum())
     parts = [
-        _empty_part(sum(len(of_block[s].owners) for of_block in entries), _changed(expansion, s), features)
-        for s in range(len(firsts))
+        _empty_part(sum(len(of_block[s].owners) for of_block in entries), expansion.changed(s), features)
+        for s in range(len(expansion.species))
     ]
-    parts.append(_empty_part(n_centers, (0, n_channels), features))
+    parts.append(_empty_part(n_centers, expansion.changed(None), features))
     strains = {key: np.zeros((n_centers, 9, *kind.shape)) for key, kind in features.items()} if strain else {}
     starts = np.zeros(len(parts), dtype=np.int64)
     for block, of_block in zip(blocks, entries, strict=True):
@@ -237,11 +198,6 @@ def feature_gradients(expansion, batch, is_center, features, n_jobs, strain):
     return FeatureGradients(parts, {key: kind.shape[1] for key, kind in features.items()}, strains)
 
 
-def _changed(expansion, s):
-    """First of the channels that change with species s, and how many they are: all of them when contracted."""
-    return (s * expansion.n_max, expansion.n_max) if expansion.contraction is None else (0, expansion.n_channels)
-
-
 def _empty_part(n, channels, features):
     columns = {key: kind.changing(*channels) for key, kind in features.items()}
     blocks = {key: np.zeros((n, 3, kind.shape[0], len(columns[key]))) for key, kind in features.items()}
@@ -250,45 +206,34 @@ def _empty_part(n, channels, features):
 
 
 def _fill_moves(expansion, block, entries, features, out, n_jobs):
-    n_lm, n_max = (expansion.l_max + 1) ** 2, expansion.n_max
+    n_lm = (expansion.l_max + 1) ** 2
     mean = max(1.0, sum(len(moves.owners) for moves in entries) / max(1, len(block.centers)))
-    size = max(1, int(_CHANGES_PER_RANGE / (24 * n_lm * (mean * n_max + expansion.n_channels))))
+    size = max(1, int(_CHANGES_PER_RANGE / (24 * n_lm * (mean * expansion.n_max + expansion.n_channels))))
 
     def work(a, b):
         density = expansion.expand(block, a, b)
         opposite = np.zeros((b - a, 3, n_lm, expansion.n_channels))
         for s, moves in enumerate(entries):
-            pairs = slice(moves.pair_offsets[a], moves.pair_offsets[b])
-            own = slice(moves.entry_offsets[a], moves.entry_offsets[b])
-            items = moves.items[pairs] - own.start
-            changes = expansion.expand_gradients(block.pairs, moves.order[pairs], items, own.stop - own.start)
+            own = slice(moves.offsets[a], moves.offsets[b])
             owners = moves.owners[own] - a
-            changes, first = expansion.contracted(changes, s * n_max), _changed(expansion, s)[0]
-            subtract_changes(owners, first, changes, opposite)
+            changes, first = expansion.contracted(expansion.changes(block, moves, s, a, b), s), expansion.changed(s)[0]
+            expansion.subtract(owners, first, changes, opposite)
             for key, array in out[s].items():
                 features[key].fill_derivatives(density, owners, changes, first, array[own])
         for key, array in out[-1].items():
-            features[key].fill_derivatives(density, np.arange(b - a), opposite, 0, array[a:b])
+            features[key].fill_derivatives(density, np.arange(b - a), opposite, expansion.changed(None)[0], array[a:b])
 
     over_ranges(len(block.centers), size, work, n_jobs)
 
 
 def _fill_strains(expansion, block, features, out, n_jobs):
-    n_lm, n_max = (expansion.l_max + 1) ** 2, expansion.n_max
-    size = max(1, _CHANGES_PER_RANGE // (72 * n_lm * expansion.n_channels))
-    offsets, neighbors = block.pairs.offsets, block.pairs.neighbors
+    size = max(1, _CHANGES_PER_RANGE // (72 * (expansion.l_max + 1) ** 2 * expansion.n_channels))
 
     def work(a, b):
         density = expansion.expand(block, a, b)
-        changes = np.zeros((b - a, 9, n_lm, len(expansion.species) * n_max))
-        for i, atom in enumerate(block.centers[a:b]):
-            order = np.arange(offsets[atom], offsets[atom + 1])
-            order = order[block.channels[neighbors[order]] >= 0]
-            gradient = expansion.expand_gradients(block.pairs, order, np.arange(len(order)), len(order))
-            sum_strains(block.channels[neighbors[order]], block.pairs.vectors[order], gradient, n_max, changes[i])
-        changes = expansion.contracted(changes, 0)
+        changes = expansion.contracted(expansion.strains(block, a, b))
         for key, array in out.items():
-            features[key].fill_derivatives(density, np.arange(b - a), changes, 0, array[a:b])
+            features[key].fill_derivatives(density, np.arange(b - a), changes, expansion.changed(None)[0], array[a:b])
 
     if out:
         over_ranges(len(block.centers), size, work, n_jobs)
@@ -313,18 +258,15 @@ def vector_jacobian_product(expansion, batch, is_center, contract, n_jobs):
     positions, strain = np.zeros((batch.n_atoms, 3)), np.zeros((batch.n_structures, 3, 3))
     size = max(1, _CHANGES_PER_RANGE // (32 * (expansion.l_max + 1) ** 2 * expansion.n_channels))
     for block in expansion.blocks(batch, is_center):
-        pairs = block.pairs
-        by_vectors = np.zeros((len(pairs.neighbors), 3))
+        collector = expansion.collector(block)
 
-        def work(a, b, block=block, by_vectors=by_vectors):
+        def work(a, b, block=block, collector=collector):
             density = expansion.expand(block, a, b)
             cotangent = np.zeros_like(density)
             contract(slice(block.first_row + a, block.first_row + b), density, cotangent)
-            expansion.contract(block, a, b, cotangent, by_vectors)
+            collector.contract(a, b, cotangent)
 
         over_ranges(len(block.centers), size, work, n_jobs)
         atoms = slice(batch.offsets[block.start], batch.offsets[block.stop])
-        structures = batch.structure_of_atom[atoms] - block.start
-        sum_pairs(pairs.offsets, pairs.neighbors, pairs.vectors, by_vectors, structures, positions[atoms],
-                  strain[block.start : block.stop])  # fmt: skip
+        collector.add_to(positions[atoms], strain[block.start : block.stop])
     return Derivatives(positions, strain)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from eqkernels.descriptors.products.long_range import LongRangeBlock
 from eqkernels.descriptors.products.pairs import InvariantBlock, PairBlock
 from eqkernels.descriptors.products.summed_species import SummedSpeciesBlock
 from eqkernels.descriptors.products.triples import TripleBlock
 
 
-def product_block(irrep, l_max, species, n_radial, group, compression=None, triple_contraction=None):
+def product_block(irrep, l_max, species, n_radial, group, compression=None, triple_contraction=None, n_far=0):
     """Make the block of an irrep.
 
     Parameters
@@ -24,11 +25,16 @@ def product_block(irrep, l_max, species, n_radial, group, compression=None, trip
         As of :class:`~eqkernels.descriptors.LambdaSOAP`.
     triple_contraction : ndarray of shape (l_max + 1, n_channels, n_components), default=None
         What the channels of the block 0o are contracted with.
+    n_far : int, default=0
+        Radial functions of the fields of all atoms of each species, which are multiplied with the density too.
 
     Returns
     -------
     ProductBlock
     """
+    if n_far:
+        near = product_block(irrep, l_max, species, n_radial, group, compression, triple_contraction)
+        return LongRangeBlock(near, n_far)
     channels = irrep, l_max, species, n_radial, group
     if compression == "mu1nu1":
         return SummedSpeciesBlock(*channels)
