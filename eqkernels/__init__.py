@@ -20,7 +20,7 @@ from eqkernels.descriptors import (
     NBodyFeatures,
     SphericalExpansion,
 )
-from eqkernels.kernels import CovariantKernel, select_sparse_points
+from eqkernels.kernels import ChargeKernel, CovariantKernel, select_sparse_points
 from eqkernels.learned import EquivariantNetwork, EquivariantNetworkRegressor
 from eqkernels.recommendation import recommend
 from eqkernels.regression import (
@@ -43,6 +43,7 @@ __all__ = [
     "SOAP",
     "Bispectrum",
     "CartesianTensor",
+    "ChargeKernel",
     "CovariantKernel",
     "EquivariantFeatures",
     "EquivariantNetwork",
