@@ -298,6 +298,22 @@ class TensorKernel(BaseEstimator):
         """
         return None
 
+    def offset_vjp(self, X: EquivariantFeatures, irrep: str, cotangents: Floats) -> Any:
+        """Derivatives of sum(cotangents * offset) by the positions of all centers; 0 where there is no offset.
+
+        Parameters
+        ----------
+        X : EquivariantFeatures
+            Complete structures.
+        irrep : str
+        cotangents : ndarray of shape (n_structures, 2 lambda + 1, multiplicity)
+
+        Returns
+        -------
+        ndarray of shape (n_centers, 3), or 0
+        """
+        return 0.0
+
     def blocks(
         self, X: EquivariantFeatures, Y: EquivariantFeatures | None = None, irreps: Iterable[str] | None = None
     ) -> KernelBlocks:
@@ -390,6 +406,11 @@ class Sum(TensorKernel):
         first = self.k1.offset(X, irrep)
         return self.k2.offset(X, irrep) if first is None else first
 
+    def offset_vjp(self, X: EquivariantFeatures, irrep: str, cotangents: Floats) -> Any:
+        """Derivatives of what one of them knows."""
+        knows = self.k1 if self.k1.offset(X[:0], irrep) is not None else self.k2
+        return knows.offset_vjp(X, irrep, cotangents)
+
     def _theta_gradient(self, X, irrep, cache):
         first, of_first = self.k1.theta_gradient(X, irrep, cache)
         second, of_second = self.k2.theta_gradient(X, irrep, cache)
@@ -416,6 +437,10 @@ class Product(TensorKernel):
     def offset(self, X: EquivariantFeatures, irrep: str) -> Floats | None:
         """What the covariant factor knows."""
         return self.k1.offset(X, irrep)
+
+    def offset_vjp(self, X: EquivariantFeatures, irrep: str, cotangents: Floats) -> Any:
+        """Derivatives of what the covariant factor knows."""
+        return self.k1.offset_vjp(X, irrep, cotangents)
 
     def __call__(self, X: EquivariantFeatures, Y: EquivariantFeatures | None = None, irrep: str = "0e") -> Floats:
         """Matrices of the first kernel times the scalar kernel of the second."""
@@ -486,6 +511,10 @@ class Scaled(TensorKernel):
     def offset(self, X: EquivariantFeatures, irrep: str) -> Floats | None:
         """What the kernel knows, which the factor does not change."""
         return self.kernel.offset(X, irrep)
+
+    def offset_vjp(self, X: EquivariantFeatures, irrep: str, cotangents: Floats) -> Any:
+        """Derivatives of what the kernel knows."""
+        return self.kernel.offset_vjp(X, irrep, cotangents)
 
     def __call__(self, X: EquivariantFeatures, Y: EquivariantFeatures | None = None, irrep: str = "0e") -> Floats:
         """Scaled matrix."""

@@ -19,6 +19,7 @@ of the atoms, about the origin of the coordinates. The quadrupole of charges has
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -251,6 +252,17 @@ class ChargeKernel(TensorKernel):
     def offset(self, X: EquivariantFeatures, irrep: str) -> Floats:
         """Multipole of the total charges, in equal parts on all centers, (n_structures, 2 lambda + 1)."""
         return _of_total_charge(X, irrep)
+
+    def offset_vjp(self, X: EquivariantFeatures, irrep: str, cotangents: Floats) -> Any:
+        """Derivatives of sum(cotangents * offset) by the positions of all centers of the structures of X."""
+        whole = _places(X).whole
+        charges, out = whole.total_charges(), np.zeros(whole.positions.shape)
+        if irrep not in _DEGREES or not charges.any():
+            return out
+        of_structures = np.zeros((len(charges), cotangents.shape[1]))
+        of_structures[whole.structures[_places(X).rows]] = cotangents.sum(axis=2)[X.structures]
+        shares = (charges / np.maximum(np.diff(whole.offsets), 1))[whole.structures, None]
+        return whole.moments_vjp(_DEGREES[irrep], shares * of_structures[whole.structures])
 
     def _charges(self, Y, irrep, coef):
         """Charges of centers as a function of features, before the mean over a molecule is taken off."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -71,6 +72,10 @@ class Restricted(TensorKernel):
     def offset(self, X: EquivariantFeatures, irrep: str) -> Floats | None:
         """What the kernel knows."""
         return self.kernel.offset(X, irrep)
+
+    def offset_vjp(self, X: EquivariantFeatures, irrep: str, cotangents: Floats) -> Any:
+        """Derivatives of what the kernel knows."""
+        return self.kernel.offset_vjp(X, irrep, cotangents)
 
     def __call__(self, X: EquivariantFeatures, Y: EquivariantFeatures | None = None, irrep: str = "0e") -> Floats:
         """Matrix of the kernel, zero for structures without such centers."""

@@ -63,9 +63,12 @@ class Whole:
     @property
     def means(self) -> Floats:
         """Mean position of the centers of each structure."""
+        return self._means(self.positions)
+
+    def _means(self, values):
         counts = np.maximum(np.diff(self.offsets), 1)[:, None]
-        sums = np.zeros((len(counts), 3))
-        np.add.at(sums, self.structures, self.positions)
+        sums = np.zeros((len(counts), values.shape[1]))
+        np.add.at(sums, self.structures, values)
         return sums / counts
 
     def centered(self) -> Floats:
@@ -102,6 +105,11 @@ class Whole:
             out[part] = by_fields - by_fields.mean(axis=0)
             out[part] += graph.vjp(of_cotangents, graph.mean(fields[part]))
         return out
+
+    def moments_vjp(self, degree: int, cotangents: Floats) -> Floats:
+        """Differentiate sum(cotangents * moments), those of degree 1 about the origin, others about the mean."""
+        by_fields = moments_vjp(self.centered(), degree, cotangents)
+        return by_fields if degree == 1 else by_fields - self._means(by_fields)[self.structures]
 
     def total_charges(self) -> Floats:
         """Total charge of each structure, checked."""
@@ -207,7 +215,7 @@ class Places:
 
 
 def moments(vectors: Floats, degree: int) -> Floats:
-    """Components of a multipole of unit charges: of vectors (degree 1), or of their products, traceless (2) or trace (0).
+    """Make the components of a multipole of unit charges: vectors (1), their products without (2) or as a trace (0).
 
     In the orthonormal basis of :class:`~eqkernels.so3.CartesianTensor`, m = -l .. l.
     """
@@ -217,7 +225,13 @@ def moments(vectors: Floats, degree: int) -> Floats:
     if degree == 1:
         return np.stack([y, z, x], axis=1)
     root = np.sqrt(2)
-    columns = [root * x * y, root * y * z, (2 * z * z - x * x - y * y) / np.sqrt(6), root * x * z, (x * x - y * y) / root]
+    columns = [
+        root * x * y,
+        root * y * z,
+        (2 * z * z - x * x - y * y) / np.sqrt(6),
+        root * x * z,
+        (x * x - y * y) / root,
+    ]
     return np.stack(columns, axis=1)
 
 
@@ -228,8 +242,12 @@ def moments_vjp(vectors: Floats, degree: int, cotangents: Floats) -> Floats:
         return 2 / np.sqrt(3) * cotangents * vectors
     if degree == 1:
         return cotangents[:, [2, 0, 1]]
-    xy, yz, zz, xz, xx = cotangents.T * np.array([[np.sqrt(2)], [np.sqrt(2)], [np.sqrt(2 / 3)], [np.sqrt(2)], [np.sqrt(2)]])
-    return np.stack([xy * y - zz * x + xz * z + xx * x, xy * x + yz * z - zz * y - xx * y, yz * y + 2 * zz * z + xz * x], axis=1)
+    xy, yz, zz, xz, xx = cotangents.T * np.array(
+        [[np.sqrt(2)], [np.sqrt(2)], [np.sqrt(2 / 3)], [np.sqrt(2)], [np.sqrt(2)]]
+    )
+    return np.stack(
+        [xy * y - zz * x + xz * z + xx * x, xy * x + yz * z - zz * y - xx * y, yz * y + 2 * zz * z + xz * x], axis=1
+    )
 
 
 class _Graph:
@@ -240,7 +258,7 @@ class _Graph:
         self.positions = positions
         self.reach = min(reach, 1e6)
         pairs = cKDTree(positions).query_pairs(self.reach, output_type="ndarray") if self.n else np.zeros((0, 2), int)
-        self.i, self.j = pairs.T
+        self.i, self.j = pairs[:, 0], pairs[:, 1]
         self.vectors = positions[self.i] - positions[self.j]
         self.rest = 1 - np.sum(self.vectors**2, axis=1) / self.reach**2
         self._factor = None
@@ -266,7 +284,9 @@ class _Graph:
 
     def vjp(self, of_cotangents, of_fields):
         """Differentiate minus sum(cotangents * mean) by positions, at fixed fields, from the means of both."""
-        along = np.sum((of_cotangents[self.i] - of_cotangents[self.j]) * (of_fields[self.i] - of_fields[self.j]), axis=1)
+        along = np.sum(
+            (of_cotangents[self.i] - of_cotangents[self.j]) * (of_fields[self.i] - of_fields[self.j]), axis=1
+        )
         forces = (along / _SPREAD * 3 * self.rest**2 * -2 / self.reach**2)[:, None] * self.vectors
         out = np.zeros((self.n, 3))
         np.add.at(out, self.i, forces)

@@ -40,7 +40,23 @@ RESIDUES = {"G": "C", "A": "C(C)", "S": "C(CO)", "N": "C(CC(=O)N)"}
 def molecules():
     """Names and SMILES of the molecules: capped peptides, and conjugated or saturated chains between two groups."""
     chosen = {}
-    for sequence in ("A", "S", "N", "GG", "GA", "AA", "GS", "GGG", "AGA", "SGG", "GNG", "GGGG", "AGAG", "GSGS", "GGGGG"):
+    for sequence in (
+        "A",
+        "S",
+        "N",
+        "GG",
+        "GA",
+        "AA",
+        "GS",
+        "GGG",
+        "AGA",
+        "SGG",
+        "GNG",
+        "GGGG",
+        "AGAG",
+        "GSGS",
+        "GGGGG",
+    ):
         middle = "".join(f"N{RESIDUES[one]}C(=O)" for one in sequence)
         chosen[f"peptide {sequence}"] = f"CC(=O){middle}NC"
     for donor, left in DONORS.items():
@@ -109,7 +125,7 @@ def grow(elements, parents, orders, rng):
 
 
 def _across(atom, parents, positions, along):
-    """Unit vector perpendicular to the bond to the parent, away from the grandparent."""
+    """Make a unit vector perpendicular to the bond to the parent, away from the grandparent."""
     parent = parents[atom]
     other = parents[parent] if parent >= 0 else -1
     hint = positions[other] - positions[parent] if other >= 0 else np.array([1.0, 0.3, 0.2])
@@ -121,12 +137,14 @@ def _across(atom, parents, positions, along):
 
 def _torsion(rng, planar):
     """Torsion about the bond to the parent: mostly trans where this is stiff, staggered else, with some noise."""
-    degrees = rng.choice([180.0, 0.0], p=[0.85, 0.15]) if planar else rng.choice([180.0, 60.0, -60.0])
+    degrees = (
+        rng.choice([180.0, 0.0], p=[0.85, 0.15]) if planar else rng.choice([180.0, 60.0, -60.0], p=[0.7, 0.15, 0.15])
+    )
     return np.radians(degrees + rng.normal(scale=10.0))
 
 
 def xtb(numbers, positions):
-    """Result of GFN2-xTB for positions in Angstrom."""
+    """Compute the result of GFN2-xTB for positions in Angstrom."""
     calculator = Calculator("GFN2-xTB", np.asarray(numbers), np.asarray(positions) / Bohr)
     calculator.set("verbosity", 0)
     return calculator.singlepoint()
