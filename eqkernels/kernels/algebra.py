@@ -299,7 +299,7 @@ class TensorKernel(BaseEstimator):
         return None
 
     def offset_vjp(self, X: EquivariantFeatures, irrep: str, cotangents: Floats) -> Any:
-        """Derivatives of sum(cotangents * offset) by the positions of all centers; 0 where there is no offset.
+        """Differentiate sum(cotangents * offset) by the positions of all centers; 0 where there is no offset.
 
         Parameters
         ----------
@@ -402,12 +402,12 @@ class Sum(TensorKernel):
         return first[0] + second[0], first[1] + second[1]
 
     def offset(self, X: EquivariantFeatures, irrep: str) -> Floats | None:
-        """What one of them knows: the total charge counts once."""
+        """Take what one of them knows: the total charge counts once."""
         first = self.k1.offset(X, irrep)
         return self.k2.offset(X, irrep) if first is None else first
 
     def offset_vjp(self, X: EquivariantFeatures, irrep: str, cotangents: Floats) -> Any:
-        """Derivatives of what one of them knows."""
+        """Differentiate what one of them knows."""
         knows = self.k1 if self.k1.offset(X[:0], irrep) is not None else self.k2
         return knows.offset_vjp(X, irrep, cotangents)
 
@@ -435,11 +435,11 @@ class Product(TensorKernel):
         return self.k1.uses_positions or self.k2.uses_positions
 
     def offset(self, X: EquivariantFeatures, irrep: str) -> Floats | None:
-        """What the covariant factor knows."""
+        """Take what the covariant factor knows."""
         return self.k1.offset(X, irrep)
 
     def offset_vjp(self, X: EquivariantFeatures, irrep: str, cotangents: Floats) -> Any:
-        """Derivatives of what the covariant factor knows."""
+        """Differentiate what the covariant factor knows."""
         return self.k1.offset_vjp(X, irrep, cotangents)
 
     def __call__(self, X: EquivariantFeatures, Y: EquivariantFeatures | None = None, irrep: str = "0e") -> Floats:
@@ -509,11 +509,11 @@ class Scaled(TensorKernel):
         return self.kernel.atomic_parts(X, Y, irrep, positive(self.factor, "factor") * coef)
 
     def offset(self, X: EquivariantFeatures, irrep: str) -> Floats | None:
-        """What the kernel knows, which the factor does not change."""
+        """Take what the kernel knows, which the factor does not change."""
         return self.kernel.offset(X, irrep)
 
     def offset_vjp(self, X: EquivariantFeatures, irrep: str, cotangents: Floats) -> Any:
-        """Derivatives of what the kernel knows."""
+        """Differentiate what the kernel knows."""
         return self.kernel.offset_vjp(X, irrep, cotangents)
 
     def __call__(self, X: EquivariantFeatures, Y: EquivariantFeatures | None = None, irrep: str = "0e") -> Floats:

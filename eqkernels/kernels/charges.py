@@ -8,8 +8,8 @@ covariance :math:`k_0` is that of invariants, the dipoles of two structures have
     K(A, B) = w \sum_{i \in A} \sum_{j \in B} \mathbf d_i\, k_0(i, j)\, \mathbf d_j^T , \quad
     k_0(i, j) = \left[ \frac{\mathbf p_i \cdot \mathbf p_j}{|\mathbf p_i| |\mathbf p_j|} \right]^\zeta ,
 
-for i and j of the same species, with the displacement :math:`\mathbf d_i = \mathbf r_i - \mathbf r_A` from the middle of
-the molecule (:mod:`eqkernels.structures.places`). Charges that are the same everywhere make no dipole: these are the
+for i and j of the same species, with the displacement :math:`\mathbf d_i = \mathbf r_i - \mathbf r_A` from the middle
+of the molecule (:mod:`eqkernels.structures.places`). Charges that are the same everywhere make no dipole: these are the
 charges from which the mean over the molecule is taken off, so that they sum up to zero, exactly, and the dipole does
 not depend on the origin. A total charge Q is added in equal parts to all atoms: its dipole is Q times the mean position
 of the atoms, about the origin of the coordinates. The quadrupole of charges has components of
@@ -29,7 +29,7 @@ from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels._charge_loops import add_multipoles
 from eqkernels.kernels.algebra import TensorKernel
 from eqkernels.kernels.blocks import KernelBlocks
-from eqkernels.kernels.bounds import positive, start_value
+from eqkernels.kernels.bounds import start_value
 from eqkernels.kernels.contraction import Contraction
 from eqkernels.kernels.covariant import CovariantKernel, pairs_of_environments
 from eqkernels.kernels.environments import environment_arrays, environment_scale, environments
@@ -42,7 +42,7 @@ from eqkernels.structures.places import Places, moments
 _DEGREES = {"0e": 0, "1o": 1, "2e": 2}
 # Terms that cancel leave rounding of this size, relative to the sum of their moduli.
 _CANCELLED = 1e-14
-# Rows of one product of environments in derivatives, and structures whose own kernels are made from features made at once.
+# Rows of one product of environments in derivatives; structures whose features are made at once for their own kernels.
 _ROWS, _STRUCTURES = 512, 64
 
 
@@ -254,7 +254,7 @@ class ChargeKernel(TensorKernel):
         return _of_total_charge(X, irrep)
 
     def offset_vjp(self, X: EquivariantFeatures, irrep: str, cotangents: Floats) -> Any:
-        """Derivatives of sum(cotangents * offset) by the positions of all centers of the structures of X."""
+        """Differentiate sum(cotangents * offset) by the positions of all centers of the structures of X."""
         whole = _places(X).whole
         charges, out = whole.total_charges(), np.zeros(whole.positions.shape)
         if irrep not in _DEGREES or not charges.any():
@@ -290,7 +290,7 @@ class ChargeKernel(TensorKernel):
         CovariantKernel(self.zeta, self.normalize)._check(X, Y, "0e")
         Irrep.parse(irrep)
         for features in (X, X if Y is None else Y):
-            _places(features).whole.check()
+            _places(features).check()
 
 
 def _places(features):

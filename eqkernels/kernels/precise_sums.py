@@ -60,7 +60,7 @@ def precise_covariant(X, Y, irrep, zeta, weights):
 
 
 def precise_products(X, Y, vectors, zeta, weights):
-    """Sums over pairs of environments of the outer product of two vectors times the power zeta of their scalars.
+    """Sum over pairs of environments the outer product of two vectors times the power zeta of their scalars.
 
     Parameters
     ----------

@@ -70,11 +70,11 @@ class Restricted(TensorKernel):
         return charges, tensors
 
     def offset(self, X: EquivariantFeatures, irrep: str) -> Floats | None:
-        """What the kernel knows."""
+        """Take what the kernel knows."""
         return self.kernel.offset(X, irrep)
 
     def offset_vjp(self, X: EquivariantFeatures, irrep: str, cotangents: Floats) -> Any:
-        """Derivatives of what the kernel knows."""
+        """Differentiate what the kernel knows."""
         return self.kernel.offset_vjp(X, irrep, cotangents)
 
     def __call__(self, X: EquivariantFeatures, Y: EquivariantFeatures | None = None, irrep: str = "0e") -> Floats:

@@ -20,8 +20,8 @@ from eqkernels.learned.graph import make_graph
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.learned.training import Model, split_by_size
 from eqkernels.so3 import Irrep
-from eqkernels.structures.places import Places
 from eqkernels.structures import StructureBatch, symbols
+from eqkernels.structures.places import Places
 
 # Edges that go through the network together.
 _EDGES_PER_BLOCK = 2**13

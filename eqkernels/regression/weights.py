@@ -1,7 +1,7 @@
 r"""Weights of charges in a kernel, chosen by the errors of structures that are left out.
 
-A kernel that is linear in a weight w is :math:`K(w) = K_0 + w K_1`. With the regularization :math:`\alpha` a structure B
-that is left out has the residual
+A kernel that is linear in a weight w is :math:`K(w) = K_0 + w K_1`. With the regularization :math:`\alpha` a structure
+B that is left out has the residual
 
 .. math:: r_B = \bigl[(K + \alpha)^{-1}\bigr]_{BB}^{-1} \bigl[(K + \alpha)^{-1} y\bigr]_B ,
 

@@ -76,10 +76,9 @@ class Whole:
         return self.positions - self.means[self.structures]
 
     def displacements(self, reach: float, degree: int) -> Floats:
-        """Moments of this degree of each center about its molecule, (n_centers, 2 degree + 1), and for 0 their trace."""
+        """Moments of each center about its molecule, (n_centers, 2 degree + 1); of degree 0 the trace of the second."""
         key = float(reach), degree
         if key not in self._kept:
-            self.check()
             fields = moments(self.centered(), degree)
             self._kept[key] = fields - self.spread(fields, reach)
         return self._kept[key]
@@ -112,20 +111,19 @@ class Whole:
         return by_fields if degree == 1 else by_fields - self._means(by_fields)[self.structures]
 
     def total_charges(self) -> Floats:
-        """Total charge of each structure, checked."""
-        self.check()
-        return self.charges[:, 0]
+        """Total charge of each structure; zero where it is unusable, which ``check`` refuses."""
+        return np.nan_to_num(self.charges[:, 0])
 
-    def check(self) -> None:
-        """Refuse structures whose multipoles have no value, or whose charges do not add up."""
-        total, initial, periodic = self.charges.T
+    def check(self, structures: Ints) -> None:
+        """Refuse those of some structures whose multipoles have no value, or whose charges do not add up."""
+        total, initial, periodic = self.charges[structures].T
         for bad, message in (
             (
                 periodic > 0,
                 lambda k: (
                     "is periodic: its dipole and charges have no value of their own, only changes of the dipole have. "
-                    "Set atoms.pbc = False if it is a molecule; for a crystal learn derivatives, Born effective charges "
-                    "as per-atom targets, without ChargeKernel"
+                    "Set atoms.pbc = False if it is a molecule; for a crystal learn derivatives, Born effective "
+                    "charges as per-atom targets, without ChargeKernel"
                 ),
             ),
             (np.isnan(total), lambda k: 'has an atoms.info["charge"] that is no finite number: set the total charge'),
@@ -140,7 +138,7 @@ class Whole:
         ):
             found = np.flatnonzero(bad)
             if len(found):
-                raise ValueError(f"structure {structure_number(self.origin, found[0])} {message(found[0])}")
+                raise ValueError(f"structure {structure_number(self.origin, structures[found[0]])} {message(found[0])}")
 
 
 class Places:
@@ -190,6 +188,10 @@ class Places:
         every = np.zeros((len(self.whole.positions), cotangents.shape[1]))
         np.add.at(every, self.rows, cotangents)
         return self.whole.displacements_vjp(reach, degree, every)
+
+    def check(self) -> None:
+        """Refuse structures with these centers whose multipoles have no value, or whose charges do not add up."""
+        self.whole.check(np.unique(self.whole.structures[self.rows]))
 
     def of_structures(self, values: Floats, structures: Ints, n_structures: int) -> Floats:
         """Values of the complete structures for those that these centers are in, zero for those without any."""

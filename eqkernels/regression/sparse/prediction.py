@@ -229,7 +229,7 @@ class SparsePredictor(AtomicParts, UncertainTensorRegressor):
 
 
 def _with_positions(derivatives, by_positions, features):
-    """Derivatives with those by the positions of the centers (n_centers, 3) themselves."""
+    """Add to derivatives those by the positions of the centers (n_centers, 3) themselves."""
     positions, strain = derivatives.positions.copy(), derivatives.strain.copy()
     first_atom = np.cumsum(features.n_atoms) - features.n_atoms
     positions[first_atom[features.structures] + features.atoms] += by_positions
