@@ -21,7 +21,7 @@ from eqkernels.descriptors import (
     NBodyFeatures,
     SphericalExpansion,
 )
-from eqkernels.kernels import CovariantKernel, select_sparse_points
+from eqkernels.kernels import ChargeKernel, CovariantKernel, select_sparse_points
 from eqkernels.learned import EquivariantNetwork, EquivariantNetworkRegressor
 from eqkernels.recommendation import recommend
 from eqkernels.regression import (
@@ -45,6 +45,7 @@ __all__ = [
     "SOAP",
     "Bispectrum",
     "CartesianTensor",
+    "ChargeKernel",
     "CovariantKernel",
     "EquivariantFeatures",
     "EquivariantNetwork",

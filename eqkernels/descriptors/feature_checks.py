@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from eqkernels._types import Blocks, Floats, Ints
 from eqkernels.so3 import Irrep
+from eqkernels.structures.places import Places
 
 _IRREP = re.compile(r"(0|[1-9][0-9]*)[eo]")
 # The kernels of larger features overflow.
@@ -110,3 +111,19 @@ def unusable(block: Floats) -> tuple[int, str] | None:
             finite = np.isfinite(rows[bad[0]]).all()
             return start + int(bad[0]), f"a feature beyond {largest:g}" if finite else "NaN or infinity"
     return None
+
+
+def check_places(positions: Any, structures: Ints, n_structures: int) -> Places | None:
+    """Places of the centers, from their positions, or from what features stored."""
+    if isinstance(positions, Mapping):
+        positions = Places.from_dict(dict(positions))
+    if positions is None or isinstance(positions, Places):
+        places = positions
+    else:
+        array = np.array(positions, dtype=float)
+        if array.shape != (len(structures), 3) or not np.isfinite(array).all():
+            raise ValueError(f"positions must be finite, of shape {(len(structures), 3)}, got {array.shape}")
+        places = Places.of_positions(array, structures, n_structures)
+    if places is not None and len(places) != len(structures):
+        raise ValueError(f"positions are those of {len(places)} centers, the features have {len(structures)}")
+    return places

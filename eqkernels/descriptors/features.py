@@ -10,9 +10,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eqkernels._ranges import aggregate_rows
-from eqkernels.descriptors.feature_checks import as_dict, check_blocks, check_labels, check_rows, integers, unusable
+from eqkernels.descriptors.feature_checks import (
+    as_dict,
+    check_blocks,
+    check_labels,
+    check_places,
+    check_rows,
+    integers,
+    unusable,
+)
 from eqkernels.descriptors.made_blocks import BlockMaker, MadeBlocks
 from eqkernels.structures.batch import structure_number
+from eqkernels.structures.places import Places
 
 _ROWS = ("species", "structures", "atoms", "n_atoms")
 # Products of three densities up to this are not too large for any kernel.
@@ -40,6 +49,8 @@ class EquivariantFeatures:
         :class:`EquivariantUnion` gives them.
     labels : dict of str to structured ndarray of shape (n_features,), default=None
         What the features of some blocks are made of, in fields of integers such as ``species_1, n_1, l_1``.
+    positions : ndarray of shape (n_centers, 3), or Places, default=None
+        Positions of the centers of molecules, which kernels of charges need.
 
     Attributes
     ----------
@@ -67,6 +78,7 @@ class EquivariantFeatures:
     """
 
     origin: int | np.ndarray = 0
+    places: Places | None = None
 
     def __init__(
         self,
@@ -77,6 +89,7 @@ class EquivariantFeatures:
         n_atoms: ArrayLike,
         parts: Mapping[str, Mapping[str, tuple[int, int]]] | None = None,
         labels: Mapping[str, NDArray[Any]] | None = None,
+        positions: NDArray[np.float64] | Mapping[str, NDArray[Any]] | Places | None = None,
     ):
         self.blocks: Any = as_dict(blocks, "blocks")
         self.species = integers(species, "species")
@@ -89,6 +102,7 @@ class EquivariantFeatures:
         check_blocks(self.blocks, len(self.species))
         check_labels(self.labels, self.blocks)
         self.offsets = np.searchsorted(self.structures, np.arange(len(self.n_atoms) + 1))
+        self.places = check_places(positions, self.structures, len(self.n_atoms))
 
     @classmethod
     def of_checked(
@@ -102,6 +116,7 @@ class EquivariantFeatures:
         labels: dict[str, NDArray[Any]] | None = None,
         density: NDArray[Any] | None = None,
         maker: dict[str, Any] | None = None,
+        positions: dict[str, NDArray[Any]] | Places | None = None,
     ) -> EquivariantFeatures:
         """Features of arrays that need no more checks: they were made here, come from features, or from ``stored``."""
         self = cls.__new__(cls)
@@ -109,7 +124,13 @@ class EquivariantFeatures:
         self.parts, self.labels = parts or {}, labels or {}
         self.species, self.structures, self.atoms, self.n_atoms = species, structures, atoms, n_atoms
         self.offsets = np.searchsorted(structures, np.arange(len(n_atoms) + 1))
+        self.places = Places.from_dict(positions) if isinstance(positions, dict) else positions
         return self
+
+    @property
+    def positions(self) -> NDArray[np.float64] | None:
+        """Positions of the centers, shape (n_centers, 3); None where the features do not know them."""
+        return None if self.places is None else self.places.positions
 
     @property
     def density(self) -> MadeBlocks | None:
@@ -203,7 +224,10 @@ class EquivariantFeatures:
         made = isinstance(self.blocks, MadeBlocks)
         blocks = self.blocks.pick(rows) if made else {key: block[rows] for key, block in self.blocks.items()}
         atoms = self.atoms[rows] if atoms is None else atoms
-        return EquivariantFeatures.of_checked(blocks, self.species[rows], structures, atoms, n_atoms, *rest)
+        places = None if self.places is None else self.places.pick(rows)
+        return EquivariantFeatures.of_checked(
+            blocks, self.species[rows], structures, atoms, n_atoms, *rest, positions=places
+        )
 
     def part(self, name: str) -> EquivariantFeatures:
         """Features of one descriptor of a union.
@@ -225,7 +249,7 @@ class EquivariantFeatures:
         current = self._current_labels()
         labels = {key: current[key][columns] for key, columns in ranges.items() if key in current}
         rows = self.species, self.structures, self.atoms, self.n_atoms
-        return EquivariantFeatures.of_checked(blocks, *rows, labels=labels)
+        return EquivariantFeatures.of_checked(blocks, *rows, labels=labels, positions=self.places)
 
     def centers(self, rows: NDArray[np.int64]) -> EquivariantFeatures:
         """Features of the centers in some rows only, of the same structures."""
@@ -252,7 +276,8 @@ class EquivariantFeatures:
                     labels[key] = _joined_labels(ours[key], theirs[key])
             else:
                 blocks[key] = block
-        return EquivariantFeatures(blocks, self.species, self.structures, self.atoms, self.n_atoms, parts, labels)
+        rows = self.species, self.structures, self.atoms, self.n_atoms
+        return EquivariantFeatures(blocks, *rows, parts, labels, self.places or other.places)
 
     def invariants(self, aggregate: str | None = None) -> NDArray[Any]:
         """Plain 2-D array of the scalar block.
@@ -296,27 +321,41 @@ class EquivariantFeatures:
         rows = {name: getattr(self, name).copy() for name in _ROWS}
         labels = {key: array.copy() for key, array in self._current_labels().items()}
         parts = {name: dict(part) for name, part in self.parts.items()}
-        return EquivariantFeatures.of_checked(blocks, **rows, parts=parts, labels=labels)
+        places = None if self.places is None else self.places.to_dict()
+        return EquivariantFeatures.of_checked(blocks, **rows, parts=parts, labels=labels, positions=places)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Arguments of the constructor: a dict of arrays, and of dicts of them by irrep, or by part and irrep."""
+    def to_dict(self, positions: bool = True) -> dict[str, Any]:
+        """Arguments of the constructor: a dict of arrays, and of dicts of them by irrep, or by part and irrep.
+
+        Parameters
+        ----------
+        positions : bool, default=True
+            Whether to keep the positions, if they are known.
+
+        Returns
+        -------
+        dict
+        """
         arrays = {name: getattr(self, name) for name in (*_ROWS, "parts")}
-        return {"blocks": dict(self.blocks), **arrays, "labels": self._current_labels()}
+        placed = {"positions": self.places.to_dict()} if positions and self.places is not None else {}
+        return {"blocks": dict(self.blocks), **arrays, "labels": self._current_labels(), **placed}
 
-    def stored(self) -> dict[str, Any]:
+    def stored(self, positions: bool = False) -> dict[str, Any]:
         """Arguments of :meth:`of_checked`, with densities in the place of blocks that nobody has asked for."""
-        arrays = {name: getattr(self, name) for name in (*_ROWS, "parts")}
         made_of = self.density
         if made_of is None:
-            return self.to_dict()
-        return {"blocks": None, **arrays, "labels": {}, "density": made_of.density, "maker": made_of.maker.to_dict()}
+            return self.to_dict(positions)
+        arrays = {name: getattr(self, name) for name in (*_ROWS, "parts")}
+        placed = {"positions": self.places.to_dict()} if positions and self.places is not None else {}
+        made = {"density": made_of.density, "maker": made_of.maker.to_dict()}
+        return {"blocks": None, **arrays, "labels": {}, **made, **placed}
 
     @classmethod
     def from_dict(cls, arrays: Mapping[str, Any]) -> EquivariantFeatures:
         """Features from what :meth:`to_dict` returned."""
         arrays = as_dict(arrays, "arrays")
         missing = {"blocks", *_ROWS} - set(arrays)
-        unknown = set(arrays) - {"blocks", *_ROWS, "parts", "labels"}
+        unknown = set(arrays) - {"blocks", *_ROWS, "parts", "labels", "positions"}
         if missing or unknown:
             raise ValueError(f"arrays lacks the keys {sorted(missing)} and has the unknown keys {sorted(unknown)}")
         return cls(**arrays)
@@ -327,6 +366,8 @@ class EquivariantFeatures:
         arrays |= {f"labels {key}": labels for key, labels in self._current_labels().items()}
         for name, ranges in self.parts.items():
             arrays |= {f"part {key} {name}": np.array(pair) for key, pair in ranges.items()}
+        if self.places is not None:
+            arrays |= {f"places {key}": array for key, array in self.places.to_dict().items()}
         np.savez(path, **arrays, **{name: getattr(self, name) for name in _ROWS})
 
     @classmethod
@@ -344,7 +385,8 @@ class EquivariantFeatures:
             for key, name in (file.split(" ", 2)[1:] for file in arrays.files if file.startswith("part ")):
                 parts.setdefault(name, {})[key] = tuple(arrays[f"part {key} {name}"].tolist())
             rows = {name: arrays[name] for name in _ROWS}
-            return cls(blocks, **rows, parts=parts, labels=labels)
+            places = {key[7:]: arrays[key] for key in arrays.files if key.startswith("places ")}
+            return cls(blocks, **rows, parts=parts, labels=labels, positions=places or None)
 
     def to_metatensor(self) -> Any:
         """Convert to a TensorMap with featomic's labels, see :mod:`eqkernels.descriptors.interop`.
@@ -397,6 +439,7 @@ def row_features(blocks, batch, is_center, labels):
         batch.atom_in_structure[atoms],
         batch.offsets[1:] - batch.offsets[:-1],
         labels=labels,
+        positions=Places.of_batch(batch, atoms),
     )
     features.origin = batch.origin
     return features

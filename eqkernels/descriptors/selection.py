@@ -91,7 +91,8 @@ class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
             raise ValueError(f"X has blocks with {widths} features, at fit there were {self.n_features_in_}")
         blocks = {key: self._transform_block(block, self.learned_[key]) for key, block in X.blocks.items()}
         labels = {key: self._labels(labels, self.learned_[key]) for key, labels in X.labels.items()}
-        return EquivariantFeatures.of_checked(blocks, X.species, X.structures, X.atoms, X.n_atoms, labels=labels)
+        rows = X.species, X.structures, X.atoms, X.n_atoms
+        return EquivariantFeatures.of_checked(blocks, *rows, labels=labels, positions=X.places)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

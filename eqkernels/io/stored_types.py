@@ -13,6 +13,7 @@ from typing import Any
 
 _ESTIMATORS = (
     "Bispectrum",
+    "ChargeKernel",
     "CovariantKernel",
     "EquivariantNetwork",
     "EquivariantNetworkRegressor",

@@ -2,11 +2,13 @@
 
 from eqkernels.kernels.algebra import Product, Scaled, Sum, TensorKernel
 from eqkernels.kernels.blocks import KernelBlocks
+from eqkernels.kernels.charges import ChargeKernel
 from eqkernels.kernels.covariant import CovariantKernel
 from eqkernels.kernels.restricted import Restricted
 from eqkernels.kernels.sparse_points import select_sparse_points
 
 __all__ = [
+    "ChargeKernel",
     "CovariantKernel",
     "KernelBlocks",
     "Product",

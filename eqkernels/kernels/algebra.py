@@ -24,7 +24,7 @@ from sklearn.base import BaseEstimator, clone
 from eqkernels._types import Blocks, Floats
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels.blocks import KernelBlocks
-from eqkernels.kernels.bounds import check_bounds, check_zeta, integers, is_exponent, is_fixed, positive
+from eqkernels.kernels.bounds import check_bounds, check_zeta, integers, is_exponent, is_fixed, positive, start_value
 from eqkernels.kernels.gradients import KernelGradient, sum_gradients
 from eqkernels.kernels.precise_sums import add_kernels, multiply_kernels
 from eqkernels.kernels.vjp import sum_vjps
@@ -51,6 +51,8 @@ class TensorKernel(BaseEstimator):
     """
 
     __array_ufunc__ = None  # numpy leaves sums and products with its numbers to this class
+    #: whether the kernel needs the positions of the centers, which makes it one of structures, not of atoms
+    uses_positions: bool = False
 
     @property
     def hyperparameters(self) -> list[str]:
@@ -94,7 +96,7 @@ class TensorKernel(BaseEstimator):
     def theta(self) -> Floats:
         """Logarithms of the free factors, shape (n_free,)."""
         params = self.get_params()
-        return np.log([positive(params[name], name) for name in self.hyperparameters])
+        return np.log([start_value(params[name], name) for name in self.hyperparameters])
 
     @property
     def bounds(self) -> Floats:
@@ -261,6 +263,57 @@ class TensorKernel(BaseEstimator):
         """
         return lambda X: np.einsum("nmab,mbk->nak", self(X, Y, irrep=irrep), coef, optimize=True)
 
+    def atomic_parts(
+        self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, coef: Floats
+    ) -> tuple[Floats, Floats]:
+        """Contributions of the centers to the sum of kernels times coefficients: charges, and tensors of their own.
+
+        Parameters
+        ----------
+        X, Y : EquivariantFeatures
+        irrep : str
+        coef : ndarray of shape (n_structures_Y, 2 lambda + 1, n_columns)
+
+        Returns
+        -------
+        charges : ndarray of shape (n, n_columns)
+            Of all centers of the structures of which X are a part.
+        tensors : ndarray of shape (n_centers, 2 lambda + 1, n_columns)
+        """
+        n = len(X.species) if X.places is None else len(X.places.whole.positions)
+        charges = np.zeros((n, coef.shape[2]))
+        return charges, self.contraction(Y, irrep, coef)(X.split_centers())
+
+    def offset(self, X: EquivariantFeatures, irrep: str) -> Floats | None:
+        """Tensors of structures that are known without learning, (n_structures, 2 lambda + 1); None: there are none.
+
+        Parameters
+        ----------
+        X : EquivariantFeatures
+        irrep : str
+
+        Returns
+        -------
+        ndarray or None
+        """
+        return None
+
+    def offset_vjp(self, X: EquivariantFeatures, irrep: str, cotangents: Floats) -> Any:
+        """Differentiate sum(cotangents * offset) by the positions of all centers; 0 where there is no offset.
+
+        Parameters
+        ----------
+        X : EquivariantFeatures
+            Complete structures.
+        irrep : str
+        cotangents : ndarray of shape (n_structures, 2 lambda + 1, multiplicity)
+
+        Returns
+        -------
+        ndarray of shape (n_centers, 3), or 0
+        """
+        return 0.0
+
     def blocks(
         self, X: EquivariantFeatures, Y: EquivariantFeatures | None = None, irreps: Iterable[str] | None = None
     ) -> KernelBlocks:
@@ -305,6 +358,11 @@ class Sum(TensorKernel):
         """How both kernels treat the size of a structure; None where they differ."""
         return self.k1.aggregate if self.k1.aggregate == self.k2.aggregate else None
 
+    @property
+    def uses_positions(self) -> bool:  # type: ignore[override]
+        """Whether one of them needs the positions of the centers."""
+        return self.k1.uses_positions or self.k2.uses_positions
+
     def __call__(self, X: EquivariantFeatures, Y: EquivariantFeatures | None = None, irrep: str = "0e") -> Floats:
         """Sum of the two matrices."""
         return self.k1(X, Y, irrep=irrep) + self.k2(X, Y, irrep=irrep)
@@ -336,6 +394,23 @@ class Sum(TensorKernel):
         first, second = (kernel.contraction(Y, irrep, coef) for kernel in (self.k1, self.k2))
         return lambda X: first(X) + second(X)
 
+    def atomic_parts(
+        self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, coef: Floats
+    ) -> tuple[Floats, Floats]:
+        """Sum of both."""
+        first, second = (kernel.atomic_parts(X, Y, irrep, coef) for kernel in (self.k1, self.k2))
+        return first[0] + second[0], first[1] + second[1]
+
+    def offset(self, X: EquivariantFeatures, irrep: str) -> Floats | None:
+        """Take what one of them knows: the total charge counts once."""
+        first = self.k1.offset(X, irrep)
+        return self.k2.offset(X, irrep) if first is None else first
+
+    def offset_vjp(self, X: EquivariantFeatures, irrep: str, cotangents: Floats) -> Any:
+        """Differentiate what one of them knows."""
+        knows = self.k1 if self.k1.offset(X[:0], irrep) is not None else self.k2
+        return knows.offset_vjp(X, irrep, cotangents)
+
     def _theta_gradient(self, X, irrep, cache):
         first, of_first = self.k1.theta_gradient(X, irrep, cache)
         second, of_second = self.k2.theta_gradient(X, irrep, cache)
@@ -353,6 +428,19 @@ class Product(TensorKernel):
     def aggregate(self) -> str | None:
         """How the covariant factor treats the size of a structure."""
         return self.k1.aggregate
+
+    @property
+    def uses_positions(self) -> bool:  # type: ignore[override]
+        """Whether one of them needs the positions of the centers."""
+        return self.k1.uses_positions or self.k2.uses_positions
+
+    def offset(self, X: EquivariantFeatures, irrep: str) -> Floats | None:
+        """Take what the covariant factor knows."""
+        return self.k1.offset(X, irrep)
+
+    def offset_vjp(self, X: EquivariantFeatures, irrep: str, cotangents: Floats) -> Any:
+        """Differentiate what the covariant factor knows."""
+        return self.k1.offset_vjp(X, irrep, cotangents)
 
     def __call__(self, X: EquivariantFeatures, Y: EquivariantFeatures | None = None, irrep: str = "0e") -> Floats:
         """Matrices of the first kernel times the scalar kernel of the second."""
@@ -408,6 +496,25 @@ class Scaled(TensorKernel):
     def aggregate(self) -> str | None:
         """How the kernel treats the size of a structure."""
         return self.kernel.aggregate
+
+    @property
+    def uses_positions(self) -> bool:  # type: ignore[override]
+        """Whether the kernel needs the positions of the centers."""
+        return self.kernel.uses_positions
+
+    def atomic_parts(
+        self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, coef: Floats
+    ) -> tuple[Floats, Floats]:
+        """Contributions with scaled coefficients."""
+        return self.kernel.atomic_parts(X, Y, irrep, positive(self.factor, "factor") * coef)
+
+    def offset(self, X: EquivariantFeatures, irrep: str) -> Floats | None:
+        """Take what the kernel knows, which the factor does not change."""
+        return self.kernel.offset(X, irrep)
+
+    def offset_vjp(self, X: EquivariantFeatures, irrep: str, cotangents: Floats) -> Any:
+        """Differentiate what the kernel knows."""
+        return self.kernel.offset_vjp(X, irrep, cotangents)
 
     def __call__(self, X: EquivariantFeatures, Y: EquivariantFeatures | None = None, irrep: str = "0e") -> Floats:
         """Scaled matrix."""

@@ -9,6 +9,9 @@ import numpy as np
 
 from eqkernels._parameters import is_number
 
+#: weight of charges where it is still to be chosen
+AUTO_WEIGHT = 0.01
+
 
 def check_bounds(bounds, name):
     """Bounds as a pair of floats, or an error that names them."""
@@ -53,6 +56,11 @@ def is_exponent(name):
 def is_fixed(bounds):
     """Whether bounds say that a parameter is not free."""
     return isinstance(bounds, str) and bounds == "fixed"
+
+
+def start_value(value, name):
+    """Value of a factor from which a search starts: a positive one as it is."""
+    return AUTO_WEIGHT if isinstance(value, str) and value == "auto" else positive(value, name)
 
 
 def positive(value, name):

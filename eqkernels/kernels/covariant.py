@@ -126,7 +126,7 @@ class CovariantKernel(TensorKernel):
         left, right = environments(X, Y, irrep, self.normalize, self._needs_scalars)
         out = np.zeros((len(left.features), len(right.features), left.dim, left.dim))
         moduli = np.zeros(out.shape[:2])
-        for rows, columns, mirror in _pairs(left, right):
+        for rows, columns, mirror in pairs_of_environments(left, right):
             products, scalars = left.products(rows, right, columns)
             weights = left.scale[rows, None] * right.scale[columns]
             if scalars is not None:
@@ -274,7 +274,7 @@ def _own_kernel(block, of_pairs, species):
     return (out + out.T) / 2
 
 
-def _pairs(left, right):
+def pairs_of_environments(left, right):
     """Ranges of rows and columns of the same species, and whether to mirror their part of a symmetric matrix."""
     for species in np.intersect1d(left.features.species, right.features.species):
         columns = right.chunks(species)

@@ -59,6 +59,32 @@ def precise_covariant(X, Y, irrep, zeta, weights):
     return high, low
 
 
+def precise_products(X, Y, vectors, zeta, weights):
+    """Sum over pairs of environments the outer product of two vectors times the power zeta of their scalars.
+
+    Parameters
+    ----------
+    X, Y : EquivariantFeatures
+    vectors : pair of ndarray of shape (n_environments, d)
+    zeta : int
+    weights
+        As of :func:`precise_covariant`.
+
+    Returns
+    -------
+    high, low : ndarray of shape (n_structures_X, n_structures_Y, d, d)
+    """
+    d = vectors[0].shape[1]
+    high, low = np.zeros((len(X), len(Y), d, d)), np.zeros((len(X), len(Y), d, d))
+    for i, m in _ranges(X, Y, d, _ROWS):
+        blocks = _products(vectors[0][i].reshape(-1, 1), vectors[1][m].reshape(1, -1))
+        blocks = [one.reshape(len(i), d, len(m), d) for one in blocks]
+        scalars = tuple(part[:, 0, :, 0] for part in _block_products(X, Y, "0e", i, m))
+        factors = (part[rows] for pair, rows in zip(weights, (i, m), strict=True) for part in pair)
+        add_powers(*blocks, *scalars, zeta, *factors, X.structures[i], Y.structures[m], high, low)
+    return high, low
+
+
 def precise_weights(features, scales, aggregate):
     """Factor of each environment, to twice the working precision.
 

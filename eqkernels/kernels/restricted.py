@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -54,6 +55,28 @@ class Restricted(TensorKernel):
         """How the kernel treats the size of a structure."""
         return self.kernel.aggregate
 
+    @property
+    def uses_positions(self) -> bool:  # type: ignore[override]
+        """Whether the kernel needs the positions of the centers."""
+        return self.kernel.uses_positions
+
+    def atomic_parts(
+        self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, coef: Floats
+    ) -> tuple[Floats, Floats]:
+        """Contributions of the centers that the kernel sees, zero for others."""
+        charges, part = self.kernel.atomic_parts(self._restrict(X), self._restrict(Y), irrep, coef)
+        tensors = np.zeros((len(X.species), *part.shape[1:]))
+        tensors[self._chosen(X)] = part
+        return charges, tensors
+
+    def offset(self, X: EquivariantFeatures, irrep: str) -> Floats | None:
+        """Take what the kernel knows."""
+        return self.kernel.offset(X, irrep)
+
+    def offset_vjp(self, X: EquivariantFeatures, irrep: str, cotangents: Floats) -> Any:
+        """Differentiate what the kernel knows."""
+        return self.kernel.offset_vjp(X, irrep, cotangents)
+
     def __call__(self, X: EquivariantFeatures, Y: EquivariantFeatures | None = None, irrep: str = "0e") -> Floats:
         """Matrix of the kernel, zero for structures without such centers."""
         return self.kernel(self._restrict(X), None if Y is None else self._restrict(Y), irrep=irrep)
@@ -90,6 +113,9 @@ class Restricted(TensorKernel):
     def _spread(self, X, cotangents):
         rows, out = self._chosen(X), {}
         for key, array in cotangents.items():
+            if key == "positions":  # of all centers
+                out[key] = array
+                continue
             out[key] = np.zeros(X.block_shape(key))
             columns = slice(None) if self.part is None else slice(*X.parts[self.part][key])
             out[key][rows, :, columns] = array

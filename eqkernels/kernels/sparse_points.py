@@ -26,6 +26,7 @@ from eqkernels.descriptors.selection import farthest_points
 from eqkernels.kernels.covariant import check_normalize
 from eqkernels.kernels.environments import environment_scale
 from eqkernels.structures import symbols
+from eqkernels.structures.places import Places
 
 SELECTIONS = ("fps", "leverage", "random")
 # Environments at a squared distance of rounding, relative to the largest norm, are the same, up to a rotation.
@@ -290,13 +291,15 @@ def _gathered(pools, counts):
     first, total, start = next(iter(pools.values())).points, sum(counts.values()), 0
     blocks = {key: np.empty((total, *block.shape[1:]), block.dtype) for key, block in first.blocks.items()}
     species, atoms = np.empty(total, first.species.dtype), np.empty(total, first.atoms.dtype)
+    places = []
     for number in sorted(pools):
         points, count = pools.pop(number).points, counts[number]
         rows, start = slice(start, start + count), start + count
         for key, block in blocks.items():
             block[rows] = points.block(key)[:count]
         species[rows], atoms[rows] = points.species[:count], points.atoms[:count]
-    return _single_atoms(blocks, species, atoms, first)
+        places.append(None if points.places is None else points.places.pick(slice(count)))
+    return _single_atoms(blocks, species, atoms, first, Places.join(places))
 
 
 def _picked(parts, order):
@@ -312,12 +315,13 @@ def _picked(parts, order):
 
     blocks = {key: pick([part.block(key) for part in parts]) for key in parts[0].blocks}
     species, atoms = (pick([getattr(part, name) for part in parts]) for name in ("species", "atoms"))
-    return _single_atoms(blocks, species, atoms, parts[0])
+    places = Places.join([part.places for part in parts])
+    return _single_atoms(blocks, species, atoms, parts[0], None if places is None else places.pick(order))
 
 
-def _single_atoms(blocks, species, atoms, like):
+def _single_atoms(blocks, species, atoms, like, places):
     """Environments, each a structure of one atom."""
     rows = np.arange(len(species))
     return EquivariantFeatures(
-        blocks, species, rows, atoms, np.ones(len(rows), dtype=np.int64), like.parts, like.labels
+        blocks, species, rows, atoms, np.ones(len(rows), dtype=np.int64), like.parts, like.labels, places
     )

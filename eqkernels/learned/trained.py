@@ -21,6 +21,7 @@ from eqkernels.learned.tape import Tape, Variable
 from eqkernels.learned.training import Model, split_by_size
 from eqkernels.so3 import Irrep
 from eqkernels.structures import StructureBatch, symbols
+from eqkernels.structures.places import Places
 
 # Edges that go through the network together.
 _EDGES_PER_BLOCK = 2**13
@@ -58,7 +59,8 @@ class Known(NamedTuple):
         """Features with a row for each known atom."""
         whole, atoms = self.batch, self.atoms
         rows = whole.numbers[atoms], whole.structure_of_atom[atoms], whole.atom_in_structure[atoms]
-        return EquivariantFeatures.of_checked(blocks, *rows, np.diff(whole.offsets))
+        places = Places.of_batch(whole, np.arange(whole.n_atoms)[atoms])
+        return EquivariantFeatures.of_checked(blocks, *rows, np.diff(whole.offsets), positions=places)
 
 
 def known_atoms(batch, species, remedy):

@@ -80,6 +80,7 @@ class TensorRegressor(Summarized, NestedDefaults, RegressorMixin, BaseEstimator)
         self.atoms_fit_ = labels.atoms
         self.n_structures_fit_, self.n_environments_fit_ = len(self.n_atoms_fit_), len(features.species)
         blocks = self._tensor().to_irreps(self._project(labels.values))
+        blocks = self._without_offset(features, blocks)
         self.species_ = np.unique(features.species)
         self._fit_irreps(features, self._subtract_baseline(features, blocks, weight), weight)
         return self
@@ -235,6 +236,31 @@ class TensorRegressor(Summarized, NestedDefaults, RegressorMixin, BaseEstimator)
     def _baseline_design(self, features):
         return composition_design(features.composition(self.species_), self.baseline, self._aggregate())
 
+    def _offset_kernel(self):
+        """Kernel that may know a part of the labels without learning; None: nothing does."""
+        return None
+
+    def _refuse_atoms(self):
+        """Refuse per-atom targets for kernels that know structures only."""
+        kernel = self._offset_kernel()
+        if self.per_atom_ and kernel.uses_positions:
+            raise ValueError(
+                f"kernel={kernel!r} makes tensors of structures from charges, and y are per-atom targets: take "
+                "CovariantKernel() for these"
+            )
+
+    def _without_offset(self, features, blocks, sign=1):
+        """Irreps minus (or with sign=-1 plus) what the kernel knows of structures, such as their total charges."""
+        kernel = self._offset_kernel()
+        if kernel is None or not kernel.uses_positions:
+            return blocks
+        self._refuse_atoms()
+        offsets = {irrep: kernel.offset(features, irrep) for irrep in blocks}
+        return {
+            irrep: values if offsets[irrep] is None else values - sign * offsets[irrep][..., None]
+            for irrep, values in blocks.items()
+        }
+
     # -- prediction -------------------------------------------------------------------------------------------------
 
     def _predict_features(self, features):
@@ -250,7 +276,7 @@ class TensorRegressor(Summarized, NestedDefaults, RegressorMixin, BaseEstimator)
         """Cartesian tensors of predicted irreps, with the baseline."""
         if self.baseline_ is not None:
             blocks = {**blocks, "0e": blocks["0e"] + (self._baseline_design(rows) @ self.baseline_)[:, None]}
-        return self._tensor().to_cartesian(blocks)
+        return self._tensor().to_cartesian(self._without_offset(rows, blocks, -1))
 
     def _by_structure(self, features, known, values):
         """Values of the predicted rows: as they are, or for per-atom targets one array for each structure."""

@@ -26,6 +26,7 @@ from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import CovariantKernel
 from eqkernels.kernels.bounds import check_bounds
+from eqkernels.regression.atomic_parts import AtomicParts
 from eqkernels.regression.base import TensorRegressor
 from eqkernels.regression.cancellation import NOTHING, KernelSums, size_of_terms, warn_of_nothing
 from eqkernels.regression.cost import announced
@@ -48,7 +49,7 @@ _MATRICES = 4
 _STEPS, _FLOPS_OF_SLOPE = 25, 6
 
 
-class TensorGPR(UncertainTensorRegressor):
+class TensorGPR(AtomicParts, UncertainTensorRegressor):
     """Gaussian process regression of Cartesian tensors, exactly equivariant in its mean and its covariance.
 
     Parameters
@@ -211,7 +212,7 @@ class TensorGPR(UncertainTensorRegressor):
             self._fit_all(features, blocks, weight, variants)
 
     def _fit_all(self, features, blocks, weight, variants):
-        self.X_fit_, self.sample_weight_ = self._own(features).stored(), weight
+        self.X_fit_, self.sample_weight_ = self._own(features).stored(self._kernel().uses_positions), weight
         self._sums = KernelSums()
         self._reset_recalibration()
         self._normalize(features, blocks)
@@ -370,6 +371,7 @@ class TensorGPR(UncertainTensorRegressor):
             values = self.y_scale_[irrep] * self.y_fit_[irrep]
             labels = LeftOutLabels.of_model(self, posterior.training_set, irrep, values, self.sample_weight_)
             blocks[irrep], covariances[irrep] = posterior.left_out(labels)
+        blocks = self._without_offset(EquivariantFeatures.of_checked(**self.X_fit_), blocks, -1)
         mean = self._of_training_set(tensor.to_cartesian(blocks))
         if not return_std and not return_cov:
             return mean
@@ -406,6 +408,13 @@ class TensorGPR(UncertainTensorRegressor):
 
     def _kernel(self):
         return aggregating_kernel(self)
+
+    def _offset_kernel(self):
+        return self._kernel()
+
+    def _kernel_terms(self, irrep):
+        training_set = EquivariantFeatures.of_checked(**self.X_fit_)
+        return self.kernel_[irrep], training_set, self.dual_coef_[irrep]
 
     def _aggregate(self):
         return getattr(self._kernel(), "aggregate", "sum")

@@ -20,6 +20,7 @@ from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import CovariantKernel, TensorKernel
 from eqkernels.kernels.precomputed import Precomputed, read_kernel
+from eqkernels.regression.atomic_parts import AtomicParts
 from eqkernels.regression.base import TensorRegressor
 from eqkernels.regression.cancellation import (
     NEGLIGIBLE,
@@ -35,6 +36,7 @@ from eqkernels.regression.cost import announced
 from eqkernels.regression.criteria import Spectrum
 from eqkernels.regression.regularization import Alpha, start_search
 from eqkernels.regression.relation import left_out_squares, warn_if_unrelated
+from eqkernels.regression.weights import choose_weights, open_weights
 
 # Operations of a Cholesky factorization, for each cube of the size.
 _CHOLESKY = 1 / 3
@@ -42,7 +44,7 @@ _CHOLESKY = 1 / 3
 _MOST_CANCELLATION = 1e-5
 
 
-class TensorKernelRidge(TensorRegressor):
+class TensorKernelRidge(AtomicParts, TensorRegressor):
     """Kernel ridge regression of Cartesian tensors of any rank, exactly equivariant.
 
     Parameters
@@ -95,6 +97,8 @@ class TensorKernelRidge(TensorRegressor):
         Rounding that kernels in working precision would leave in a prediction, as a part of the spread of the labels.
         Above 5e-10, which takes a small ``alpha`` and structures that resemble each other, predictions with
         :class:`CovariantKernel` are made in higher precision, at up to three times the cost.
+    kernel_ : dict of str to TensorKernel
+        Kernel of each irrep, if it had weights left open (``ChargeKernel(weight="auto")``), with those chosen.
     X_fit_ : dict
         Features of the training structures, or the densities they are made of, as arrays; None if precomputed.
     species_ : ndarray of int
@@ -189,6 +193,9 @@ class TensorKernelRidge(TensorRegressor):
     def _kernel(self):
         return Precomputed(self.aggregate or "sum") if self._precomputed else aggregating_kernel(self)
 
+    def _offset_kernel(self):
+        return self._kernel()
+
     def _aggregate(self):
         return getattr(self._kernel(), "aggregate", "sum")
 
@@ -219,15 +226,17 @@ class TensorKernelRidge(TensorRegressor):
     # -- one irrep at a time ----------------------------------------------------------------------------------------
 
     def _fit_irreps(self, features, blocks, weight):
-        self.X_fit_ = None if self._precomputed else self._own(features).stored()
+        self.X_fit_ = None if self._precomputed else self._own(features).stored(self._kernel().uses_positions)
         self._sums = KernelSums()
         search = start_search(self, features, weight)
         self.dual_coef_, self.cancellation_, squares = {}, {}, {}
+        self.__dict__.pop("kernel_", None)
+        self.__dict__.update(self._chosen_kernels(features, blocks, weight))
         invariants = 0.0 if search is None else self._size_of_invariants(features)
         flops, n_matrices = (_CHOLESKY, 3) if search is None else (5 * _CHOLESKY, 5)
         with announced(self, features, blocks, flops, n_kernels=1, n_matrices=n_matrices):
             for irrep, values in blocks.items():
-                kernel = self._kernel()(features, irrep=irrep)
+                kernel = self._kernel_of(irrep)(features, irrep=irrep)
                 size = self._size(kernel, features, irrep)
                 if search is None:
                     alpha = self.alpha_[irrep]
@@ -240,9 +249,27 @@ class TensorKernelRidge(TensorRegressor):
         self.__dict__.update({} if search is None else search.results())
         warn_if_unrelated(self, len(self.n_atoms_fit_), squares if search is None else search.squares)
 
+    def _chosen_kernels(self, features, blocks, weight):
+        """Attribute with the kernels whose weights were left open, and are chosen; nothing where none were."""
+        if self._precomputed or not open_weights(self._kernel()):
+            return {}
+        kept = np.arange(len(features)) if weight is None else np.flatnonzero(weight > 0)
+        known = features[kept]
+        kernels = {
+            irrep: choose_weights(self._kernel(), known, irrep, values[kept]) for irrep, values in blocks.items()
+        }
+        return {"kernel_": kernels}
+
+    def _kernel_of(self, irrep):
+        return vars(self).get("kernel_", {}).get(irrep) or self._kernel()
+
+    def _kernel_terms(self, irrep):
+        return self._terms(irrep)
+
     def _size(self, kernel, features, irrep):
         """Size of the kernels, 0 where they vanish by symmetry."""
-        size = size_of_blocks(kernel, 0.0 if self._precomputed else size_of_terms(self._kernel(), features, irrep))
+        terms = 0.0 if self._precomputed else size_of_terms(self._kernel_of(irrep), features, irrep)
+        size = size_of_blocks(kernel, terms)
         if size == 0:
             warn_of_nothing(irrep)
         return size
@@ -262,7 +289,7 @@ class TensorKernelRidge(TensorRegressor):
     def _terms(self, irrep):
         stored: Any = self.X_fit_
         known = None if stored is None else EquivariantFeatures.of_checked(**stored)
-        return self._kernel(), known, self.dual_coef_[irrep]
+        return self._kernel_of(irrep), known, self.dual_coef_[irrep]
 
 
 def aggregating_kernel(model):

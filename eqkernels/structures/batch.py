@@ -41,6 +41,9 @@ class StructureBatch:
         Atoms ``offsets[k]:offsets[k + 1]`` belong to structure k.
     origin : int or ndarray of int, shape (n_structures,)
         Index of the structures in the input of the user, for messages: of the first where they are consecutive.
+    charges : ndarray of shape (n_structures, 2), or None
+        Total charge, of ``atoms.info["charge"]`` (NaN: no finite number), and the sum of the initial charges of the
+        atoms (NaN: there are none); None: all are neutral.
 
     Examples
     --------
@@ -56,6 +59,7 @@ class StructureBatch:
     pbc: np.ndarray
     offsets: np.ndarray
     origin: int | np.ndarray = field(default=0, compare=False)
+    charges: np.ndarray | None = field(default=None, compare=False)
 
     @classmethod
     def from_frames(
@@ -103,7 +107,7 @@ class StructureBatch:
         # far faster than an array of a list of small ones
         cells = np.concatenate([atoms.cell.array for atoms in frames]).reshape(-1, 3, 3).astype(float, copy=False)
         pbc = np.concatenate([atoms.pbc for atoms in frames]).reshape(-1, 3)
-        batch = cls(positions, numbers, cells, pbc, offsets, origin)
+        batch = cls(positions, numbers, cells, pbc, offsets, origin, _charges(frames))
         if not all_usable(positions, numbers, cells, pbc, _FLAT_CELL, _LARGEST_LENGTH):
             batch = replace(batch, pbc=_check_cells(batch, quiet))
             _check_atoms(batch)
@@ -126,14 +130,17 @@ class StructureBatch:
 
     def _atoms(self, k):
         atoms = slice(self.offsets[k], self.offsets[k + 1])
-        return Atoms(self.numbers[atoms], self.positions[atoms], cell=self.cells[k], pbc=self.pbc[k])
+        charge = 0.0 if self.charges is None else float(self.charges[k, 0])
+        info = {"charge": charge} if charge else None
+        return Atoms(self.numbers[atoms], self.positions[atoms], cell=self.cells[k], pbc=self.pbc[k], info=info)
 
     def _pick(self, picked):
         counts = np.diff(self.offsets)[picked]
         offsets = np.concatenate([[0], np.cumsum(counts)])
         atoms = np.repeat(self.offsets[picked] - offsets[:-1], counts) + np.arange(offsets[-1])
         cells = self.cells[picked], self.pbc[picked]
-        return StructureBatch(self.positions[atoms], self.numbers[atoms], *cells, offsets, self.number(picked))
+        charges = None if self.charges is None else self.charges[picked]
+        return StructureBatch(self.positions[atoms], self.numbers[atoms], *cells, offsets, self.number(picked), charges)
 
     def number(self, structure: Any) -> Any:
         """Index of a structure of the batch, or of several, in the input of the user."""
@@ -189,6 +196,7 @@ class StructureBatch:
             self.pbc[structures],
             self.offsets[start : stop + 1] - self.offsets[start],
             self.origin[structures] if isinstance(self.origin, np.ndarray) else self.origin + start,
+            None if self.charges is None else self.charges[structures],
         )
 
 
@@ -244,6 +252,23 @@ def cell_volumes(X: Iterable[Atoms] | StructureBatch) -> NDArray[np.float64]:
     """Volumes of the cells of a batch or of a list of frames, 0 for those without, shape (n_structures,)."""
     cells = X.cells if isinstance(X, StructureBatch) else np.array([atoms.cell.array for atoms in X])
     return np.abs(np.linalg.det(cells))
+
+
+def _charges(frames):
+    """Total charges and sums of the initial charges, as far as there are any."""
+    stated = [(atoms.info.get("charge"), atoms.arrays.get("initial_charges")) for atoms in frames]
+    if all(total is None and initial is None for total, initial in stated):
+        return None
+    sums = [np.nan if initial is None else float(np.sum(initial)) for _, initial in stated]
+    return np.array([[0.0 if one is None else _finite(one) for one, _ in stated], sums]).T
+
+
+def _finite(charge):
+    try:
+        value = float(charge)
+    except (TypeError, ValueError):
+        return np.nan
+    return value if np.isfinite(value) else np.nan
 
 
 def _row_of_database(row, k):

@@ -75,7 +75,8 @@ class FoldJob:
         if model.n_baseline(irrep):
             design = composition_design(features.composition(model.species), model.baseline, model.kernel.aggregate)
             columns[n_kernel + 1 : -multiplicity, :, 0] = design.T
-        columns[-multiplicity:] = values.transpose(2, 0, 1)
+        offset = model.kernel.offset(features, irrep)
+        columns[-multiplicity:] = (values if offset is None else values - offset[..., None]).transpose(2, 0, 1)
         if weight is not None:
             columns *= np.sqrt(weight)[:, None]
         return columns.reshape(-1, n * d).T

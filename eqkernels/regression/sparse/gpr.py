@@ -21,8 +21,9 @@ from eqkernels._parameters import Choice, Jobs, Number, Verbosity, check_paramet
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.scalar_gradients import check_differentiable
 from eqkernels.kernels import CovariantKernel, TensorKernel
+from eqkernels.kernels.environments import evenly
 from eqkernels.kernels.sparse_points import SELECTIONS, check_n_points_of_model
-from eqkernels.regression.base import declare_target
+from eqkernels.regression.base import checked_features, declare_target
 from eqkernels.regression.baseline import BASELINES
 from eqkernels.regression.cancellation import KernelSums
 from eqkernels.regression.sparse.choice import SparseChoice
@@ -32,6 +33,7 @@ from eqkernels.regression.sparse.parts import Parts, baseline_ridge, training_da
 from eqkernels.regression.sparse.prediction import SparsePredictor
 from eqkernels.regression.sparse.solve import solve_irreps
 from eqkernels.regression.sparse.source import Source
+from eqkernels.regression.weights import MOST_STRUCTURES, choose_weights, open_weights
 from eqkernels.structures import read_labels
 
 # Parameters that are used anew whenever the coefficients are solved.
@@ -100,6 +102,9 @@ class SparseTensorGPR(SparsePredictor):
 
     Attributes
     ----------
+    kernel_ : dict of str to TensorKernel
+        Kernel of each irrep (the same one), if it had weights left open (``ChargeKernel(weight="auto")``), with those
+        chosen at the first fit.
     points_ : dict
         Sparse environments (arguments of :class:`EquivariantFeatures`).
     coef_ : dict of str to ndarray of shape (n_points (2 lambda + 1), multiplicity)
@@ -328,12 +333,16 @@ class SparseTensorGPR(SparsePredictor):
 
     def _begin(self, data):
         """Fit the descriptor and choose the sparse environments."""
+        self._refuse_atoms()
         irreps = [str(irrep) for _, irrep in self._tensor().irreps]
         choice = SparseChoice(data, irreps, self.n_points, check_random_state(self.random_state))
         self.descriptor_ = self._fitted_descriptor(data, choice.candidates)
+        self.__dict__.pop("kernel_", None)
+        self.__dict__.update(self._chosen_kernel(data, choice.candidates))
         points, self.environment_size_ = choice.points(self.descriptor_, self._kernel(), self.selection, self._bytes())
         self._check_blocks(points)
-        self.points_, self.species_ = points.to_dict(), np.unique(points.species)
+        self.points_ = points.to_dict(self._kernel().uses_positions)
+        self.species_ = np.unique(points.species)
         self.pivots_, self.cholesky_ = choice.factors(points, self._kernel())
         self.factors_, self.label_totals_, self.derivative_totals_ = {}, np.zeros(3), {}
         self.baseline_ridge_ = baseline_ridge(data, self._model())
@@ -346,6 +355,21 @@ class SparseTensorGPR(SparsePredictor):
             return None
         descriptor = declare_target(clone(self._object("descriptor")), self._tensor(), self.per_atom_)
         return descriptor.fit(data.source[candidates], data.labels.given()[candidates])
+
+    def _chosen_kernel(self, data, candidates):
+        """Attribute with the kernel whose weights were left open, chosen for the irrep of the largest labels."""
+        if not open_weights(self._kernel()):
+            return {}
+        some = candidates[evenly(len(candidates), MOST_STRUCTURES)]
+        features = data.source[some]
+        if self.descriptor_ is not None:
+            features = checked_features(self.descriptor_.transform(features), self.descriptor_)
+        sizes = {irrep: np.sum(np.var(values, axis=0)) for irrep, values in data.blocks.items()}
+        irrep = max(sizes, key=sizes.__getitem__)
+        offset = self._kernel().offset(features, irrep)
+        values = data.blocks[irrep][some]
+        values = values if offset is None else values - offset[..., None]
+        return {"kernel_": dict.fromkeys(data.blocks, choose_weights(self._kernel(), features, irrep, values))}
 
     def _fold(self, data, client):
         """Add the data to the factors."""

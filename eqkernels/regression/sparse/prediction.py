@@ -17,6 +17,7 @@ from eqkernels._ranges import structure_blocks
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.density.gradients import Derivatives
 from eqkernels.descriptors.scalar_gradients import check_differentiable, features_vjp, scalars_only
+from eqkernels.regression.atomic_parts import AtomicParts
 from eqkernels.regression.covariance import copies
 from eqkernels.regression.kernel_ridge import aggregating_kernel
 from eqkernels.regression.sparse.covariance import SparseCovariance
@@ -31,7 +32,7 @@ from eqkernels.structures.derivative_labels import check_volumes
 _STRUCTURES_PER_BLOCK = 256
 
 
-class SparsePredictor(UncertainTensorRegressor):
+class SparsePredictor(AtomicParts, UncertainTensorRegressor):
     """Base class: predicts with what the fit of a subclass has learned."""
 
     def vjp(self, X, cotangents):
@@ -70,7 +71,10 @@ class SparsePredictor(UncertainTensorRegressor):
             stop = start + len(frames)
             blocks = self._tensor().to_irreps(cotangents[ends[start] : ends[stop]])
             features, start = descriptor.transform(frames), stop
-            parts.append(features_vjp(descriptor, frames, self._features_vjp(features, blocks)))
+            by_features = self._features_vjp(features, blocks)
+            by_positions = by_features.pop("positions", None)
+            part = features_vjp(descriptor, frames, by_features)
+            parts.append(part if by_positions is None else _with_positions(part, by_positions, features))
         return Derivatives(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
     def _features_vjp(self, features, cotangents):
@@ -82,6 +86,8 @@ class SparsePredictor(UncertainTensorRegressor):
             atoms = (first_atom[features.structures] + features.atoms)[known]
             cotangents = {irrep: block[atoms] for irrep, block in cotangents.items()}
         out = {key: np.zeros(block.shape) for key, block in features.blocks.items() if key in model.points.blocks}
+        if model.kernel.uses_positions:
+            out["positions"] = sum(model.kernel.offset_vjp(features, *one) for one in cotangents.items())
         add_features_vjp(
             out, model, self._sums, self.coef_, self.cancellation_, rows, np.flatnonzero(known), cotangents
         )
@@ -160,7 +166,14 @@ class SparsePredictor(UncertainTensorRegressor):
         return hasattr(self, "coef_")
 
     def _kernel(self):
-        return aggregating_kernel(self)
+        chosen = vars(self).get("kernel_")
+        return aggregating_kernel(self) if chosen is None else next(iter(chosen.values()))
+
+    def _offset_kernel(self):
+        return self._kernel()
+
+    def _kernel_terms(self, irrep):
+        return _terms(self._model(), irrep, self.coef_[irrep])
 
     def _aggregate(self):
         return getattr(self._kernel(), "aggregate", "sum")
@@ -215,6 +228,16 @@ class SparsePredictor(UncertainTensorRegressor):
         return min(self.memory * 2.0**30, LARGEST)
 
 
+def _with_positions(derivatives, by_positions, features):
+    """Add to derivatives those by the positions of the centers (n_centers, 3) themselves."""
+    positions, strain = derivatives.positions.copy(), derivatives.strain.copy()
+    first_atom = np.cumsum(features.n_atoms) - features.n_atoms
+    positions[first_atom[features.structures] + features.atoms] += by_positions
+    moved = by_positions[:, :, None] * features.positions[:, None, :]
+    np.add.at(strain, features.structures, moved)
+    return Derivatives(positions, strain)
+
+
 def predict_irreps(model, sums, coef, cancellation, features):
     """Irreducible components without the baseline.
 
@@ -267,6 +290,9 @@ def add_features_vjp(out, model, sums, coef, cancellation, rows, centers, cotang
             gradients = sums.vjp(irrep, rows[part], cotangents[irrep][part], cancellation[irrep], terms)
             start, stop = rows.offsets[[part.start, min(part.stop, len(rows))]]
             for key, array in gradients.items():
+                if key == "positions":  # of all centers
+                    out[key] += array
+                    continue
                 chosen = centers[start:stop]
                 together = len(chosen) and chosen[-1] - chosen[0] == len(chosen) - 1  # a slice makes no copies
                 out[key][slice(chosen[0], chosen[-1] + 1) if together else chosen] += array

@@ -161,4 +161,4 @@ def _with_blocks(features, irreps):
 
     parts = {name: needed(columns) for name, columns in features.parts.items()}
     rows = features.species, features.structures, features.atoms, features.n_atoms
-    return EquivariantFeatures(needed(features.blocks), *rows, parts, needed(features.labels))
+    return EquivariantFeatures(needed(features.blocks), *rows, parts, needed(features.labels), features.places)
