@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from numba.core.caching import FunctionCache
 from eqkernels._warnings import warn
 
 _IMPORT = re.compile(rf"^\s*from ({__package__}[\w.]*) import", re.MULTILINE)
+# Called where compiled code is not there yet; a list, so that this module imports nothing that is often edited.
+listeners: list[Callable[[], None]] = []
 _warned: set[int] = set()  # processes: a forked one warns by itself
 
 
@@ -60,14 +63,18 @@ class _Cache(FunctionCache):
         self._cache_file._source_stamp = (self._cache_file._source_stamp, _stamp(function.__code__.co_filename))
 
     def load_overload(self, sig, target_context):
+        found = None
         try:
-            return super().load_overload(sig, target_context)
+            found = super().load_overload(sig, target_context)
         except OSError as error:
             _warn(error)
         except Exception:  # a damaged file raises anything; an empty index makes way for a new one
             with contextlib.suppress(OSError):
                 self.flush()
-        return None
+        if found is None:
+            for listener in listeners:
+                listener()
+        return found
 
     def save_overload(self, sig, data):
         try:

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from eqkernels._progress import ask
+
 
 @dataclass(frozen=True)
 class Integer:
@@ -142,6 +144,7 @@ def check_parameters(estimator: Any, more: Iterable[str] = ()) -> None:
     ValueError
         That names the class, each parameter with its value, and what it may be.
     """
+    ask(getattr(estimator, "verbose", 0))
     problems = [*_problems(estimator), *more]
     if problems:
         raise ValueError(f"{type(estimator).__name__}: " + "; ".join(problems))

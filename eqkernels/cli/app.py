@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from eqkernels.cli.console import Problem, say, show_warnings
+from eqkernels.cli.console import Problem, remarks_shown, say
 
 _STOPPED = 130
 
@@ -194,9 +194,9 @@ def run(arguments: list[str] | None = None) -> None:
     """Run a command and end the process: 1 after an error, 130 after Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
-    show_warnings()
     try:
-        app([one for one in arguments if one != "--debug"], prog_name="eqkernels")
+        with remarks_shown():
+            app([one for one in arguments if one != "--debug"], prog_name="eqkernels")
     except SystemExit as end:
         if end.code == _STOPPED:  # by Ctrl-C
             say("stopped; files that were written stay")

@@ -6,11 +6,14 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from eqkernels._progress import LineHandler, Meter, clear, logger
 
 _PIPED = None if sys.stdout.isatty() else 160  # columns, where there is no terminal that says
 OUT = Console(highlight=False, soft_wrap=True, width=_PIPED)
@@ -23,11 +26,13 @@ class Problem(Exception):
 
 def say(text: str) -> None:
     """Print a remark on what is being done."""
+    clear()
     LOG.print(text, markup=False)
 
 
 def show(text: Any) -> None:
     """Print a result."""
+    clear()
     OUT.print(str(text), markup=False)
 
 
@@ -43,8 +48,9 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
     OUT.print(grid)
 
 
-def show_warnings() -> None:
-    """Print warnings and what the library logs as lines, each once: not again with other numbers."""
+@contextmanager
+def remarks_shown() -> Iterator[None]:
+    """Print what the library logs, and warnings as lines, each once: not again with other numbers."""
     seen: set[str] = set()
 
     def line(message, category, filename, lineno, file=None, line=None):
@@ -54,13 +60,25 @@ def show_warnings() -> None:
             seen.add(kind)
             say(f"warning: {text}")
 
+    handler, level, shown = LineHandler(), logger.level, warnings.showwarning
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
     warnings.showwarning = line
-    logger = logging.getLogger("eqkernels")
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+        clear()
+
+
+def counted(things: Iterable[Any], work: str, total: int | None = None) -> Iterator[Any]:
+    """Yield things, and say how many of them were used up."""
+    meter = Meter("eqkernels", total, work, 0)
+    for done, one in enumerate(things, 1):
+        yield one
+        meter.reach(done)
 
 
 def _text(cell):

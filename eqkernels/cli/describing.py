@@ -11,10 +11,9 @@ from typing import Any
 
 import ase.io
 import numpy as np
-from rich.progress import track
 
 from eqkernels import SOAP, LambdaSOAP
-from eqkernels.cli.console import LOG, Problem, say
+from eqkernels.cli.console import Problem, counted, say
 
 FORMATS = (".npz", ".parquet", ".mts")
 _BYTES_PER_PART = 2**26
@@ -63,7 +62,7 @@ def _frames(paths) -> Iterator[Any]:
 def _first_pass(paths):
     """Atoms of each structure, and all species."""
     n_atoms, species = [], set()
-    for atoms in track(_frames(paths), "reading", console=LOG, transient=True):
+    for atoms in counted(_frames(paths), "structures read"):
         n_atoms.append(len(atoms))
         species.update(atoms.numbers.tolist())
     if not n_atoms:
@@ -73,18 +72,9 @@ def _first_pass(paths):
 
 
 def _parts(descriptor, paths, n_structures):
-    """Features of consecutive structures, with a bar on a terminal."""
-    from rich.progress import Progress
-
-    with Progress(console=LOG, transient=True) as bar:
-        task = bar.add_task("features", total=n_structures)
-
-        def counted():
-            for atoms in _frames(paths):
-                yield atoms
-                bar.advance(task)
-
-        yield from descriptor.iter_transform(counted(), _BYTES_PER_PART)
+    """Features of consecutive structures."""
+    frames = counted(_frames(paths), f"{n_structures} structures", n_structures)
+    yield from descriptor.iter_transform(frames, _BYTES_PER_PART)
 
 
 def _write_npz(output, parts, n_atoms, names=None):

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import ase.io
-from rich.progress import track
 
 from eqkernels._fitted import last_step
-from eqkernels.cli.console import LOG, Problem, say
+from eqkernels.cli.console import Problem, counted, say
 from eqkernels.cli.evaluating import load
 from eqkernels.cli.learning import has_error_bars, predicted
 from eqkernels.io import write
@@ -30,7 +29,7 @@ def predict(model_path: Path, paths: list[Path], output: Path, key: str | None, 
     notes = header.get("notes") or {}
     key = key or f"predicted_{notes.get('target') or notes.get('key') or 'tensor'}"
     frames, means, spreads = (map(itemgetter(k), part) for k, part in enumerate(tee(_rows(model, paths, index), 3)))
-    shown = track(frames, "predicting", total=None, console=LOG, transient=True)
+    shown = counted(frames, "structures predicted")
     write(
         output, shown, {key: means}, {key: spreads} if has_error_bars(model) else None,
         per_atom=bool(last_step(model).per_atom_),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from numbers import Integral
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels._numeric import real_array
 from eqkernels._parameters import Choice, check_parameters, is_integer, is_number
+from eqkernels._progress import Meter
 from eqkernels._types import Blocks, Ints
 from eqkernels.descriptors.density.compression import (
     channel_covariance,
@@ -270,13 +270,7 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
                                 self.neighbor_species_, contraction)  # fmt: skip
 
     def _progress(self, n_structures):
-        if not self.verbose:
-            return None
-
-        def report(done):
-            print(f"{type(self).__name__}: {done} of {n_structures} structures", file=sys.stderr)
-
-        return report
+        return Meter(type(self).__name__, n_structures, f"{n_structures} structures", self.verbose).reach
 
 
 class BlockTransformer(DensityTransformer, auto_wrap_output_keys=None):  # type: ignore[call-arg]

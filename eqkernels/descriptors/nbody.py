@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ from scipy.linalg import eigh
 
 from eqkernels._fitted import whole_or_nothing
 from eqkernels._parameters import Integer
+from eqkernels._progress import say
 from eqkernels._ranges import over_ranges, structure_blocks
 from eqkernels._types import Blocks, Floats, Ints
 from eqkernels.descriptors.base import DensityTransformer
@@ -75,8 +76,7 @@ class RecursiveTransformer(IrrepParameters, DensityTransformer, auto_wrap_output
                 f"no atom of X is a center of center_species={self.center_species!r}, and n_components needs some to "
                 "learn from: fit on structures that have them, or set n_components=None"
             )
-        if self.verbose:
-            print(f"{type(self).__name__}: covariances of order {order}", file=sys.stderr)
+        say(f"{type(self).__name__}: covariances of order {order}", self.verbose, logging.DEBUG)
         covariances = self._covariances(order, batch, is_center, expansion)
         self.contractions_[str(order)], self.variances_[str(order)], self.kept_[str(order)] = {}, {}, {}
         for irrep, covariance in covariances.items():
@@ -171,8 +171,7 @@ class RecursiveTransformer(IrrepParameters, DensityTransformer, auto_wrap_output
                 expansion.for_each_range(block, chosen, store, self.n_jobs)
                 yield slice(first_row + first, first_row + first + len(density)), density
             first_row += len(centers)
-            if report is not None:
-                report(stop)
+            report(stop)
 
     def _in_tasks(self, fill, density, order, out):
         """Call ``fill(density, order, out)`` for parts of the centers, in several threads."""

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from dataclasses import dataclass
 
-from eqkernels._progress import Lines, duration
-
-logger = logging.getLogger("eqkernels")
+from eqkernels._progress import Meter, duration, say
 
 
 @dataclass
@@ -27,7 +23,7 @@ class Report:
     time_budget : float or None
         CPU seconds of the whole fit.
     verbose : int
-        0: the cost goes to the log alone, and progress nowhere.
+        0: the cost and the progress go to the log alone.
     """
 
     name: str
@@ -40,7 +36,7 @@ class Report:
 
     def __post_init__(self) -> None:
         part = "the training" if self.n_runs == 1 else f"run {self.run} of {self.n_runs}"
-        self.lines, self.cost_is_said = Lines(self.name, 1.0, part), False
+        self.meter, self.cost_is_said = Meter(self.name, 1.0, part, self.verbose), False
 
     def cost(self, elapsed: float, seconds_per_step: float) -> None:
         """Say what all runs take, after the second step of the first: the step before may have compiled loops."""
@@ -51,11 +47,9 @@ class Report:
         if self.time_budget is not None:
             seconds = min(seconds, self.time_budget)
         text = f"{self.n_structures} structures, at most about {duration(seconds)} of CPU time"
-        logger.info("%s: %s", self.name, text)
-        if self.verbose:
-            print(f"{self.name}: {text}", file=sys.stderr, flush=True)
+        say(f"{self.name}: {text}", self.verbose)
 
     def iteration(self, part: float, loss: float) -> None:
         """Say how much of the run is over, 0 to 1, if the last line was some seconds ago."""
-        if self.verbose and self.cost_is_said:
-            self.lines.reach(part, f", loss {loss:.5g}")
+        if self.cost_is_said:
+            self.meter.reach(part, f", loss {loss:.5g}")

@@ -22,6 +22,7 @@ from sklearn.utils import check_random_state
 from eqkernels._defaults import NestedDefaults
 from eqkernels._fitted import check_fitted, last_step, whole_or_nothing
 from eqkernels._parameters import Integer, Jobs, check_parameters, is_integer, is_number
+from eqkernels._progress import Meter
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.metrics import tensor_r2
 from eqkernels.regression.base import TensorRegressor, _check_weight, declare_target
@@ -146,10 +147,14 @@ class TensorCommittee(Summarized, NestedDefaults, Recalibrated, RegressorMixin, 
         weight = _check_weight(sample_weight, len(X))
         subsets = self._subsets(X, y, weight)
         members = [self._member() for _ in subsets]
-        self.estimators_ = Parallel(n_jobs=self.n_jobs)(
+        fits = Parallel(n_jobs=self.n_jobs, return_as="generator")(
             delayed(_fit)(member, _picked(X, subset), _picked(y, subset), None if weight is None else weight[subset])
             for member, subset in zip(members, subsets, strict=True)
         )
+        meter, self.estimators_ = Meter(type(self).__name__, len(members), f"{len(members)} members", 0), []
+        for member in fits:
+            self.estimators_.append(member)
+            meter.advance(1)
         self._scale_to_left_out(X, y, subsets, weight)
         self.n_structures_fit_ = len(X)
         return self

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
 
 from eqkernels._memory import check_memory
-from eqkernels._progress import Count, Lines, duration, reported_to
+from eqkernels._progress import Count, Meter, duration, reported_to, say
 from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures
 
-logger = logging.getLogger("eqkernels")
 # Environments in the sample.
 _SAMPLE = 700
 # The sample is measured if its pairs are at most this part of all; else the work is too short to be worth it.
@@ -68,15 +66,13 @@ def announced(model, features, blocks, solver_flops, n_kernels, n_matrices):
     flops = n_kernels * solver_flops * sum(float(size) ** 3 for size in sizes)
     measured += flops / (_speed() if flops > 1e10 else 1e10)
     text = f"{len(features)} structures or labelled atoms, about {duration(measured)} and {memory / 2**30:.2g} GiB"
-    logger.log(logging.INFO if measured > _SHORT else logging.DEBUG, "%s: %s", name, text)
-    if model.verbose:
-        print(f"{name}: {text}", file=sys.stderr, flush=True)
+    say(f"{name}: {text}", model.verbose, logging.INFO if measured > _SHORT else logging.DEBUG)
     if measured > _LONG:
         warn(
             f"the fit of {name} to {text}, which grow with the third and second power of their number: SparseTensorGPR "
             "or fewer structures take less; verbose=1 shows progress"
         )
-    with reported_to(Lines(name, units)) if model.verbose and units else nullcontext():
+    with reported_to(Meter(name, units or None, verbose=model.verbose)):
         yield
 
 

@@ -7,6 +7,7 @@ from scipy.optimize import minimize
 from scipy.stats import chi2
 from sklearn.exceptions import ConvergenceWarning
 
+from eqkernels._progress import Meter
 from eqkernels._warnings import warn
 from eqkernels.regression.criteria import NOISES, ZERO
 
@@ -64,8 +65,10 @@ def _maximize(model, problem, initial, random):
         return initial, problem(model.criterion, initial)[0]
     criterion = model.criterion
     bounds = _bounds(model, initial)
+    meter = Meter(type(model).__name__, None, f"evaluations of the hyperparameters of {problem.irrep}", model.verbose)
 
     def objective(theta, eval_gradient=True):
+        meter.advance(1)
         value, gradient = problem(criterion, _filled(initial, free, theta), eval_gradient)
         return (-value, -gradient[free]) if eval_gradient else -value
 

@@ -101,6 +101,7 @@ def test_unknown_species(molecules):
     assert ignored.n_atoms[0] == len(other)
 
 
-def test_progress_is_reported(molecules, capsys):
+def test_progress_is_reported(molecules, capsys, monkeypatch):
+    monkeypatch.setattr("eqkernels._progress._PAUSE", 0.0)
     SphericalExpansion(4.0, n_max=2, l_max=1, verbose=1).fit_transform(molecules)
-    assert "12 of 12 structures" in capsys.readouterr().err
+    assert "SphericalExpansion: 100% of 12 structures" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eqkernels import CovariantKernel, LambdaSOAP, TensorGPR, TensorKernelRidge
-from eqkernels._progress import Count, Lines, duration, reported_to
+from eqkernels._progress import Count, Meter, duration, reported_to
 from eqkernels.regression import cost
 from tests.conftest import random_frames
 
@@ -85,7 +85,7 @@ def test_progress_is_told_with_the_time_left(features, monkeypatch, capsys):
     assert len(parts) > 5
     assert all(line.startswith("TensorKernelRidge: ") and line.endswith(" left") for line in lines)
     assert [duration(s) for s in (0.123, 59.0, 125.0, 7300.0)] == ["0.12 s", "59 s", "2.1 min", "2.0 h"]
-    quiet = Lines("name", 10)
+    quiet = Meter("name", 10)
     monkeypatch.setattr("eqkernels._progress._PAUSE", 1e9)
     quiet.advance(5)
     assert capsys.readouterr().err == ""

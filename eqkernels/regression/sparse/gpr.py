@@ -8,7 +8,7 @@ do does not depend on N (:mod:`eqkernels.regression.sparse.solve`).
 
 from __future__ import annotations
 
-import sys
+import logging
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from eqkernels._fitted import check_unchanged, whole_or_nothing
 from eqkernels._parameters import Choice, Jobs, Number, Verbosity, check_parameters
+from eqkernels._progress import Meter, say
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.scalar_gradients import check_differentiable
 from eqkernels.kernels import CovariantKernel, TensorKernel
@@ -346,9 +347,8 @@ class SparseTensorGPR(SparsePredictor):
         self.pivots_, self.cholesky_ = choice.factors(points, self._kernel())
         self.factors_, self.label_totals_, self.derivative_totals_ = {}, np.zeros(3), {}
         self.baseline_ridge_ = baseline_ridge(data, self._model())
-        if self.verbose:
-            counts = ", ".join(f"{chemical_symbols[z]} {np.sum(points.species == z)}" for z in self.species_)
-            self._say(f"{len(points)} sparse environments ({counts}); {self._model().summary()}")
+        counts = ", ".join(f"{chemical_symbols[z]} {np.sum(points.species == z)}" for z in self.species_)
+        self._say(f"{len(points)} sparse environments ({counts}); {self._model().summary()}")
 
     def _fitted_descriptor(self, data, candidates):
         if isinstance(data.source.X, EquivariantFeatures):
@@ -377,11 +377,12 @@ class SparseTensorGPR(SparsePredictor):
             check_differentiable(self.descriptor_, forward=True)
         model = self._model()
         job, parts = FoldJob(model, self.descriptor_), Parts(data, model)
-        progress = (lambda done: self._say(f"{done} of {len(parts)} parts")) if self.verbose else None
+        n_structures = len(data.source.n_atoms)
+        meter = Meter(type(self).__name__, len(parts), f"{n_structures} structures", self.verbose)
         if client is None:
-            factors = map_reduce(job, parts.__getitem__, len(parts), self.n_jobs, progress)
+            factors = map_reduce(job, parts.__getitem__, len(parts), self.n_jobs, meter.reach)
         else:
-            factors = map_reduce_on_cluster(client, job, parts.__getitem__, len(parts), progress)
+            factors = map_reduce_on_cluster(client, job, parts.__getitem__, len(parts), meter.reach)
         self.factors_ = job.merge(self.factors_, factors)
         self.label_totals_ = parts.totals + self.label_totals_
         self.derivative_totals_ = self.derivative_totals_ | {
@@ -394,9 +395,8 @@ class SparseTensorGPR(SparsePredictor):
         self._reset_recalibration()
         model, noises = self._model(), {"forces": self.force_noise, "stress": self.stress_noise}
         totals = self.label_totals_, self.derivative_totals_
-        say = self._say if self.verbose else None
         solutions = solve_irreps(model, self.cholesky_, self.factors_, *totals, self._noise(), noises,
-                                 self.baseline_ridge_, say)  # fmt: skip
+                                 self.baseline_ridge_, self._say)  # fmt: skip
         self.coef_ = {irrep: model.coefficients(irrep, solved.coef) for irrep, solved in solutions.items()}
         self._sums = KernelSums()
         for name in ("noise", "signal_variance", "damped", "unexplained", "cancellation"):
@@ -424,4 +424,4 @@ class SparseTensorGPR(SparsePredictor):
         check_n_points_of_model(self.n_points)
 
     def _say(self, text):
-        print(f"{type(self).__name__}: {text}", file=sys.stderr)
+        say(f"{type(self).__name__}: {text}", self.verbose, logging.INFO if self.verbose else logging.DEBUG)
