@@ -197,19 +197,19 @@ class TensorRegressor(Summarized, NestedDefaults, RegressorMixin, BaseEstimator)
     def _tensor(self):
         return CartesianTensor(self.target_, axial=self.axial_)
 
-    def _project(self, values):
+    def _project(self, values, name="y"):
         """Labels with the symmetry of the target; a warning says how large the part is that is removed."""
         tensor = self._tensor()
         broken = tensor.asymmetry(values)
         if broken > SYMMETRY_TOLERANCE:
             raise ValueError(
-                f"y breaks the declared symmetry {self.target_!r}: {broken:.1%} of its norm lies outside. State the "
+                f"{name} breaks the declared symmetry {self.target_!r}: {broken:.1%} of its norm lies outside. State the "
                 f"symmetry that it has (inferred: target={infer_formula(values)!r}), or project it yourself with "
-                f"CartesianTensor({self.target_!r}).project(y)"
+                f"CartesianTensor({self.target_!r}).project({name})"
             )
         if broken > _ROUNDING:
             warn(
-                f"y is symmetric under {self.target_!r} only to {broken:.1e} of its norm; the asymmetric part is "
+                f"{name} is symmetric under {self.target_!r} only to {broken:.1e} of its norm; the asymmetric part is "
                 "discarded. Set target= to keep it"
             )
         return tensor.project(values)

@@ -16,7 +16,7 @@ from eqkernels._numeric import as_floats
 from eqkernels._ranges import structure_blocks
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.density.gradients import Derivatives
-from eqkernels.descriptors.scalar_gradients import check_differentiable, features_vjp, scalars_only
+from eqkernels.descriptors.streamed_gradients import check_differentiable, features_vjp, scalars_only
 from eqkernels.regression.covariance import copies
 from eqkernels.regression.kernel_ridge import aggregating_kernel
 from eqkernels.regression.sparse.covariance import SparseCovariance
@@ -199,8 +199,9 @@ class SparsePredictor(UncertainTensorRegressor):
         points, pivots = model.points_in_use(irrep)
         learned = (self.cholesky_, self.damped_, self.noise_, self.signal_variance_, self.unexplained_)
         return SparseCovariance(
-            model.kernel, points, irrep, model.size(irrep), pivots, *(values[irrep] for values in learned)
-        )
+            model.kernel, points, irrep, model.size(irrep), pivots, *(values[irrep] for values in learned),
+            has_labels=self.label_totals_[0] > 0,
+        )  # fmt: skip
 
     def _slices(self, features):
         return self._model().slices(len(features))
