@@ -77,6 +77,10 @@ def check_differentiable(descriptor, forward):
     if isinstance(descriptor, EquivariantUnion):
         for _, member in descriptor.transformers_:
             check_differentiable(member, forward)
+    elif hasattr(descriptor, "steps") and not forward:
+        check_differentiable(descriptor.steps[0][1], forward)
+        for reduction in _reductions(descriptor):
+            check_differentiable(reduction, forward)
     elif not (isinstance(descriptor, BlockTransformer) if forward else hasattr(descriptor, "vjp")):
         what = "be fitted to forces, stress or other derivatives" if forward else "predict derivatives"
         raise TypeError(
@@ -154,12 +158,17 @@ def _stops(sizes, memory):
     return stops
 
 
+def _reductions(pipeline):
+    """List the steps of a pipeline after the descriptor."""
+    return [step for _, step in pipeline.steps[1:] if step is not None and step != "passthrough"]
+
+
 def features_vjp(descriptor, frames, cotangents):
     """Vector-Jacobian product of a descriptor or of a union of them.
 
     Parameters
     ----------
-    descriptor : transformer with ``vjp``, or EquivariantUnion of them
+    descriptor : transformer with ``vjp``, EquivariantUnion of them, or pipeline of one of both and reductions
     frames : list of ase.Atoms
     cotangents : dict of str to ndarray of shape (n_centers, 2 lambda + 1, n_features)
 
@@ -167,6 +176,10 @@ def features_vjp(descriptor, frames, cotangents):
     -------
     Derivatives
     """
+    if hasattr(descriptor, "steps"):
+        for reduction in reversed(_reductions(descriptor)):
+            cotangents = reduction.vjp(cotangents)
+        return features_vjp(descriptor.steps[0][1], frames, cotangents)
     if not isinstance(descriptor, EquivariantUnion):
         return descriptor.vjp(frames, cotangents)
     sums, first = [], dict.fromkeys(cotangents, 0)

@@ -1,7 +1,7 @@
-"""Derivatives of energies and other tensors, as users have them, are checked and become rows of labels.
+r"""Derivatives of energies and other tensors, as users have them, are checked and become rows of labels.
 
 Forces and stress are those of ASE. Derivatives of a tensor T by positions are arrays D with the atom first and the
-direction in which it moves last, :math:`D_{a i \\ldots j} = \\partial T_{i \\ldots} / \\partial r_{aj}`.
+direction in which it moves last, :math:`D_{a i \ldots j} = \partial T_{i \ldots} / \partial r_{aj}`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class DerivativeLabels:
         raise KeyError(irrep)
 
     def directions(self) -> NDArray[np.int64]:
-        """Number of rows of one component that each label makes."""
+        """Count the rows of one component that each label makes."""
         return np.isfinite(self.values if self.values.ndim == 2 else self.values[:, :, 0]).sum(axis=1)
 
 

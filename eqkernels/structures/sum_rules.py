@@ -131,7 +131,7 @@ class _Molecule:
         return max(np.linalg.norm(side) for side in self.sides) > _NOTHING * self.terms
 
     def beside(self, side):
-        """What of a left side is no right side of any tensor."""
+        """Leave what of a left side is no right side of any tensor."""
         return side - self.generator @ np.linalg.lstsq(self.generator, side, rcond=None)[0]
 
 

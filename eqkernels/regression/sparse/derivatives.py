@@ -18,7 +18,7 @@ import numpy as np
 from eqkernels._ranges import structure_blocks
 from eqkernels.descriptors.streamed_gradients import iter_gradients
 from eqkernels.regression.sparse._derivative_loops import add_block_slopes, add_scalar_slopes, add_slopes
-from eqkernels.structures import atom_counts, cell_volumes, read_forces, read_stress
+from eqkernels.structures import DerivativeLabels, atom_counts, cell_volumes, read_forces, read_stress
 
 #: Rows for one component of a tensor that one label of each kind makes.
 COMPONENTS = {"forces": 3, "stress": 6, "derivatives": 3}
@@ -127,6 +127,38 @@ def derivative_rows(job, block, features):
             )
             for kind, kernel in kernels.items():
                 yield factor_key(irrep, kind), _rows(part, kind, irrep, kernel, pivots, model)
+
+
+def spread_of_derivatives(descriptor, frames, features, kernel, spread, kind, noise, volumes, memory):
+    """Covariances of derivatives, a few structures at a time.
+
+    Parameters
+    ----------
+    descriptor, frames, features, kernel, memory
+        As for :func:`kernel_derivatives`.
+    spread : SparseCovariance
+        Of one irrep.
+    kind : str
+    noise : float
+        In units of the signal variance.
+    volumes : ndarray of shape (n_structures,), or None
+        By which stress is divided.
+
+    Yields
+    ------
+    ndarray of shape (n, 2 lambda + 1, 2 lambda + 1)
+        One for each atom, or structure, and direction.
+    """
+    n_atoms, d = features.n_atoms, spread.points.block_shape(spread.irrep)[1]
+    limit = max(1, int(memory / (8 * _ARRAYS_PER_ATOM * len(spread.points) * d * d)))
+    for start, stop in structure_blocks(np.concatenate([[0], np.cumsum(n_atoms)]), limit):
+        owners = np.arange(stop - start if kind == "stress" else n_atoms[start:stop].sum())
+        every = {kind: DerivativeLabels(np.zeros((len(owners), COMPONENTS[kind])), owners)}
+        part = frames[start:stop], features[start:stop], kernel, spread.points, every, memory, spread.irrep
+        cross = kernel_derivatives(descriptor, *part)[kind]
+        if volumes is not None:
+            cross /= volumes[start:stop, None, None, None, None]
+        yield spread.of_derivatives(cross.reshape(len(owners) * COMPONENTS[kind], d, -1), noise)
 
 
 def points_of_rows(model, irrep):

@@ -25,6 +25,7 @@ from eqkernels.kernels.sparse_points import SELECTIONS, check_n_points_of_model
 from eqkernels.regression.base import _check_weight, declare_target
 from eqkernels.regression.baseline import BASELINES
 from eqkernels.regression.cancellation import KernelSums
+from eqkernels.regression.position_derivatives import check_scalar
 from eqkernels.regression.sparse.choice import SparseChoice
 from eqkernels.regression.sparse.fold import FoldJob
 from eqkernels.regression.sparse.map_reduce import map_reduce, map_reduce_on_cluster
@@ -328,10 +329,10 @@ class SparseTensorGPR(SparsePredictor):
         if some and not begun:
             self.target_, self.axial_, self.per_atom_ = labels.tensor.formula, labels.tensor.axial, labels.per_atom
         if others[0] is not None or others[1] is not None:
-            self._check_scalar("fitted")
+            check_scalar(self._tensor(), "fitted")
         blocks = self._tensor().to_irreps(self._project(labels.values))
         weight = _check_weight(sample_weight, len(source))
-        derivatives = read_all_derivatives(source, labels, known, *others, self._project) if some else {}
+        derivatives = read_all_derivatives(source, labels, known, others, self._project) if some else {}
         return TrainingData(source, labels, blocks, weight, derivatives, known)
 
     def _source(self, X, begun):
@@ -391,10 +392,12 @@ class SparseTensorGPR(SparsePredictor):
     def _solve(self):
         """Coefficients, noise and covariances from the factors."""
         self._reset_recalibration()
-        model, totals = self._model(), (self.label_totals_, self.derivative_totals_)
-        say = self._say if self.verbose else None
-        solutions = solve_irreps(model, self.cholesky_, self.factors_, *totals, *self._noises(), self.baseline_ridge_,
-                                 say)  # fmt: skip
+        model, say = self._model(), self._say if self.verbose else None
+        noise, of_derivatives = self._noises()
+        solutions = solve_irreps(
+            model, self.cholesky_, self.factors_, self.label_totals_, self.derivative_totals_, noise, of_derivatives,
+            self.baseline_ridge_, say,
+        )  # fmt: skip
         self.coef_ = {irrep: model.coefficients(irrep, solved.coef) for irrep, solved in solutions.items()}
         self._sums = KernelSums()
         for name in ("noise", "signal_variance", "damped", "unexplained", "cancellation"):

@@ -81,11 +81,11 @@ def _tensor_of(derivatives, n_atoms):
 
 
 def _by_direction(values):
-    """Derivatives (n_atoms, 3, ..., 3) as tensors, one for each atom and direction in which it moves."""
+    """Make of derivatives (n_atoms, 3, ..., 3) tensors, one for each atom and direction in which it moves."""
     return np.moveaxis(values, -1, 1).reshape(3 * len(values), *values.shape[1:-1])
 
 
-def read_all_derivatives(source, labels, known, forces, stress, derivatives, project):
+def read_all_derivatives(source, labels, known, others, project):
     """Check forces, stress and derivatives.
 
     Parameters
@@ -94,8 +94,8 @@ def read_all_derivatives(source, labels, known, forces, stress, derivatives, pro
     labels : Labels
     known : ndarray of bool or None
         From :func:`read_partial_labels`.
-    forces, stress, derivatives
-        As for ``SparseTensorGPR.fit``, or None.
+    others : tuple
+        Forces, stress and derivatives, as for ``SparseTensorGPR.fit``, or None.
     project : callable
         Takes tensors and their name, and returns them with the symmetry of the target.
 
@@ -104,6 +104,7 @@ def read_all_derivatives(source, labels, known, forces, stress, derivatives, pro
     dict of str to DerivativeLabels
         ``"forces"``, ``"stress"`` and ``"derivatives"``, as far as any are known.
     """
+    forces, stress, derivatives = others
     if derivatives is None:
         return read_forces_and_stress(source, forces, stress, labels.per_atom)
     check_derivatives_possible(source, labels.per_atom)

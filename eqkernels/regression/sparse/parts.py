@@ -123,7 +123,7 @@ class Parts:
         self.label_ends = np.arange(len(ends)) if atoms is None else np.searchsorted(atoms, ends)
         counts = np.diff(self.label_ends)
         self.weight = None if weight is None else np.repeat(weight, counts)
-        weights = np.ones(counts.sum()) if weight is None else self.weight
+        weights = np.ones(counts.sum()) if self.weight is None else self.weight
         self.totals = _totals(weights if data.known is None else weights[data.known])
         self.derivative_totals = {}
         for kind, known in derivatives.items():
@@ -154,7 +154,7 @@ class Parts:
 
 
 def _totals(weight, counts=None):
-    """Number of rows with a weight, sum of the weights and of their logarithms; ``counts`` rows of each weight."""
+    """Count the rows with a weight, and sum the weights and their logarithms; ``counts`` rows have each."""
     counts = np.ones(len(weight), dtype=int) if counts is None else counts
     used, counts = weight[weight > 0], counts[weight > 0]
     return np.array([counts.sum(), counts @ used, counts @ np.log(used)])

@@ -371,11 +371,11 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, othe
             _right(first.white, rank),
         )
     rounding = cancellation(coef, _size(factor, rank, total_weight), _spread(columns, multiplicity, total_weight))
+    only_noise = noises[0] > _ONLY_NOISE * first.signal() and not first.is_fitted_by_the_baseline()
+    other_noises = dict(zip(stacked, noises[len(noises) - len(stacked) :], strict=True))
     return SparseSolution(
-        coef, noises[0], variance, value + shift, baseline, damped.data,
-        problem.unexplained() if n_labels else 0.0, dict(zip(stacked, noises[-len(stacked):], strict=True)) if stacked else {},
-        given[0] == "auto" and noises[0] > _ONLY_NOISE * first.signal() and not first.is_fitted_by_the_baseline(),
-        float(np.linalg.norm(columns[:, -multiplicity:])), rounding,
+        coef, noises[0], variance, value + shift, baseline, damped.data, problem.unexplained() if n_labels else 0.0,
+        other_noises, given[0] == "auto" and only_noise, float(np.linalg.norm(columns[:, -multiplicity:])), rounding,
     )  # fmt: skip
 
 
