@@ -10,6 +10,8 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from eqkernels.derivatives import vjp
+
 
 class TensorCalculator(Calculator):
     """Energy, forces and stress of a fitted model.
@@ -21,8 +23,8 @@ class TensorCalculator(Calculator):
     Parameters
     ----------
     model : estimator
-        Fitted to energies of frames, with ``predict`` and ``vjp``: a :class:`SparseTensorGPR` or a
-        :class:`EquivariantNetworkRegressor`.
+        Fitted to energies of frames: a :class:`SparseTensorGPR`, a :class:`EquivariantNetworkRegressor`, or any other
+        that :mod:`eqkernels.derivatives` can differentiate, pipelines included.
     **kwargs
         Passed on to :class:`ase.calculators.calculator.Calculator`.
 
@@ -81,7 +83,7 @@ class TensorCalculator(Calculator):
             raise ValueError(f"the model predicts {what}, not energies of structures")
         self.results["energy"] = self.results["free_energy"] = float(energy[0])
         if "forces" in properties or "stress" in properties:
-            derivatives = self.model.vjp([structure], [1.0])
+            derivatives = vjp(self.model, [structure], [1.0])
             self.results["forces"] = -derivatives.positions
             if structure.cell.rank == 3:
                 stress = 0.5 * (derivatives.strain[0] + derivatives.strain[0].T) / structure.get_volume()

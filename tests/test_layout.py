@@ -28,6 +28,7 @@ LEVELS = [
     "symmetry.label_predictions",
     "symmetry.label_check",
     "io",
+    "derivatives",
     "calculator",
     "spectra",
     "datasets",

@@ -35,7 +35,7 @@ _POWER_STEPS, _CONVERGED = 2000, 1e-10
 
 
 class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
-    """Base class: subclasses implement ``_fit_block``, ``_transform_block`` and ``_labels``."""
+    """Base class: subclasses implement ``_fit_block``, ``_transform_block``, ``_block_vjp`` and ``_labels``."""
 
     _constraints: Mapping[str, Any] = {}
 
@@ -93,6 +93,21 @@ class _BlockTransformer(TransformerMixin, BaseEstimator, auto_wrap_output_keys=N
         labels = {key: self._labels(labels, self.learned_[key]) for key, labels in X.labels.items()}
         rows = X.species, X.structures, X.atoms, X.n_atoms
         return EquivariantFeatures.of_checked(blocks, *rows, labels=labels, positions=X.places)
+
+    def vjp(self, cotangents: Mapping[str, Floats]) -> dict[str, Floats]:
+        """Vector-Jacobian product: derivatives of sum(cotangents * transform(X)) by the features X, whatever X is.
+
+        Parameters
+        ----------
+        cotangents : dict of str to ndarray of shape (n_centers, 2 lambda + 1, n_kept)
+            For some or all blocks.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_centers, 2 lambda + 1, n_features)
+        """
+        check_fitted(self)
+        return {key: self._block_vjp(key, array, self.learned_[key]) for key, array in cotangents.items()}
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -178,6 +193,11 @@ class FeatureSelection(_BlockTransformer, auto_wrap_output_keys=None):  # type: 
     def _transform_block(self, block, chosen):
         return np.ascontiguousarray(block[:, :, chosen])
 
+    def _block_vjp(self, key, cotangents, chosen):
+        out = np.zeros((*cotangents.shape[:2], self.n_features_in_[key]))
+        out[:, :, chosen] = cotangents
+        return out
+
     def _labels(self, labels, chosen):
         return labels[chosen]
 
@@ -231,6 +251,9 @@ class EquivariantPCA(_BlockTransformer, auto_wrap_output_keys=None):  # type: ig
 
     def _transform_block(self, block, components):
         return block @ components.astype(block.dtype, copy=False)
+
+    def _block_vjp(self, key, cotangents, components):
+        return cotangents @ components.T
 
 
 def _samples(block):

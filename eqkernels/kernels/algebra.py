@@ -181,8 +181,8 @@ class TensorKernel(BaseEstimator):
     def _theta_gradient(self, X, irrep, cache):
         raise NotImplementedError(f"{type(self).__name__} has free factors {self.hyperparameters} but no derivative")
 
-    def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelGradient]:
-        """Differentiate scalar kernels with single environments by the features (:mod:`eqkernels.kernels.gradients`).
+    def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str = "0e") -> list[KernelGradient]:
+        """Differentiate kernels with single environments by the features (:mod:`eqkernels.kernels.gradients`).
 
         Parameters
         ----------
@@ -190,13 +190,14 @@ class TensorKernel(BaseEstimator):
             Structures.
         Y : EquivariantFeatures
             Structures of one environment at most, such as sparse points.
+        irrep : str, default="0e"
 
         Returns
         -------
         list of KernelGradient
             By different ranges of the features.
         """
-        raise TypeError(f"{type(self).__name__} has no derivatives for forces or stress: use CovariantKernel")
+        raise TypeError(f"{type(self).__name__} has no derivatives to fit to: use CovariantKernel")
 
     def vjp(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, weights: Floats) -> Blocks:
         """Vector-Jacobian product: derivatives of sum(weights * kernel) by the features of X.
@@ -371,9 +372,9 @@ class Sum(TensorKernel):
         """Sum of both."""
         return self.k1.diag(X, irrep) + self.k2.diag(X, irrep)
 
-    def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelGradient]:
+    def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str = "0e") -> list[KernelGradient]:
         """Gradients of both."""
-        return sum_gradients(self.k1.gradient(X, Y) + self.k2.gradient(X, Y))
+        return sum_gradients(self.k1.gradient(X, Y, irrep) + self.k2.gradient(X, Y, irrep))
 
     def vjp(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, weights: Floats) -> Blocks:
         """Sum of both."""
@@ -450,10 +451,11 @@ class Product(TensorKernel):
         """Kernel of the first times the scalar kernel of the second."""
         return self.k1.diag(X, irrep) * self.k2.diag(X, "0e")
 
-    def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelGradient]:
+    def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str = "0e") -> list[KernelGradient]:
         """Gradient of each times the kernel of the other."""
-        first, second = (kernel(X, Y, irrep="0e")[X.structures, :, 0, 0] for kernel in (self.k1, self.k2))
-        of_first = [one.times(second) for one in self.k1.gradient(X, Y)]
+        first, second = self.k1(X, Y, irrep=irrep)[X.structures], self.k2(X, Y, irrep="0e")[X.structures, :, 0, 0]
+        first = first[:, :, 0, 0] if irrep == "0e" else first
+        of_first = [one.times(second) for one in self.k1.gradient(X, Y, irrep)]
         return sum_gradients(of_first + [one.times(first) for one in self.k2.gradient(X, Y)])
 
     def vjp(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, weights: Floats) -> Blocks:
@@ -524,9 +526,9 @@ class Scaled(TensorKernel):
         """Scaled kernel."""
         return positive(self.factor, "factor") * self.kernel.diag(X, irrep)
 
-    def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelGradient]:
+    def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str = "0e") -> list[KernelGradient]:
         """Scaled gradient."""
-        return [one.times(positive(self.factor, "factor")) for one in self.kernel.gradient(X, Y)]
+        return [one.times(positive(self.factor, "factor")) for one in self.kernel.gradient(X, Y, irrep)]
 
     def vjp(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, weights: Floats) -> Blocks:
         """Scaled product."""

@@ -168,10 +168,10 @@ class ChargeKernel(TensorKernel):
                 out[k] = (part + part.T) / 2
         return self._factor() * out
 
-    def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelGradient]:
-        """Refuse forces: charges make multipoles, not energies."""
+    def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str = "0e") -> list[KernelGradient]:
+        """Refuse labels that are derivatives."""
         raise TypeError(
-            "ChargeKernel makes dipoles and quadrupoles, not energies: fit forces and stress with CovariantKernel alone"
+            "ChargeKernel has no derivatives to fit to: fit forces, stress and derivatives with CovariantKernel alone"
         )
 
     def vjp(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, weights: Floats) -> Blocks:

@@ -34,7 +34,7 @@ from eqkernels.kernels.blocks import KernelBlocks
 from eqkernels.kernels.bounds import check_zeta
 from eqkernels.kernels.contraction import Contraction
 from eqkernels.kernels.environments import environment_arrays, environment_counts, environment_scale, environments
-from eqkernels.kernels.gradients import KernelGradient, polynomial_gradient
+from eqkernels.kernels.gradients import KernelGradient, covariant_gradient, polynomial_gradient
 from eqkernels.kernels.outer_products import operations, outer_product_kernel
 from eqkernels.kernels.precise_sums import contract_scalars_vjp, precise_covariant, precise_weights
 from eqkernels.kernels.vjp import covariant_vjp
@@ -154,8 +154,8 @@ class CovariantKernel(TensorKernel):
                 out[start + k] = _own_kernel(block[own], of_pairs, part.species[own])
         return out / environment_counts(X)[:, None, None] ** 2 if self.aggregate == "mean" else out
 
-    def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelGradient]:
-        """Differentiate scalar kernels with single environments by the features (:mod:`eqkernels.kernels.gradients`).
+    def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str = "0e") -> list[KernelGradient]:
+        """Differentiate kernels with single environments by the features (:mod:`eqkernels.kernels.gradients`).
 
         Parameters
         ----------
@@ -163,12 +163,17 @@ class CovariantKernel(TensorKernel):
             Structures.
         Y : EquivariantFeatures
             Structures of one environment at most, such as sparse points.
+        irrep : str, default="0e"
 
         Returns
         -------
         list of KernelGradient
+            By different ranges of the features.
         """
-        self._check(X, Y, "0e")
+        self._check(X, Y, irrep)
+        if irrep != "0e":
+            scales, own_norm = self._scales(X, Y, irrep)
+            return covariant_gradient(X, Y, irrep, int(self.zeta), scales, own_norm, self.aggregate == "mean")
         normal = self.normalize is not False
         scales = tuple(environment_scale(one, "0e", self.normalize) for one in (X, Y)) if normal else None
         return [polynomial_gradient(X, Y, int(self.zeta), scales, self.aggregate == "mean")]
@@ -191,11 +196,9 @@ class CovariantKernel(TensorKernel):
         weights = real_array(weights, "weights", finite=True)
         if weights.shape != (len(X), len(Y), d, d):
             raise ValueError(f"weights has shape {weights.shape}, expected {(len(X), len(Y), d, d)}")
-        keys = (irrep, "0e") if self._needs_scalars else (irrep, irrep)
-        scales = tuple(environment_scale(one, key, self.normalize) for key in keys for one in (X, Y))
+        scales, own_norm = self._scales(X, Y, irrep)
         if self.aggregate == "mean":
             weights = weights / (environment_counts(X)[:, None, None, None] * environment_counts(Y)[:, None, None])
-        own_norm = None if self.normalize is False else self.normalize is True and irrep != "0e"
         return covariant_vjp(X, Y, irrep, weights, int(self.zeta), scales, own_norm)
 
     def precise(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str) -> tuple[Floats, Floats]:
@@ -232,6 +235,12 @@ class CovariantKernel(TensorKernel):
         if self.aggregate == "mean":
             of_structures = of_structures / environment_counts(features).reshape(-1, *[1] * (of_structures.ndim - 1))
         return of_structures[features.structures]
+
+    def _scales(self, X, Y, irrep):
+        """Inverse norms of the blocks of X and Y and of their invariants; whether blocks have a norm of their own."""
+        keys = (irrep, "0e") if self._needs_scalars else (irrep, irrep)
+        scales = tuple(environment_scale(one, key, self.normalize) for key in keys for one in (X, Y))
+        return scales, None if self.normalize is False else self.normalize is True and irrep != "0e"
 
     @property
     def _needs_scalars(self):

@@ -1,48 +1,79 @@
-r"""Derivatives of kernels by the invariant features of environments.
+r"""Derivatives of kernels by the features of environments.
 
-The scalar kernel of a structure A with one environment m depends on the features of its environments through their
-scalar products, with each other and with themselves, so that
+The kernel of a structure A with one environment m depends on the features of its environments through their scalar
+products, with each other and with themselves. That of scalars has
 
-.. math:: \frac{\partial k(A, m)}{\partial \mathbf p_i} = a_{im}\, \mathbf p_m + b_{im}\, \mathbf p_i .
+.. math:: \frac{\partial k(A, m)}{\partial \mathbf p_i} = a_{im}\, \mathbf p_m + b_{im}\, \mathbf p_i ,
 
-With these two matrices and the derivatives of the features follow those of each k(A, m) by positions, from which
-models are fitted to forces (A. P. Bartok, G. Csanyi, Int. J. Quantum Chem. 115, 1051 (2015)).
+that of tensors, with the scalar products :math:`\mathbf p_i^\mu \cdot \mathbf p_m^\nu` of a block :math:`\lambda`,
+
+.. math:: \frac{\partial k_{\mu\nu}(A, m)}{\partial \mathbf p_i^{0}} = a_{im}^{\mu\nu}\, \mathbf p_m^0 +
+    b_{im}^{\mu\nu}\, \mathbf p_i^0 , \quad
+    \frac{\partial k_{\mu\nu}(A, m)}{\partial \mathbf p_i^{\lambda\kappa}} = \delta_{\kappa\mu}\, a_{im}\,
+    \mathbf p_m^{\lambda\nu} + b_{im}^{\mu\nu}\, \mathbf q_i^{\lambda\kappa} ,
+
+where the last term is that of a norm of the block itself. With these factors and the derivatives of the features follow
+those of each k(A, m) by positions, from which models are fitted to forces (A. P. Bartok, G. Csanyi, Int. J. Quantum
+Chem. 115, 1051 (2015)) and to derivatives of dipoles and polarizabilities.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class KernelGradient:
-    """Derivatives by a range of the features.
+    """Derivatives by a range of the features of a block.
 
     Attributes
     ----------
-    points : ndarray of shape (n_centers, n_points)
-        Factors a of the features of the points.
-    own : ndarray of shape (n_centers, n_points)
-        Factors b of the features of the environment itself.
+    points : ndarray of shape (n_centers, n_points) or (n_centers, n_points, 2 lambda + 1, 2 lambda + 1), or None
+        Factors a of the features of the points: the former for scalar kernels and for the block of the tensor itself,
+        the latter for the invariant features of a kernel of tensors. None: zero.
+    own : ndarray of that shape, with one for each pair of components wherever the kernel has such, or None
+        Factors b of the features of the environment itself. None: zero.
     columns : (int, int) or None
         First of the features and the one after the last; None: all.
+    block : str
+        The features: ``"0e"`` or the irrep of the kernel.
+    direction : ndarray of shape (n_centers, 2 lambda + 1, n_columns), or None
+        What ``own`` multiplies; None: the features of the environment.
     """
 
-    points: np.ndarray
-    own: np.ndarray
+    points: np.ndarray | None
+    own: np.ndarray | None
     columns: tuple[int, int] | None = None
+    block: str = "0e"
+    direction: np.ndarray | None = None
 
     def times(self, factor):
-        """Gradient of the kernel times a number, or times an array (n_centers, n_points)."""
-        return KernelGradient(factor * self.points, factor * self.own, self.columns)
+        """Gradient of the kernel times a number or an array (n_centers, n_points), or with more axes for scalars."""
+        return replace(self, points=_times(self.points, factor), own=_times(self.own, factor))
 
     def spread(self, rows, n_centers, columns):
         """Gradient for all centers, when these are those of some rows and of a range of the features."""
-        points, own = np.zeros((2, n_centers, self.points.shape[1]))
-        points[rows], own[rows] = self.points, self.own
-        return KernelGradient(points, own, self.columns if columns is None else columns)
+
+        def spread(array):
+            if array is None:
+                return None
+            out = np.zeros((n_centers, *array.shape[1:]))
+            out[rows] = array
+            return out
+
+        arrays = {name: spread(getattr(self, name)) for name in ("points", "own", "direction")}
+        return replace(self, columns=self.columns if columns is None else columns, **arrays)
+
+
+def _times(array, factor):
+    """Product of arrays (n_centers, n_points) or with two axes of components more."""
+    if array is None or not np.ndim(factor) or np.ndim(factor) == array.ndim:
+        return None if array is None else factor * array
+    if array.ndim == 2:
+        return array[:, :, None, None] * factor
+    return array * factor[:, :, None, None]
 
 
 def sum_gradients(gradients):
@@ -56,13 +87,21 @@ def sum_gradients(gradients):
     -------
     list of KernelGradient
     """
-    sums: dict[tuple | None, KernelGradient] = {}
-    for one in gradients:
-        other = sums.get(one.columns)
+    sums: dict[tuple, KernelGradient] = {}
+    for k, one in enumerate(gradients):
+        key = one.block, one.columns, None if one.direction is None else k
+        other = sums.get(key)
         if other is not None:
-            one = KernelGradient(one.points + other.points, one.own + other.own, one.columns)
-        sums[one.columns] = one
+            points, own = (_sum(getattr(one, name), getattr(other, name)) for name in ("points", "own"))
+            one = replace(one, points=points, own=own)
+        sums[key] = one
     return list(sums.values())
+
+
+def _sum(one, other):
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other
 
 
 def polynomial_gradient(X, Y, zeta, scales, mean):
@@ -82,8 +121,7 @@ def polynomial_gradient(X, Y, zeta, scales, mean):
     -------
     KernelGradient
     """
-    if np.diff(Y.offsets).max(initial=0) > 1:
-        raise ValueError("gradients are those of kernels with single environments: make Y by split_centers()")
+    _check_single(Y)
     ones = np.ones(len(X.species)), np.ones(len(Y.species))
     left, right = ones if scales is None else scales
     counts = np.diff(X.offsets)[X.structures] if mean else ones[0]
@@ -98,3 +136,72 @@ def polynomial_gradient(X, Y, zeta, scales, mean):
         if scales is not None:  # moving along the features changes nothing
             own[target] = -slope * product * left[i, None] ** 2
     return KernelGradient(points, own)
+
+
+def covariant_gradient(X, Y, irrep, zeta, scales, own_norm, mean):
+    r"""Gradients of the sum over environments of :math:`u^{\zeta - 1}` times a scaled block of scalar products.
+
+    Parameters
+    ----------
+    X, Y : EquivariantFeatures
+        Structures, and structures of one environment at most.
+    irrep : str
+        Not 0e.
+    zeta : int
+    scales : tuple of four ndarray
+        Inverse norms of the blocks of X and Y, and of their invariant features; ones where not normalized.
+    own_norm : bool or None
+        Whether blocks are normalized by their own norm; None: not at all.
+    mean : bool
+        Whether the kernel is the mean over environments.
+
+    Returns
+    -------
+    list of KernelGradient
+    """
+    _check_single(Y)
+    (n, d, _), n_points = X.block_shape(irrep), len(Y)
+    along, across = np.zeros((2, n, n_points, d, d))
+    points, direction = np.zeros((n, n_points)), None
+    counts = np.diff(X.offsets)[X.structures] if mean else np.ones(n)
+    for species in np.intersect1d(X.species, Y.species):
+        i, m = np.flatnonzero(X.species == species), np.flatnonzero(Y.species == species)
+        p, q = (one.block(irrep)[rows].astype(float, copy=False) for one, rows in ((X, i), (Y, m)))
+        products = (p.reshape(len(i) * d, -1) @ q.reshape(len(m) * d, -1).T).reshape(len(i), d, len(m), d)
+        products = products.transpose(0, 2, 1, 3)
+        target, scale = np.ix_(i, Y.structures[m]), scales[0][i, None] * scales[1][m] / counts[i, None]
+        if zeta != 1:
+            scale0 = scales[2][i, None] * scales[3][m]
+            k0 = scale0 * (X.block("0e")[i, 0].astype(float) @ Y.block("0e")[m, 0].astype(float).T)
+            slope = (zeta - 1) * scale * k0 ** (zeta - 2)
+            across[target] = (slope * scale0)[:, :, None, None] * products
+            if own_norm is not None:  # moving along the invariant features changes nothing
+                along[target] -= (slope * k0 * scales[2][i, None] ** 2)[:, :, None, None] * products
+            scale = scale * k0 ** (zeta - 1)
+        points[target] = scale
+        if own_norm is False:
+            along[target] -= (scale * scales[0][i, None] ** 2)[:, :, None, None] * products
+    gradients = [KernelGradient(points, None, block=irrep)]
+    if own_norm:
+        own, direction = _of_own_norm(X, Y, irrep, scales[0], points)
+        gradients.append(KernelGradient(None, own, block=irrep, direction=direction))
+    if zeta != 1 or own_norm is False:
+        gradients.append(KernelGradient(across if zeta != 1 else None, None if own_norm is None else along))
+    return gradients
+
+
+def _of_own_norm(X, Y, irrep, scale, points):
+    """Factors of the change of the norms, whose fourth power is that of the matrix of scalar products."""
+    p, q = (one.block(irrep).astype(float, copy=False) for one in (X, Y))
+    n, d, width = p.shape
+    own = np.zeros((n, len(Y), d, d))
+    products = (p.reshape(n * d, width) @ q.reshape(-1, width).T).reshape(n, d, len(Y.species), d)
+    own[:, Y.structures] = products.transpose(0, 2, 1, 3)
+    own *= -points[:, :, None, None]
+    gram = p @ p.transpose(0, 2, 1)
+    return own, scale[:, None, None] ** 4 * (gram @ p)
+
+
+def _check_single(Y):
+    if np.diff(Y.offsets).max(initial=0) > 1:
+        raise ValueError("gradients are those of kernels with single environments: make Y by split_centers()")

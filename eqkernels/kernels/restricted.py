@@ -85,11 +85,12 @@ class Restricted(TensorKernel):
         """Kernel of every structure with itself, zero for structures without such centers."""
         return self.kernel.diag(self._restrict(X), irrep)
 
-    def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures) -> list[KernelGradient]:
+    def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str = "0e") -> list[KernelGradient]:
         """Gradient by the part of the features, zero for other centers."""
-        inner = self.kernel.gradient(self._restrict(X), self._restrict(Y))
-        columns = None if self.part is None else tuple(int(one) for one in X.parts[self.part]["0e"])
-        return [one.spread(self._chosen(X), len(X.species), columns) for one in inner]
+        inner = self.kernel.gradient(self._restrict(X), self._restrict(Y), irrep)
+        ranges = {} if self.part is None else X.parts[self.part]
+        columns = {key: tuple(int(one) for one in pair) for key, pair in ranges.items()}
+        return [one.spread(self._chosen(X), len(X.species), columns.get(one.block)) for one in inner]
 
     def vjp(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, weights: Floats) -> Blocks:
         """Product by the part of the features, zero for other centers."""

@@ -58,13 +58,32 @@ def _add(X, Y, irrep, weights, zeta, scales, own_norm, i, m, out):
         scale, total = scale * power, total * power
     w = (w * scale[:, :, None, None]).transpose(0, 2, 1, 3).reshape(n * d, -1)
     out[irrep][i] += (w @ q.reshape(-1, width)).reshape(p.shape)
-    along = np.sum(total, axis=1)
+    add_norm_vjp(X, irrep, i, np.sum(total, axis=1), scales[0][i], own_norm, out)
+
+
+def add_norm_vjp(X, irrep, rows, along, scale, own_norm, out):
+    """Add the derivatives that are due to the inverse norms of some environments.
+
+    Parameters
+    ----------
+    X : EquivariantFeatures
+    irrep : str
+    rows : ndarray of int
+    along : ndarray of shape (n_rows,)
+        What each norm divides.
+    scale : ndarray of shape (n_rows,)
+        The inverse norms.
+    own_norm : bool or None
+        Whether it is that of the block, not of the invariant features; None: there is none.
+    out : dict of str to ndarray of shape (n_centers, 2 lambda + 1, n_features)
+    """
     if own_norm:  # N^2 is the norm of p p^T
+        p = X.block(irrep)[rows].astype(float, copy=False)
         gram = p @ p.transpose(0, 2, 1)
-        out[irrep][i] -= (along * scales[0][i] ** 4)[:, None, None] * (gram @ p)
+        out[irrep][rows] -= (along * scale**4)[:, None, None] * (gram @ p)
     elif own_norm is not None:
-        p0 = X.block("0e")[i, 0]
-        out["0e"][i, 0] -= (along * scales[0][i] ** 2)[:, None] * p0
+        p0 = X.block("0e")[rows, 0]
+        out["0e"][rows, 0] -= (along * scale**2)[:, None] * p0
 
 
 def sum_vjps(*terms):

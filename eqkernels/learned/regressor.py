@@ -20,11 +20,12 @@ from eqkernels.learned.readout import Readout, predict_tensors
 from eqkernels.learned.targets import of_property
 from eqkernels.learned.trained import TrainedNetwork
 from eqkernels.metrics import tensor_r2
+from eqkernels.regression.position_derivatives import PositionDerivatives
 from eqkernels.regression.summary import Summarized
 from eqkernels.structures import StructureBatch
 
 
-class EquivariantNetworkRegressor(Summarized, RegressorMixin, NetworkParameters):
+class EquivariantNetworkRegressor(PositionDerivatives, Summarized, RegressorMixin, NetworkParameters):
     """Regression of Cartesian tensors on learned equivariant features.
 
     An :class:`EquivariantNetwork` is trained, then its readout, a ridge of each irrep with the noise found in training,
@@ -186,6 +187,19 @@ class EquivariantNetworkRegressor(Summarized, RegressorMixin, NetworkParameters)
             for irrep, block in self.readouts_[name].vjp(read, vectors).items():
                 total[irrep] = total[irrep] + block if irrep in total else block
         return network.vjp(read, total)
+
+    def _frames(self, X):
+        check_fitted(self)
+        if isinstance(X, EquivariantFeatures):
+            raise TypeError("derivatives by positions need frames, not features")
+        return StructureBatch.from_frames(X)
+
+    def _differentiated(self):
+        if self.several_:
+            raise ValueError(
+                f"the model has several properties, {', '.join(self.readouts_)}: take vjp, with cotangents of each"
+            )
+        return self.readouts_["y"]._differentiated()
 
     @property
     def history_(self) -> dict[str, NDArray[np.float64]]:

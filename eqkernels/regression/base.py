@@ -18,6 +18,7 @@ from eqkernels.kernels import KernelBlocks
 from eqkernels.metrics import tensor_r2
 from eqkernels.regression.baseline import BASELINES, composition_design, fit_baseline
 from eqkernels.regression.cancellation import KernelSums
+from eqkernels.regression.position_derivatives import FeatureDerivatives
 from eqkernels.regression.summary import Summarized
 from eqkernels.so3 import CartesianTensor, Irreps, cartesian_tensor
 from eqkernels.so3.inference import SYMMETRY_TOLERANCE, infer_formula
@@ -33,8 +34,8 @@ _LARGEST_WEIGHT = 1e50
 _STRUCTURES_PER_BLOCK = 256
 
 
-class TensorRegressor(Summarized, NestedDefaults, RegressorMixin, BaseEstimator):
-    """Base class: subclasses implement ``_fit_irreps`` and ``_predict_irreps`` on features, one irrep at a time."""
+class TensorRegressor(FeatureDerivatives, Summarized, NestedDefaults, RegressorMixin, BaseEstimator):
+    """Base class: subclasses have ``_fit_irreps``, ``_predict_irreps`` and ``_irrep_vjp``, one irrep at a time."""
 
     _defaults = {"descriptor": LambdaSOAP}
     _constraints: dict = {"baseline": Choice(*BASELINES)}
@@ -206,19 +207,19 @@ class TensorRegressor(Summarized, NestedDefaults, RegressorMixin, BaseEstimator)
     def _tensor(self):
         return CartesianTensor(self.target_, axial=self.axial_)
 
-    def _project(self, values):
+    def _project(self, values, name="y"):
         """Labels with the symmetry of the target; a warning says how large the part is that is removed."""
         tensor = self._tensor()
         broken = tensor.asymmetry(values)
         if broken > SYMMETRY_TOLERANCE:
             raise ValueError(
-                f"y breaks the declared symmetry {self.target_!r}: {broken:.1%} of its norm lies outside. State the "
-                f"symmetry that it has (inferred: target={infer_formula(values)!r}), or project it yourself with "
-                f"CartesianTensor({self.target_!r}).project(y)"
+                f"{name} breaks the declared symmetry {self.target_!r}: {broken:.1%} of its norm lies outside. State "
+                f"the symmetry that it has (inferred: target={infer_formula(values)!r}), or project it yourself with "
+                f"CartesianTensor({self.target_!r}).project({name})"
             )
         if broken > _ROUNDING:
             warn(
-                f"y is symmetric under {self.target_!r} only to {broken:.1e} of its norm; the asymmetric part is "
+                f"{name} is symmetric under {self.target_!r} only to {broken:.1e} of its norm; the asymmetric part is "
                 "discarded. Set target= to keep it"
             )
         return tensor.project(values)

@@ -397,6 +397,9 @@ class TensorGPR(AtomicParts, UncertainTensorRegressor):
     def _predict_irreps(self, features):
         return {irrep: posterior.mean(features) for irrep, posterior in self._posteriors().items()}
 
+    def _irrep_vjp(self, irrep, rows, cotangents):
+        return self._posteriors()[irrep].vjp(rows, cotangents)
+
     def _posterior(self, rows, joint, include_noise):
         both = {
             irrep: posterior.mean_and_covariance(rows, joint, include_noise)

@@ -286,6 +286,9 @@ class TensorKernelRidge(AtomicParts, TensorRegressor):
 
         return {irrep: summed(irrep) for irrep in self.dual_coef_}
 
+    def _irrep_vjp(self, irrep, rows, cotangents):
+        return self._sums.vjp(irrep, rows, cotangents, self.cancellation_[irrep], partial(self._terms, irrep))
+
     def _terms(self, irrep):
         stored: Any = self.X_fit_
         known = None if stored is None else EquivariantFeatures.of_checked(**stored)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eqkernels._types import Floats
+from eqkernels._types import Blocks, Floats
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import TensorKernel
 from eqkernels.regression.cancellation import KernelSums, cancellation_of_duals
@@ -60,6 +60,11 @@ class Posterior:
         """Mean (n, d, multiplicity)."""
         terms = self.kernel, self.training_set, self.dual
         return self.sums(self.irrep, features, self.cancellation, lambda: terms)
+
+    def vjp(self, features: EquivariantFeatures, cotangents: Floats) -> Blocks:
+        """Differentiate sum(cotangents * mean) by the features."""
+        terms = self.kernel, self.training_set, self.dual
+        return self.sums.vjp(self.irrep, features, cotangents, self.cancellation, lambda: terms)
 
     def mean_and_covariance(
         self, features: EquivariantFeatures, joint: bool = False, include_noise: bool = True

@@ -12,7 +12,8 @@ import numpy as np
 
 from eqkernels._parameters import Choice
 from eqkernels._ranges import aggregate_rows
-from eqkernels.kernels.environments import block_scale
+from eqkernels.kernels.environments import block_scale, environment_scale
+from eqkernels.kernels.vjp import add_norm_vjp
 from eqkernels.regression.base import TensorRegressor
 from eqkernels.regression.cancellation import NEGLIGIBLE, NOTHING, cancellation, warn_of_nothing
 from eqkernels.regression.regularization import Alpha, linear_spectrum, start_search
@@ -128,6 +129,21 @@ class TensorRidge(TensorRegressor):
                 np.add.at(values, features.structures[rows], scale[rows, None, None] * (block[rows] @ weights))
             predictions[irrep] = values
         return predictions
+
+    def _irrep_vjp(self, irrep, rows, cotangents):
+        coef, block = self.coef_[irrep], rows.block(irrep)
+        # where a block vanishes by symmetry its derivatives need not, so that its norm is that of the invariants
+        scale = environment_scale(rows, irrep, self.normalize)
+        weights = 1.0 / np.diff(rows.offsets)[rows.structures] if self.aggregate == "mean" else np.ones(len(scale))
+        keys = dict.fromkeys([irrep] if self.normalize is False else [irrep, "0e"])
+        out = {key: np.zeros(rows.block_shape(key)) for key in keys}
+        for species, matrix in zip(self.species_, coef, strict=True):
+            here = np.flatnonzero(rows.species == species)
+            out[irrep][here] = (weights * scale)[here, None, None] * (cotangents[rows.structures[here]] @ matrix.T)
+        along = np.einsum("imf,imf->i", out[irrep], block)
+        own_norm = None if self.normalize is False else self.normalize is True and irrep != "0e"
+        add_norm_vjp(rows, irrep, np.arange(len(scale)), along, scale, own_norm, out)
+        return out
 
     def _design(self, features, irrep):
         """Aggregate features, one set of columns a central species: (n, 2 lambda + 1, n_species n_features)."""

@@ -1,8 +1,12 @@
-"""Derivatives of energies: forces and stress, as users of ASE have them, are checked and become rows of labels."""
+r"""Derivatives of energies and other tensors, as users have them, are checked and become rows of labels.
+
+Forces and stress are those of ASE. Derivatives of a tensor T by positions are arrays D with the atom first and the
+direction in which it moves last, :math:`D_{a i \ldots j} = \partial T_{i \ldots} / \partial r_{aj}`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +15,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
 from eqkernels._numeric import LARGEST, as_floats, check_plain, is_missing
+from eqkernels.so3 import Irrep
 
 # Stress whose parts across the diagonal differ by less, relative to the largest, is symmetric up to rounding.
 _ROUNDING = 1e-6
@@ -25,8 +30,10 @@ class DerivativeLabels:
 
     Attributes
     ----------
-    values : ndarray of shape (n_labels, n_components)
-        Forces (x, y, z), or stress as the 6 components of a symmetric matrix with its Frobenius norm.
+    values : ndarray of shape (n_labels, n_components) or (n_labels, 3, n_components of a tensor)
+        Forces (x, y, z), or stress as the 6 components of a symmetric matrix with its Frobenius norm; or for each
+        direction in which the atom moves the derivatives of the components of all irreps of a tensor, one irrep after
+        the other, NaN in directions where they are not known.
     owners : ndarray of int, shape (n_labels,)
         The atom (counted over all atoms of all structures) or structure of each label, ascending.
     """
@@ -41,6 +48,22 @@ class DerivativeLabels:
         """Labels of the owners first .. stop - 1, counted from the first."""
         rows = slice(*np.searchsorted(self.owners, [first, stop]))
         return DerivativeLabels(self.values[rows], self.owners[rows] - first)
+
+    def of_irrep(self, irrep: str, multiplicities: Mapping[str, int]) -> NDArray[np.float64]:
+        """Labels of an irrep, (n_labels, n_directions, 2 lambda + 1, multiplicity), of a tensor with all of these."""
+        if self.values.ndim == 2:
+            return self.values[:, :, None, None]
+        start = 0
+        for key, multiplicity in multiplicities.items():
+            d = Irrep.parse(key).dim
+            if key == irrep:
+                return self.values[:, :, start : start + d * multiplicity].reshape(len(self), 3, d, multiplicity)
+            start += d * multiplicity
+        raise KeyError(irrep)
+
+    def directions(self) -> NDArray[np.int64]:
+        """Count the rows of one component that each label makes."""
+        return np.isfinite(self.values if self.values.ndim == 2 else self.values[:, :, 0]).sum(axis=1)
 
 
 def read_forces(forces: Sequence[Any], n_atoms: NDArray[np.int64]) -> DerivativeLabels:
@@ -83,6 +106,71 @@ def read_forces(forces: Sequence[Any], n_atoms: NDArray[np.int64]) -> Derivative
         return f"the force on structure {k}, atom {atom - ends[k] + n_atoms[k]}"
 
     return _known(values, where)
+
+
+def read_derivatives(
+    derivatives: Sequence[Any], n_atoms: NDArray[np.int64], rank: int | None = None
+) -> NDArray[np.float64]:
+    """Check derivatives of tensors by the positions of atoms.
+
+    Parameters
+    ----------
+    derivatives : sequence of array-like of shape (n_atoms, 3, ..., 3), or None
+        One array for each structure: first the atom that moves, then the indices of the tensor, last the direction in
+        which the atom moves. None, or NaN in all components of a direction, of an atom or of a structure, where they
+        are not known.
+    n_atoms : ndarray of int, shape (n_structures,)
+    rank : int, default=None
+        Number of indices of the tensor; None: what the arrays have.
+
+    Returns
+    -------
+    ndarray of shape (n_atoms_in_all, 3, ..., 3)
+        NaN where they are not known.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they do not fit the structures; the message says which structure and atom.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> read_derivatives([np.zeros((2, 3, 3)), None], n_atoms=np.array([2, 3])).shape
+    (5, 3, 3)
+    """
+    _check_length(derivatives, "derivatives", len(n_atoms))
+    arrays = [None if is_missing(one) else as_floats(one, f"derivatives[{k}]") for k, one in enumerate(derivatives)]
+    arrays = [None if one is not None and one.ndim == 0 and np.isnan(one) else one for one in arrays]
+    ranks = {one.ndim - 2 for one in arrays if one is not None}
+    rank = min(ranks, default=0) if rank is None else rank
+    shape, parts = (3,) * (rank + 1), []
+    for k, (one, n) in enumerate(zip(arrays, n_atoms, strict=True)):
+        one = np.full((n, *shape), np.nan) if one is None else one
+        if one.shape != (n, *shape):
+            raise ValueError(_wrong_shape(k, one.shape, int(n), shape))
+        parts.append(one)
+    values = np.concatenate(parts)
+    ends = np.cumsum(n_atoms)
+
+    def where(row):
+        atom, direction = divmod(int(row), 3)
+        k = int(np.searchsorted(ends, atom, side="right"))
+        return f"the derivative of structure {k} by {'xyz'[direction]} of atom {atom - ends[k] + n_atoms[k]}"
+
+    _check_known(np.moveaxis(values, -1, 1).reshape(3 * len(values), -1), where)
+    return values
+
+
+def _wrong_shape(k, shape, n, expected):
+    """Say what is wrong with the shape of the derivatives of a structure, and what to do about the usual mistakes."""
+    text = f"derivatives[{k}] has shape {shape}, structure {k} has {n} atoms: expected {(n, *expected)}, the atom first"
+    text += " and the direction in which it moves last"
+    if len(shape) == len(expected) + 1 and sorted(shape) == sorted((n, *expected)):
+        text += f"; np.moveaxis(derivatives[{k}], {shape.index(n)}, 0) puts the atoms first"
+    elif int(np.prod(shape)) == n * 3 ** len(expected):
+        text += f"; if its order is that one, derivatives[{k}].reshape{(n, *expected)} will do"
+    return text
 
 
 def read_stress(stress: Sequence[Any] | NDArray[np.float64], volumes: NDArray[np.float64]) -> DerivativeLabels:
@@ -154,6 +242,12 @@ def _check_length(given, name, n):
 
 
 def _known(values, where):
+    owners = np.flatnonzero(_check_known(values, where))
+    return DerivativeLabels(np.ascontiguousarray(values[owners]), owners)
+
+
+def _check_known(values, where):
+    """Which rows are known; those that are so in part, infinite or too large are refused."""
     missing = np.isnan(values).all(axis=1)
     bad = np.flatnonzero(~missing & ~np.isfinite(values).all(axis=1))
     if len(bad):
@@ -163,5 +257,4 @@ def _known(values, where):
     large = np.flatnonzero(~missing & (np.abs(values).max(axis=1) > LARGEST))
     if len(large):
         raise ValueError(f"{where(large[0])} is larger than {LARGEST:.0e}, too large to be squared: check its unit")
-    owners = np.flatnonzero(~missing)
-    return DerivativeLabels(np.ascontiguousarray(values[owners]), owners)
+    return ~missing

@@ -37,16 +37,19 @@ class SparseCovariance:
         Number of columns of the damped factor.
     pivots, cholesky, damped, noise, signal_variance, unexplained
         Of :class:`~eqkernels.regression.sparse.solve.SparseSolution`.
+    has_labels : bool, default=True
+        Whether there were labels of the tensors themselves: otherwise ``noise`` is that of their derivatives.
     """
 
-    def __init__(self, kernel, points, irrep, size, pivots, cholesky, damped, noise, signal_variance, unexplained):
+    def __init__(self, kernel, points, irrep, size, pivots, cholesky, damped, noise, signal_variance, unexplained,
+                 has_labels=True):  # fmt: skip
         rank = len(pivots)
         self.kernel, self.points, self.irrep = kernel, points, irrep
         self.pivots, self.noise, self.signal_variance = pivots, noise, signal_variance
         self.cholesky = TriangularFactor(rank, cholesky).dense()
         self.damped = TriangularFactor(size, damped).rows(0, rank)[:, :rank] if rank else np.zeros((0, 0))
         self.weight = 1.0 if noise >= 2 * unexplained else noise / (2 * unexplained)
-        self.label_noise = noise - self.weight * unexplained
+        self.label_noise = noise - self.weight * unexplained if has_labels else 0.0
 
     def __call__(self, features, joint=False, include_noise=True):
         """Covariance of labels, or of the function behind them.
@@ -70,6 +73,25 @@ class SparseCovariance:
         prior = _flat(self.kernel(features, irrep=self.irrep))
         full = self._conditional(prior[None], cross[None], include_noise)
         return full.reshape(n, d, n, d).transpose(0, 2, 1, 3)
+
+    def of_derivatives(self, cross, noise):
+        """Covariance of derivatives: what the labels leave open about the model, and the noise.
+
+        Parameters
+        ----------
+        cross : ndarray of shape (n, d, n_points d)
+            Derivatives of the kernels with the sparse environments.
+        noise : float
+            In units of the signal variance.
+
+        Returns
+        -------
+        ndarray of shape (n, d, d)
+        """
+        n, d, width = cross.shape
+        _, psi = self._projected(cross.reshape(n * d, width))
+        psi = psi.reshape(n, d, len(self.pivots))
+        return self.signal_variance * (self.noise * (psi @ psi.transpose(0, 2, 1)) + noise * np.eye(d))
 
     def projections(self, features):
         """Make phi and psi of all components, each (n d, rank), of which covariances are products."""

@@ -1,10 +1,11 @@
-r"""Rows of forces and stress of a sparse fit: derivatives of the kernels with the sparse environments.
+r"""Rows of derivatives in a sparse fit: those of the kernels with the sparse environments by positions and strain.
 
-A force is minus the derivative of the energy by the position of an atom, a stress its derivative by the strain of the
-cell over the volume, so that they are linear in the same coefficients:
+The derivative of a tensor by the position of an atom, of which a force is the negative one for an energy, and a stress,
+that by the strain of the cell over its volume, are linear in the coefficients of the tensor:
 
-.. math:: \mathbf f_j = - \sum_m \frac{\partial k(A, m)}{\partial \mathbf r_j} c_m , \quad
-          \sigma = \frac 1 V \sum_m \frac{\partial k(A, m)}{\partial \epsilon} c_m
+.. math:: \frac{\partial y^\lambda}{\partial \mathbf r_j} =
+          \sum_m \frac{\partial k^\lambda(A, m)}{\partial \mathbf r_j}\, c_m , \quad
+          \sigma = \frac 1 V \sum_m \frac{\partial k(A, m)}{\partial \epsilon}\, c_m
 
 (A. P. Bartok, G. Csanyi, Int. J. Quantum Chem. 115, 1051 (2015)). With the derivatives of the features of a few
 centers at a time, and the gradient of the kernel (:mod:`eqkernels.kernels.gradients`), they are matrix products.
@@ -15,24 +16,24 @@ from __future__ import annotations
 import numpy as np
 
 from eqkernels._ranges import structure_blocks
-from eqkernels.descriptors.scalar_gradients import iter_scalar_gradients
-from eqkernels.regression.sparse._derivative_loops import add_slopes
-from eqkernels.structures import atom_counts, cell_volumes, read_forces, read_stress
+from eqkernels.descriptors.streamed_gradients import iter_gradients
+from eqkernels.regression.sparse._derivative_loops import add_block_slopes, add_scalar_slopes, add_slopes
+from eqkernels.structures import DerivativeLabels, atom_counts, cell_volumes, read_forces, read_stress
 
-#: Components of one label of each kind.
-COMPONENTS = {"forces": 3, "stress": 6}
+#: Rows for one component of a tensor that one label of each kind makes.
+COMPONENTS = {"forces": 3, "stress": 6, "derivatives": 3}
 # Neighbors of an atom, when work is estimated before they are counted.
 _TYPICAL_NEIGHBORS = 50
 # Arrays of the size (atoms of a block, points): slopes and what they are made of, 3 rows an atom and their copy.
 _ARRAYS_PER_ATOM = 14
 
 
-def factor_key(kind):
-    """Name of the factor of a kind of rows: they belong to the irrep 0e."""
-    return f"0e {kind}"
+def factor_key(irrep, kind):
+    """Name of the factor of a kind of rows of an irrep."""
+    return f"{irrep} {kind}"
 
 
-def read_derivatives(source, forces, stress, per_atom):
+def read_forces_and_stress(source, forces, stress, per_atom):
     """Check forces and stress.
 
     Parameters
@@ -53,15 +54,24 @@ def read_derivatives(source, forces, stress, per_atom):
     TypeError, ValueError
         If X are features, other targets are per atom, or forces and stress are unusable.
     """
-    if source.volumes is None:
-        raise TypeError("forces and stress need X to be frames, with which features change, not features")
-    if per_atom:
-        raise ValueError("forces and stress are derivatives of scalars of structures, but y has per-atom targets")
+    if forces is None and stress is None:
+        return {}
+    check_derivatives_possible(source, per_atom)
     known = {
         "forces": None if forces is None else read_forces(forces, source.n_atoms),
         "stress": None if stress is None else read_stress(stress, source.volumes),
     }
     return {kind: labels for kind, labels in known.items() if labels is not None and len(labels)}
+
+
+def check_derivatives_possible(source, per_atom):
+    """Refuse derivatives of features, or of targets of atoms."""
+    if source.volumes is None:
+        raise TypeError("forces, stress and derivatives need X to be frames, with which features change, not features")
+    if per_atom:
+        raise ValueError(
+            "forces, stress and derivatives are those of tensors of structures, but y has per-atom targets"
+        )
 
 
 def derivative_work(model, n_atoms, labels):
@@ -80,14 +90,14 @@ def derivative_work(model, n_atoms, labels):
     ends = np.concatenate([[0], np.cumsum(n_atoms)])
     rows = np.zeros(len(n_atoms))
     for kind, known in labels.items():
-        bounds = ends if kind == "forces" else np.arange(len(ends))
+        bounds = np.arange(len(ends)) if kind == "stress" else ends
         rows += COMPONENTS[kind] * np.diff(np.searchsorted(known.owners, bounds))
     gradients = 3 * np.minimum(n_atoms, _TYPICAL_NEIGHBORS) * n_atoms * model.work_per_center()
     return rows + gradients * (rows > 0)
 
 
 def derivative_rows(job, block, features):
-    """Make the rows of forces and stress of some structures.
+    """Make the rows of derivatives of some structures.
 
     Parameters
     ----------
@@ -99,25 +109,66 @@ def derivative_rows(job, block, features):
 
     Yields
     ------
-    kind : str
+    key : str
+        Name of the factor.
     rows : ndarray of shape (n_rows, n_columns of the factor)
     """
-    model, memory = job.model, 0.2 * job.model.bytes_of_block()
-    limit = max(1, int(memory / (8 * _ARRAYS_PER_ATOM * max(1, model.n_kernel("0e")))))
-    points = model.points[model.pivots["0e"]]
-    n_atoms = features.n_atoms
+    model, memory, n_atoms = job.model, 0.2 * job.model.bytes_of_block(), features.n_atoms
+    for irrep in model.multiplicities:
+        points, pivots = points_of_rows(model, irrep)
+        width = max(1, len(points)) * model.dim(irrep) ** 2
+        limit = max(1, int(memory / (8 * _ARRAYS_PER_ATOM * width)))
+        for start, stop in structure_blocks(np.concatenate([[0], np.cumsum(n_atoms)]), limit):
+            part = block.block(start, stop, n_atoms)
+            if not any(len(known) for known in part.derivatives.values()):
+                continue
+            kernels = kernel_derivatives(
+                job.descriptor, part.X, features[start:stop], model.kernel, points, part.derivatives, memory, irrep
+            )
+            for kind, kernel in kernels.items():
+                yield factor_key(irrep, kind), _rows(part, kind, irrep, kernel, pivots, model)
+
+
+def spread_of_derivatives(descriptor, frames, features, kernel, spread, kind, noise, volumes, memory):
+    """Covariances of derivatives, a few structures at a time.
+
+    Parameters
+    ----------
+    descriptor, frames, features, kernel, memory
+        As for :func:`kernel_derivatives`.
+    spread : SparseCovariance
+        Of one irrep.
+    kind : str
+    noise : float
+        In units of the signal variance.
+    volumes : ndarray of shape (n_structures,), or None
+        By which stress is divided.
+
+    Yields
+    ------
+    ndarray of shape (n, 2 lambda + 1, 2 lambda + 1)
+        One for each atom, or structure, and direction.
+    """
+    n_atoms, d = features.n_atoms, spread.points.block_shape(spread.irrep)[1]
+    limit = max(1, int(memory / (8 * _ARRAYS_PER_ATOM * len(spread.points) * d * d)))
     for start, stop in structure_blocks(np.concatenate([[0], np.cumsum(n_atoms)]), limit):
-        part = block.block(start, stop, n_atoms)
-        if not any(len(known) for known in part.derivatives.values()):
-            continue
-        kernels = kernel_derivatives(
-            job.descriptor, part.X, features[start:stop], model.kernel, points, part.derivatives, memory
-        )  # fmt: skip
-        for kind, kernel in kernels.items():
-            yield kind, _rows(part, kind, kernel, model.size("0e"))
+        owners = np.arange(stop - start if kind == "stress" else n_atoms[start:stop].sum())
+        every = {kind: DerivativeLabels(np.zeros((len(owners), COMPONENTS[kind])), owners)}
+        part = frames[start:stop], features[start:stop], kernel, spread.points, every, memory, spread.irrep
+        cross = kernel_derivatives(descriptor, *part)[kind]
+        if volumes is not None:
+            cross /= volumes[start:stop, None, None, None, None]
+        yield spread.of_derivatives(cross.reshape(len(owners) * COMPONENTS[kind], d, -1), noise)
 
 
-def kernel_derivatives(descriptor, frames, features, kernel, points, labels, memory):
+def points_of_rows(model, irrep):
+    """Sparse points of an irrep, and its pivots counted in them: for scalars in the order of the columns."""
+    if irrep == "0e":
+        return model.points[model.pivots[irrep]], np.arange(model.n_kernel(irrep))
+    return model.points_in_use(irrep)
+
+
+def kernel_derivatives(descriptor, frames, features, kernel, points, labels, memory, irrep="0e"):
     """Differentiate the kernels with all points by positions and strain.
 
     Parameters
@@ -130,68 +181,133 @@ def kernel_derivatives(descriptor, frames, features, kernel, points, labels, mem
     points : EquivariantFeatures
         Each a structure of its own.
     labels : dict of str to DerivativeLabels
-        Their owners are the atoms and structures whose derivatives are wanted.
+        Their owners are the atoms and structures whose derivatives are wanted; strain only for scalars.
     memory : float
         Bytes for the derivatives of features.
+    irrep : str, default="0e"
 
     Returns
     -------
-    dict of str to ndarray of shape (n_labels, n_components, n_points)
+    dict of str to ndarray of shape (n_labels, n_components, 2 lambda + 1, n_points, 2 lambda + 1)
     """
-    out = {kind: np.zeros((len(known), COMPONENTS[kind], len(points))) for kind, known in labels.items()}
-    sizes = {"forces": features.n_atoms.sum(), "stress": len(features)}
-    place = {kind: np.full(sizes[kind], -1) for kind in labels}
+    d = points.block_shape(irrep)[1]
+    out = {kind: np.zeros((len(known), COMPONENTS[kind], d, len(points), d)) for kind, known in labels.items()}
+    sizes = {"stress": len(features)}
+    place = {kind: np.full(sizes.get(kind, features.n_atoms.sum()), -1) for kind in labels}
     for kind, known in labels.items():
         place[kind][known.owners] = np.arange(len(known))
-    slopes = kernel.gradient(features, points)
-    strain = len(labels.get("stress", ())) > 0
-    for gradients in iter_scalar_gradients(descriptor, frames, memory, len(points), strain):
-        if gradients.kind not in out:
-            continue
-        rows = place[gradients.kind][gradients.targets]
-        for species in np.unique(points.species):
-            entries = np.flatnonzero((rows >= 0) & (features.species[gradients.centers] == species))
-            if len(entries):
-                columns = np.flatnonzero(points.species == species)
-                chosen, first = rows[entries], rows[entries].min()
-                target = np.zeros((chosen.max() + 1 - first, COMPONENTS[gradients.kind], len(columns)))
-                _add(gradients, entries, chosen - first, features, points, slopes, columns, target)
-                out[gradients.kind][first : first + len(target), :, columns] += target
+    slopes = [_Slope(one, features, points, irrep) for one in kernel.gradient(features, points, irrep)]
+    strain, width = len(labels.get("stress", ())) > 0, len(points) * (1 if irrep == "0e" else d * d + 1)
+    for gradients in iter_gradients(descriptor, frames, memory, width, strain, irrep):
+        for kind in ("stress",) if gradients.kind == "stress" else ("forces", "derivatives"):
+            if kind in out:
+                _add_part(gradients, place[kind][gradients.targets], features, points, slopes, out[kind])
     return out
 
 
-def _add(gradients, entries, rows, features, points, slopes, columns, out):
-    every = len(entries) == len(gradients.centers)
-    values, centers = (x if every else x[entries] for x in (gradients.values, gradients.centers))
-    first = centers.min()
-    here = slice(first, centers.max() + 1)
-    for slope in slopes:
-        low, high = (0, np.inf) if slope.columns is None else slope.columns
+def _add_part(gradients, rows, features, points, slopes, out):
+    """Add derivatives of the features of some centers, species by species, to those of kernels."""
+    for species in np.unique(points.species):
+        entries = np.flatnonzero((rows >= 0) & (features.species[gradients.centers] == species))
+        if len(entries):
+            columns = np.flatnonzero(points.species == species)
+            chosen, first = rows[entries], rows[entries].min()
+            n, d = chosen.max() + 1 - first, out.shape[2]
+            target = np.zeros((n, out.shape[1], d, len(columns), d))
+            for slope in slopes:
+                if slope.block == gradients.block:
+                    slope.add(gradients, entries, chosen - first, columns, target)
+            out[first : first + n, :, :, columns] += target
+
+
+class _Slope:
+    """Derivative of the kernels by a range of the features of a block, :class:`KernelGradient`, as arrays to loop over.
+
+    Parameters
+    ----------
+    gradient : KernelGradient
+    features, points : EquivariantFeatures
+    irrep : str
+        Of the kernels.
+    """
+
+    def __init__(self, gradient, features, points, irrep):
+        self.gradient, self.block, self.scalar = gradient, gradient.block, irrep == "0e"
+        self.features = features.block(self.block) if gradient.direction is None else gradient.direction
+        self.points = points.block(self.block)
+        self.range = (0, np.inf) if gradient.columns is None else gradient.columns
+        # directions have the columns of the range alone
+        self.shift = 0 if gradient.direction is None else self.range[0]
+
+    def add(self, gradients, entries, rows, columns, out):
+        """Add the derivatives of the entries by the points ``columns`` to out[rows]."""
+        low, high = self.range
         inside = (gradients.columns >= low) & (gradients.columns < high)
         if not inside.any():
-            continue
-        part = values if inside.all() else np.ascontiguousarray(values[:, :, inside])
-        ids = gradients.columns[inside]
-        n, k, width = part.shape
-        environments = points.blocks["0e"][np.ix_(columns, [0], ids)][:, 0].astype(float, copy=False)
-        products = (part.reshape(n * k, width) @ environments.T).reshape(n, k, len(columns))
-        own_features = features.blocks["0e"][here, 0][:, ids].astype(float)
-        pair = (np.ascontiguousarray(x[here][:, columns]) for x in (slope.points, slope.own))
-        add_slopes(part, products, own_features, centers - first, rows, *pair, out)
+            return
+        every = len(entries) == len(gradients.centers)
+        values, centers = (x if every else x[entries] for x in (gradients.values, gradients.centers))
+        values = values if inside.all() else np.ascontiguousarray(values[..., inside])
+        ids, first = gradients.columns[inside], centers.min()
+        here, centers = slice(first, centers.max() + 1), centers - first
+        products = self._products(values, columns, ids)
+        if self.scalar:
+            own = self.features[here, 0][:, ids].astype(float)
+            pair = (np.ascontiguousarray(x[here][:, columns]) for x in (self.gradient.points, self.gradient.own))
+            target = out.reshape(len(out), out.shape[1], len(columns))
+            add_slopes(values[:, :, 0], products, own, centers, rows, *pair, target)
+        elif self.block == "0e":
+            along = self._along(values, here, centers, ids)
+            pair = (self._factors(x, here, columns) for x in (self.gradient.points, self.gradient.own))
+            add_scalar_slopes(products, along, centers, rows, *pair, out)
+        elif self.gradient.points is not None:
+            n, k, d, _ = values.shape
+            factors = np.ascontiguousarray(self.gradient.points[here][:, columns])
+            add_block_slopes(products.reshape(n, k, d, len(columns), d), centers, rows, factors, out)
+        else:
+            along = self._along(values, here, centers, ids)
+            own = self._factors(self.gradient.own, here, columns)
+            none = np.zeros((*along.shape, len(columns)))
+            add_scalar_slopes(none, along, centers, rows, own, own, out)
+
+    def _products(self, values, columns, ids):
+        """Products of the derivatives with the features of points, (n, k, n_points) or (n, k, d n_points d)."""
+        if self.block != "0e" and self.gradient.points is None:
+            return None
+        n, k, d, width = values.shape
+        environments = self.points[np.ix_(columns, np.arange(d), ids)].astype(float, copy=False)
+        return (values.reshape(n * k * d, width) @ environments.reshape(-1, width).T).reshape(n, k, -1)
+
+    def _along(self, values, here, centers, ids):
+        """Products of the derivatives with the features of the environment, or with its direction, (n, k)."""
+        own = self.features[here][:, :, ids - self.shift].astype(float, copy=False)[centers]
+        return np.einsum("nkdf,ndf->nk", values, own, optimize=True)
+
+    def _factors(self, array, here, columns):
+        """Factors as arrays (n_centers, d, n_points, d)."""
+        if array is None:
+            there = self.gradient.own if self.gradient.points is None else self.gradient.points
+            array = np.zeros_like(there)
+        return np.ascontiguousarray(array[here][:, columns].transpose(0, 2, 1, 3))
 
 
-def _rows(part, kind, kernel, size):
+def _rows(part, kind, irrep, kernel, pivots, model):
+    """Rows of the factor of an irrep from the derivatives of its kernels: without those whose label is missing."""
     known = part.derivatives[kind]
-    n, k, n_kernel = kernel.shape
-    if kind == "forces":
-        structures = np.repeat(np.arange(len(part.X)), atom_counts(part.X))[known.owners]
-        factor = -np.ones(n)
-    else:
+    n, k, d = kernel.shape[:3]
+    if kind == "stress":
         structures = known.owners
         factor = 1.0 / cell_volumes(part.X)[structures]
-    columns = np.zeros((size, n, k))
-    np.multiply(kernel.transpose(2, 0, 1), factor[:, None], out=columns[:n_kernel])
-    columns[-1] = known.values
+    else:
+        structures = np.repeat(np.arange(len(part.X)), atom_counts(part.X))[known.owners]
+        factor = (-1.0 if kind == "forces" else 1.0) * np.ones(n)
+    columns = np.zeros((model.size(irrep), n, k, d))
+    point, component = np.divmod(pivots, d)
+    np.multiply(np.moveaxis(kernel[:, :, :, point, component], 3, 0), factor[:, None, None], out=columns[: len(pivots)])
+    labels = known.of_irrep(irrep, model.multiplicities)
+    columns[-labels.shape[3] :] = np.moveaxis(labels, 3, 0)
     if part.weight is not None:
-        columns *= np.sqrt(part.weight[structures])[:, None]
-    return columns.reshape(size, n * k).T
+        columns *= np.sqrt(part.weight[structures])[:, None, None]
+    rows = columns.reshape(len(columns), n * k * d).T
+    there = np.isfinite(rows[:, -1])
+    return rows if there.all() else rows[there]

@@ -1,4 +1,4 @@
-r"""Labels of several kinds with one model, each with a noise of its own: energies, forces and stress.
+r"""Labels of several kinds with one model, each with a noise of its own: tensors, derivatives and stress.
 
 With the features :math:`\Phi_t` of the kinds t, of noise :math:`\gamma_t` in units of the signal variance s^2, rows
 that are scaled by :math:`\sqrt{\gamma_1 / \gamma_t}` all have the noise of the first kind, so that the model is that of
@@ -46,10 +46,13 @@ class StackedProblem:
     ----------
     problems : list of SparseProblem
         Those of each kind, with the same columns.
+    precious : bool, default=True
+        Whether labels of the first kind are tensors, few among the derivatives, that must not be explained as noise.
     """
 
-    def __init__(self, problems):
-        self.problems = problems
+    def __init__(self, problems, precious=True):
+        self.problems, self.precious = problems, precious
+        self.multiplicity = problems[0].combination.shape[1]
         self.counts = np.array([problem.n_labels for problem in problems], dtype=float)
 
     def damped(self, noises):
@@ -73,7 +76,7 @@ class StackedProblem:
             ratio = np.sqrt(noises[0] / noise)
             white = problem.white
             factor.append(lambda start, stop, white=white, ratio=ratio: ratio * white.rows(start, stop), white.size)
-            jacobian += problem.n_labels * np.log(ratio)
+            jacobian += self.multiplicity * problem.n_labels * np.log(ratio)
         problem = replace(first, white=factor, n_labels=int(self.counts.sum()))
         damped = problem.damped(noises[0])
         return problem.with_best_baseline(damped), damped, jacobian
@@ -110,7 +113,7 @@ class StackedProblem:
         for t, other in enumerate(self.problems):
             misfits[t] = _misfit(other, weights, problem.combination) / noises[t]
             freedom[t] = noises[0] / noises[t] * _squared_ratio(other, upper)
-        return value + jacobian, 0.5 * (misfits / variance - self.counts + freedom), variance
+        return value + jacobian, 0.5 * (misfits / variance - self.multiplicity * (self.counts - freedom)), variance
 
     def best_noises(self, chosen):
         """Noises at that maximum of the marginal likelihood where labels of the first kind are described well.
@@ -134,7 +137,7 @@ class StackedProblem:
             return [float(noise) for noise in chosen]
         fixed = np.array([1.0 if isinstance(noise, str) else noise for noise in chosen])
         scales = np.log([problem.spread() or 1.0 for problem in self.problems])
-        scales[0] += _FIRST
+        scales[0] += _FIRST if self.precious else 0.0
 
         def noises(logarithms):
             return np.where(free, np.exp(logarithms), fixed)
@@ -173,9 +176,10 @@ class StackedProblem:
     def _largest_noise(self):
         """Noise of the first kind beyond which the model is of no use, in units of its labels squared."""
         first = self.problems[0]
-        if first.is_fitted_by_the_baseline():
+        if first.is_fitted_by_the_baseline() or not self.precious:
             return np.inf
-        return _LARGEST * _misfit(first, np.zeros((first.rank, 1)), first.combination) / first.n_labels
+        nothing = np.zeros((first.rank, self.multiplicity))
+        return _LARGEST * _misfit(first, nothing, first.combination) / first.n_labels / self.multiplicity
 
 
 def _misfit(problem, weights, combination):

@@ -11,7 +11,7 @@ from ase.data import chemical_symbols
 from eqkernels._ranges import structure_blocks
 from eqkernels.regression.base import labelled_rows
 from eqkernels.regression.baseline import composition_design
-from eqkernels.regression.sparse.derivatives import derivative_rows, factor_key
+from eqkernels.regression.sparse.derivatives import derivative_rows
 from eqkernels.regression.sparse.model import SparseModel
 from eqkernels.regression.sparse.triangular import TriangularFactor
 from eqkernels.structures import atom_counts
@@ -22,9 +22,9 @@ class FoldJob:
     """What makes a part into triangular factors of the rows of its labels.
 
     The columns of the rows are: kernels with the sparse points; the standard deviation of the label by the prior, whose
-    sum of squares is the trace of the full kernel matrix; baseline; labels. Forces and stress, derivatives of scalars,
-    have factors of their own with the same columns, of which those of prior and baseline are zero: the composition does
-    not change, and what sparse environments leave out is estimated from energies alone.
+    sum of squares is the trace of the full kernel matrix; baseline; labels. Derivatives have factors of their own with
+    the same columns, of which those of prior and baseline are zero: the composition does not change, and what sparse
+    environments leave out is estimated from the tensors alone.
 
     Attributes
     ----------
@@ -37,23 +37,25 @@ class FoldJob:
     descriptor: Any
 
     def __call__(self, part):
-        """Fold a part: data of the factor of each irrep, and of forces and stress as far as there are any."""
+        """Fold a part: data of the factor of each irrep, and of derivatives as far as there are any."""
         model = self.model
         factors = {irrep: TriangularFactor(model.size(irrep)) for irrep in model.multiplicities}
         for block in self._blocks(part):
             features = self._features(block)
-            for rows in model.slices(len(features)):
+            labelled = None if block.known is None else np.flatnonzero(block.known)
+            for rows in model.slices(len(features) if labelled is None else len(labelled)):
+                rows = rows if labelled is None else labelled[rows]
                 for irrep in model.multiplicities:
                     factors[irrep].fold(self.rows(features[rows], irrep, *block.labelled(rows, None)))
             if block.derivatives:
-                for kind, rows in derivative_rows(self, block, features):
-                    key = factor_key(kind)
-                    factors[key] = factors.get(key, TriangularFactor(model.size("0e"))).fold(rows)
+                for key, rows in derivative_rows(self, block, features):
+                    size = factors[key.split()[0]].size
+                    factors[key] = factors.get(key, TriangularFactor(size)).fold(rows)
         return {irrep: factor.data for irrep, factor in factors.items()}
 
     def merge(self, left, right):
         """Factors of two sets of structures together."""
-        merged = left | right  # forces and stress may be in one only
+        merged = left | right  # derivatives may be in one only
         for key in left.keys() & right.keys():
             size = self.model.size(key.split()[0])
             merged[key] = TriangularFactor(size, left[key]).copy().merge(TriangularFactor(size, right[key])).data

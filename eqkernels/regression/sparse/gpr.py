@@ -20,17 +20,19 @@ from eqkernels._fitted import check_unchanged, whole_or_nothing
 from eqkernels._parameters import Choice, Jobs, Number, Verbosity, check_parameters
 from eqkernels._progress import Meter, say
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.descriptors.scalar_gradients import check_differentiable
+from eqkernels.descriptors.streamed_gradients import check_differentiable
 from eqkernels.kernels import CovariantKernel, TensorKernel
 from eqkernels.kernels.environments import evenly
 from eqkernels.kernels.sparse_points import SELECTIONS, check_n_points_of_model
-from eqkernels.regression.base import checked_features, declare_target
+from eqkernels.regression.base import _check_weight, checked_features, declare_target
 from eqkernels.regression.baseline import BASELINES
 from eqkernels.regression.cancellation import KernelSums
+from eqkernels.regression.position_derivatives import check_scalar
 from eqkernels.regression.sparse.choice import SparseChoice
 from eqkernels.regression.sparse.fold import FoldJob
 from eqkernels.regression.sparse.map_reduce import map_reduce, map_reduce_on_cluster
-from eqkernels.regression.sparse.parts import Parts, baseline_ridge, training_data
+from eqkernels.regression.sparse.partial_labels import read_all_derivatives, read_partial_labels
+from eqkernels.regression.sparse.parts import Parts, TrainingData, baseline_ridge
 from eqkernels.regression.sparse.prediction import SparsePredictor
 from eqkernels.regression.sparse.solve import solve_irreps
 from eqkernels.regression.sparse.source import Source
@@ -38,7 +40,7 @@ from eqkernels.regression.weights import MOST_STRUCTURES, choose_weights, open_w
 from eqkernels.structures import read_labels
 
 # Parameters that are used anew whenever the coefficients are solved.
-_FREE_BETWEEN_PARTS = ("noise", "force_noise", "stress_noise")
+_FREE_BETWEEN_PARTS = ("noise", "force_noise", "stress_noise", "derivative_noise")
 
 
 class _Auto(Number):
@@ -75,6 +77,8 @@ class SparseTensorGPR(SparsePredictor):
     force_noise, stress_noise : "auto" or float, default="auto"
         The same of components of forces and of stress: squares of their errors over the signal variance, so that the
         units are those of positions to the power -2 and -6. ``"auto"``: by the marginal likelihood, with ``noise``.
+    derivative_noise : "auto", float, array-like of shape (n_irreps,) or dict of str to float, default="auto"
+        The same of derivatives of tensors, for each irrep of the tensor.
     kernel : TensorKernel, default=None
         Covariant kernel; None: ``CovariantKernel()``. Its ``aggregate`` makes the target extensive or intensive.
     aggregate : {"sum", "mean"}, default=None
@@ -207,6 +211,7 @@ class SparseTensorGPR(SparsePredictor):
         noise="auto",
         force_noise="auto",
         stress_noise="auto",
+        derivative_noise="auto",
         kernel=None,
         aggregate=None,
         descriptor=None,
@@ -223,6 +228,7 @@ class SparseTensorGPR(SparsePredictor):
         self.noise = noise
         self.force_noise = force_noise
         self.stress_noise = stress_noise
+        self.derivative_noise = derivative_noise
         self.kernel = kernel
         self.aggregate = aggregate
         self.descriptor = descriptor
@@ -237,7 +243,7 @@ class SparseTensorGPR(SparsePredictor):
     # -- fit --------------------------------------------------------------------------------------------------------
 
     @whole_or_nothing
-    def fit(self, X, y, sample_weight=None, *, forces=None, stress=None, client=None):
+    def fit(self, X, y=None, sample_weight=None, *, forces=None, stress=None, derivatives=None, client=None):
         """Choose the sparse environments and fit.
 
         Parameters
@@ -246,7 +252,8 @@ class SparseTensorGPR(SparsePredictor):
             Structures, or their features. Of a sequence that makes its structures when asked for them (an ase
             Trajectory, a class with ``__len__`` and ``__getitem__``), only a few parts are in memory at a time.
         y : array-like of shape (n_structures, 3, ..., 3), or list of array-like of shape (n_atoms, 3, ..., 3)
-            Cartesian tensors of the structures or of their atoms, as for :class:`TensorKernelRidge`.
+            Cartesian tensors of the structures or of their atoms, as for :class:`TensorKernelRidge`. With forces,
+            stress or derivatives, structures may be without: NaN or None; and if all are, y is None.
         sample_weight : array-like of shape (n_structures,), default=None
             Weights of the structures: the noise of a label is divided by it.
         forces : sequence of array-like of shape (n_atoms, 3), default=None
@@ -254,6 +261,10 @@ class SparseTensorGPR(SparsePredictor):
             they are not known.
         stress : array-like of shape (n_structures, 3, 3) or (n_structures, 6), default=None
             Derivatives of y by the strain over the volume, as ``Atoms.get_stress()`` gives them; NaN where not known.
+        derivatives : sequence of array-like of shape (n_atoms, 3, ..., 3), default=None
+            Derivatives of y by the positions, for each structure: ``derivatives[k][a, i, j]`` is that of component i of
+            a dipole by coordinate j of atom a, ``[a, i, l, j]`` that of component il of a polarizability. None, or NaN
+            for a direction, an atom or a structure where they are not known. See :doc:`derivatives </derivatives>`.
         client : distributed.Client, default=None
             Cluster that does the work, part by part; lost workers are made up for.
 
@@ -269,15 +280,17 @@ class SparseTensorGPR(SparsePredictor):
             If sparse points or one structure take more than ``memory``, or the matrices more than the machine has.
         """
         self.__dict__.pop("factors_", None)
-        return self._add(X, y, sample_weight, forces, stress, client, solve=True)
+        return self._add(X, y, sample_weight, (forces, stress, derivatives), client, solve=True)
 
     @whole_or_nothing
-    def partial_fit(self, X, y, sample_weight=None, *, forces=None, stress=None, client=None, solve=True):
+    def partial_fit(
+        self, X, y=None, sample_weight=None, *, forces=None, stress=None, derivatives=None, client=None, solve=True
+    ):
         """Add structures; the first call chooses the sparse environments from them.
 
         Parameters
         ----------
-        X, y, sample_weight, forces, stress, client
+        X, y, sample_weight, forces, stress, derivatives, client
             As for :meth:`fit`. Later calls may have no other species than the first, and no other parameters but those
             of the noise.
         solve : bool, default=True
@@ -292,21 +305,17 @@ class SparseTensorGPR(SparsePredictor):
         TypeError, ValueError, MemoryError
             As for :meth:`fit`; also if parameters were changed since the first call.
         """
-        return self._add(X, y, sample_weight, forces, stress, client, solve)
+        return self._add(X, y, sample_weight, (forces, stress, derivatives), client, solve)
 
-    def _add(self, X, y, sample_weight, forces, stress, client, solve):
+    def _add(self, X, y, sample_weight, others, client, solve):
         begun = hasattr(self, "factors_")
         if begun:
             check_unchanged(self, _FREE_BETWEEN_PARTS)
         self._check_parameters()
         source = self._source(X, begun)
-        labels = self._read_more_labels(y, source.n_atoms) if begun else self._read_labels(y, source.n_atoms)
-        self._warn_of_symmetry(source.X, labels)
-        if forces is not None or stress is not None:
-            self._check_scalar("fitted")
-        blocks = self._tensor().to_irreps(self._project(labels.values))
-        data = training_data(source, labels, blocks, sample_weight, forces, stress)
-        self._noise()  # refused before the work
+        data = self._read_data(source, y, sample_weight, others, begun)
+        self._warn_of_symmetry(source.X, data.labels)
+        self._noises()  # refused before the work
         if not begun:
             self._begin(data)
         self._fold(data, client)
@@ -316,6 +325,22 @@ class SparseTensorGPR(SparsePredictor):
             with threadpool_limits(1):
                 self._solve()
         return self
+
+    def _read_data(self, source, y, sample_weight, others, begun):
+        known, some = None, any(one is not None for one in others)
+        if not some:
+            labels = self._read_more_labels(y, source.n_atoms) if begun else self._read_labels(y, source.n_atoms)
+        else:
+            target, per_atom = (self._tensor(), self.per_atom_) if begun else (self.target, self.per_atom)
+            labels, known = read_partial_labels(y, source.n_atoms, target, per_atom, others[2])
+        if some and not begun:
+            self.target_, self.axial_, self.per_atom_ = labels.tensor.formula, labels.tensor.axial, labels.per_atom
+        if others[0] is not None or others[1] is not None:
+            check_scalar(self._tensor(), "fitted")
+        blocks = self._tensor().to_irreps(self._project(labels.values))
+        weight = _check_weight(sample_weight, len(source))
+        derivatives = read_all_derivatives(source, labels, known, others, self._project) if some else {}
+        return TrainingData(source, labels, blocks, weight, derivatives, known)
 
     def _source(self, X, begun):
         X = self._checked_input(X)
@@ -393,34 +418,44 @@ class SparseTensorGPR(SparsePredictor):
     def _solve(self):
         """Coefficients, noise and covariances from the factors."""
         self._reset_recalibration()
-        model, noises = self._model(), {"forces": self.force_noise, "stress": self.stress_noise}
-        totals = self.label_totals_, self.derivative_totals_
-        solutions = solve_irreps(model, self.cholesky_, self.factors_, *totals, self._noise(), noises,
-                                 self.baseline_ridge_, self._say)  # fmt: skip
+        model = self._model()
+        noise, of_derivatives = self._noises()
+        solutions = solve_irreps(
+            model, self.cholesky_, self.factors_, self.label_totals_, self.derivative_totals_, noise, of_derivatives,
+            self.baseline_ridge_, self._say,
+        )  # fmt: skip
         self.coef_ = {irrep: model.coefficients(irrep, solved.coef) for irrep, solved in solutions.items()}
         self._sums = KernelSums()
         for name in ("noise", "signal_variance", "damped", "unexplained", "cancellation"):
             setattr(self, f"{name}_", {irrep: getattr(solved, name) for irrep, solved in solutions.items()})
-        self.baseline_ = None
-        if "0e" in solutions:
-            self.noise_ |= solutions["0e"].other_noises
-            self.baseline_ = solutions["0e"].baseline
+        for solved in solutions.values():
+            self.noise_ |= solved.other_noises
+        self.baseline_ = solutions["0e"].baseline if "0e" in solutions else None
         self.log_marginal_likelihood_value_ = sum(solved.log_likelihood for solved in solutions.values())
 
     # -- parameters -------------------------------------------------------------------------------------------------
 
-    def _noise(self):
-        if isinstance(self.noise, str):
-            return {str(irrep): self.noise for _, irrep in self._tensor().irreps}
-        return self._by_irrep("noise", zero=False)
+    def _noises(self):
+        """Noises of the labels by irrep, and of each kind of derivatives."""
+        irreps = [str(irrep) for _, irrep in self._tensor().irreps]
+        own, of_derivatives = (
+            dict.fromkeys(irreps, getattr(self, name))
+            if isinstance(getattr(self, name), str)
+            else self._by_irrep(name, zero=False)
+            for name in ("noise", "derivative_noise")
+        )
+        of_scalars = {"forces": {"0e": self.force_noise}, "stress": {"0e": self.stress_noise}}
+        return own, {**of_scalars, "derivatives": of_derivatives}
 
     def _check_parameters(self):
         super()._check_parameters()
         check_parameters(self)
         if not isinstance(self._kernel(), TensorKernel):
             raise TypeError(f"kernel={self.kernel!r} must be a kernel such as CovariantKernel(zeta=2)")
-        if isinstance(self.noise, str) and self.noise != "auto":
-            raise ValueError(f"noise={self.noise!r} must be 'auto' or positive numbers")
+        for name in ("noise", "derivative_noise"):
+            value = getattr(self, name)
+            if isinstance(value, str) and value != "auto":
+                raise ValueError(f"{name}={value!r} must be 'auto' or positive numbers")
         check_n_points_of_model(self.n_points)
 
     def _say(self, text):

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.regression.base import _check_weight
 from eqkernels.regression.baseline import best_ridge, composition_design
-from eqkernels.regression.sparse.derivatives import COMPONENTS, derivative_work, read_derivatives
+from eqkernels.regression.sparse.derivatives import derivative_work
 from eqkernels.regression.sparse.source import Source
 from eqkernels.structures import DerivativeLabels, StructureBatch
 from eqkernels.structures.labels import Labels
@@ -35,7 +34,9 @@ class TrainingData:
         Irreps of the labels.
     weight : ndarray of shape (n_structures,), or None
     derivatives : dict of str to DerivativeLabels
-        ``"forces"`` and ``"stress"``, as far as there are any.
+        ``"forces"``, ``"stress"`` and ``"derivatives"``, as far as there are any.
+    known : ndarray of bool, shape (n_structures,), or None
+        Which structures have a label; None: all.
     """
 
     source: Source
@@ -43,14 +44,7 @@ class TrainingData:
     blocks: dict[str, np.ndarray]
     weight: np.ndarray | None
     derivatives: dict[str, DerivativeLabels]
-
-
-def training_data(source, labels, blocks, sample_weight, forces, stress):
-    """Check the weights, forces and stress of a fit; arguments as of its method."""
-    weight, derivatives = _check_weight(sample_weight, len(source)), {}
-    if forces is not None or stress is not None:
-        derivatives = read_derivatives(source, forces, stress, labels.per_atom)
-    return TrainingData(source, labels, blocks, weight, derivatives)
+    known: np.ndarray | None = None
 
 
 @dataclass
@@ -67,7 +61,9 @@ class Part:
         For per-atom targets: the atom, counted from the first atom of the part.
     weight : ndarray of shape (n_labels,), or None
     derivatives : dict of str to DerivativeLabels
-        ``"forces"`` and ``"stress"``, their owners counted from the first atom and structure of the part.
+        Their owners are counted from the first atom and structure of the part.
+    known : ndarray of bool, shape (n_structures,), or None
+        Which structures have a label; None: all.
     """
 
     X: StructureBatch | list | EquivariantFeatures
@@ -76,6 +72,7 @@ class Part:
     atoms: np.ndarray | None
     weight: np.ndarray | None
     derivatives: dict[str, DerivativeLabels] = field(default_factory=dict)
+    known: np.ndarray | None = None
 
     def block(self, start, stop, n_atoms):
         """Take structures start .. stop - 1 of this part, in which structure k has n_atoms[k] atoms."""
@@ -87,7 +84,8 @@ class Part:
             atoms = self.atoms[labels] - ends[start]
         derivatives = _between(self.derivatives, start, stop, n_atoms)
         blocks, atoms, weight = self.labelled(labels, atoms)
-        return Part(self.X[start:stop], self.start + start, blocks, atoms, weight, derivatives)
+        known = None if self.known is None else self.known[start:stop]
+        return Part(self.X[start:stop], self.start + start, blocks, atoms, weight, derivatives, known)
 
     def labelled(self, rows, atoms):
         """Blocks, atoms and weights of some of the labels."""
@@ -98,8 +96,8 @@ class Part:
 def _between(derivatives, start, stop, n_atoms):
     """Take the derivatives of structures start .. stop - 1, in which structure k has n_atoms[k] atoms."""
     first, n = int(np.sum(n_atoms[:start])), int(np.sum(n_atoms[start:stop]))
-    bounds = {"forces": (first, first + n), "stress": (start, stop)}
-    return {kind: labels.between(*bounds[kind]) for kind, labels in derivatives.items()}
+    bounds = {"stress": (start, stop)}
+    return {kind: labels.between(*bounds.get(kind, (first, first + n))) for kind, labels in derivatives.items()}
 
 
 class Parts:
@@ -115,7 +113,7 @@ class Parts:
     totals : ndarray of shape (3,)
         Of labels whose weight is not zero: how many, the sums of their weights and of the logarithms of these.
     derivative_totals : dict of str to ndarray of shape (3,)
-        The same for each component of the derivatives.
+        The same for rows of one component of the derivatives.
     """
 
     def __init__(self, data, model):
@@ -125,12 +123,13 @@ class Parts:
         self.label_ends = np.arange(len(ends)) if atoms is None else np.searchsorted(atoms, ends)
         counts = np.diff(self.label_ends)
         self.weight = None if weight is None else np.repeat(weight, counts)
-        self.totals = _totals(np.ones(counts.sum()) if weight is None else self.weight)
+        weights = np.ones(counts.sum()) if self.weight is None else self.weight
+        self.totals = _totals(weights if data.known is None else weights[data.known])
         self.derivative_totals = {}
         for kind, known in derivatives.items():
-            structures = np.searchsorted(ends, known.owners, side="right") - 1 if kind == "forces" else known.owners
+            structures = known.owners if kind == "stress" else np.searchsorted(ends, known.owners, side="right") - 1
             weights = np.ones(len(known)) if weight is None else weight[structures]
-            self.derivative_totals[kind] = COMPONENTS[kind] * _totals(weights)
+            self.derivative_totals[kind] = _totals(weights, known.directions())
         work = counts + model.work_per_center() * source.n_atoms
         work = np.cumsum(work + derivative_work(model, source.n_atoms, derivatives) if derivatives else work)
         size = max(_LABELS_PER_POINT * len(model.points), _LABELS_PER_PART) * (1 + len(derivatives))
@@ -150,12 +149,15 @@ class Parts:
         blocks = {irrep: block[labels] for irrep, block in self.data.blocks.items()}
         weight = None if self.weight is None else self.weight[labels]
         derivatives = _between(self.data.derivatives, start, stop, source.n_atoms)
-        return Part(source[start:stop], start, blocks, atoms, weight, derivatives)
+        known = None if self.data.known is None else self.data.known[start:stop]
+        return Part(source[start:stop], start, blocks, atoms, weight, derivatives, known)
 
 
-def _totals(weight):
-    used = weight[weight > 0]
-    return np.array([len(used), used.sum(), np.log(used).sum()])
+def _totals(weight, counts=None):
+    """Count the rows with a weight, and sum the weights and their logarithms; ``counts`` rows have each."""
+    counts = np.ones(len(weight), dtype=int) if counts is None else counts
+    used, counts = weight[weight > 0], counts[weight > 0]
+    return np.array([counts.sum(), counts @ used, counts @ np.log(used)])
 
 
 def baseline_ridge(data, model):
@@ -171,6 +173,8 @@ def baseline_ridge(data, model):
     float
     """
     source, atoms, scalars = data.source, data.labels.atoms, data.blocks.get("0e")
+    if data.known is not None and not data.known.any():
+        return 0.0
     if model.baseline != "composition" or scalars is None or len(scalars) > _LABELS_PER_ELEMENT * len(model.species):
         return 0.0
     structures = np.repeat(np.arange(len(source)), source.n_atoms)
@@ -181,4 +185,8 @@ def baseline_ridge(data, model):
     counts = np.zeros((len(groups), len(model.species)))
     np.add.at(counts, (rows[known], np.searchsorted(model.species, numbers[known])), 1.0)
     design = composition_design(counts, model.baseline, model.kernel.aggregate)
-    return best_ridge(design, scalars[:, 0], groups, None if data.weight is None else data.weight[groups])
+    weight = None if data.weight is None else data.weight[groups]
+    if data.known is not None:
+        design, scalars, groups = design[data.known], scalars[data.known], groups[data.known]
+        weight = None if weight is None else weight[data.known]
+    return best_ridge(design, scalars[:, 0], groups, weight)

@@ -1,8 +1,4 @@
-"""What a sparse model predicts: means, error bars, and derivatives of the means by positions and strain.
-
-Derivatives by positions are the vector-Jacobian product of the kernels (:mod:`eqkernels.kernels.vjp`) followed by that
-of the descriptor (:mod:`eqkernels.descriptors.density.gradients`).
-"""
+"""What a sparse model predicts: means and derivatives of the means by positions and strain, with error bars."""
 
 from __future__ import annotations
 
@@ -10,23 +6,22 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from ase.stress import voigt_6_to_full_3x3_stress
 
-from eqkernels._fitted import check_fitted
-from eqkernels._numeric import as_floats
 from eqkernels._ranges import structure_blocks
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.descriptors.density.gradients import Derivatives
-from eqkernels.descriptors.scalar_gradients import check_differentiable, features_vjp, scalars_only
+from eqkernels.descriptors.streamed_gradients import check_differentiable
 from eqkernels.regression.atomic_parts import AtomicParts
-from eqkernels.regression.covariance import copies
+from eqkernels.regression.covariance import copies, standard_deviations, to_cartesian
 from eqkernels.regression.kernel_ridge import aggregating_kernel
 from eqkernels.regression.sparse.covariance import SparseCovariance
+from eqkernels.regression.sparse.derivatives import factor_key, spread_of_derivatives
 from eqkernels.regression.sparse.memory import LARGEST
 from eqkernels.regression.sparse.model import SparseModel
 from eqkernels.regression.sparse.source import lazy_sequence
 from eqkernels.regression.uncertainty import UncertainTensorRegressor
 from eqkernels.structures import StructureBatch, as_list, atom_counts, cell_volumes
-from eqkernels.structures.derivative_labels import check_volumes
+from eqkernels.structures.derivative_labels import VOIGT_WEIGHTS
 
 # Structures read at once from a sequence that is not in memory.
 _STRUCTURES_PER_BLOCK = 256
@@ -35,75 +30,53 @@ _STRUCTURES_PER_BLOCK = 256
 class SparsePredictor(AtomicParts, UncertainTensorRegressor):
     """Base class: predicts with what the fit of a subclass has learned."""
 
-    def vjp(self, X, cotangents):
-        """Vector-Jacobian product: derivatives of sum(cotangents * predict(X)) by positions and strain.
-
-        The derivatives of a dipole along x, for instance, are those for cotangents (1, 0, 0).
+    def predict_derivatives(self, X, return_std=False, include_noise=True):
+        """Differentiate the tensors of structures by the positions of their atoms.
 
         Parameters
         ----------
         X : sequence of ase.Atoms
-        cotangents : array-like, or list of array-like
-            Of the shape of ``predict(X)``.
+        return_std : bool, default=False
+            Return the standard deviation of each of them too: what the labels leave open about the model, and the noise
+            of derivatives, ``noise_``, if the model was fitted to any. Without, it is too small, by what the sparse
+            environments cannot describe.
+        include_noise : bool, default=True
+            Whether the error bars are those of a label, or of the underlying function without the noise of labels.
 
         Returns
         -------
-        Derivatives
-            By the positions of all atoms, and by the strain of each structure.
+        y : list of ndarray of shape (n_atoms, 3, ..., 3)
+            For each structure ``[a, i, ..., j]``, the derivative of component i ... by coordinate j of atom a: of
+            dipoles, atomic polar tensors or Born effective charges ``[a, i, j]``; of energies ``[a, j]``, minus the
+            forces. In the units of y over those of the positions. Their sum over the atoms is zero.
+        std : as y
+            With ``return_std``.
 
         Raises
         ------
         TypeError
             If X are features, or the descriptor has no derivatives.
         ValueError
-            If cotangents have another shape than the predictions.
+            If the targets are those of atoms.
         """
-        X = self._checked_frames(X)
-        descriptor: Any = self.descriptor_
-        check_differentiable(descriptor, forward=False)
-        n_atoms = atom_counts(X)
-        cotangents = checked_cotangents(cotangents, n_atoms, self._tensor().shape, self.per_atom_)
-        if set(self.coef_) == {"0e"}:
-            descriptor = scalars_only(descriptor)
-        ends = np.concatenate([[0], np.cumsum(n_atoms if self.per_atom_ else np.ones(len(X), dtype=int))])
-        parts, start = [], 0
-        for frames in self._blocks_of_frames(X):
-            stop = start + len(frames)
-            blocks = self._tensor().to_irreps(cotangents[ends[start] : ends[stop]])
-            features, start = descriptor.transform(frames), stop
-            by_features = self._features_vjp(features, blocks)
-            by_positions = by_features.pop("positions", None)
-            part = features_vjp(descriptor, frames, by_features)
-            parts.append(part if by_positions is None else _with_positions(part, by_positions, features))
-        return Derivatives(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+        mean = super().predict_derivatives(X)
+        return (mean, self._std_by_positions(X, include_noise)) if return_std else mean
 
-    def _features_vjp(self, features, cotangents):
-        """Differentiate sum(cotangents * predictions) by the features, irrep by irrep."""
-        model = self._model()
-        rows, known = self._rows_to_predict(features)
-        if self.per_atom_:
-            first_atom = np.cumsum(features.n_atoms) - features.n_atoms
-            atoms = (first_atom[features.structures] + features.atoms)[known]
-            cotangents = {irrep: block[atoms] for irrep, block in cotangents.items()}
-        out = {key: np.zeros(block.shape) for key, block in features.blocks.items() if key in model.points.blocks}
-        if model.kernel.uses_positions:
-            out["positions"] = sum(model.kernel.offset_vjp(features, *one) for one in cotangents.items())
-        add_features_vjp(
-            out, model, self._sums, self.coef_, self.cancellation_, rows, np.flatnonzero(known), cotangents
-        )
-        return out
-
-    def predict_forces(self, X):
+    def predict_forces(self, X, return_std=False, include_noise=True):
         """Predict forces with a model of energies: minus the derivatives by positions.
 
         Parameters
         ----------
         X : sequence of ase.Atoms
+        return_std, include_noise : bool, default=False, True
+            Error bars, as of :meth:`predict_derivatives`.
 
         Returns
         -------
-        list of ndarray of shape (n_atoms, 3)
+        y : list of ndarray of shape (n_atoms, 3)
             In the units of y over those of the positions.
+        std : as y
+            With ``return_std``.
 
         Raises
         ------
@@ -112,23 +85,25 @@ class SparsePredictor(AtomicParts, UncertainTensorRegressor):
         ValueError
             If the target is not an energy: a scalar of structures.
         """
-        X = self._checked_frames(X)
-        self._check_scalar("predicted")
-        positions, _ = self.vjp(X, self._ones(X))
-        return np.split(-positions, np.cumsum(atom_counts(X))[:-1])
+        mean = super().predict_forces(X)
+        return (mean, self._std_by_positions(X, include_noise)) if return_std else mean
 
-    def predict_stress(self, X):
+    def predict_stress(self, X, return_std=False, include_noise=True):
         """Predict stress with a model of energies: derivatives by strain over the volume, as in ASE.
 
         Parameters
         ----------
         X : sequence of ase.Atoms
             With cells of three vectors.
+        return_std, include_noise : bool, default=False, True
+            Error bars, as of :meth:`predict_derivatives`.
 
         Returns
         -------
-        ndarray of shape (n_structures, 3, 3)
+        y : ndarray of shape (n_structures, 3, 3)
             In the units of y over the cube of those of the positions; positive where the cell wants to shrink.
+        std : as y
+            With ``return_std``.
 
         Raises
         ------
@@ -137,28 +112,42 @@ class SparsePredictor(AtomicParts, UncertainTensorRegressor):
         ValueError
             If the target is not a scalar of structures, or a structure has no cell of three vectors.
         """
-        X = self._checked_frames(X)
-        volumes = cell_volumes(X)
-        self._check_scalar("predicted")
-        check_volumes(volumes, np.arange(len(volumes)))
-        strain = self.vjp(X, self._ones(X)).strain
-        return 0.5 * (strain + strain.transpose(0, 2, 1)) / volumes[:, None, None]
+        mean = super().predict_stress(X)
+        return (mean, self._std_of_stress(X, include_noise)) if return_std else mean
 
-    def _checked_frames(self, X):
-        check_fitted(self)
-        X = self._checked_input(X)
-        if isinstance(X, EquivariantFeatures) or self.descriptor_ is None:
-            raise TypeError("derivatives by positions need frames, both at fit and here, not features")
-        return X
+    def _std_by_positions(self, X, include_noise):
+        frames, tensor = self._frames(X), self._tensor()
+        kind = "forces" if tensor.rank == 0 else "derivatives"
+        covariances = [part for part in self._covariances_of(kind, frames, include_noise)]
+        joined = {irrep: np.concatenate([part[irrep] for part in covariances]) for irrep in covariances[0]}
+        std = standard_deviations(tensor, to_cartesian(tensor, self._joined(joined)))
+        std = np.moveaxis(std.reshape(-1, 3, *tensor.shape), 1, -1)
+        return np.split(std, np.cumsum(atom_counts(frames))[:-1])
 
-    def _ones(self, X):
-        if self.per_atom_:
-            raise ValueError("the model was fitted to per-atom targets: forces and stress are those of an energy")
-        return np.ones(len(X))
+    def _std_of_stress(self, X, include_noise):
+        frames = self._frames(X)
+        parts = [part["0e"] for part in self._covariances_of("stress", frames, include_noise)]
+        std = np.sqrt(np.concatenate(parts).reshape(-1, 6)) * self.recalibration_["0e"]
+        return voigt_6_to_full_3x3_stress(std / VOIGT_WEIGHTS)
 
-    def _check_scalar(self, what):
-        if [str(irrep) for _, irrep in self._tensor().irreps] != ["0e"]:
-            raise ValueError(f"forces and stress are {what} for scalar targets only, this one is {self.target_!r}")
+    def _covariances_of(self, kind, frames, include_noise):
+        """Covariances of derivatives by irrep, block by block, one for each atom or structure and direction."""
+        check_differentiable(self.descriptor_, forward=True)
+        descriptor: Any = self.descriptor_
+        model, spreads = self._model(), {irrep: self._covariance(irrep) for irrep in self.coef_}
+        memory = 0.2 * model.bytes_of_block()
+        for block in self._blocks_of_frames(frames):
+            features, out = descriptor.transform(block), {}
+            self._known_centers(features)  # is checked
+            for irrep, spread in spreads.items():
+                noise = self.noise_.get(factor_key(irrep, kind), 0.0) if include_noise else 0.0
+                volumes = cell_volumes(block) if kind == "stress" else None
+                of_parts = spread_of_derivatives(
+                    descriptor, block, features, model.kernel, spread, kind, noise, volumes, memory
+                )
+                _, multiplicity = self.coef_[irrep].shape
+                out[irrep] = copies(np.concatenate(list(of_parts)), np.eye(multiplicity))
+            yield out
 
     # -- what the base class asks for ----------------------------------------------------------------------------------
 
@@ -198,6 +187,13 @@ class SparsePredictor(AtomicParts, UncertainTensorRegressor):
     def _predict_irreps(self, features):
         return predict_irreps(self._model(), self._sums, self.coef_, self.cancellation_, features)
 
+    def _slices_of_vjp(self, rows, irrep):
+        return self._slices(rows)
+
+    def _irrep_vjp(self, irrep, rows, cotangents):
+        terms = partial(_terms, self._model(), irrep, self.coef_[irrep])
+        return self._sums.vjp(irrep, rows, cotangents, self.cancellation_[irrep], terms)
+
     def _posterior(self, rows, joint, include_noise):
         means, covariances = self._predict_irreps(rows), {}
         for irrep, mean in means.items():
@@ -211,9 +207,8 @@ class SparsePredictor(AtomicParts, UncertainTensorRegressor):
         model = self._model()
         points, pivots = model.points_in_use(irrep)
         learned = (self.cholesky_, self.damped_, self.noise_, self.signal_variance_, self.unexplained_)
-        return SparseCovariance(
-            model.kernel, points, irrep, model.size(irrep), pivots, *(values[irrep] for values in learned)
-        )
+        values: list[Any] = [*(one[irrep] for one in learned), self.label_totals_[0] > 0]
+        return SparseCovariance(model.kernel, points, irrep, model.size(irrep), pivots, *values)
 
     def _slices(self, features):
         return self._model().slices(len(features))
@@ -226,16 +221,6 @@ class SparsePredictor(AtomicParts, UncertainTensorRegressor):
 
     def _bytes(self):
         return min(self.memory * 2.0**30, LARGEST)
-
-
-def _with_positions(derivatives, by_positions, features):
-    """Add to derivatives those by the positions of the centers (n_centers, 3) themselves."""
-    positions, strain = derivatives.positions.copy(), derivatives.strain.copy()
-    first_atom = np.cumsum(features.n_atoms) - features.n_atoms
-    positions[first_atom[features.structures] + features.atoms] += by_positions
-    moved = by_positions[:, :, None] * features.positions[:, None, :]
-    np.add.at(strain, features.structures, moved)
-    return Derivatives(positions, strain)
 
 
 def predict_irreps(model, sums, coef, cancellation, features):
@@ -268,64 +253,3 @@ def _terms(model, irrep, coef):
     used = np.zeros((len(points) * model.dim(irrep), coef.shape[1]))
     used[pivots] = coef[model.pivots[irrep]]
     return model.kernel, points, used.reshape(len(points), model.dim(irrep), -1)
-
-
-def add_features_vjp(out, model, sums, coef, cancellation, rows, centers, cotangents):
-    """Add the derivatives of sum(cotangents * predictions) by the features.
-
-    Parameters
-    ----------
-    out : dict of str to ndarray of shape (n_centers, 2 lambda + 1, n_features)
-    model, sums, coef, cancellation
-        As for :func:`predict_irreps`.
-    rows : EquivariantFeatures
-        With one structure for each prediction.
-    centers : ndarray of int
-        The centers of ``out`` that the centers of ``rows`` are, in ascending order.
-    cotangents : dict of str to ndarray of shape (n, 2 lambda + 1, multiplicity)
-    """
-    for irrep, every in coef.items():
-        for part in model.slices(len(rows)):
-            terms = partial(_terms, model, irrep, every)
-            gradients = sums.vjp(irrep, rows[part], cotangents[irrep][part], cancellation[irrep], terms)
-            start, stop = rows.offsets[[part.start, min(part.stop, len(rows))]]
-            for key, array in gradients.items():
-                if key == "positions":  # of all centers
-                    out[key] += array
-                    continue
-                chosen = centers[start:stop]
-                together = len(chosen) and chosen[-1] - chosen[0] == len(chosen) - 1  # a slice makes no copies
-                out[key][slice(chosen[0], chosen[-1] + 1) if together else chosen] += array
-
-
-def checked_cotangents(cotangents, n_atoms, shape, per_atom):
-    """Cotangents as one array, whose rows are those of structures or of all their atoms.
-
-    Parameters
-    ----------
-    cotangents : array-like, or list of array-like
-    n_atoms : ndarray of int, shape (n_structures,)
-    shape : tuple of int
-        Of a tensor.
-    per_atom : bool
-
-    Returns
-    -------
-    ndarray
-
-    Raises
-    ------
-    ValueError
-        If they do not have the shape of the predictions.
-    """
-    if not per_atom:
-        values = as_floats(cotangents, "cotangents")
-        if values.shape != (len(n_atoms), *shape):
-            raise ValueError(f"cotangents have shape {values.shape}, the predictions {(len(n_atoms), *shape)}")
-        return values
-    arrays = [as_floats(array, f"cotangents[{k}]") for k, array in enumerate(cotangents)]
-    bad = [k for k, (array, n) in enumerate(zip(arrays, n_atoms, strict=False)) if array.shape != (n, *shape)]
-    if bad or len(arrays) != len(n_atoms):
-        where = f"cotangents[{bad[0]}] of shape {arrays[bad[0]].shape}" if bad else f"{len(arrays)} cotangents"
-        raise ValueError(f"cotangents must have the shapes of the predictions: got {where}")
-    return np.concatenate(arrays)

@@ -240,7 +240,7 @@ class SparseSolution:
 
 @dataclass
 class OtherRows:
-    """Labels that are other linear functionals of the same irrep, such as forces: with a noise of their own.
+    """Labels that are other linear functionals of the same irrep, its derivatives: with a noise of their own.
 
     Attributes
     ----------
@@ -269,8 +269,10 @@ def solve_irreps(model, cholesky, factors, totals, derivative_totals, noises, ot
     totals : ndarray of shape (3,)
     derivative_totals : dict of str to ndarray of shape (3,)
         Attributes ``label_totals_`` and ``derivative_totals_`` of the regressor.
-    noises, other_noises : dict of str to (float or "auto")
-        Of each irrep, and of each kind of derivatives.
+    noises : dict of str to (float or "auto")
+        Of each irrep.
+    other_noises : dict of str to dict of str to (float or "auto")
+        Of each kind of derivatives, by irrep.
     ridge : float
         Of the baseline.
     say : callable, default=None
@@ -286,10 +288,10 @@ def solve_irreps(model, cholesky, factors, totals, derivative_totals, noises, ot
         lower = TriangularFactor(rank, cholesky[irrep]).dense().T
         factor = TriangularFactor(model.size(irrep), factors[irrep])
         others = {}
-        for kind, sums in derivative_totals.items() if irrep == "0e" else ():
-            n_rows, weight, log = sums
-            rows = TriangularFactor(factor.size, factors[factor_key(kind)])
-            others[factor_key(kind)] = OtherRows(rows, n_rows, weight, log, other_noises[kind])
+        for kind, sums in derivative_totals.items():
+            n_rows, weight, log = (d * one for one in sums)
+            rows = TriangularFactor(factor.size, factors[factor_key(irrep, kind)])
+            others[factor_key(irrep, kind)] = OtherRows(rows, n_rows, weight, log, other_noises[kind][irrep])
         solved = solve_irrep(
             lower, factor, n_labels * d, total_weight * d, model.multiplicities[irrep], noise, others, ridge
         )
@@ -324,7 +326,7 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, othe
         Number of label columns.
     noise : float or "auto"
     others : dict of str to OtherRows, default=None
-        For an irrep that occurs once. Those that the model does not describe at all are left out.
+        Those that the model does not describe at all are left out.
     ridge : float, default=0.0
         Of the baseline, where there are no other labels.
 
@@ -335,33 +337,52 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, othe
     white, rank = whiten(factor, lower), len(lower)
     columns = _right(white, rank)
     design, values = columns[:, 1:-multiplicity], columns[:, -multiplicity:]
-    baseline = fit_baseline(design, values, ridge=ridge) if design.shape[1] else None
+    baseline = fit_baseline(design, values, ridge=ridge) if design.shape[1] and n_labels else None
+    if design.shape[1] and not n_labels:  # derivatives alone do not know of it
+        baseline = np.zeros((design.shape[1], multiplicity))
     combination = _combination(baseline, multiplicity)
     problem = SparseProblem(white, rank, combination, n_labels, total_weight)
-    stacked = {}
+    stacked, least = {}, _NO_SIGNAL * problem.signal() if n_labels else 0.0
     for name, rows in (others or {}).items():
         other = SparseProblem(whiten(rows.factor, lower), rank, combination, rows.n_labels, rows.total_weight)
-        if rows.n_labels and other.signal() > _NO_SIGNAL * problem.signal():
+        if rows.n_labels and other.signal() > least:
             stacked[name] = other
-    if stacked:
-        stack = StackedProblem([problem, *stacked.values()])
-        noises = stack.best_noises([noise, *(others[name].noise for name in stacked)])
+    if not n_labels and not stacked:
+        return _nothing_learned(problem, baseline)
+    kinds = ([problem] if n_labels else []) + list(stacked.values())
+    given = ([noise] if n_labels else []) + [others[name].noise for name in stacked]
+    if len(kinds) > 1:
+        stack = StackedProblem(kinds, bool(n_labels))
+        noises = stack.best_noises(given)
         every, damped, shift = stack.damped(noises)
-        shift += 0.5 * sum(others[name].log_weight for name in stacked)
         if baseline is not None:
             baseline = -every.combination[1:-multiplicity]
     else:
-        noises = [problem.best_noise() if isinstance(noise, str) else float(noise)]
-        every, damped, shift = problem, problem.damped(noises[0]), 0.0
+        noises = [kinds[0].best_noise() if isinstance(given[0], str) else float(given[0])]
+        every, damped, shift = kinds[0], kinds[0].damped(noises[0]), 0.0
+    shift += 0.5 * multiplicity * sum(others[name].log_weight for name in stacked)
     value, variance = every.likelihood(noises[0], damped)
     coef = every.coefficients(damped, lower)
+    first = kinds[0]
+    if not n_labels:
+        factor, total_weight, columns = (
+            others[next(iter(stacked))].factor,
+            first.total_weight,
+            _right(first.white, rank),
+        )
     rounding = cancellation(coef, _size(factor, rank, total_weight), _spread(columns, multiplicity, total_weight))
+    only_noise = noises[0] > _ONLY_NOISE * first.signal() and not first.is_fitted_by_the_baseline()
+    other_noises = dict(zip(stacked, noises[len(noises) - len(stacked) :], strict=True))
     return SparseSolution(
-        coef, noises[0], variance, value + shift, baseline, damped.data,
-        problem.unexplained(), dict(zip(stacked, noises[1:], strict=True)),
-        noise == "auto" and noises[0] > _ONLY_NOISE * problem.signal() and not problem.is_fitted_by_the_baseline(),
-        float(np.linalg.norm(values)), rounding,
+        coef, noises[0], variance, value + shift, baseline, damped.data, problem.unexplained() if n_labels else 0.0,
+        other_noises, given[0] == "auto" and only_noise, float(np.linalg.norm(columns[:, -multiplicity:])), rounding,
     )  # fmt: skip
+
+
+def _nothing_learned(problem, baseline):
+    """Solution of an irrep of which no label tells anything: zero."""
+    coef = np.zeros((problem.rank, problem.combination.shape[1]))
+    return SparseSolution(coef, 1.0, 0.0, 0.0, baseline, problem.damped(1.0).data, 0.0, {}, False, 0.0, 0.0)
 
 
 def _size(factor, n_kernel, total_weight):

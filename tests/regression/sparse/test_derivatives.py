@@ -11,7 +11,7 @@ from sklearn.model_selection import cross_val_score
 
 from eqkernels import CovariantKernel, EquivariantUnion, LambdaSOAP, NBodyFeatures, SparseTensorGPR, SphericalExpansion
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.descriptors.scalar_gradients import iter_scalar_gradients
+from eqkernels.descriptors.streamed_gradients import iter_gradients
 from eqkernels.kernels import Restricted
 from eqkernels.regression.sparse.derivatives import kernel_derivatives
 from eqkernels.regression.sparse.evidence import StackedProblem
@@ -106,12 +106,12 @@ def test_derivatives_of_kernels_are_differences(kernel, periodic, n_species):
 
     for axis, (structure, atom) in enumerate([(0, 1), (1, 0), (2, 1)]):
         numeric = difference(matrix, lambda step, at=(structure, atom, axis): moved(frames, *at, step))[structure]
-        close(found["forces"][sum(len(one) for one in frames[:structure]) + atom, axis], numeric, 1e-7)
+        close(found["forces"][..., 0, :, 0][sum(len(one) for one in frames[:structure]) + atom, axis], numeric, 1e-7)
     numeric = np.empty((3, 3, 3, len(points)))
     for x, y in ((0, 0), (1, 2), (2, 1)):
         numeric[:, x, y] = difference(matrix, lambda step, at=(x, y): strained(frames, *at, step))
-    close(found["stress"][:, 0], numeric[:, 0, 0], 1e-7)
-    close(found["stress"][:, 3], np.sqrt(0.5) * (numeric[:, 1, 2] + numeric[:, 2, 1]), 1e-7)
+    close(found["stress"][..., 0, :, 0][:, 0], numeric[:, 0, 0], 1e-7)
+    close(found["stress"][..., 0, :, 0][:, 3], np.sqrt(0.5) * (numeric[:, 1, 2] + numeric[:, 2, 1]), 1e-7)
 
 
 def test_parts_of_a_union_and_all_centers_at_once():
@@ -128,8 +128,8 @@ def test_parts_of_a_union_and_all_centers_at_once():
     numeric = difference(
         lambda changed: kernel(union.transform(changed), points)[..., 0, 0], lambda h: moved(frames, 0, 1, 2, h)
     )
-    close(found[0]["forces"][1, 2], numeric[0], 1e-7)
-    sizes = [len(one.centers) for one in iter_scalar_gradients(SOAP.fit(frames), frames, 1.0)]
+    close(found[0]["forces"][1, 2, 0, :, 0], numeric[0], 1e-7)
+    sizes = [len(one.centers) for one in iter_gradients(SOAP.fit(frames), frames, 1.0)]
     assert max(sizes) < n  # a center at a time
 
 
@@ -244,6 +244,7 @@ def dense_model(model, frames, energies, forces, stresses, weight, noises):
     every = {"forces": DerivativeLabels(np.zeros(0), np.arange(sum(n_atoms))),
              "stress": DerivativeLabels(np.zeros(0), np.arange(len(frames)))}  # fmt: skip
     slopes = kernel_derivatives(descriptor, frames, features, kernel, points, every, 1e9)
+    slopes = {kind: one[:, :, 0, :, 0] for kind, one in slopes.items()}
     volumes = np.array([atoms.get_volume() for atoms in frames])
     matrix = np.concatenate([
         kernel(features, points)[..., 0, 0],
@@ -306,7 +307,9 @@ def test_error_bars_are_those_of_all_labels(alloy):
     points, kernel = features.split_centers(), model._kernel()
     n = len(features.species)
     every = {"forces": DerivativeLabels(np.zeros(0), np.arange(n))}
-    slopes = -kernel_derivatives(model.descriptor_, frames, features, kernel, points, every, 1e9)["forces"]
+    slopes = -kernel_derivatives(model.descriptor_, frames, features, kernel, points, every, 1e9)["forces"][
+        :, :, 0, :, 0
+    ]
     rows = np.concatenate([kernel(features, points)[..., 0, 0], slopes.reshape(3 * n, -1)])
     inverse = np.linalg.pinv(kernel(points)[..., 0, 0], rcond=1e-13, hermitian=True)
     prior, gamma = rows @ inverse @ rows.T, np.repeat([1e-3, 1e-4], [len(frames), 3 * n])

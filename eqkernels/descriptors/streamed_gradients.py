@@ -1,4 +1,4 @@
-"""Derivatives of the invariant features alone, within a memory budget: what forces and stress are learned from.
+"""Derivatives of some blocks of features, within a memory budget: what forces and other derivatives are learned from.
 
 Those of all centers at once (:mod:`eqkernels.descriptors.density.gradients`) do not fit into memory for more than a few
 structures, so that they are made for so many centers at a time as do, used, and dropped.
@@ -19,7 +19,7 @@ from eqkernels.structures.derivative_labels import to_voigt
 
 
 @dataclass(frozen=True)
-class ScalarGradients:
+class StreamedGradients:
     """Derivatives of some features of some centers.
 
     Attributes
@@ -30,14 +30,17 @@ class ScalarGradients:
         Row of the features.
     targets : ndarray of int, shape (n,)
         The atom, counted over all atoms of the frames, or the structure.
+    block : str
+        The irrep of the features.
     columns : ndarray of int, shape (n_columns,)
         The features.
-    values : ndarray of shape (n, k, n_columns)
+    values : ndarray of shape (n, k, 2 lambda + 1, n_columns)
     """
 
     kind: str
     centers: np.ndarray
     targets: np.ndarray
+    block: str
     columns: np.ndarray
     values: np.ndarray
 
@@ -73,16 +76,20 @@ def check_differentiable(descriptor, forward):
     if isinstance(descriptor, EquivariantUnion):
         for _, member in descriptor.transformers_:
             check_differentiable(member, forward)
+    elif hasattr(descriptor, "steps") and not forward:
+        check_differentiable(descriptor.steps[0][1], forward)
+        for reduction in _reductions(descriptor):
+            check_differentiable(reduction, forward)
     elif not (isinstance(descriptor, BlockTransformer) if forward else hasattr(descriptor, "vjp")):
-        what = "be fitted to forces or stress" if forward else "predict derivatives"
+        what = "be fitted to forces, stress or other derivatives" if forward else "predict derivatives"
         raise TypeError(
             f"{type(descriptor).__name__} has no derivatives of single features by positions, so that a model cannot "
             f"{what} with it: use LambdaSOAP, or an EquivariantUnion of them"
         )
 
 
-def iter_scalar_gradients(descriptor, frames, memory, width=0, strain=False):
-    """Differentiate the invariant features of all centers, some centers at a time.
+def iter_gradients(descriptor, frames, memory, width=0, strain=False, irrep="0e"):
+    """Differentiate the features of an irrep and the invariant ones of all centers, some centers at a time.
 
     Parameters
     ----------
@@ -94,24 +101,27 @@ def iter_scalar_gradients(descriptor, frames, memory, width=0, strain=False):
     width : int, default=0
         How many numbers the caller makes of each derivative, which count too.
     strain : bool, default=False
-        Whether to make those by the strain too.
+        Whether to make those of scalars by the strain too.
+    irrep : str, default="0e"
 
     Yields
     ------
-    ScalarGradients
+    StreamedGradients
     """
-    if not isinstance(descriptor, EquivariantUnion):
-        yield from _of_one(scalars_only(descriptor), frames, memory, width, strain, 0)
-        return
-    first = 0
-    for _, member in scalars_only(descriptor).transformers_:
-        yield from _of_one(member, frames, memory, width, strain, first)
-        first += member._block_shapes()["0e"][1]
+    first = dict.fromkeys((irrep, "0e"), 0)
+    union = isinstance(descriptor, EquivariantUnion)
+    for member in [member for _, member in descriptor.transformers_] if union else [descriptor]:
+        if isinstance(member, EquivariantUnion):
+            raise TypeError("a union of unions has no derivatives of single features: join all descriptors in one")
+        blocks = {key: block for key, block in member._blocks().items() if key in first}
+        if blocks:
+            yield from _of_one(member, blocks, frames, memory, width, strain, first)
+        for key, block in blocks.items():
+            first[key] += block.shape[1]
 
 
-def _of_one(descriptor, frames, memory, width, strain, first_column):
+def _of_one(descriptor, blocks, frames, memory, width, strain, first_columns):
     batch, is_center, expansion = descriptor._read(frames)
-    blocks = descriptor._blocks()
     sizes = sum(np.prod(block.shape) for block in blocks.values()) + width
     # each center is moved by its neighbors and by itself, and by the 9 components of a strain
     moves = expansion.n_moves(batch)[is_center] + 1 + 3 * strain
@@ -125,14 +135,15 @@ def _of_one(descriptor, frames, memory, width, strain, first_column):
         mask[picked - shift] = True
         gradients = feature_gradients(expansion, part, mask, blocks, descriptor.n_jobs, strain)
         for entries in gradients.parts:
-            columns, values = entries.columns["0e"] + first_column, entries.blocks["0e"][:, :, 0]
             atoms = shift + part.offsets[entries.structures] + entries.atoms
-            yield ScalarGradients("forces", start + entries.centers, atoms, columns, values)
+            for key, values in entries.blocks.items():
+                columns = entries.columns[key] + first_columns[key]
+                yield StreamedGradients("forces", start + entries.centers, atoms, key, columns, values)
         if strain:
-            columns = first_column + np.arange(gradients.n_features["0e"])
-            values = np.moveaxis(to_voigt(np.moveaxis(gradients.strain["0e"][:, :, :, 0], 3, 1)), 1, 2)
-            of_center = batch.structure_of_atom[picked]
-            yield ScalarGradients("stress", np.arange(start, stop), of_center, columns, np.ascontiguousarray(values))
+            columns = first_columns["0e"] + np.arange(gradients.n_features["0e"])
+            values = np.moveaxis(to_voigt(np.moveaxis(gradients.strain["0e"], (1, 2), (3, 4))), 3, 1)
+            rows, of_center = np.arange(start, stop), batch.structure_of_atom[picked]
+            yield StreamedGradients("stress", rows, of_center, "0e", columns, np.ascontiguousarray(values))
         start = stop
 
 
@@ -146,12 +157,17 @@ def _stops(sizes, memory):
     return stops
 
 
+def _reductions(pipeline):
+    """List the steps of a pipeline after the descriptor."""
+    return [step for _, step in pipeline.steps[1:] if step is not None and step != "passthrough"]
+
+
 def features_vjp(descriptor, frames, cotangents):
     """Vector-Jacobian product of a descriptor or of a union of them.
 
     Parameters
     ----------
-    descriptor : transformer with ``vjp``, or EquivariantUnion of them
+    descriptor : transformer with ``vjp``, EquivariantUnion of them, or pipeline of one of both and reductions
     frames : list of ase.Atoms
     cotangents : dict of str to ndarray of shape (n_centers, 2 lambda + 1, n_features)
 
@@ -159,6 +175,10 @@ def features_vjp(descriptor, frames, cotangents):
     -------
     Derivatives
     """
+    if hasattr(descriptor, "steps"):
+        for reduction in reversed(_reductions(descriptor)):
+            cotangents = reduction.vjp(cotangents)
+        return features_vjp(descriptor.steps[0][1], frames, cotangents)
     if not isinstance(descriptor, EquivariantUnion):
         return descriptor.vjp(frames, cotangents)
     sums, first = [], dict.fromkeys(cotangents, 0)

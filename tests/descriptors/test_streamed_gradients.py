@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from eqkernels import EquivariantUnion, LambdaSOAP, NBodyFeatures
-from eqkernels.descriptors.scalar_gradients import (
+from eqkernels.descriptors.streamed_gradients import (
     check_differentiable,
     features_vjp,
-    iter_scalar_gradients,
+    iter_gradients,
     scalars_only,
 )
 from tests.conftest import random_frames
@@ -26,7 +26,7 @@ def test_steps_make_up_the_whole(memory):
         expected, (gradients.centers, offsets[gradients.structures] + gradients.atoms), gradients.blocks["0e"][:, :, 0]
     )
     found = np.zeros_like(expected)
-    for part in iter_scalar_gradients(descriptor, frames, memory):
+    for part in iter_gradients(descriptor, frames, memory):
         rows = part.centers[:, None], part.targets[:, None], slice(None), part.columns
         np.add.at(found, rows, np.swapaxes(part.values, 1, 2))
     np.testing.assert_allclose(found, expected, atol=1e-13)

@@ -1,0 +1,137 @@
+"""Derivatives by positions and strain of any model that has them, pipelines and searches included.
+
+A regressor with ``descriptor=`` has the same as methods. In ``make_pipeline(LambdaSOAP(), TensorKernelRidge())`` the
+regressor has seen no positions; the functions here put both together again.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from eqkernels._fitted import last_step
+from eqkernels.descriptors import Derivatives
+
+__all__ = ["predict_derivatives", "predict_forces", "predict_stress", "vjp"]
+
+
+def predict_derivatives(model: Any, frames: Sequence[Atoms], **options: Any) -> list[NDArray[np.float64]]:
+    """Differentiate the tensors of structures by the positions of their atoms.
+
+    Parameters
+    ----------
+    model : estimator, or pipeline or search of one
+        Fitted to frames and tensors of structures: ``TensorRidge``, ``TensorKernelRidge``, ``TensorGPR``,
+        ``SparseTensorGPR`` or ``EquivariantNetworkRegressor``.
+    frames : sequence of ase.Atoms
+    **options
+        Of the method of the same name: ``return_std=True`` of ``SparseTensorGPR``.
+
+    Returns
+    -------
+    list of ndarray of shape (n_atoms, 3, ..., 3)
+        For each structure ``[a, i, ..., j]``, the derivative of component i ... by coordinate j of atom a.
+
+    Raises
+    ------
+    TypeError
+        If the model has no derivatives; the message says why.
+
+    See Also
+    --------
+    SparseTensorGPR.predict_derivatives : With error bars.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from eqkernels import LambdaSOAP, TensorRidge
+    >>> from eqkernels.datasets import load_water_clusters
+    >>> frames, dipoles = load_water_clusters(return_X_y=True, target="dipole")
+    >>> model = make_pipeline(LambdaSOAP(n_max=3, l_max=2), TensorRidge(alpha=1e-6)).fit(frames[:50], dipoles[:50])
+    >>> charges = predict_derivatives(model, frames[50:51])[0]
+    >>> charges.shape == (len(frames[50]), 3, 3), bool(abs(charges.sum(axis=0)).max() < 1e-10)
+    (True, True)
+    """
+    return differentiable(model, "predict_derivatives").predict_derivatives(frames, **options)
+
+
+def predict_forces(model: Any, frames: Sequence[Atoms], **options: Any) -> list[NDArray[np.float64]]:
+    """Predict forces with a model of energies.
+
+    Parameters
+    ----------
+    model, frames, **options
+        As for :func:`predict_derivatives`.
+
+    Returns
+    -------
+    list of ndarray of shape (n_atoms, 3)
+    """
+    return differentiable(model, "predict_forces").predict_forces(frames, **options)
+
+
+def predict_stress(model: Any, frames: Sequence[Atoms], **options: Any) -> NDArray[np.float64]:
+    """Predict stress with a model of energies, with the sign of ASE.
+
+    Parameters
+    ----------
+    model, frames, **options
+        As for :func:`predict_derivatives`.
+
+    Returns
+    -------
+    ndarray of shape (n_structures, 3, 3)
+    """
+    return differentiable(model, "predict_stress").predict_stress(frames, **options)
+
+
+def vjp(model: Any, frames: Sequence[Atoms], cotangents: Any) -> Derivatives:
+    """Vector-Jacobian product: derivatives of sum(cotangents * model.predict(frames)) by positions and strain.
+
+    Parameters
+    ----------
+    model, frames
+        As for :func:`predict_derivatives`; also models of tensors of atoms.
+    cotangents : array-like, or list of array-like
+        Of the shape of ``model.predict(frames)``.
+
+    Returns
+    -------
+    Derivatives
+    """
+    return differentiable(model, "vjp").vjp(frames, cotangents)
+
+
+def differentiable(model: Any, method: str = "vjp") -> Any:
+    """Regressor with the descriptor that stands before it in a pipeline.
+
+    Parameters
+    ----------
+    model : estimator, or pipeline or search of one
+    method : str, default="vjp"
+        That it must have.
+
+    Returns
+    -------
+    estimator
+        The model itself, or a copy of the last step that takes frames.
+    """
+    model = getattr(model, "best_estimator_", model)
+    regressor = last_step(model)
+    if not hasattr(regressor, method):
+        raise TypeError(
+            f"{type(regressor).__name__} has no derivatives by positions: take TensorRidge, TensorKernelRidge, "
+            "TensorGPR, SparseTensorGPR or EquivariantNetworkRegressor"
+        )
+    if regressor is model or len(model.steps) == 1:
+        return regressor
+    if getattr(regressor, "descriptor_", None) is not None:
+        raise TypeError(f"the steps before {type(regressor).__name__} must make features of frames, such as LambdaSOAP")
+    bound = copy.copy(regressor)
+    bound.descriptor_ = model.steps[0][1] if len(model.steps) == 2 else model[:-1]
+    return bound

@@ -1,0 +1,143 @@
+"""Labels of a fit to derivatives: some structures, or all, may have no tensor of their own.
+
+The dipole of a crystal has no value, but derivatives; of a molecule that was displaced atom by atom both may be known.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eqkernels._numeric import as_floats, is_missing
+from eqkernels.regression.sparse.derivatives import check_derivatives_possible, read_forces_and_stress
+from eqkernels.so3 import CartesianTensor, cartesian_tensor, infer_formula
+from eqkernels.structures import DerivativeLabels, StructureBatch, check_sum_rules, read_derivatives, read_labels
+from eqkernels.structures.labels import Labels, of_atoms
+
+
+def read_partial_labels(y, n_atoms, target, per_atom, derivatives):
+    """Labels of structures, of which some may be missing.
+
+    Parameters
+    ----------
+    y : array-like or None
+        As for :func:`read_labels`, with NaN or None for structures without a label; None: all are.
+    n_atoms : ndarray of int, shape (n_structures,)
+    target, per_atom
+        As for :func:`read_labels`.
+    derivatives : sequence or None
+        Of which the rank of the tensor is found where neither y nor target say it.
+
+    Returns
+    -------
+    labels : Labels
+        Zeros where they are missing.
+    known : ndarray of bool, shape (n_structures,), or None
+        Which structures have a label; None: all.
+    """
+    y, known = _without_missing(y, len(n_atoms))
+    if known is None:
+        return read_labels(y, n_atoms, target, per_atom), None
+    if known.any():
+        labels = read_labels(y, n_atoms[known], target, per_atom)
+        if labels.per_atom:
+            return read_labels(y, n_atoms, target, per_atom), None  # is refused
+        values = np.zeros((len(n_atoms), *labels.values.shape[1:]))
+        values[known] = labels.values
+        return Labels(values, None, n_atoms, labels.tensor), known
+    if of_atoms(target, per_atom):
+        raise ValueError("derivatives are those of tensors of structures: per_atom=True, or target, says otherwise")
+    tensor = _tensor_of(derivatives, n_atoms) if target is None else cartesian_tensor(target)
+    return Labels(np.zeros((len(n_atoms), *tensor.shape)), None, n_atoms, tensor), known
+
+
+def _without_missing(y, n):
+    """Entries of y that are there, and which they are; None: all."""
+    if y is None:
+        return None, np.zeros(n, dtype=bool)
+    entries = list(y) if isinstance(y, list | tuple) else np.asarray(y)
+    if len(entries) != n:
+        return y, None
+    known = np.array([not _missing(one) for one in entries], dtype=bool)
+    if known.all():
+        return y, None
+    return entries[known] if isinstance(entries, np.ndarray) else [entries[k] for k in np.flatnonzero(known)], known
+
+
+def _missing(entry):
+    if is_missing(entry):
+        return True
+    try:
+        return bool(np.isnan(as_floats(entry, "y")).all())
+    except (TypeError, ValueError):
+        return False  # is refused where it is read
+
+
+def _tensor_of(derivatives, n_atoms):
+    """Tensor whose derivatives these are; a scalar for forces alone."""
+    if derivatives is None:
+        return CartesianTensor("")
+    values = _by_direction(read_derivatives(derivatives, n_atoms))
+    return CartesianTensor(infer_formula(values[np.isfinite(values.reshape(len(values), -1)).all(axis=1)]))
+
+
+def _by_direction(values):
+    """Make of derivatives (n_atoms, 3, ..., 3) tensors, one for each atom and direction in which it moves."""
+    return np.moveaxis(values, -1, 1).reshape(3 * len(values), *values.shape[1:-1])
+
+
+def read_all_derivatives(source, labels, known, others, project):
+    """Check forces, stress and derivatives.
+
+    Parameters
+    ----------
+    source : Source
+    labels : Labels
+    known : ndarray of bool or None
+        From :func:`read_partial_labels`.
+    others : tuple
+        Forces, stress and derivatives, as for ``SparseTensorGPR.fit``, or None.
+    project : callable
+        Takes tensors and their name, and returns them with the symmetry of the target.
+
+    Returns
+    -------
+    dict of str to DerivativeLabels
+        ``"forces"``, ``"stress"`` and ``"derivatives"``, as far as any are known.
+    """
+    forces, stress, derivatives = others
+    if derivatives is None:
+        return read_forces_and_stress(source, forces, stress, labels.per_atom)
+    check_derivatives_possible(source, labels.per_atom)
+    if labels.tensor.rank == 0 and forces is not None:
+        raise ValueError("derivatives of a scalar are minus its forces: state only forces or derivatives")
+    values = read_derivatives(derivatives, source.n_atoms, labels.tensor.rank)
+    tensors = labels.values if known is None else np.where(_spread(known, labels.values), labels.values, np.nan)
+    check_sum_rules(values, source.n_atoms, lambda picked: _batch(source, picked), tensors)
+    found = read_forces_and_stress(source, forces, stress, False)
+    own = _of_tensor(values, labels.tensor, project)
+    return {**found, **{kind: one for kind, one in own.items() if len(one)}}
+
+
+def _of_tensor(values, tensor, project):
+    """Labels of the irreps of a tensor, or of a scalar as forces."""
+    if tensor.rank == 0:
+        owners = np.flatnonzero(np.isfinite(values).any(axis=1))
+        return {"forces": DerivativeLabels(-values[owners], owners)}
+    tensors = _by_direction(values)
+    there = np.isfinite(tensors.reshape(len(tensors), -1)).all(axis=1)
+    flat = np.full((len(tensors), sum(multiplicity * irrep.dim for multiplicity, irrep in tensor.irreps)), np.nan)
+    if there.any():
+        blocks = tensor.to_irreps(project(tensors[there], "derivatives"))
+        flat[there] = np.concatenate([block.reshape(len(block), -1) for block in blocks.values()], axis=1)
+    flat = flat.reshape(len(values), 3, -1)
+    owners = np.flatnonzero(there.reshape(-1, 3).any(axis=1))
+    return {"derivatives": DerivativeLabels(flat[owners], owners)}
+
+
+def _spread(known, values):
+    return known.reshape(-1, *[1] * (values.ndim - 1))
+
+
+def _batch(source, picked):
+    part = source[picked]
+    return part if isinstance(part, StructureBatch) else StructureBatch.from_frames(part, quiet=True)
