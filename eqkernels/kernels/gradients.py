@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eqkernels.kernels.centers import center_groups, center_similarity
+
 
 @dataclass(frozen=True)
 class KernelGradient:
@@ -65,7 +67,7 @@ def sum_gradients(gradients):
     return list(sums.values())
 
 
-def polynomial_gradient(X, Y, zeta, scales, mean):
+def polynomial_gradient(X, Y, zeta, scales, mean, similarity=0.0):
     r"""Gradient of the sum over environments of :math:`u^\zeta`, u a scaled scalar product.
 
     Parameters
@@ -77,6 +79,8 @@ def polynomial_gradient(X, Y, zeta, scales, mean):
         Inverse norms of the features of X and Y; None: they are not normalized.
     mean : bool
         Whether the kernel is the mean over environments.
+    similarity : float, default=0.0
+        Of centers of different species, see :mod:`eqkernels.kernels.centers`.
 
     Returns
     -------
@@ -88,11 +92,11 @@ def polynomial_gradient(X, Y, zeta, scales, mean):
     left, right = ones if scales is None else scales
     counts = np.diff(X.offsets)[X.structures] if mean else ones[0]
     points, own = np.zeros((2, len(X.species), len(Y)))
-    for species in np.intersect1d(X.species, Y.species):
-        i, m = np.flatnonzero(X.species == species), np.flatnonzero(Y.species == species)
+    for i, m in center_groups(X.species, Y.species, similarity):
         scale = left[i, None] * right[m]
         product = scale * (X.block("0e")[i, 0] @ Y.block("0e")[m, 0].T)
         slope = zeta * product ** (zeta - 1) / counts[i, None]
+        slope *= center_similarity(X.species[i], Y.species[m], similarity)
         target = np.ix_(i, Y.structures[m])
         points[target] = scale * slope
         if scales is not None:  # moving along the features changes nothing
