@@ -97,7 +97,7 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
         return self
 
     def _choose_periodic(self):
-        """Number of channels of the periodic embedding, 0 without."""
+        """Count the channels of the periodic embedding, 0 without."""
         wanted, embedding = self.n_species_channels, self.species_embedding
         if self.handle_unknown == "embed" and not periodic_or_dict(self):
             raise ValueError(

@@ -88,9 +88,9 @@ def all_alike(features: EquivariantFeatures) -> EquivariantFeatures:
     return out
 
 
-def shares_centers(kernel) -> bool:
-    """Whether a kernel, or a part of it, compares centers of different species."""
+def similarity_of(kernel) -> float:
+    """Largest similarity of centers of a kernel and its parts, 0 where it compares those of the same species only."""
     if not hasattr(kernel, "get_params"):
-        return False
+        return 0.0
     values = [value for name, value in kernel.get_params().items() if name.split("__")[-1] == "center_similarity"]
-    return any(is_number(value) and value > 0 for value in values)
+    return float(max([0.0, *(value for value in values if is_number(value))]))

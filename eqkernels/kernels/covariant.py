@@ -254,7 +254,7 @@ class CovariantKernel(TensorKernel):
         return of_structures[features.structures]
 
     def _centers(self, X, Y):
-        """The two sets, their centers as one species where all are alike."""
+        """Take the centers of both sets as those of one species where all are alike."""
         if self.center_similarity != 1:
             return X, Y
         return all_alike(X), None if Y is None else all_alike(Y)

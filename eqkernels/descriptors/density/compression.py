@@ -7,8 +7,9 @@ of the behavior under rotation:
 .. math:: c'_{k n lm} = \sum_a w_{ak}\, c_{a n lm} , \qquad c''_{k p lm} = \sum_n u^{kl}_{np}\, c'_{k n lm} .
 
 *Species.* The weights w are chosen by the user ("alchemical" coordinates), follow from the periodic table
-(:mod:`eqkernels.structures.elements`), or are the leading eigenvectors of the correlation of the species over the training set, :math:`S_{ab} = \sum_{i n lm} c^i_{anlm} c^i_{bnlm}` (Willatt, Musil,
-Ceriotti, Phys. Chem. Chem. Phys. 20, 29661 (2018)).
+(:mod:`eqkernels.structures.elements`), or are the leading eigenvectors of the correlation of the species over the
+training set, :math:`S_{ab} = \sum_{i n lm} c^i_{anlm} c^i_{bnlm}` (Willatt, Musil, Ceriotti, Phys. Chem. Chem. Phys.
+20, 29661 (2018)).
 
 *Radial functions.* The u are the leading eigenvectors of the covariance :math:`\sum_{im} c'^i_{knlm} c'^i_{kn'lm}` of
 each channel k and degree l: of all sets of so many radial functions, they keep the most of the variance of the training

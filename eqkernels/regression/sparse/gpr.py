@@ -332,7 +332,7 @@ class SparseTensorGPR(SparsePredictor):
         self.descriptor_ = self._fitted_descriptor(data, choice.candidates)
         points, self.environment_size_ = choice.points(self.descriptor_, self._kernel(), self.selection, self._bytes())
         self._check_blocks(points)
-        self.points_, self.species_ = points.to_dict(), np.unique(points.species)
+        self.points_, self.species_ = points.to_dict(), choice.species
         self.pivots_, self.cholesky_ = choice.factors(points, self._kernel())
         self.factors_, self.label_totals_, self.derivative_totals_ = {}, np.zeros(3), {}
         self.baseline_ridge_ = baseline_ridge(data, self._model())
