@@ -54,7 +54,11 @@ def reachable(left, right, wanted):
 
 @dataclass(frozen=True)
 class MessagePassing:
-    """Layers of convolutions; the features are those after every layer, side by side."""
+    """Layers of convolutions; the features are those after every layer, side by side.
+
+    With ``embeds``, ``n_species`` is the number of channels in which graphs embed the species, and weights of species
+    are combinations of these.
+    """
 
     n_species: int
     embeds: bool
