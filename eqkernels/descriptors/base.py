@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -21,6 +22,10 @@ from eqkernels.descriptors.density.compression import (
     channel_covariance,
     contraction,
     correlated_species,
+    extended_contraction,
+    is_periodic,
+    is_stated,
+    periodic_or_dict,
     species_weights,
 )
 from eqkernels.descriptors.density.expand import DensityExpansion, radial_table
@@ -34,7 +39,8 @@ from eqkernels.descriptors.density.gradients import (
 from eqkernels.descriptors.density_parameters import DensityParameters
 from eqkernels.descriptors.features import row_features
 from eqkernels.descriptors.output import allocate
-from eqkernels.structures import FramesTransformer, StructureBatch, each_frame, symbols
+from eqkernels.structures import FramesTransformer, StructureBatch, each_frame, elements, symbols
+from eqkernels.structures.elements import CHANNELS
 
 
 class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta, auto_wrap_output_keys=None):  # type: ignore[call-arg]
@@ -87,16 +93,38 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
         self.neighbor_species_ = self._species("neighbor_species", seen)
         self.center_species_ = self._species("center_species", seen)
         self.known_species_ = np.union1d(np.union1d(self.neighbor_species_, self.center_species_), seen)
+        self.periodic_channels_ = self._choose_periodic()
         self.contraction_ = self._fit_contraction(batch)
         return self
 
     def _learn_species_weights(self, weights):
         """Learn what else is made of combinations of species: weights (n_species, n_combinations), None for none."""
 
+    def _choose_periodic(self):
+        """Count the channels of the periodic embedding, 0 without."""
+        wanted, embedding = self.n_species_channels, self.species_embedding
+        if self.handle_unknown == "embed" and not periodic_or_dict(self):
+            raise ValueError(
+                "handle_unknown='embed' answers by the vectors of an embedding: set species_embedding='periodic' or "
+                "leave it 'auto', without n_species_channels and compression='mu2'"
+            )
+        if not is_periodic(self, self.neighbor_species_):
+            return 0
+        n_channels = CHANNELS if wanted is None or embedding == "auto" else wanted
+        return int(elements.embedding(self.neighbor_species_, n_channels).shape[1])
+
+    def _vectors(self, numbers):
+        """Vectors of species in the embedding that is periodic or was stated."""
+        if is_stated(self.species_embedding):
+            return species_weights(self.species_embedding, numbers)
+        return elements.embedding(self.neighbor_species_, self.periodic_channels_, numbers)
+
     def _fit_contraction(self, batch):
         self._learn_species_weights(None)
-        n_species, wanted, embedding = len(self.neighbor_species_), self.n_species_channels, self.species_embedding
-        if wanted is None and embedding is None and self.n_optimal is None and self.compression is None:
+        n_species, wanted = len(self.neighbor_species_), self.n_species_channels
+        stated = self.periodic_channels_ > 0 or is_stated(self.species_embedding)
+        wanted = None if stated else wanted
+        if wanted is None and not stated and self.n_optimal is None and self.compression is None:
             return None
         absent = np.setdiff1d(self.neighbor_species_, batch.numbers)
         if len(absent) and (wanted is not None or self.n_optimal is not None):
@@ -106,7 +134,7 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
             )
         if wanted is not None and wanted > n_species:
             raise ValueError(f"n_species_channels={wanted} is more than the {n_species} species seen at fit")
-        weights = np.eye(n_species) if embedding is None else species_weights(embedding, self.neighbor_species_)
+        weights = self._vectors(self.neighbor_species_) if stated else np.eye(n_species)
         is_center, expansion = among(self.center_species_, batch.numbers), self._expansion(contracted=False)
         shape = (self.l_max + 1, expansion.n_channels, expansion.n_channels)
         learns = wanted is not None or self.n_optimal is not None
@@ -128,7 +156,9 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
     @property
     def _embedded(self):
         """Whether the channels are combinations of species."""
-        return self.n_species_channels is not None or self.species_embedding is not None or self.compression == "mu2"
+        stated = self.n_species_channels is not None or is_stated(self.species_embedding)
+        # models that were saved by earlier versions have no such number
+        return stated or self.compression == "mu2" or getattr(self, "periodic_channels_", 0) > 0
 
     @property
     def _channels(self):
@@ -153,7 +183,8 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
 
     def _relations(self) -> Iterator[str]:
         yield from super()._relations()
-        chosen = self.n_species_channels is not None or self.species_embedding is not None
+        periodic = isinstance(self.species_embedding, str) and self.species_embedding == "periodic"
+        chosen = self.n_species_channels is not None or is_stated(self.species_embedding) or periodic
         if isinstance(self.compression, str) and self.compression == "mu2" and chosen:
             yield "compression='mu2' leaves no species for n_species_channels or species_embedding: drop one of them"
 
@@ -162,10 +193,28 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
         check_fitted(self)
         batch = StructureBatch.from_frames(X)
         unknown = ~among(self.known_species_, batch.numbers)
-        if unknown.any() and self.handle_unknown != "ignore":
+        if unknown.any() and self.handle_unknown == "error":
             raise ValueError(self._unknown_message(batch, np.flatnonzero(unknown)))
         self._check_structures(batch)
-        return batch, among(self.center_species_, batch.numbers), self._expansion()
+        is_center, expansion = among(self.center_species_, batch.numbers), self._expansion()
+        if not unknown.any() or self.handle_unknown == "ignore":
+            return batch, is_center, expansion
+        if self.center_species is None:
+            is_center |= unknown
+        if self.neighbor_species is None:
+            expansion = self._with_species(expansion, np.unique(batch.numbers[unknown]))
+        return batch, is_center, expansion
+
+    def _with_species(self, expansion, numbers):
+        """Expansion that takes further species by their vectors."""
+        if not (getattr(self, "periodic_channels_", 0) or is_stated(self.species_embedding)):
+            raise ValueError("handle_unknown='embed' was set after fit, which made no embedding: fit again")
+        old, new = self._vectors(self.neighbor_species_), self._vectors(numbers)
+        if self.compression == "mu1nu1":  # the total density is a channel, in which all count alike
+            old, new = (np.column_stack([one, np.ones(len(one))]) for one in (old, new))
+        further = extended_contraction(self.contraction_, old, new)
+        species = np.concatenate([self.neighbor_species_, numbers])
+        return replace(expansion, species=species, contraction=np.concatenate([self.contraction_, further], axis=1))
 
     def _check_structures(self, batch):
         """Refuse structures that this descriptor cannot describe."""
@@ -249,8 +298,8 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
         names, known = symbols(np.unique(batch.numbers[atoms])), symbols(self.known_species_)
         return (
             f"species {names} (first in {batch.where(atoms[0])}) was not seen at fit, which saw {known}: fit "
-            "on structures that contain it, declare it with neighbor_species, or set handle_unknown='ignore' to leave "
-            "such atoms out"
+            "on structures that contain it, declare it with neighbor_species, set handle_unknown='ignore' to leave "
+            "such atoms out, or fit with handle_unknown='embed' to take them for what is like them"
         )
 
     def _expansion(self, contracted=True):

@@ -60,15 +60,20 @@ class DensityParameters(BaseEstimator):
         Species that are centers, or that count as neighbors; None: all that are seen at fit.
     n_species_channels : int, default=None
         Number of combinations of species that take the place of the species of the neighbors, learned from their
-        correlation on the structures passed to ``fit``; None: every species is a channel of its own.
-    species_embedding : dict of str to array-like, default=None
-        The combinations themselves: a vector of the same length for each chemical symbol.
+        correlation on the structures passed to ``fit``, or of ``species_embedding="periodic"``; None: every species is
+        a channel of its own, or 8 of that embedding.
+    species_embedding : "auto", "periodic", dict of str to array-like, or None, default="auto"
+        The combinations themselves. ``"periodic"``: by the similarity of group, period, covalent radius and
+        electronegativity, so that elements learn from those like them. A dict: a vector of the same length for each
+        chemical symbol. ``"auto"``: periodic from 20 elements on, unless channels are reduced in another way.
     n_optimal : int, default=None
         Number of radial functions after contraction to those that keep the most variance on the structures passed to
         ``fit``; None: the ``n_max`` functions of the basis.
-    handle_unknown : {"error", "ignore"}, default="error"
-        What to do at transform with an atom of a species that was not seen at fit: raise an error that names it, or
-        leave it out, as a center and as a neighbor.
+    handle_unknown : {"error", "ignore", "embed"}, default="error"
+        What to do at transform with an atom of a species that was not seen at fit: raise an error that names it, leave
+        it out, as a center and as a neighbor, or take it by its vector of ``species_embedding``, which ``"auto"`` then
+        makes periodic for any number of elements. Where ``center_species`` or ``neighbor_species`` are stated, it is
+        none of them.
     accuracy : float, default=1e-9
         Bound on the error of the tabulated radial integrals, relative to the largest value of each.
     dtype : {"float64", "float32"}, default="float64"
@@ -92,7 +97,7 @@ class DensityParameters(BaseEstimator):
     center_species: Sequence[str | int] | None = None
     neighbor_species: Sequence[str | int] | None = None
     n_species_channels: int | None = None
-    species_embedding: Mapping[str, Any] | None = None
+    species_embedding: Mapping[str, Any] | str | None = "auto"
     n_optimal: int | None = None
     handle_unknown: str = "error"
     accuracy: float = 1e-9
@@ -113,7 +118,7 @@ class DensityParameters(BaseEstimator):
         "scaling_exponent": Number(above=0),
         "n_species_channels": Integer(1, 118, none=True),
         "n_optimal": Integer(1, _N_MAX_LIMIT, none=True),
-        "handle_unknown": Choice("error", "ignore"),
+        "handle_unknown": Choice("error", "ignore", "embed"),
         "accuracy": Number(above=0, high=_LARGEST_ACCURACY),
         "dtype": Precision(),
         "n_jobs": Jobs(),
@@ -131,5 +136,5 @@ class DensityParameters(BaseEstimator):
             and self.n_optimal > self.n_max
         ):
             yield f"n_optimal={self.n_optimal!r} must not exceed n_max={self.n_max}"
-        if self.n_species_channels is not None and self.species_embedding is not None:
+        if self.n_species_channels is not None and isinstance(self.species_embedding, Mapping):
             yield "n_species_channels and species_embedding exclude each other: set only one of them"

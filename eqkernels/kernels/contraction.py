@@ -22,6 +22,7 @@ import numpy as np
 
 from eqkernels._types import Floats
 from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.kernels.centers import all_alike
 from eqkernels.kernels.environments import cost_from_densities, environment_arrays, environment_counts
 
 # Elements of features that are made at once (64 MiB).
@@ -47,9 +48,13 @@ class Contraction:
         Coefficients of the environments.
     mean : bool
         Whether the sum over the environments of a structure is divided by their number.
+    alike : bool, default=False
+        Whether the centers of all species are compared, not only those of the same.
     """
 
-    def __init__(self, training_set, irrep, zeta, normalize, coef, mean):
+    def __init__(self, training_set, irrep, zeta, normalize, coef, mean, alike=False):
+        self.alike = alike
+        training_set = all_alike(training_set) if alike else training_set
         self.training_set, self.irrep, self.zeta, self.normalize = training_set, irrep, zeta, normalize
         self.coef, self.mean = coef, mean
         self._widths = training_set.block_shape("0e" if zeta > 1 else irrep)[2], training_set.block_shape(irrep)[2]
@@ -114,6 +119,7 @@ class Contraction:
                 int(one): _Contracted(self._contract(one), self.zeta, self.coef.shape[2], self.irrep == "0e")
                 for one in np.unique(self.training_set.species)
             }
+        X = all_alike(X) if self.alike else X
         for species, contracted in self._of_species.items():
             for rows in self._ranges(X, species):
                 yield contracted, rows, self._environments(X, rows)

@@ -16,6 +16,8 @@ The norm N may be that of the block itself, :math:`N_i^2 = \| \mathbf p_i^\lambd
 that paper, or that of the invariant features, :math:`N_i = |\mathbf p_i|`. The first gives every environment the
 same weight, however little it departs from a symmetric one, and jumps where the block vanishes; the second keeps the
 size of the departure, which is what a dipole or an anisotropy is about.
+
+Centers of different species may be compared too, by a factor of :mod:`eqkernels.kernels.centers`.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from eqkernels.kernels._environment_loops import add_to_structures
 from eqkernels.kernels.algebra import TensorKernel
 from eqkernels.kernels.blocks import KernelBlocks
 from eqkernels.kernels.bounds import check_zeta
+from eqkernels.kernels.centers import all_alike, center_groups, center_similarity, check_similarity
 from eqkernels.kernels.contraction import Contraction
 from eqkernels.kernels.environments import environment_arrays, environment_counts, environment_scale, environments
 from eqkernels.kernels.gradients import KernelGradient, covariant_gradient, polynomial_gradient
@@ -62,6 +65,11 @@ class CovariantKernel(TensorKernel):
         Frobenius norm for every irrep (Grisafi 2018, TENSOAP). False: use the features as they are.
     aggregate : {"sum", "mean"}, default="sum"
         Sum over environments, for properties that grow with the structure, or mean, for those that do not.
+    center_similarity : float, default=0.0
+        From 0, centers of the same species are compared only, to 1, those of all species alike; between, by the
+        similarity of the elements in the periodic table, with 0.5 as it is and more of it with more. With many elements
+        it lets them learn from each other, and it answers for elements that were not seen. It wants features that see
+        the species of the center: ``center_weight`` is not 0.
     zeta_bounds : pair of floats or "fixed", default="fixed"
         Range of the integers among which a Gaussian process chooses zeta, e.g. ``(1, 8)``; nothing else looks at it.
 
@@ -80,11 +88,13 @@ class CovariantKernel(TensorKernel):
         normalize: str | bool = "invariant",
         aggregate: str = "sum",
         zeta_bounds: tuple[float, float] | str = "fixed",
+        center_similarity: float = 0.0,
     ):
         self.zeta = zeta
         self.normalize = normalize
         self.aggregate = aggregate
         self.zeta_bounds = zeta_bounds
+        self.center_similarity = center_similarity
 
     def __call__(self, X: EquivariantFeatures, Y: EquivariantFeatures | None = None, irrep: str = "0e") -> Floats:
         """Kernel matrices between structures.
@@ -106,9 +116,9 @@ class CovariantKernel(TensorKernel):
             If a block that is needed is missing, or the two sets were not made by the same descriptor.
         """
         self._check(X, Y, irrep)
-        kind = irrep, int(self.zeta), self.normalize
+        kind, (X, Y) = (irrep, int(self.zeta), self.normalize), self._centers(X, Y)
         pairs, sums = operations(X, X if Y is None else Y, *kind)
-        if sums < pairs:
+        if sums < pairs and not self._weighs:
             out, moduli = outer_product_kernel(X, X if Y is None else Y, *kind)
         else:
             out, moduli = self._over_pairs(X, Y, irrep)
@@ -119,19 +129,23 @@ class CovariantKernel(TensorKernel):
 
     def operations(self, X: EquivariantFeatures, irrep: str = "0e") -> float:
         """Operations that the matrix of a set of structures takes."""
-        return min(operations(X, X, irrep, int(self.zeta), self.normalize))
+        counts = operations(all_alike(X) if self.center_similarity else X, None, irrep, int(self.zeta), self.normalize)
+        return counts[0] if self._weighs else min(counts)
 
     def _over_pairs(self, X, Y, irrep):
         """Sum over pairs of environments, and the sum of the moduli of its terms."""
         left, right = environments(X, Y, irrep, self.normalize, self._needs_scalars)
         out = np.zeros((len(left.features), len(right.features), left.dim, left.dim))
         moduli = np.zeros(out.shape[:2])
-        for rows, columns, mirror in pairs_of_environments(left, right):
+        for rows, columns, mirror in pairs_of_environments(left, right, self.center_similarity):
             products, scalars = left.products(rows, right, columns)
             weights = left.scale[rows, None] * right.scale[columns]
             if scalars is not None:
                 scalars *= left.scalar_scale[rows, None] * right.scalar_scale[columns]
                 weights = weights * scalars ** (int(self.zeta) - 1)
+            if self._weighs:
+                species = left.features.species[rows], right.features.species[columns]
+                weights = weights * center_similarity(*species, self.center_similarity)
             structures = left.features.structures[rows], right.features.structures[columns]
             add_to_structures(products, weights, *structures, mirror, out, moduli)
         return out, moduli
@@ -151,7 +165,8 @@ class CovariantKernel(TensorKernel):
             for k, (first, last) in enumerate(zip(part.offsets, part.offsets[1:], strict=False)):
                 own = slice(first, last)
                 of_pairs = None if scalars is None else (scalars[own] @ scalars[own].T) ** (zeta - 1)
-                out[start + k] = _own_kernel(block[own], of_pairs, part.species[own])
+                alike = center_similarity(part.species[own], part.species[own], self.center_similarity)
+                out[start + k] = _own_kernel(block[own], of_pairs, alike)
         return out / environment_counts(X)[:, None, None] ** 2 if self.aggregate == "mean" else out
 
     def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str = "0e") -> list[KernelGradient]:
@@ -173,10 +188,12 @@ class CovariantKernel(TensorKernel):
         self._check(X, Y, irrep)
         if irrep != "0e":
             scales, own_norm = self._scales(X, Y, irrep)
-            return covariant_gradient(X, Y, irrep, int(self.zeta), scales, own_norm, self.aggregate == "mean")
+            rest = self.aggregate == "mean", self.center_similarity
+            return covariant_gradient(X, Y, irrep, int(self.zeta), scales, own_norm, *rest)
         normal = self.normalize is not False
         scales = tuple(environment_scale(one, "0e", self.normalize) for one in (X, Y)) if normal else None
-        return [polynomial_gradient(X, Y, int(self.zeta), scales, self.aggregate == "mean")]
+        rest = self.aggregate == "mean", self.center_similarity
+        return [polynomial_gradient(X, Y, int(self.zeta), scales, *rest)]
 
     def vjp(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, weights: Floats) -> Blocks:
         """Vector-Jacobian product: derivatives of sum(weights * kernel) by the features of X.
@@ -199,7 +216,7 @@ class CovariantKernel(TensorKernel):
         scales, own_norm = self._scales(X, Y, irrep)
         if self.aggregate == "mean":
             weights = weights / (environment_counts(X)[:, None, None, None] * environment_counts(Y)[:, None, None])
-        return covariant_vjp(X, Y, irrep, weights, int(self.zeta), scales, own_norm)
+        return covariant_vjp(X, Y, irrep, weights, int(self.zeta), scales, own_norm, self.center_similarity)
 
     def precise(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str) -> tuple[Floats, Floats]:
         """Kernel matrices to twice the working precision."""
@@ -208,15 +225,16 @@ class CovariantKernel(TensorKernel):
         norms = [] if self.normalize is False else [own] + ["0e"] * (int(self.zeta) - 1)
         scales = ([(key, environment_scale(one, key, self.normalize)) for key in norms] for one in (X, Y))
         weights = [precise_weights(one, scale, self.aggregate) for one, scale in zip((X, Y), scales, strict=True)]
-        return precise_covariant(X, Y, irrep, int(self.zeta), weights)
+        return precise_covariant(X, Y, irrep, int(self.zeta), weights, self.center_similarity)
 
     def contract_vjp(
         self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, cotangents: Floats, coef: Floats
     ) -> Blocks:
         """Vector-Jacobian product of the sum, for scalars to the rounding of the sum."""
-        if irrep != "0e" or coef.shape[2] > 1:
+        if irrep != "0e" or coef.shape[2] > 1 or self._weighs:
             return super().contract_vjp(X, Y, irrep, cotangents, coef)
         self._check(X, Y, irrep)
+        X, Y = self._centers(X, Y)
         scales = [environment_scale(one, "0e", self.normalize) for one in (X, Y)]
         coef = self._of_environments(Y, coef)[:, 0, 0]
         gradients = contract_scalars_vjp(X, Y, coef, int(self.zeta), None if self.normalize is False else scales)
@@ -225,9 +243,12 @@ class CovariantKernel(TensorKernel):
     def contraction(self, Y: EquivariantFeatures, irrep: str, coef: Floats) -> Callable[[EquivariantFeatures], Floats]:
         """Sum of kernels times coefficients as a function of features, without the training set where that pays."""
         self._check(Y, None, irrep)
+        if self._weighs:
+            return super().contraction(Y, irrep, coef)
         of_environments = self._of_environments(Y, coef)
         mean = self.aggregate == "mean"
-        contraction = Contraction(Y, irrep, int(self.zeta), self.normalize, of_environments, mean)
+        alike = self.center_similarity == 1
+        contraction = Contraction(Y, irrep, int(self.zeta), self.normalize, of_environments, mean, alike)
         return contraction if contraction.pays() else super().contraction(Y, irrep, coef)
 
     def _of_environments(self, features, of_structures):
@@ -242,6 +263,17 @@ class CovariantKernel(TensorKernel):
         scales = tuple(environment_scale(one, key, self.normalize) for key in keys for one in (X, Y))
         return scales, None if self.normalize is False else self.normalize is True and irrep != "0e"
 
+    def _centers(self, X, Y):
+        """Take the centers of both sets as those of one species where all are alike."""
+        if self.center_similarity != 1:
+            return X, Y
+        return all_alike(X), None if Y is None else all_alike(Y)
+
+    @property
+    def _weighs(self):
+        """Whether pairs of species have factors of their own."""
+        return 0 < self.center_similarity < 1
+
     @property
     def _needs_scalars(self):
         return self.zeta != 1
@@ -251,6 +283,7 @@ class CovariantKernel(TensorKernel):
         if not isinstance(self.aggregate, str) or self.aggregate not in ("sum", "mean"):
             raise ValueError(f"aggregate={self.aggregate!r} must be 'sum' or 'mean'")
         check_normalize(self.normalize)
+        check_similarity(self.center_similarity)
         if not isinstance(irrep, str):
             raise TypeError(f"irrep={irrep!r} must be the key of a block, e.g. '1o'")
         needed = {irrep, "0e"} if self._needs_scalars or self.normalize else {irrep}
@@ -271,10 +304,9 @@ class CovariantKernel(TensorKernel):
             raise ValueError("X and Y have different numbers of features: make them with the same fitted descriptor")
 
 
-def _own_kernel(block, of_pairs, species):
-    """Kernel of a structure with itself: blocks (n, d, n_features) times factors (n, n) or None, for equal species."""
-    same = (species[:, None] == species).astype(float)
-    weights = same if of_pairs is None else same * of_pairs
+def _own_kernel(block, of_pairs, alike):
+    """Kernel of a structure with itself: blocks (n, d, n_features) times two factors (n, n), the first may be None."""
+    weights = alike if of_pairs is None else alike * of_pairs
     n, d, width = block.shape
     rows = block.transpose(1, 0, 2).reshape(d, n * width)
     out = (weights @ block.reshape(n, d * width)).reshape(n, d, width).transpose(1, 0, 2).reshape(d, n * width) @ rows.T
@@ -283,11 +315,11 @@ def _own_kernel(block, of_pairs, species):
     return (out + out.T) / 2
 
 
-def pairs_of_environments(left, right):
-    """Ranges of rows and columns of the same species, and whether to mirror their part of a symmetric matrix."""
-    for species in np.intersect1d(left.features.species, right.features.species):
-        columns = right.chunks(species)
-        for a, row in enumerate(left.chunks(species)):
+def pairs_of_environments(left, right, similarity=0.0):
+    """Ranges of rows and columns that are compared, and whether to mirror their part of a symmetric matrix."""
+    for own, others in center_groups(left.features.species, right.features.species, similarity):
+        columns = right.chunks(others)
+        for a, row in enumerate(left.chunks(own)):
             for b, column in enumerate(columns):
                 if left is not right or b >= a:
                     yield row, column, left is right and a != b

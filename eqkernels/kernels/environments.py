@@ -145,9 +145,8 @@ class FeatureEnvironments:
         self.scale = block_scale(self.block, scalars, irrep, normalize)
         self.scalar_scale = environment_scale(features, "0e", normalize) if needs_scalars else None
 
-    def chunks(self, species):
-        """Rows of the environments of a species, in ranges that are multiplied at once."""
-        rows = np.flatnonzero(self.features.species == species)
+    def chunks(self, rows):
+        """Rows of some environments in ranges that are multiplied at once."""
         size = max(1, _ROWS_PER_PRODUCT // self.dim)
         return [rows[start : start + size] for start in range(0, len(rows), size)]
 
@@ -176,9 +175,8 @@ class DensityEnvironments:
             self.scale = np.where(norms > 0, 1 / np.sqrt(np.where(norms > 0, norms, 1)), 0)
         self.scalar_scale = self.scale if needs_scalars else None
 
-    def chunks(self, species):
-        """Rows of the environments of a species, in ranges whose overlaps fit the cache."""
-        rows = np.flatnonzero(self.features.species == species)
+    def chunks(self, rows):
+        """Rows of some environments in ranges whose overlaps fit the cache."""
         return [rows[part] for part in _ranges(len(rows))]
 
     def products(self, rows, other, columns):

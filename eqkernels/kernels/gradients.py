@@ -23,6 +23,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from eqkernels.kernels.centers import center_groups, center_similarity
+
 
 @dataclass(frozen=True)
 class KernelGradient:
@@ -104,7 +106,7 @@ def _sum(one, other):
     return one + other
 
 
-def polynomial_gradient(X, Y, zeta, scales, mean):
+def polynomial_gradient(X, Y, zeta, scales, mean, similarity=0.0):
     r"""Gradient of the sum over environments of :math:`u^\zeta`, u a scaled scalar product.
 
     Parameters
@@ -116,6 +118,8 @@ def polynomial_gradient(X, Y, zeta, scales, mean):
         Inverse norms of the features of X and Y; None: they are not normalized.
     mean : bool
         Whether the kernel is the mean over environments.
+    similarity : float, default=0.0
+        Of centers of different species, see :mod:`eqkernels.kernels.centers`.
 
     Returns
     -------
@@ -126,11 +130,11 @@ def polynomial_gradient(X, Y, zeta, scales, mean):
     left, right = ones if scales is None else scales
     counts = np.diff(X.offsets)[X.structures] if mean else ones[0]
     points, own = np.zeros((2, len(X.species), len(Y)))
-    for species in np.intersect1d(X.species, Y.species):
-        i, m = np.flatnonzero(X.species == species), np.flatnonzero(Y.species == species)
+    for i, m in center_groups(X.species, Y.species, similarity):
         scale = left[i, None] * right[m]
         product = scale * (X.block("0e")[i, 0] @ Y.block("0e")[m, 0].T)
         slope = zeta * product ** (zeta - 1) / counts[i, None]
+        slope *= center_similarity(X.species[i], Y.species[m], similarity)
         target = np.ix_(i, Y.structures[m])
         points[target] = scale * slope
         if scales is not None:  # moving along the features changes nothing
@@ -138,7 +142,7 @@ def polynomial_gradient(X, Y, zeta, scales, mean):
     return KernelGradient(points, own)
 
 
-def covariant_gradient(X, Y, irrep, zeta, scales, own_norm, mean):
+def covariant_gradient(X, Y, irrep, zeta, scales, own_norm, mean, similarity=0.0):
     r"""Gradients of the sum over environments of :math:`u^{\zeta - 1}` times a scaled block of scalar products.
 
     Parameters
@@ -154,6 +158,8 @@ def covariant_gradient(X, Y, irrep, zeta, scales, own_norm, mean):
         Whether blocks are normalized by their own norm; None: not at all.
     mean : bool
         Whether the kernel is the mean over environments.
+    similarity : float, default=0.0
+        Of centers of different species, see :mod:`eqkernels.kernels.centers`.
 
     Returns
     -------
@@ -164,12 +170,12 @@ def covariant_gradient(X, Y, irrep, zeta, scales, own_norm, mean):
     along, across = np.zeros((2, n, n_points, d, d))
     points, direction = np.zeros((n, n_points)), None
     counts = np.diff(X.offsets)[X.structures] if mean else np.ones(n)
-    for species in np.intersect1d(X.species, Y.species):
-        i, m = np.flatnonzero(X.species == species), np.flatnonzero(Y.species == species)
+    for i, m in center_groups(X.species, Y.species, similarity):
         p, q = (one.block(irrep)[rows].astype(float, copy=False) for one, rows in ((X, i), (Y, m)))
         products = (p.reshape(len(i) * d, -1) @ q.reshape(len(m) * d, -1).T).reshape(len(i), d, len(m), d)
         products = products.transpose(0, 2, 1, 3)
         target, scale = np.ix_(i, Y.structures[m]), scales[0][i, None] * scales[1][m] / counts[i, None]
+        scale *= center_similarity(X.species[i], Y.species[m], similarity)
         if zeta != 1:
             scale0 = scales[2][i, None] * scales[3][m]
             k0 = scale0 * (X.block("0e")[i, 0].astype(float) @ Y.block("0e")[m, 0].astype(float).T)

@@ -33,6 +33,7 @@ def operations(X, Y, irrep, zeta, normalize):
     Parameters
     ----------
     X, Y : EquivariantFeatures
+        None for Y means X.
     irrep : str
     zeta : int
     normalize : {"invariant", True, False}
@@ -41,6 +42,7 @@ def operations(X, Y, irrep, zeta, normalize):
     -------
     pairs, sums : float
     """
+    Y = X if Y is None else Y
     _, d, width = X.block_shape(irrep)
     n_scalars = X.block_shape("0e")[2] if zeta > 1 else 0
     of_pair = d**2 * width + n_scalars

@@ -20,6 +20,7 @@ from eqkernels.kernels._precise_loops import (
     reciprocal_rest,
     weigh_powers,
 )
+from eqkernels.kernels.centers import center_groups, center_similarity
 
 # Elements of the matrices between environments that are in memory at once.
 _ELEMENTS = 2**21
@@ -29,7 +30,7 @@ _ROWS = 512
 _BITS = 53
 
 
-def precise_covariant(X, Y, irrep, zeta, weights):
+def precise_covariant(X, Y, irrep, zeta, weights, similarity=0.0):
     """Polynomial kernels between structures, to twice the working precision.
 
     Parameters
@@ -39,6 +40,8 @@ def precise_covariant(X, Y, irrep, zeta, weights):
     zeta : int
     weights : pair of pairs of ndarray
         Factor of each environment of X and of Y, as high and low parts.
+    similarity : float, default=0.0
+        Of centers of different species, see :mod:`eqkernels.kernels.centers`.
 
     Returns
     -------
@@ -47,13 +50,16 @@ def precise_covariant(X, Y, irrep, zeta, weights):
     """
     d = X.block_shape(irrep)[1]
     high, low = np.zeros((len(X), len(Y), d, d)), np.zeros((len(X), len(Y), d, d))
-    for i, m in _ranges(X, Y, d, _ROWS):
+    for i, m in _ranges(X, Y, d, _ROWS, similarity):
         blocks = _block_products(X, Y, irrep, i, m)
         if zeta == 1:
             scalars = np.ones((len(i), len(m))), np.zeros((len(i), len(m)))
         else:
             scalars = blocks if irrep == "0e" else _block_products(X, Y, "0e", i, m)
             scalars = tuple(part[:, 0, :, 0] for part in scalars)
+        if similarity > 0:
+            alike = center_similarity(X.species[i], Y.species[m], similarity)[:, None, :, None]
+            blocks = multiply_kernels(blocks, (alike, np.zeros_like(alike)))
         factors = (part[rows] for pair, rows in zip(weights, (i, m), strict=True) for part in pair)
         add_powers(*blocks, *scalars, zeta - 1, *factors, X.structures[i], Y.structures[m], high, low)
     return high, low
@@ -171,10 +177,9 @@ def contract_scalars_vjp(X, Y, coef, zeta, scales):
     return out
 
 
-def _ranges(X, Y, d, n_columns=None):
-    """Environments of X and of Y of the same species, of Y all or so many at once."""
-    for species in np.intersect1d(X.species, Y.species):
-        rows, columns = np.flatnonzero(X.species == species), np.flatnonzero(Y.species == species)
+def _ranges(X, Y, d, n_columns=None, similarity=0.0):
+    """Environments of X and of Y that are compared, of Y all or so many at once."""
+    for rows, columns in center_groups(X.species, Y.species, similarity):
         step = len(columns) if n_columns is None else n_columns
         for first in range(0, len(columns), step):
             part = columns[first : first + step]

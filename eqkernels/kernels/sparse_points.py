@@ -23,6 +23,8 @@ from sklearn.utils import check_random_state
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.base import species_number
 from eqkernels.descriptors.selection import farthest_points
+from eqkernels.kernels.centers import center_similarity as center_similarity_of
+from eqkernels.kernels.centers import check_similarity
 from eqkernels.kernels.covariant import check_normalize
 from eqkernels.kernels.environments import environment_scale
 from eqkernels.structures import symbols
@@ -42,8 +44,9 @@ def select_sparse_points(
     *,
     normalize: str | bool = "invariant",
     random_state: int | np.random.RandomState | None = None,
+    center_similarity: float = 0.0,
 ) -> EquivariantFeatures:
-    """Choose representative environments of each central species.
+    """Choose representative environments of each central species, or of all together.
 
     Parameters
     ----------
@@ -58,6 +61,9 @@ def select_sparse_points(
         Whether environments are compared by direction, or with the length of their features: as the kernel does.
     random_state : int, RandomState instance or None, default=None
         Chooses the first point of ``"fps"``, all points of the others.
+    center_similarity : float, default=0.0
+        That of the kernel: with more than 0, points are shared by all species, which the distances of ``"fps"`` take
+        into account. ``n_points`` may still say how many each species has.
 
     Returns
     -------
@@ -86,10 +92,12 @@ def select_sparse_points(
     if not isinstance(features, Iterable | EquivariantFeatures):
         raise TypeError(f"features must be EquivariantFeatures or blocks of them, got {type(features).__name__}")
     blocks = [features] if isinstance(features, EquivariantFeatures) else features
-    return choose_points(blocks, wanted, selection, normalize, check_random_state(random_state))
+    check_similarity(center_similarity)
+    random = check_random_state(random_state)
+    return choose_points(blocks, wanted, selection, normalize, random, shared=float(center_similarity))
 
 
-def choose_points(blocks, wanted, selection, normalize, random, room=None):
+def choose_points(blocks, wanted, selection, normalize, random, room=None, shared=0.0):
     """Choose points from blocks of features, as :func:`select_sparse_points`.
 
     Parameters
@@ -101,11 +109,14 @@ def choose_points(blocks, wanted, selection, normalize, random, room=None):
     random : RandomState
     room : dict of int to int, default=None
         Most points of each species that are kept from one block to the next; None: as many as are wanted.
+    shared : float, default=0.0
+        Similarity of centers of different species: if positive, those of all species are chosen together.
 
     Returns
     -------
     EquivariantFeatures
     """
+    together = shared > 0 and isinstance(wanted, int)
     pools: dict[int, _Pool] = {}
     for block in blocks:
         if not isinstance(block, EquivariantFeatures):
@@ -116,6 +127,10 @@ def choose_points(blocks, wanted, selection, normalize, random, room=None):
                 f"features has no block 0e, by which to compare environments, only {', '.join(block.blocks)}: ask for "
                 "it with LambdaSOAP(irreps='0e+...')"
             )
+        if together:
+            pool = pools.setdefault(0, _Pool(wanted, selection, normalize, random, shared))
+            pool.add(block.split_centers(np.arange(len(block.species))))
+            continue
         for species in np.unique(block.species).tolist():
             limit = wanted if isinstance(wanted, int) else _of_species(wanted, species)
             limit = limit if room is None else min(limit, room[species])
@@ -130,9 +145,10 @@ def choose_points(blocks, wanted, selection, normalize, random, room=None):
 
 
 class _Pool:
-    """The best environments of one species so far, in the order of choice."""
+    """The best environments of one species so far, or of all, in the order of choice."""
 
-    def __init__(self, limit, selection, normalize, random):
+    def __init__(self, limit, selection, normalize, random, shared=0.0):
+        self.shared = shared
         self.limit, self.selection, self.normalize, self.random = limit, selection, normalize, random
         self.points: EquivariantFeatures | None = None
         self.keys = np.zeros(0)
@@ -146,6 +162,8 @@ class _Pool:
         n_old = len(parts[0]) if len(parts) > 1 else 0
         scaled = [environment_scale(part, "0e", self.normalize)[:, None] * part.block("0e")[:, 0] for part in parts]
         x = np.concatenate(scaled)
+        if self.shared > 0:
+            x = self._with_species(x, np.concatenate([part.species for part in parts]))
         if self.selection == "fps":
             start = 0 if n_old else int(self.random.randint(len(x)))
             order = farthest_points(x, self.limit, start, _SAME)
@@ -154,6 +172,15 @@ class _Pool:
             order = np.argsort(self.keys, kind="stable")[: self.limit]
             self.keys = self.keys[order]
         self.points = _picked(parts, order)
+
+    def _with_species(self, x, species):
+        """Features joined to vectors of the species, of unit length, whose scalar products are their similarities."""
+        kinds, rows = np.unique(species, return_inverse=True)
+        values, vectors = np.linalg.eigh(center_similarity_of(kinds, kinds, self.shared))
+        of_species = vectors * np.sqrt(np.maximum(values, 0.0))
+        # the length of the features, if they are not normalized
+        size = 1.0 if self.normalize is not False else np.sqrt(np.mean(np.sum(x**2, axis=1)))
+        return np.hstack([x, size * of_species[rows]])
 
     def _draw(self, x):
         """Exponential variates with the weights as rates: the smallest are a weighted sample without replacement."""
@@ -236,8 +263,8 @@ def points_by_irrep(n_points, irreps):
     return wanted, {species: max(n[species] for n in wanted.values()) for species in first}
 
 
-def first_points(points, n_points):
-    """Rows of the points that fewer points would have been: each species is in the order of choice.
+def first_points(points, n_points, shared=False):
+    """Rows of the points that fewer points would have been: each species, or all if shared, is in the order of choice.
 
     Parameters
     ----------
@@ -245,11 +272,15 @@ def first_points(points, n_points):
         From :func:`select_sparse_points`.
     n_points : int or dict
         By atomic numbers.
+    shared : bool, default=False
+        Whether points of all species were chosen together.
 
     Returns
     -------
     ndarray of int
     """
+    if shared and isinstance(n_points, int):
+        return np.arange(min(n_points, len(points)))
     rows = {int(species): np.flatnonzero(points.species == species) for species in np.unique(points.species)}
     counts = n_points
     if isinstance(n_points, int):

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from eqkernels.kernels.centers import center_groups, center_similarity
+
 # Rows of one product of environments: its few temporary arrays take some MB for each thousand columns.
 _ROWS = 512
 
 
-def covariant_vjp(X, Y, irrep, weights, zeta, scales, own_norm):
+def covariant_vjp(X, Y, irrep, weights, zeta, scales, own_norm, similarity=0.0):
     """Differentiate sum(weights * kernel) for the sum over environments.
 
     Parameters
@@ -26,6 +28,8 @@ def covariant_vjp(X, Y, irrep, weights, zeta, scales, own_norm):
         Inverse norms of the blocks of X and Y, and of their invariant features; ones where not normalized.
     own_norm : bool or None
         Whether blocks are normalized by their own norm; None: not at all.
+    similarity : float, default=0.0
+        Of centers of different species, see :mod:`eqkernels.kernels.centers`.
 
     Returns
     -------
@@ -33,17 +37,19 @@ def covariant_vjp(X, Y, irrep, weights, zeta, scales, own_norm):
         Derivatives by the features of X.
     """
     out = {key: np.zeros(X.block_shape(key)) for key in dict.fromkeys([irrep, "0e"]) if key in X.blocks}
-    for species in np.intersect1d(X.species, Y.species):
-        rows, columns = np.flatnonzero(X.species == species), np.flatnonzero(Y.species == species)
+    for rows, columns in center_groups(X.species, Y.species, similarity):
         for start in range(0, len(rows), _ROWS):
-            _add(X, Y, irrep, weights, zeta, scales, own_norm, rows[start : start + _ROWS], columns, out)
+            part = rows[start : start + _ROWS]
+            factors = center_similarity(X.species[part], Y.species[columns], similarity)
+            of_part = weights[np.ix_(X.structures[part], Y.structures[columns])] * factors[:, :, None, None]
+            _add(X, Y, irrep, of_part, zeta, scales, own_norm, part, columns, out)
     return out
 
 
-def _add(X, Y, irrep, weights, zeta, scales, own_norm, i, m, out):
+def _add(X, Y, irrep, w, zeta, scales, own_norm, i, m, out):
     p, q = (one.block(irrep)[rows].astype(float, copy=False) for one, rows in ((X, i), (Y, m)))
     n, d, width = p.shape
-    scale, w = scales[0][i, None] * scales[1][m], weights[np.ix_(X.structures[i], Y.structures[m])]
+    scale = scales[0][i, None] * scales[1][m]
     products = (p.reshape(n * d, width) @ q.reshape(-1, width).T).reshape(n, d, len(m), d)
     total = np.einsum("imab,iamb->im", w, products) * scale
     if zeta != 1:

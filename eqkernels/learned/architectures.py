@@ -54,9 +54,14 @@ def reachable(left, right, wanted):
 
 @dataclass(frozen=True)
 class MessagePassing:
-    """Layers of convolutions; the features are those after every layer, side by side."""
+    """Layers of convolutions; the features are those after every layer, side by side.
+
+    With ``embeds``, ``n_species`` is the number of channels in which graphs embed the species, and weights of species
+    are combinations of these.
+    """
 
     n_species: int
+    embeds: bool
     outputs: tuple
     channels: int
     n_layers: int
@@ -64,6 +69,11 @@ class MessagePassing:
     n_radial: int
     n_hidden: int
     products: bool
+
+    @property
+    def of_species(self):
+        """Names of the weights that belong to species."""
+        return [name for name in self.shapes if not name.startswith(("radial", "paths"))]
 
     @cached_property
     def layers(self):
@@ -137,6 +147,7 @@ class MessagePassing:
         -------
         dict of Irrep to Variable of shape (n_atoms, 2 l + 1, n_features)
         """
+        weights = of_species(tape, weights, graph, self.of_species)
         x = op.embed(tape, weights["species"], graph.species, graph.n_atoms)
         found: dict[Irrep, list[Variable]] = {irrep: [] for irrep in irreps}
         for k in range(self.n_layers):
@@ -171,11 +182,17 @@ class ClusterExpansion:
     """Products of up to ``body_order`` densities; the features are those of every order, side by side."""
 
     n_species: int
+    embeds: bool
     outputs: tuple
     channels: int
     body_order: int
     l_max: int
     n_radial: int
+
+    @property
+    def of_species(self):
+        """Names of the weights that belong to species."""
+        return [name for name in self.shapes if not name.startswith("paths")]
 
     @cached_property
     def orders(self):
@@ -214,8 +231,9 @@ class ClusterExpansion:
     def _principal_components(self, random, graph):
         density = graph.density(Tape(recording=False)).value
         n_columns = density.shape[2]
-        weights = np.zeros((self.n_species, self.l_max + 1, n_columns, self.channels))
-        for k, rows in enumerate(graph.species):
+        groups = [slice(None)] if self.embeds else graph.species
+        weights = np.zeros((len(groups), self.l_max + 1, n_columns, self.channels))
+        for k, rows in enumerate(groups):
             for l, part in enumerate(slices(self.orders[0])):
                 rho = density[rows, part].reshape(-1, n_columns)
                 variances, vectors = np.linalg.eigh(rho.T @ rho / max(len(rho), 1))
@@ -224,11 +242,16 @@ class ClusterExpansion:
                 weights[k, l] = 0.01 * random.normal(size=(n_columns, self.channels))
                 weights[k, l, :, :count] += vectors[:, ::-1][:, :count]
                 weights[k, l] /= np.sqrt(max(strongest.mean(), 1e-3 * density.var() + 1e-12))
-        return weights
+        if not self.embeds:
+            return weights
+        # the same for all species, which differ by a random part
+        common = np.linalg.lstsq(graph.embedding, np.ones(len(graph.embedding)), rcond=None)[0]
+        spread = np.sqrt(np.mean(weights**2)) * random.normal(size=self.shapes["contraction"])
+        return common[:, None, None, None] * weights + _PRODUCT_START * spread
 
     def __call__(self, tape, weights, graph, scale, irreps):
         """Features of the atoms, as of :class:`MessagePassing`."""
-        density = graph.density(tape)
+        weights, density = of_species(tape, weights, graph, self.of_species), graph.density(tape)
         one = op.mix(tape, density, weights["contraction"], self.orders[0], graph.species)
         found: dict[Irrep, list[Variable]] = {irrep: [] for irrep in irreps}
         current = one
@@ -245,7 +268,14 @@ class ClusterExpansion:
 Architecture = MessagePassing | ClusterExpansion
 
 
-def make_architecture(parameters, n_species, irreps):
+def of_species(tape, weights, graph, names):
+    """Weights of the species of a graph; with an embedding from those of its channels."""
+    if graph.embedding is None:
+        return weights
+    return {**weights, **{name: op.of_species(tape, weights[name], graph.embedding) for name in names}}
+
+
+def make_architecture(parameters, n_species, irreps, n_channels=0):
     """Architecture that the parameters of a network describe.
 
     Parameters
@@ -254,6 +284,8 @@ def make_architecture(parameters, n_species, irreps):
     n_species : int
     irreps : str
         Irreps of the features.
+    n_channels : int, default=0
+        Channels of the embedding of the species; 0: each species has weights of its own.
 
     Returns
     -------
@@ -264,7 +296,11 @@ def make_architecture(parameters, n_species, irreps):
     ValueError
         If it cannot make these irreps; the message says what to increase.
     """
-    shared: dict[str, Any] = {"n_species": n_species, "outputs": _parsed(str(irreps))}
+    shared: dict[str, Any] = {
+        "n_species": n_channels or n_species,
+        "embeds": n_channels > 0,
+        "outputs": _parsed(str(irreps)),
+    }
     shared |= {name: int(getattr(parameters, name)) for name in ("channels", "l_max", "n_radial")}
     if parameters.architecture == "ace":
         return _checked(ClusterExpansion(**shared, body_order=int(parameters.body_order)))

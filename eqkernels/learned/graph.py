@@ -44,6 +44,8 @@ class Graph:
     radial : Variable of shape (n_pairs, n_radial)
     vectors : Variable of shape (n_edges, 3)
         From center to neighbor.
+    embedding : ndarray of shape (n_species, n_channels), or None
+        Vectors of the species, of which weights follow; None: each species has its own.
     """
 
     order: np.ndarray
@@ -54,6 +56,7 @@ class Graph:
     harmonics: Variable
     radial: Variable
     vectors: Variable
+    embedding: np.ndarray | None = None
     _density: Variable | None = field(default=None, init=False)
 
     @property
@@ -70,10 +73,12 @@ class Graph:
         size = len(self.species) * n_radial
         arguments = (self.harmonics, self.radial, self.edges[0], self.edges[2], columns, self.n_atoms, size)
         self._density = operations.density(tape, *arguments)
+        if self.embedding is not None:
+            self._density = operations.embed_density(tape, self._density, self.embedding)
         return self._density
 
 
-def make_graph(batch, species, cutoff, n_radial, l_max, tape=None):
+def make_graph(batch, species, cutoff, n_radial, l_max, tape=None, embedding=None):
     """Graph of a batch; with a tape, harmonics and radial functions are differentiable by the vectors of the edges.
 
     Parameters
@@ -84,6 +89,7 @@ def make_graph(batch, species, cutoff, n_radial, l_max, tape=None):
     cutoff : float
     n_radial, l_max : int
     tape : Tape, default=None
+    embedding : ndarray of shape (n_species, n_channels), default=None
 
     Returns
     -------
@@ -101,7 +107,7 @@ def make_graph(batch, species, cutoff, n_radial, l_max, tape=None):
     radial = radial_basis(tape, _rows(tape, vectors, representatives), float(cutoff), n_radial)
     harmonics = edge_harmonics(tape, vectors, l_max)
     edges = (rank[pairs.centers], rank[pairs.neighbors], pair_of_edge)
-    return Graph(order, rank, species_of_atom, rows, edges, harmonics, radial, vectors)
+    return Graph(order, rank, species_of_atom, rows, edges, harmonics, radial, vectors, embedding)
 
 
 def undirected_pairs(offsets, neighbors, vectors):

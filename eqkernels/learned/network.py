@@ -23,6 +23,7 @@ from eqkernels.learned.trained import TrainedNetwork, graph_maker, known_atoms
 from eqkernels.regression.base import _check_weight as check_weight
 from eqkernels.so3 import Irreps
 from eqkernels.structures import FramesTransformer, StructureBatch, symbols
+from eqkernels.structures.elements import CHANNELS, HEAVIEST, MANY, embedding
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -92,10 +93,18 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
         Number of random starts; the one with the smallest loss (validation error) is kept.
     warm_start : bool, default=False
         Start from the weights of the last fit.
-    handle_unknown : {"error", "ignore"}, default="error"
-        What to do with an atom of a species that was not seen at fit: raise an error that names it, or leave it out,
-        as a center and as a neighbor, of features and predictions (its row of per-atom targets is NaN). Training always
-        refuses it.
+    handle_unknown : {"error", "ignore", "embed"}, default="error"
+        What to do with an atom of a species that was not seen at fit: raise an error that names it, leave it out,
+        as a center and as a neighbor, of features and predictions (its row of per-atom targets is NaN), or take it by
+        its vector of ``species_embedding``, which ``"auto"`` then makes periodic for any number of elements. Training
+        always refuses it.
+    species_embedding : {"auto", "periodic", None}, default="auto"
+        ``"periodic"``: weights and readout of a species are combinations of those that all species share, by its vector
+        from group, period, covalent radius and electronegativity, so that elements learn from those like them; features
+        are multiplied by the vector. None: every species has weights of its own. ``"auto"``: periodic from 20 elements
+        on.
+    n_species_channels : int, default=None
+        Length of these vectors; None: 8.
     random_state : int, RandomState or None, default=None
         Seed of weights, batches and validation structures.
     n_jobs : int, default=None
@@ -196,6 +205,8 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
             species, previous = self.species_, self._state()
         self.species_: np.ndarray = species
         self.irreps_, self.formulas_ = irreps, formulas
+        if previous is None:
+            self.species_channels_: int = self._choose_channels(species)
         self.of_atoms_ = {target.name.rpartition(":")[0]: target.per_atom for target in targets}
         return self._train(batch, targets, unit, previous, begin, readout)
 
@@ -284,6 +295,17 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
             weight = weight / unit
         return *read_targets(y, batch, symmetries, self.baseline, self.aggregate, weight, per_atom), unit
 
+    def _choose_channels(self, species):
+        """Channels of the embedding of the species, 0 without."""
+        unknown = self.handle_unknown == "embed"
+        if self.species_embedding is None and unknown:
+            raise ValueError("handle_unknown='embed' answers by an embedding: set species_embedding='periodic'")
+        many = len(species) >= MANY and species.max() <= HEAVIEST and species.min() > 0
+        if self.species_embedding is None or (self.species_embedding == "auto" and not (many or unknown)):
+            return 0
+        wanted = CHANNELS if self.n_species_channels is None else int(self.n_species_channels)
+        return int(embedding(species, wanted).shape[1])
+
     def _wanted_irreps(self, targets, irreps=None):
         needed, irreps = {target.irrep for target in targets}, self.irreps if irreps is None else irreps
         if isinstance(irreps, str) and irreps == "auto":
@@ -299,7 +321,8 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
     def _check_unchanged(self, species, irreps):
         """Refuse to go on with weights that were made for something else, before anything is changed."""
         new = np.setdiff1d(species, self.species_)
-        shapes = make_architecture(self, len(self.species_), self.irreps_).shapes
+        n_channels = getattr(self, "species_channels_", 0)
+        shapes = make_architecture(self, len(self.species_), self.irreps_, n_channels).shapes
         if len(new) or irreps != self.irreps_ or shapes != {name: a.shape for name, a in self.weights_.items()}:
             raise ValueError(
                 "the weights of the last fit cannot be trained further, for species (new: "
@@ -308,8 +331,10 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
             )
 
     def _train(self, batch, targets, unit, previous, begin, readout):
-        architecture = make_architecture(self, len(self.species_), self.irreps_)
-        fit = Fit(self, architecture, batch, targets, graph_maker(self, self.species_), begin, readout)
+        n_channels = getattr(self, "species_channels_", 0)
+        architecture = make_architecture(self, len(self.species_), self.irreps_, n_channels)
+        graphs = graph_maker(self, self.species_, n_channels)
+        fit = Fit(self, architecture, batch, targets, graphs, begin, readout)
         if previous is None:
             self.neighbor_scale_ = 1.0 / np.sqrt(max(len(fit.sample.edges[0]) / fit.sample.n_atoms, 1.0))
         else:

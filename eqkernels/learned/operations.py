@@ -110,6 +110,50 @@ def embed(tape, weights, species, n_rows):
     return tape.record(value, [weights], pullback)
 
 
+def of_species(tape, weights, vectors):
+    """Weights (n_species, ...) of species from those (n_channels, ...) of the channels of their embedding.
+
+    Parameters
+    ----------
+    tape : Tape
+    weights : Variable of shape (n_channels, ...)
+    vectors : ndarray of shape (n_species, n_channels)
+
+    Returns
+    -------
+    Variable of shape (n_species, ...)
+    """
+    shape = weights.value.shape
+    value = (vectors @ weights.value.reshape(shape[0], -1)).reshape(-1, *shape[1:])
+
+    def pullback(gradient):
+        return ((vectors.T @ gradient.reshape(len(vectors), -1)).reshape(shape),)
+
+    return tape.record(value, [weights], pullback)
+
+
+def times_vectors(tape, x, vectors):
+    """Features (n, components, channels) times vectors (n, k) of their rows: (n, components, channels * k)."""
+    n, dim, channels = x.value.shape
+    value = np.einsum("idc,ik->idck", x.value, vectors).reshape(n, dim, -1)
+
+    def pullback(gradient):
+        return (np.einsum("idck,ik->idc", gradient.reshape(n, dim, channels, -1), vectors),)
+
+    return tape.record(value, [x], pullback)
+
+
+def embed_density(tape, x, vectors):
+    """Density (n, components, n_species * n_radial) with the species embedded: (n, components, k * n_radial)."""
+    n, dim, _ = x.value.shape
+    parts = x.value.reshape(n * dim, len(vectors), -1)
+
+    def pullback(gradient):
+        return ((vectors @ gradient.reshape(n * dim, vectors.shape[1], -1)).reshape(x.value.shape),)
+
+    return tape.record((vectors.T @ parts).reshape(n, dim, -1), [x], pullback)
+
+
 def add_irreps(tape, x, y, irreps, others):
     """X with y added to the irreps (``others`` of y) that both have; x is changed in place."""
     value, pairs = x.value, [(position(irreps, one), position(others, one)) for one in others if one in irreps]

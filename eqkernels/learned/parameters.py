@@ -45,6 +45,8 @@ class NetworkParameters(BaseEstimator):
     n_jobs: int | None = None
     verbose: int = 0
     handle_unknown: str = "error"
+    species_embedding: str | None = "auto"
+    n_species_channels: int | None = None
     per_atom: bool | dict | None = None
 
     _constraints = {
@@ -72,7 +74,9 @@ class NetworkParameters(BaseEstimator):
         "n_iter_no_change": Integer(1, 10**9),
         "n_init": Integer(1, 10**6),
         "warm_start": Flag(),
-        "handle_unknown": Choice("error", "ignore"),
+        "handle_unknown": Choice("error", "ignore", "embed"),
+        "species_embedding": Choice("auto", "periodic", None),
+        "n_species_channels": Integer(1, 118, none=True),
         "n_jobs": Jobs(),
         "verbose": Verbosity(),
     }

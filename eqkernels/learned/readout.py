@@ -31,23 +31,38 @@ class Readout(TensorRegressor):
     target : str or CartesianTensor
     baseline : {"composition", "mean", None}
     per_atom : bool
+    n_channels : int, default=0
+        Channels of the embedding of species by which the features were multiplied: they then share one readout.
+    answers_unknown : bool, default=False
+        Whether this is one for species that were not seen, too.
 
     Attributes
     ----------
-    coef_ : dict of str to ndarray of shape (n_species, n_features, multiplicity)
-        Weights of each irrep and central species.
+    coef_ : dict of str to ndarray of shape (n_species or 1, n_features, multiplicity)
+        Weights of each irrep and central species, or of all.
     species_ : ndarray of int
         The central species.
     target_, axial_, per_atom_, baseline_
         As in :class:`TensorRidge`.
     """
 
-    def __init__(self, noise, *, aggregate, target, baseline, per_atom):
+    def __init__(self, noise, *, aggregate, target, baseline, per_atom, n_channels=0, answers_unknown=False):
         self.noise = noise
         self.aggregate = aggregate
         self.target = target
         self.baseline = baseline
         self.per_atom = per_atom
+        self.n_channels = n_channels
+        self.answers_unknown = answers_unknown
+
+    def _answers_unknown(self):
+        return self.answers_unknown
+
+    def _kinds(self, features):
+        """Kinds of centers that have a readout of their own, and that of each center."""
+        if self.n_channels:
+            return np.zeros(1, dtype=int), np.zeros(len(features.species), dtype=int)
+        return self.species_, features.species
 
     def _aggregate(self):
         return self.aggregate
@@ -58,20 +73,20 @@ class Readout(TensorRegressor):
             roots = np.ones(len(features)) if weight is None else np.sqrt(weight)
             fit = self._fit_atoms if self.per_atom_ else self._fit_structures
             coefficients = fit(features, irrep, roots[:, None, None], block)
-            self.coef_[irrep] = coefficients.reshape(len(self.species_), -1, block.shape[2])
+            self.coef_[irrep] = coefficients.reshape(len(self._kinds(features)[0]), -1, block.shape[2])
 
     def _fit_atoms(self, features, irrep, roots, values):
         """Weights of each species, whose atoms have no features in common with those of others."""
-        coefficients = []
-        for species in self.species_:
-            rows = np.flatnonzero(features.species == species)
+        coefficients, (kinds, of_centers) = [], self._kinds(features)
+        for kind in kinds:
+            rows = np.flatnonzero(of_centers == kind)
             design, labels = (_flat(roots[rows] * block[rows]) for block in (features.blocks[irrep], values))
             coefficients.append(ridge_weights(design, labels, self.noise[irrep]))
         return np.stack(coefficients)
 
     def _fit_structures(self, features, irrep, roots, values):
         """Weights of all species; of more rows than twice the columns, the triangular factor is kept instead."""
-        width = len(self.species_) * features.blocks[irrep].shape[2] + values.shape[2]
+        width = len(self._kinds(features)[0]) * features.blocks[irrep].shape[2] + values.shape[2]
         rows, n_rows = np.empty((0, width)), max(2 * width, _NUMBERS // width)
         for part in gen_batches(len(features), max(1, n_rows // values.shape[1])):
             design = self._design(features[part], irrep)
@@ -81,12 +96,12 @@ class Readout(TensorRegressor):
         return ridge_weights(rows[:, : -values.shape[2]], rows[:, -values.shape[2] :], self.noise[irrep])
 
     def _predict_irreps(self, features):
-        predicted, offsets = {}, features.offsets
+        predicted, offsets, (kinds, of_centers) = {}, features.offsets, self._kinds(features)
         for irrep, coefficients in self.coef_.items():
             block = features.blocks[irrep]
             values = np.zeros((*block.shape[:2], coefficients.shape[2]))
-            for species, matrix in zip(self.species_, coefficients, strict=True):
-                rows = features.species == species
+            for kind, matrix in zip(kinds, coefficients, strict=True):
+                rows = of_centers == kind
                 values[rows] = block[rows] @ matrix
             predicted[irrep] = _sums(values, offsets, self.aggregate == "mean")
         return predicted
@@ -96,9 +111,10 @@ class Readout(TensorRegressor):
         block = features.blocks[irrep]
         if self.aggregate == "mean":
             block = block * (1.0 / np.diff(features.offsets)[features.structures])[:, None, None]
-        design = np.empty((len(features), block.shape[1], len(self.species_), block.shape[2]))
-        for k, species in enumerate(self.species_):
-            rows = np.flatnonzero(features.species == species)
+        kinds, of_centers = self._kinds(features)
+        design = np.empty((len(features), block.shape[1], len(kinds), block.shape[2]))
+        for k, kind in enumerate(kinds):
+            rows = np.flatnonzero(of_centers == kind)
             offsets = np.searchsorted(features.structures[rows], np.arange(len(features) + 1))
             design[:, :, k] = aggregate_rows(block[rows], offsets, "sum")
         return design.reshape(len(features), block.shape[1], -1)
@@ -150,9 +166,11 @@ class Readout(TensorRegressor):
         if self.aggregate == "mean" and not self.per_atom_:
             weights /= np.diff(read.known.offsets)[structures]
         known, blocks = np.isin(numbers, self.species_), {}
+        known |= self.answers_unknown
+        places = np.zeros(known.sum(), int) if self.n_channels else np.searchsorted(self.species_, numbers[known])
         for irrep, block in tensor.to_irreps(array).items():
             coefficients = np.zeros((len(weights), *self.coef_[irrep].shape[1:]))
-            coefficients[known] = self.coef_[irrep][np.searchsorted(self.species_, numbers[known])]
+            coefficients[known] = self.coef_[irrep][places]
             blocks[irrep] = weights[:, None, None] * np.einsum("imk,ifk->imf", block[row], coefficients)
         return blocks
 
@@ -194,6 +212,9 @@ def predict_tensors(network, readouts, read):
 def _weights_of_unscaled(network, readout, irrep):
     """Weights for the features before they are scaled, of all species of the network: those of others are zero."""
     scales, coefficients = network.model.scales[irrep], readout.coef_[irrep]
+    if readout.n_channels:
+        shared = (scales[0, :, None] * coefficients[0]).reshape(-1, readout.n_channels, coefficients.shape[2])
+        return np.einsum("fkm,sk->sfm", shared, network.make_graph.keywords["embedding"])
     weights = np.zeros((len(scales), *coefficients.shape[1:]))
     species = np.searchsorted(network.species, readout.species_)
     weights[species] = scales[species, :, None] * coefficients

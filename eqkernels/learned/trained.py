@@ -21,6 +21,7 @@ from eqkernels.learned.tape import Tape, Variable
 from eqkernels.learned.training import Model, split_by_size
 from eqkernels.so3 import Irrep
 from eqkernels.structures import StructureBatch, symbols
+from eqkernels.structures.elements import HEAVIEST, embedding
 from eqkernels.structures.places import Places
 
 # Edges that go through the network together.
@@ -105,7 +106,7 @@ class TrainedNetwork:
     species : ndarray of int
     make_graph : callable
         ``make_graph(batch, tape=tape)`` makes the graph.
-    handle_unknown : {"error", "ignore"}
+    handle_unknown : {"error", "ignore", "embed"}
     n_jobs : int or None
     """
 
@@ -119,15 +120,24 @@ class TrainedNetwork:
     @classmethod
     def of(cls, network):
         """Take what it is made of from a fitted EquivariantNetwork."""
-        architecture = make_architecture(network, len(network.species_), network.irreps_)
+        species, n_channels = network.species_, getattr(network, "species_channels_", 0)
+        architecture = make_architecture(network, len(species), network.irreps_, n_channels)
         model = Model(architecture, float(network.neighbor_scale_), network.scales_)
-        graphs = graph_maker(network, network.species_)
-        return cls(model, network.weights_, network.species_, graphs, network.handle_unknown, network.n_jobs)
+        known = species
+        if network.handle_unknown == "embed":
+            if not n_channels:
+                raise ValueError("handle_unknown='embed' was set after fit, which made no embedding: fit again")
+            known = np.arange(1, HEAVIEST + 1)
+        graphs = graph_maker(network, species, n_channels, known)
+        return cls(model, network.weights_, known, graphs, network.handle_unknown, network.n_jobs)
 
     def read(self, X):
         """Structures, and which of their atoms have a known species; others are refused unless they are ignored."""
         batch = StructureBatch.from_frames(X)
-        remedy = "fit on structures that contain it, or set handle_unknown='ignore' to leave such atoms out"
+        remedy = (
+            "fit on structures that contain it, set handle_unknown='ignore' to leave such atoms out, or fit with "
+            "handle_unknown='embed' to take them for what is like them"
+        )
         return Known.of(batch, known_atoms(batch, self.species, None if self.handle_unknown == "ignore" else remedy))
 
     def features(self, read):
@@ -187,7 +197,24 @@ class TrainedNetwork:
         )
 
 
-def graph_maker(parameters, species):
-    """Make a function of a batch, and of a tape, that makes its graph with the parameters of a network."""
+def graph_maker(parameters, species, n_channels=0, known=None):
+    """Make a function of a batch, and of a tape, that makes its graph with the parameters of a network.
+
+    Parameters
+    ----------
+    parameters : EquivariantNetwork
+    species : ndarray of int
+        Those that were seen at fit.
+    n_channels : int, default=0
+        Of their embedding, 0 without.
+    known : ndarray of int, default=None
+        Species of the graphs; None: those that were seen.
+
+    Returns
+    -------
+    callable
+    """
+    known = species if known is None else known
+    vectors = embedding(species, n_channels, known) if n_channels else None
     numbers = {"n_radial": int(parameters.n_radial), "l_max": int(parameters.l_max)}
-    return partial(make_graph, species=species, cutoff=float(parameters.cutoff), **numbers)
+    return partial(make_graph, species=known, cutoff=float(parameters.cutoff), embedding=vectors, **numbers)

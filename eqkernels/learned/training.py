@@ -64,10 +64,9 @@ class Model:
 
     def features(self, tape, weights, graph):
         """Scaled features of atoms by irrep; the last scalar is the constant 1, scaled."""
-        blocks = self.unscaled(tape, weights, graph, self.architecture.outputs)
+        blocks, kinds = self.unscaled(tape, weights, graph, self.architecture.outputs), self.kinds(graph)
         return {
-            irrep: op.scale(tape, block, self.scales[str(irrep)][graph.species_of_atom][:, None])
-            for irrep, block in blocks.items()
+            irrep: op.scale(tape, block, self.scales[str(irrep)][kinds][:, None]) for irrep, block in blocks.items()
         }
 
     def unscaled(self, tape, weights, graph, irreps):
@@ -77,11 +76,22 @@ class Model:
             if str(irrep) == "0e":
                 constant = Variable(np.ones((graph.n_atoms, 1, 1)), wanted=False)
                 blocks[irrep] = op.join(tape, [blocks[irrep], constant])
+            if graph.embedding is not None:
+                blocks[irrep] = op.times_vectors(tape, blocks[irrep], graph.embedding[graph.species_of_atom])
         return blocks
+
+    @property
+    def n_kinds(self):
+        """Number of kinds of atoms that have scales and a readout of their own: all species, or one with embedding."""
+        return 1 if self.architecture.embeds else self.architecture.n_species
+
+    def kinds(self, graph):
+        """Kind of each atom."""
+        return np.zeros_like(graph.species_of_atom) if self.architecture.embeds else graph.species_of_atom
 
     def aggregate(self, tape, block, target, graph):
         """Features of samples: (n_samples, 2 l + 1, n_features); of structures, columns of each species in turn."""
-        order, n_species, species = graph.order, self.architecture.n_species, graph.species_of_atom
+        order, n_species, species = graph.order, self.n_kinds, self.kinds(graph)
         if target.per_atom:  # all features of a sample are those of one species
             n_species, species = 1, np.zeros_like(species)
         return op.segment_sum(
@@ -93,7 +103,7 @@ class Model:
         self.scales = {}
         constants = {name: Variable(array, wanted=False) for name, array in weights.items()}
         blocks = self.unscaled(Tape(recording=False), constants, graph, self.architecture.outputs)
-        n_species = self.architecture.n_species
+        n_species = self.n_kinds
         for irrep, block in blocks.items():
             matching = [target for target in targets if target.irrep == irrep]
             if matching and not matching[0].per_atom:
@@ -102,7 +112,7 @@ class Model:
             else:
                 samples = matching[0].segments[graph.order] >= 0 if matching else np.ones(graph.n_atoms, dtype=bool)
                 totals = np.zeros((n_species, block.value.shape[2]))
-                np.add.at(totals, graph.species_of_atom[samples], np.mean(block.value[samples] ** 2, axis=1))
+                np.add.at(totals, self.kinds(graph)[samples], np.mean(block.value[samples] ** 2, axis=1))
                 squares = totals / max(samples.sum(), 1)
             level = squares.mean() if squares.mean() > _VANISHING else 1.0
             self.scales[str(irrep)] = 1.0 / np.sqrt((squares + 0.1 * level) * squares.size)
@@ -114,11 +124,13 @@ class Model:
         """
         if "0e" in self.scales:
             constants = {name: Variable(array, wanted=False) for name, array in weights.items()}
-            invariants = self.features(Tape(recording=False), constants, graph)[Irrep(0, 1)].value[:, 0, :-1]
+            n_constants = self.architecture.n_species if self.architecture.embeds else 1
+            scalars = self.features(Tape(recording=False), constants, graph)[Irrep(0, 1)].value
+            invariants = scalars[:, 0, :-n_constants]
             size = np.sqrt(np.mean(np.sum(invariants**2, axis=1)))
             if size > 0:
                 scalars = self.scales["0e"].copy()
-                scalars[:, -1] = _CONSTANT * size
+                scalars[:, -n_constants:] = _CONSTANT * size
                 self.scales = {**self.scales, "0e": scalars}
 
 
@@ -167,7 +179,8 @@ class Loss:
             self.roots[k] = np.concatenate([one.sample_weights for one in of_targets[k]])[:, None, None]
             self.values[k] = self.roots[k] * np.concatenate([one.values for one in of_targets[k]])
             self.ends[k] = np.cumsum([len(one.values) for one in of_targets[k]])[:-1]
-            self.groups[k] = _groups([graph for graph, _ in parts], of_targets[k])
+            graphs = None if model.architecture.embeds else [graph for graph, _ in parts]
+            self.groups[k] = _groups(graphs, of_targets[k])
 
     def __call__(self, vector):
         """Value and gradient."""
@@ -235,7 +248,7 @@ class Loss:
         for target in (targets[k] for k in self.active):
             block, scales = blocks[target.irrep], self.model.scales[str(target.irrep)]
             if target.per_atom:
-                block = op.scale(tape, block, scales[graph.species_of_atom][:, None])
+                block = op.scale(tape, block, scales[self.model.kinds(graph)][:, None])
             features = self.model.aggregate(tape, block, target, graph)
             if not target.per_atom:
                 # a readout of scaled sums is that of scaled features, with fewer numbers to scale
@@ -256,8 +269,8 @@ class Loss:
 
 
 def _groups(graphs, targets):
-    """Split the samples of a target into those that share weights: atoms of each species, or all structures."""
-    if not targets[0].per_atom:
+    """Split the samples of a target into those that share weights: atoms of each species, or all samples."""
+    if graphs is None or not targets[0].per_atom:
         return [slice(None)]
     species_of_samples = []
     for graph, target in zip(graphs, targets, strict=True):

@@ -15,6 +15,7 @@ from eqkernels._parameters import Choice, check_parameters, is_number
 from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
 from eqkernels.kernels import KernelBlocks
+from eqkernels.kernels.centers import similarity_of
 from eqkernels.metrics import tensor_r2
 from eqkernels.regression.baseline import BASELINES, composition_design, fit_baseline
 from eqkernels.regression.cancellation import KernelSums
@@ -24,6 +25,7 @@ from eqkernels.so3 import CartesianTensor, Irreps, cartesian_tensor
 from eqkernels.so3.inference import SYMMETRY_TOLERANCE, infer_formula
 from eqkernels.structures import StructureBatch, as_list, atom_counts, by_structure, read_labels, takes_batches
 from eqkernels.structures.batch import structure_number
+from eqkernels.structures.elements import shares
 from eqkernels.structures.labels import of_atoms
 
 # Labels whose symmetry is broken only by rounding are projected without a word.
@@ -235,7 +237,11 @@ class TensorRegressor(FeatureDerivatives, Summarized, NestedDefaults, RegressorM
         return {**blocks, "0e": blocks["0e"] - (design @ self.baseline_)[:, None]}
 
     def _baseline_design(self, features):
-        return composition_design(features.composition(self.species_), self.baseline, self._aggregate())
+        counts = features.composition(self.species_)
+        unseen = np.setdiff1d(features.species, self.species_) if self._answers_unknown() else ()
+        if len(unseen):  # elements that were not seen contribute what those like them do
+            counts = counts + features.composition(unseen) @ shares(self.species_, unseen)
+        return composition_design(counts, self.baseline, self._aggregate())
 
     def _offset_kernel(self):
         """Kernel that may know a part of the labels without learning; None: nothing does."""
@@ -289,7 +295,9 @@ class TensorRegressor(FeatureDerivatives, Summarized, NestedDefaults, RegressorM
         return by_structure(atoms, features.n_atoms)
 
     def _known_centers(self, features):
-        """Which centers have a species that was a center at fit; for labels of structures, all must."""
+        """Which centers have a species that was a center at fit, or is answered for; for structures, all must."""
+        if self._answers_unknown():
+            return np.ones(len(features.species), dtype=bool)
         known = np.isin(features.species, self.species_)
         if not self.per_atom_ and not known.all():
             row = int(np.argmin(known))
@@ -299,6 +307,16 @@ class TensorRegressor(FeatureDerivatives, Summarized, NestedDefaults, RegressorM
                 "structures that contain it"
             )
         return known
+
+    def _answers_unknown(self):
+        """Whether centers of species that were not seen are compared with those that were."""
+        if similarity_of(getattr(self, "kernel", None)) == 0:
+            return False
+        if self.descriptor_ is None:
+            return True
+        params = self.descriptor_.get_params()
+        handled = [value for name, value in params.items() if name.split("__")[-1] == "handle_unknown"]
+        return len(handled) > 0 and all(value == "embed" for value in handled)
 
     # -- parameters -------------------------------------------------------------------------------------------------
 

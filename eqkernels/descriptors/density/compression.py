@@ -6,9 +6,10 @@ of the behavior under rotation:
 
 .. math:: c'_{k n lm} = \sum_a w_{ak}\, c_{a n lm} , \qquad c''_{k p lm} = \sum_n u^{kl}_{np}\, c'_{k n lm} .
 
-*Species.* The weights w are chosen by the user ("alchemical" coordinates), or are the leading eigenvectors of the
-correlation of the species over the training set, :math:`S_{ab} = \sum_{i n lm} c^i_{anlm} c^i_{bnlm}` (Willatt, Musil,
-Ceriotti, Phys. Chem. Chem. Phys. 20, 29661 (2018)).
+*Species.* The weights w are chosen by the user ("alchemical" coordinates), follow from the periodic table
+(:mod:`eqkernels.structures.elements`), or are the leading eigenvectors of the correlation of the species over the
+training set, :math:`S_{ab} = \sum_{i n lm} c^i_{anlm} c^i_{bnlm}` (Willatt, Musil, Ceriotti, Phys. Chem. Chem. Phys.
+20, 29661 (2018)).
 
 *Radial functions.* The u are the leading eigenvectors of the covariance :math:`\sum_{im} c'^i_{knlm} c'^i_{kn'lm}` of
 each channel k and degree l: of all sets of so many radial functions, they keep the most of the variance of the training
@@ -19,6 +20,8 @@ from __future__ import annotations
 
 import numpy as np
 from ase.data import chemical_symbols
+
+from eqkernels.structures.elements import HEAVIEST, MANY
 
 
 def channel_covariance(expansion, batch, is_center, progress=None):
@@ -48,6 +51,32 @@ def channel_covariance(expansion, batch, is_center, progress=None):
     return total
 
 
+def is_stated(embedding):
+    """Whether an embedding is the user's own."""
+    return embedding is not None and not (isinstance(embedding, str) and embedding in ("auto", "periodic"))
+
+
+def is_periodic(parameters, species):
+    """Whether density parameters ask for, or choose, an embedding by the periodic table for some species."""
+    choice = parameters.species_embedding
+    if choice is None or is_stated(choice):
+        return False
+    if choice == "periodic":
+        return True
+    if parameters.n_species_channels is not None or parameters.compression is not None:
+        return False
+    many = len(species) >= MANY or parameters.handle_unknown == "embed"
+    return many and 1 <= min(species) <= max(species) <= HEAVIEST
+
+
+def periodic_or_dict(parameters):
+    """Whether density parameters give vectors to species that are not seen."""
+    choice = parameters.species_embedding
+    if isinstance(choice, str) and choice == "auto":
+        return parameters.n_species_channels is None and parameters.compression is None
+    return choice is not None
+
+
 def species_weights(embedding, species):
     """Weights w of some species from an embedding.
 
@@ -62,7 +91,10 @@ def species_weights(embedding, species):
     ndarray of shape (n_species, n_species_channels)
     """
     if not isinstance(embedding, dict):
-        raise TypeError(f"species_embedding must be a dict from chemical symbols to vectors, got {embedding!r}")
+        raise TypeError(
+            f"species_embedding must be a dict from chemical symbols to vectors, 'periodic', 'auto' or None, got "
+            f"{embedding!r}"
+        )
     missing = [chemical_symbols[number] for number in species if chemical_symbols[number] not in embedding]
     if missing:
         raise ValueError(f"species_embedding has no vector for {', '.join(missing)}, only for {', '.join(embedding)}")
@@ -109,6 +141,27 @@ def contraction(weights, covariance, n_optimal):
             radial[k, :, k] = leading(embedded_part[k, :, k], n_optimal)
         parts.append(embedded @ radial.reshape(weights.shape[1] * n_max, -1))
     return np.array(parts)
+
+
+def extended_contraction(matrices, weights, further):
+    """Rows of the contraction for species that were not seen, from their weights.
+
+    Parameters
+    ----------
+    matrices : ndarray of shape (l_max + 1, n_species * n_max, n_species_channels * n_optimal)
+    weights : ndarray of shape (n_species, n_species_channels)
+        With which the matrices were made.
+    further : ndarray of shape (n_further, n_species_channels)
+
+    Returns
+    -------
+    ndarray of shape (l_max + 1, n_further * n_max, n_species_channels * n_optimal)
+    """
+    n_degrees, n_rows, n_columns = matrices.shape
+    (n_species, n_channels), n_max = weights.shape, n_rows // len(weights)
+    parts = matrices.reshape(n_degrees, n_species, n_max, n_channels, -1)
+    radial = np.einsum("ak,lankp->lknp", weights, parts) / np.sum(weights**2, axis=0)[:, None, None]
+    return np.einsum("ak,lknp->lankp", further, radial).reshape(n_degrees, -1, n_columns)
 
 
 def leading(matrix, n):

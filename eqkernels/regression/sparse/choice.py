@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from eqkernels.kernels.centers import similarity_of
 from eqkernels.kernels.sparse_points import choose_points, first_points, points_by_irrep
 from eqkernels.regression.sparse.memory import centers_of_block, check_fit, environment_sizes, n_values
 from eqkernels.regression.sparse.model import factor_points
@@ -29,6 +30,8 @@ class SparseChoice:
     ----------
     candidates : ndarray of int
         Structures whose labelled environments are candidates.
+    species : ndarray of int
+        Of the labelled environments, once points were chosen.
     """
 
     def __init__(self, data, irreps, n_points, random):
@@ -60,7 +63,7 @@ class SparseChoice:
         environment_size : int
             Features of one environment, in all irreps and components that the descriptor makes.
         """
-        source, labelled = self.source, self.labelled
+        source, labelled, shared = self.source, self.labelled, similarity_of(kernel)
         shapes, needed = environment_sizes(source, descriptor), {"0e", *self.irreps}
         of_points = {irrep: shape for irrep, shape in shapes.items() if irrep in needed}
         check_fit(shapes, of_points, min(self.total, labelled.sum()), source.n_atoms.max(), memory)
@@ -69,9 +72,20 @@ class SparseChoice:
         most = 0.2 * memory / (8 * n_values(of_points))
         most = most_points_of_species(source, self.candidates, labelled, self.largest, most)
         normalize = getattr(kernel, "normalize", "invariant")
-        return choose_points(blocks, self.largest, selection, normalize, self.random, most), n_values(shapes)
+        seen: set[int] = set()
+        chosen = choose_points(_noted(blocks, seen), self.largest, selection, normalize, self.random, most, shared)
+        self.species = np.array(sorted(seen))
+        return chosen, n_values(shapes)
 
     def factors(self, points, kernel):
         """Factor the kernels among the points of each irrep, see :func:`factor_points`."""
-        chosen = {irrep: first_points(points, count) for irrep, count in self.wanted.items()}
+        shared = similarity_of(kernel) > 0
+        chosen = {irrep: first_points(points, count, shared) for irrep, count in self.wanted.items()}
         return factor_points(kernel, points, chosen)
+
+
+def _noted(blocks, seen):
+    """Blocks of features, of which the species are added to a set."""
+    for block in blocks:
+        seen.update(np.unique(block.species).tolist())
+        yield block

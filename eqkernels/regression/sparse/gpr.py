@@ -368,7 +368,7 @@ class SparseTensorGPR(SparsePredictor):
         points, self.environment_size_ = choice.points(self.descriptor_, self._kernel(), self.selection, self._bytes())
         self._check_blocks(points)
         self.points_ = points.to_dict(self._kernel().uses_positions)
-        self.species_ = np.unique(points.species)
+        self.species_ = choice.species
         self.pivots_, self.cholesky_ = choice.factors(points, self._kernel())
         self.factors_, self.label_totals_, self.derivative_totals_ = {}, np.zeros(3), {}
         self.baseline_ridge_ = baseline_ridge(data, self._model())

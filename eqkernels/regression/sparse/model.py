@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 from eqkernels._memory import check_memory
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import TensorKernel
+from eqkernels.kernels.centers import similarity_of
 from eqkernels.regression.sparse.memory import centers_of_block
 from eqkernels.regression.sparse.solve import pivoted_cholesky
 from eqkernels.regression.sparse.triangular import TriangularFactor
@@ -79,7 +80,7 @@ class SparseModel:
     def work_per_center(self):
         """Work of the kernels of a center, in units of the work of folding a label."""
         widths = [self.points.blocks[irrep].shape[2] / max(self.n_kernel(irrep), 1) for irrep in self.multiplicities]
-        return min(widths) / len(self.species)
+        return min(widths) / (1 if similarity_of(self.kernel) else len(self.species))
 
     def bytes_of_points(self):
         """Bytes of the features of the sparse points."""
