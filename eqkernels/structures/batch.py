@@ -41,6 +41,8 @@ class StructureBatch:
         Atoms ``offsets[k]:offsets[k + 1]`` belong to structure k.
     origin : int or ndarray of int, shape (n_structures,)
         Index of the structures in the input of the user, for messages: of the first where they are consecutive.
+    inputs : dict of str to InputValues
+        Inputs beyond the geometry, where they were read (:mod:`eqkernels.structures.inputs`).
 
     Examples
     --------
@@ -56,6 +58,7 @@ class StructureBatch:
     pbc: np.ndarray
     offsets: np.ndarray
     origin: int | np.ndarray = field(default=0, compare=False)
+    inputs: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @classmethod
     def from_frames(
@@ -133,7 +136,11 @@ class StructureBatch:
         offsets = np.concatenate([[0], np.cumsum(counts)])
         atoms = np.repeat(self.offsets[picked] - offsets[:-1], counts) + np.arange(offsets[-1])
         cells = self.cells[picked], self.pbc[picked]
-        return StructureBatch(self.positions[atoms], self.numbers[atoms], *cells, offsets, self.number(picked))
+        rest = offsets, self.number(picked), self._inputs_of(atoms)
+        return StructureBatch(self.positions[atoms], self.numbers[atoms], *cells, *rest)
+
+    def _inputs_of(self, atoms):
+        return {name: replace(one, values=one.values[atoms]) for name, one in self.inputs.items()}
 
     def number(self, structure: Any) -> Any:
         """Index of a structure of the batch, or of several, in the input of the user."""
@@ -189,6 +196,7 @@ class StructureBatch:
             self.pbc[structures],
             self.offsets[start : stop + 1] - self.offsets[start],
             self.origin[structures] if isinstance(self.origin, np.ndarray) else self.origin + start,
+            self._inputs_of(atoms),
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from ase import Atoms
 from sklearn.base import TransformerMixin
 
-from eqkernels.structures.batch import StructureBatch
+from eqkernels.structures.batch import StructureBatch, as_list
 
 
 class FramesTransformer(TransformerMixin, auto_wrap_output_keys=None):  # type: ignore[call-arg]
@@ -34,6 +34,8 @@ class FramesTransformer(TransformerMixin, auto_wrap_output_keys=None):  # type: 
         # a Series goes on to transform, for the index of a table that comes out
         if takes_batches(self) and not hasattr(X, "iloc"):
             X = StructureBatch.from_frames(X)
+        elif not hasattr(X, "iloc"):
+            X = as_list(X)
         return self.fit(X, y, **fit_params).transform(X)
 
 

@@ -22,11 +22,13 @@ from joblib import effective_n_jobs
 
 from eqkernels._ranges import over_ranges, structure_blocks
 from eqkernels.descriptors.density._density_loops import expand_density
+from eqkernels.descriptors.density._derivative_loops import sum_strains
 from eqkernels.descriptors.density._gradient_loops import contract_gradients, expand_gradients
+from eqkernels.descriptors.density.input_channels import InputChannels
 from eqkernels.radial import GTO, LaplacianEigenstates, RadialTable
 from eqkernels.radial.basis import RadialBasis
 from eqkernels.so3.spherical_harmonics import harmonics_prefactors
-from eqkernels.structures import NeighborPairs, find_neighbors
+from eqkernels.structures import NeighborPairs, StructureBatch, find_neighbors
 
 RADIAL_BASES: dict[str, Callable[[int, float], RadialBasis]] = {"gto": GTO, "laplacian": LaplacianEigenstates}
 
@@ -61,6 +63,8 @@ class DensityExpansion:
     contraction : ndarray of shape (l_max + 1, n_species * n_max, n_channels), default=None
         Contracts the channels (species, radial index) of each degree, see
         :mod:`eqkernels.descriptors.density.compression`.
+    inputs : InputChannels, default=None
+        Channels of inputs, which :class:`~eqkernels.descriptors.density.input_expansion.InputExpansion` adds.
     """
 
     table: RadialTable
@@ -69,6 +73,7 @@ class DensityExpansion:
     center_weight: float
     species: np.ndarray
     contraction: np.ndarray | None = None
+    inputs: InputChannels | None = None
 
     @property
     def n_channels(self):
@@ -126,7 +131,7 @@ class DensityExpansion:
         part = batch.select(start, stop)
         centers = np.flatnonzero(is_center[batch.offsets[start] : batch.offsets[stop]])
         pairs = find_neighbors(part, self.table.cutoff)
-        return DensityBlock(pairs, centers, first_channel[part.numbers], first_row, start, stop)
+        return DensityBlock(pairs, centers, first_channel[part.numbers], first_row, start, stop, part)
 
     def expand(self, block, a, b, dtype=np.float64):
         """Density coefficients of the centers a .. b - 1 of a block, shape (b - a, (l_max + 1)^2, n_channels)."""
@@ -139,7 +144,7 @@ class DensityExpansion:
         """Contract the channels of coefficients (..., (l_max + 1)^2, width), which are those from ``first`` on."""
         if self.contraction is None:
             return coefficients
-        out = np.empty((*coefficients.shape[:-1], self.n_channels), coefficients.dtype)
+        out = np.empty((*coefficients.shape[:-1], self.contraction.shape[2]), coefficients.dtype)
         matrices = self.contraction[:, first : first + coefficients.shape[-1]].astype(out.dtype, copy=False)
         for l, matrix in enumerate(matrices):
             np.matmul(coefficients[..., l * l : (l + 1) ** 2, :], matrix, out=out[..., l * l : (l + 1) ** 2, :])
@@ -151,6 +156,26 @@ class DensityExpansion:
             parts = [cotangent[:, l * l : (l + 1) ** 2] @ matrix.T for l, matrix in enumerate(self.contraction)]
             cotangent = np.concatenate(parts, axis=1)
         contract_gradients(*self._arguments(block, a, b), *self.table.loop_arguments(), cotangent, out)
+
+    def changed(self, s):
+        """First of the channels that change with species s, and how many they are: all of them when contracted."""
+        if self.contraction is None:
+            return s * self.n_max, self.n_max
+        return 0, self.contraction.shape[2]
+
+    def changes(self, gradient, s, block, moved):
+        """Changes of the channels that :meth:`changed` names, of gradients (n_items, ..., n_lm, n_max) of species s.
+
+        They belong to the atoms ``moved`` of the block.
+        """
+        return self.contracted(gradient, s * self.n_max)
+
+    def strain_changes(self, block, order, gradient):
+        """Changes (9, n_lm, n_channels) of one center by strain, from the gradients of its pairs ``order``."""
+        out = np.zeros((9, (self.l_max + 1) ** 2, len(self.species) * self.n_max))
+        firsts = block.channels[block.pairs.neighbors[order]]
+        sum_strains(firsts, block.pairs.vectors[order], gradient, self.n_max, out)
+        return self.contracted(out, 0)
 
     def expand_gradients(self, pairs, order, items, n_items):
         """Differentiate the coefficients of one species by the vectors of pairs, summed over the pairs of an item.
@@ -201,6 +226,8 @@ class DensityBlock:
         Number of centers before those of this block.
     start, stop : int
         The structures.
+    batch : StructureBatch
+        These structures.
     """
 
     pairs: NeighborPairs
@@ -209,6 +236,7 @@ class DensityBlock:
     first_row: int
     start: int
     stop: int
+    batch: StructureBatch
 
 
 def _plan(offsets, is_center):

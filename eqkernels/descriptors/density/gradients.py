@@ -16,13 +16,16 @@ stores a derivative of a feature and costs a small multiple of the features them
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from eqkernels._ranges import over_ranges
-from eqkernels.descriptors.density._derivative_loops import subtract_changes, sum_pairs, sum_strains
+from eqkernels.descriptors.density._derivative_loops import subtract_changes, sum_pairs
+from eqkernels.descriptors.density.input_gradients import InputDerivatives, input_gradients
 
 # Bytes of derivatives of the density that are made and used up at once.
 _CHANGES_PER_RANGE = 2**22
@@ -70,10 +73,29 @@ class Derivatives(NamedTuple):
         By the positions of all atoms, structure after structure: minus the forces of an energy.
     strain : ndarray of shape (n_structures, 3, 3)
         By the strain of each structure: the stress of an energy times the volume of its cell.
+    inputs : dict of str to ndarray of shape (n_structures, ...) or (n_atoms, ...)
+        By the inputs of the descriptor, of structures or of atoms: by an electric field, minus the dipole of an energy.
     """
 
     positions: np.ndarray
     strain: np.ndarray
+    inputs: Mapping[str, np.ndarray] = MappingProxyType({})
+
+    @classmethod
+    def joined(cls, parts: Sequence[Derivatives]) -> Derivatives:
+        """Derivatives of several lists of structures, one after the other."""
+        inputs = {name: np.concatenate([part.inputs[name] for part in parts]) for name in parts[0].inputs}
+        positions, strain = (np.concatenate([part[k] for part in parts]) for k in range(2))
+        return cls(positions, strain, inputs)
+
+    @classmethod
+    def summed(cls, terms: Sequence[Derivatives]) -> Derivatives:
+        """Derivatives of a sum, of which terms may have other inputs than others."""
+        inputs: dict[str, np.ndarray] = {}
+        for term in terms:
+            for name, values in term.inputs.items():
+                inputs[name] = inputs[name] + values if name in inputs else values
+        return cls(sum(term.positions for term in terms), sum(term.strain for term in terms), inputs)
 
 
 @dataclass(frozen=True)
@@ -112,11 +134,15 @@ class FeatureGradients:
         Number of features of each block.
     strain : dict of str to ndarray of shape (n_centers, 3, 3, 2 lambda + 1, n_features)
         Derivatives by the strain; empty unless asked for.
+    inputs : dict of str to GradientPart
+        Derivatives by the inputs of the descriptor, along the second axis of their blocks the numbers of a tensor, row
+        by row. An input of the structure counts as that of the center itself.
     """
 
     parts: list[GradientPart]
     n_features: dict[str, int]
     strain: dict[str, np.ndarray] = field(default_factory=dict)
+    inputs: dict[str, GradientPart] = field(default_factory=dict)
 
     @property
     def centers(self) -> np.ndarray:
@@ -213,7 +239,7 @@ def feature_gradients(expansion, batch, is_center, features, n_jobs, strain):
     entries = [[_entries(block, first) for first in firsts] for block in blocks]
     n_centers = int(is_center.sum())
     parts = [
-        _empty_part(sum(len(of_block[s].owners) for of_block in entries), _changed(expansion, s), features)
+        _empty_part(sum(len(of_block[s].owners) for of_block in entries), expansion.changed(s), features)
         for s in range(len(firsts))
     ]
     parts.append(_empty_part(n_centers, (0, n_channels), features))
@@ -234,12 +260,10 @@ def feature_gradients(expansion, batch, is_center, features, n_jobs, strain):
         part.structures[:] = batch.structure_of_atom[part.atoms]
         part.atoms[:] = batch.atom_in_structure[part.atoms]
     strains = {key: array.reshape(n_centers, 3, 3, *array.shape[2:]) for key, array in strains.items()}
-    return FeatureGradients(parts, {key: kind.shape[1] for key, kind in features.items()}, strains)
-
-
-def _changed(expansion, s):
-    """First of the channels that change with species s, and how many they are: all of them when contracted."""
-    return (s * expansion.n_max, expansion.n_max) if expansion.contraction is None else (0, expansion.n_channels)
+    by_inputs = {
+        name: GradientPart(*part) for name, part in input_gradients(expansion, batch, blocks, features).items()
+    }
+    return FeatureGradients(parts, {key: kind.shape[1] for key, kind in features.items()}, strains, by_inputs)
 
 
 def _empty_part(n, channels, features):
@@ -263,7 +287,7 @@ def _fill_moves(expansion, block, entries, features, out, n_jobs):
             items = moves.items[pairs] - own.start
             changes = expansion.expand_gradients(block.pairs, moves.order[pairs], items, own.stop - own.start)
             owners = moves.owners[own] - a
-            changes, first = expansion.contracted(changes, s * n_max), _changed(expansion, s)[0]
+            changes, first = expansion.changes(changes, s, block, moves.moved[own]), expansion.changed(s)[0]
             subtract_changes(owners, first, changes, opposite)
             for key, array in out[s].items():
                 features[key].fill_derivatives(density, owners, changes, first, array[own])
@@ -274,19 +298,18 @@ def _fill_moves(expansion, block, entries, features, out, n_jobs):
 
 
 def _fill_strains(expansion, block, features, out, n_jobs):
-    n_lm, n_max = (expansion.l_max + 1) ** 2, expansion.n_max
+    n_lm = (expansion.l_max + 1) ** 2
     size = max(1, _CHANGES_PER_RANGE // (72 * n_lm * expansion.n_channels))
     offsets, neighbors = block.pairs.offsets, block.pairs.neighbors
 
     def work(a, b):
         density = expansion.expand(block, a, b)
-        changes = np.zeros((b - a, 9, n_lm, len(expansion.species) * n_max))
+        changes = np.zeros((b - a, 9, n_lm, expansion.n_channels))
         for i, atom in enumerate(block.centers[a:b]):
             order = np.arange(offsets[atom], offsets[atom + 1])
             order = order[block.channels[neighbors[order]] >= 0]
             gradient = expansion.expand_gradients(block.pairs, order, np.arange(len(order)), len(order))
-            sum_strains(block.channels[neighbors[order]], block.pairs.vectors[order], gradient, n_max, changes[i])
-        changes = expansion.contracted(changes, 0)
+            changes[i] = expansion.strain_changes(block, order, gradient)
         for key, array in out.items():
             features[key].fill_derivatives(density, np.arange(b - a), changes, 0, array[a:b])
 
@@ -312,19 +335,24 @@ def vector_jacobian_product(expansion, batch, is_center, contract, n_jobs):
     """
     positions, strain = np.zeros((batch.n_atoms, 3)), np.zeros((batch.n_structures, 3, 3))
     size = max(1, _CHANGES_PER_RANGE // (32 * (expansion.l_max + 1) ** 2 * expansion.n_channels))
+    by_inputs = InputDerivatives(expansion, batch)
     for block in expansion.blocks(batch, is_center):
         pairs = block.pairs
         by_vectors = np.zeros((len(pairs.neighbors), 3))
+        of_block = by_inputs.of_block(block)
 
-        def work(a, b, block=block, by_vectors=by_vectors):
+        def work(a, b, block=block, by_vectors=by_vectors, of_block=of_block):
             density = expansion.expand(block, a, b)
             cotangent = np.zeros_like(density)
             contract(slice(block.first_row + a, block.first_row + b), density, cotangent)
             expansion.contract(block, a, b, cotangent, by_vectors)
+            if of_block is not None:
+                expansion.contract_inputs(block, a, b, cotangent, *of_block)
 
         over_ranges(len(block.centers), size, work, n_jobs)
         atoms = slice(batch.offsets[block.start], batch.offsets[block.stop])
         structures = batch.structure_of_atom[atoms] - block.start
         sum_pairs(pairs.offsets, pairs.neighbors, pairs.vectors, by_vectors, structures, positions[atoms],
                   strain[block.start : block.stop])  # fmt: skip
-    return Derivatives(positions, strain)
+        by_inputs.add(block, of_block)
+    return Derivatives(positions, strain, by_inputs.cartesian())

@@ -71,7 +71,7 @@ class SparsePredictor(UncertainTensorRegressor):
             blocks = self._tensor().to_irreps(cotangents[ends[start] : ends[stop]])
             features, start = descriptor.transform(frames), stop
             parts.append(features_vjp(descriptor, frames, self._features_vjp(features, blocks)))
-        return Derivatives(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+        return Derivatives.joined(parts)
 
     def _features_vjp(self, features, cotangents):
         """Differentiate sum(cotangents * predictions) by the features, irrep by irrep."""
@@ -108,7 +108,7 @@ class SparsePredictor(UncertainTensorRegressor):
         """
         X = self._checked_frames(X)
         self._check_scalar("predicted")
-        positions, _ = self.vjp(X, self._ones(X))
+        positions = self.vjp(X, self._ones(X)).positions
         return np.split(-positions, np.cumsum(atom_counts(X))[:-1])
 
     def predict_stress(self, X):
