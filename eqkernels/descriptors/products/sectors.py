@@ -231,7 +231,7 @@ class SectorBlock:
             for block, columns in zip(self.across, self._columns()[len(self.within) :], strict=True):
                 block.add(whole, density, total[:, :, columns])
                 block.add(density, whole, total[:, :, columns])
-            out[..., position:] = total[:, :, rest].reshape(n_items, n_directions, self.irrep.dim, -1)
+            out[..., position:] = total[:, :, rest].reshape(n_items, n_directions, self.irrep.dim, len(rest))
 
     def contract(self, density, cotangent, out):
         """Add the derivative of sum(cotangent * features) by the density."""
