@@ -6,7 +6,7 @@ in the one way that its type prescribes, to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from eqkernels._numeric import check_integer, check_positive, real_array
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.so3 import CartesianTensor, cartesian_tensor, wigner_d
 from eqkernels.structures import StructureBatch
+from eqkernels.structures.inputs import turned_inputs
 
 __all__ = ["assert_equivariant", "random_rotation", "transformed"]
 
@@ -32,6 +33,7 @@ def assert_equivariant(
     n_transformations: int = 3,
     tolerance: float = 1e-10,
     random_state: int | np.random.RandomState | None = 0,
+    inputs: Mapping[str, str] | None = None,
 ) -> None:
     """Check that a model follows rotations, inversion, translations and permutations of its structures.
 
@@ -52,6 +54,8 @@ def assert_equivariant(
         Largest deviation, relative to the largest value that the model returns (at least 1e-300).
     random_state : int or numpy.random.RandomState, default=0
         Seed of the transformations.
+    inputs : dict of str to str, default=None
+        Inputs of the model beyond the geometry, as those of its descriptor: they are rotated with their structure.
 
     Raises
     ------
@@ -86,13 +90,13 @@ def assert_equivariant(
     for k in range(n_transformations):
         rotation = random_rotation(random) * (-1) ** k
         what = f"{'im' if k % 2 else ''}proper rotation {np.array2string(rotation, precision=4)}"
-        moved = [transformed(atoms, rotation) for atoms in frames]
+        moved = [transformed(atoms, rotation, inputs=inputs) for atoms in frames]
         _compare(function(moved), _rotated(reference, rotation, target), what, tolerance)
     shift = random.normal(scale=3.0, size=3)
-    moved = [transformed(atoms, translation=shift) for atoms in frames]
+    moved = [transformed(atoms, translation=shift, inputs=inputs) for atoms in frames]
     _compare(function(moved), reference, f"translation by {np.round(shift, 4)}", tolerance)
     orders = [random.permutation(len(atoms)) for atoms in frames]
-    moved = [transformed(atoms, order=order) for atoms, order in zip(frames, orders, strict=True)]
+    moved = [transformed(atoms, order=order, inputs=inputs) for atoms, order in zip(frames, orders, strict=True)]
     _compare(function(moved), _permuted(reference, orders), "permutation of the atoms", tolerance)
 
 
@@ -119,6 +123,8 @@ def transformed(
     rotation: ArrayLike | None = None,
     translation: ArrayLike | None = None,
     order: ArrayLike | None = None,
+    inputs: Mapping[str, str] | None = None,
+    time_reversed: bool = False,
 ) -> Atoms:
     """Copy of a structure, its positions and cell rotated (or mirrored), then moved, its atoms reordered.
 
@@ -130,6 +136,10 @@ def transformed(
     translation : ndarray of shape (3,), default=None
     order : ndarray of int, shape (n_atoms,), default=None
         The atom at position k of the copy is ``order[k]`` of the original.
+    inputs : dict of str to str, default=None
+        Kinds of the inputs of the structure (keys of ``atoms.info`` and ``atoms.arrays``) that are to follow it.
+    time_reversed : bool, default=False
+        Whether inputs that are odd under time reversal change their sign.
 
     Returns
     -------
@@ -146,7 +156,13 @@ def transformed(
     if order.ndim != 1 or order.dtype.kind not in "iu" or not np.array_equal(np.sort(order), np.arange(len(atoms))):
         raise ValueError(f"order={order!r} must be a permutation of the {len(atoms)} atoms")
     cell = atoms.cell.array @ rotation.T
-    return Atoms(numbers=atoms.numbers[order], positions=positions[order], cell=cell, pbc=atoms.pbc)
+    new = Atoms(numbers=atoms.numbers[order], positions=positions[order], cell=cell, pbc=atoms.pbc)
+    for name, values in turned_inputs(atoms, rotation, inputs or {}, time_reversed).items():
+        if name in atoms.arrays:
+            new.arrays[name] = values[order]
+        else:
+            new.info[name] = values
+    return new
 
 
 def _checked(value, frames):

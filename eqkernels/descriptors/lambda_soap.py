@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from eqkernels._fitted import whole_or_nothing
-from eqkernels._parameters import Flag, Integer
+from eqkernels._parameters import Integer
 from eqkernels._types import Blocks
 from eqkernels.descriptors.base import BlockTransformer, among
 from eqkernels.descriptors.density.compression import channel_covariance, leading
@@ -107,12 +107,11 @@ class LambdaSOAP(IrrepParameters, BlockTransformer, auto_wrap_output_keys=None):
 
     compression: str | None = None
     max_pseudoscalars: int | None = 5000
-    time_odd: bool = False
 
     _constraints = {
         **BlockTransformer._constraints,
         "max_pseudoscalars": Integer(1, 10**9, none=True),
-        "time_odd": Flag(),
+        **IrrepParameters._irrep_constraints,
     }
 
     @whole_or_nothing

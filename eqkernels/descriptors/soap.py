@@ -18,9 +18,11 @@ from eqkernels._parameters import Choice, Flag
 from eqkernels._types import Floats
 from eqkernels.descriptors.base import BlockTransformer
 from eqkernels.descriptors.density.gradients import Derivatives, vector_jacobian_product
+from eqkernels.descriptors.density.input_channels import FIRST_LABEL
 from eqkernels.descriptors.output import allocate
 from eqkernels.descriptors.products._product_loops import sum_rows
 from eqkernels.descriptors.products.product_blocks import product_block
+from eqkernels.descriptors.products.sectors import Channels
 from eqkernels.so3 import Irrep
 from eqkernels.structures import StructureBatch
 
@@ -97,7 +99,9 @@ class SOAP(BlockTransformer, auto_wrap_output_keys=("transform",)):  # type: ign
     @property
     def _block(self):
         species, n_radial = self._channels
-        return product_block(_SCALAR, self.l_max, species, n_radial, self.n_max, self.compression)
+        inputs = self._all_inputs
+        channels = None if inputs is None else Channels.of_arrays(**inputs.arrays(species, n_radial))
+        return product_block(_SCALAR, self.l_max, species, n_radial, self.n_max, self.compression, channels=channels)
 
     def _blocks(self):
         return {"0e": self._block}
@@ -252,6 +256,7 @@ class SOAP(BlockTransformer, auto_wrap_output_keys=("transform",)):  # type: ign
         labels = self._block.labels()
         species = self._channels[0]
         symbols = {k: f"({k})" if self._embedded else chemical_symbols[k] for k in species} | {-1: "*"}
+        symbols |= {FIRST_LABEL - k: name.replace(" ", "_") for k, name in enumerate(self.input_channels_)}
         names = [
             f"{symbols[label['species_1']]}{label['n_1']} {symbols[label['species_2']]}{label['n_2']} l{label['l_1']}"
             for label in labels
