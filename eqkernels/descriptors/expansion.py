@@ -65,7 +65,7 @@ class SphericalExpansion(BlockTransformer, auto_wrap_output_keys=None):  # type:
             for l in degrees:
                 chosen = np.flatnonzero(of_sign & (arrays["live"][:, l] > 0))
                 if len(chosen):
-                    block = DegreeBlock(l, *channels, labels, tuple(chosen.tolist()))
+                    block = DegreeBlock(l, *channels, channel_labels=labels, channels=tuple(chosen.tolist()))
                     blocks[str(Irrep(l, sign * (-1) ** l))] = block
         return blocks
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -65,6 +65,8 @@ class InputParameters:
     input_weight: float | Mapping[str, float] = 1.0
     neighbor_inputs: bool = True
 
+    l_max: ClassVar[int]  # of the density, whose parameters the same descriptors have
+
     _input_constraints = {"inputs": InputKinds(), "input_weight": InputWeights(), "neighbor_inputs": Flag()}
 
     @property
@@ -97,6 +99,9 @@ class InputParameters:
 
     def _batch(self, X, origin=0):
         """Read frames with the inputs."""
+        problem = InputKinds().problem(self.inputs)
+        if problem is not None:
+            raise ValueError(f"{type(self).__name__}: inputs={self.inputs!r} {problem}")
         batch = with_inputs(X, input_kinds(self.inputs or {}), origin)
         for name, per_atom in getattr(self, "input_per_atom_", {}).items() if self.inputs else ():
             if batch.inputs[name].per_atom != bool(per_atom):
@@ -108,4 +113,4 @@ class InputParameters:
         """Channels of the inputs beside those of the density."""
         per_atom = {name: bool(value) for name, value in self.input_per_atom_.items()}
         rest = int(self.l_max), n_density, bool(self.neighbor_inputs)
-        return InputChannels(input_kinds(self.inputs), per_atom, self.input_scales_, *rest)
+        return InputChannels(input_kinds(self.inputs or {}), per_atom, self.input_scales_, *rest)
