@@ -6,7 +6,7 @@ in the one way that its type prescribes, to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ def assert_equivariant(
     n_transformations: int = 3,
     tolerance: float = 1e-10,
     random_state: int | np.random.RandomState | None = 0,
+    inputs: Mapping[str, str] | None = None,
 ) -> None:
     """Check that a model follows rotations, inversion, translations and permutations of its structures.
 
@@ -55,6 +56,8 @@ def assert_equivariant(
         Largest deviation, relative to the largest value that the model returns (at least 1e-300).
     random_state : int or numpy.random.RandomState, default=0
         Seed of the transformations.
+    inputs : dict of str to str, default=None
+        Inputs of the model beyond the geometry, as those of its descriptor: they are rotated with their structure.
 
     Raises
     ------
@@ -80,7 +83,7 @@ def assert_equivariant(
     if not callable(call):
         raise TypeError(f"model is {model!r}, expected an estimator with predict or transform, or a function of frames")
     counts = {"rotation": n_transformations, "inversion": 1, "translation": 1, "permutation": 1}
-    report = measured(call, frames, target, counts, tolerance, random_state)
+    report = measured(call, frames, target, counts, tolerance, random_state, inputs=inputs)
     if report.broken:
         raise AssertionError("\n".join(_broken(report, name) for name in report.broken))
 

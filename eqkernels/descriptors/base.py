@@ -36,20 +36,28 @@ from eqkernels.descriptors.density.gradients import (
     feature_gradients,
     vector_jacobian_product,
 )
+from eqkernels.descriptors.density.input_expansion import InputExpansion
 from eqkernels.descriptors.density_parameters import DensityParameters
 from eqkernels.descriptors.features import row_features
+from eqkernels.descriptors.input_parameters import InputParameters
 from eqkernels.descriptors.output import allocate
 from eqkernels.structures import FramesTransformer, StructureBatch, each_frame, elements, symbols
 from eqkernels.structures.elements import CHANNELS
 
 
-class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+class DensityTransformer(
+    InputParameters, FramesTransformer, DensityParameters, metaclass=ABCMeta, auto_wrap_output_keys=None
+):  # type: ignore[call-arg]
     """Base class of transformers of frames whose features are made of density coefficients."""
 
     #: how species are summed; a parameter of the products of two densities
     compression: str | None = None
 
-    _constraints = {**DensityParameters._constraints, "compression": Choice(None, "mu1nu1", "mu2")}
+    _constraints = {
+        **DensityParameters._constraints,
+        **InputParameters._input_constraints,
+        "compression": Choice(None, "mu1nu1", "mu2"),
+    }
 
     @abstractmethod
     def _block_shapes(self):
@@ -87,7 +95,7 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
             If parameters are out of range or do not go together, or where X lacks what ``fit`` is to learn from.
         """
         check_parameters(self, self._relations())
-        batch = StructureBatch.from_frames(X)
+        batch = self._batch(X)
         self._check_structures(batch)
         seen = [int(number) for number in batch.species]
         self.neighbor_species_ = self._species("neighbor_species", seen)
@@ -95,6 +103,7 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
         self.known_species_ = np.union1d(np.union1d(self.neighbor_species_, self.center_species_), seen)
         self.periodic_channels_ = self._choose_periodic()
         self.contraction_ = self._fit_contraction(batch)
+        self._fit_inputs(batch)
         return self
 
     def _learn_species_weights(self, weights):
@@ -183,6 +192,7 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
 
     def _relations(self) -> Iterator[str]:
         yield from super()._relations()
+        yield from self._input_relations()
         periodic = isinstance(self.species_embedding, str) and self.species_embedding == "periodic"
         chosen = self.n_species_channels is not None or is_stated(self.species_embedding) or periodic
         if isinstance(self.compression, str) and self.compression == "mu2" and chosen:
@@ -191,7 +201,7 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
     def _read(self, X):
         """Batch of the frames, which of its atoms are centers, and the expansion."""
         check_fitted(self)
-        batch = StructureBatch.from_frames(X)
+        batch = self._batch(X)
         unknown = ~among(self.known_species_, batch.numbers)
         if unknown.any() and self.handle_unknown == "error":
             raise ValueError(self._unknown_message(batch, np.flatnonzero(unknown)))
@@ -262,12 +272,12 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
         n_atoms, done = 0, 0
         for atoms in each_frame(X):
             if part and n_atoms + len(atoms) > limit:
-                yield self.transform(StructureBatch.from_frames(part, done))
+                yield self.transform(self._batch(part, done))
                 part, n_atoms, done = [], 0, done + len(part)
             part.append(atoms)
             n_atoms += len(atoms)
         if part:
-            yield self.transform(StructureBatch.from_frames(part, done))
+            yield self.transform(self._batch(part, done))
 
     def vjp(self, X: Iterable[Atoms] | StructureBatch, cotangents: Any) -> Derivatives:
         """Vector-Jacobian product: derivatives of sum(cotangents * features).
@@ -315,8 +325,25 @@ class DensityTransformer(FramesTransformer, DensityParameters, metaclass=ABCMeta
             float(self.accuracy),
         )
         contraction = self.contraction_ if contracted else None
-        return DensityExpansion(table, int(self.n_max), int(self.l_max), float(self.center_weight),
-                                self.neighbor_species_, contraction)  # fmt: skip
+        numbers = int(self.n_max), int(self.l_max), float(self.center_weight)
+        if self.inputs is None or not contracted:
+            return DensityExpansion(table, *numbers, self.neighbor_species_, contraction)
+        return InputExpansion(table, *numbers, self.neighbor_species_, contraction, self._all_inputs)
+
+    @property
+    def _all_inputs(self):
+        """Channels of inputs beside those of the density; None without inputs."""
+        species, n_radial = self._channels
+        return None if self.inputs is None else self._input_channels(len(species) * n_radial)
+
+    @property
+    def input_channels_(self) -> list[str]:
+        """Names of the channels that are made of inputs, whose species in labels is -2, -3, ..."""
+        if self.inputs is None:
+            return []
+        species, n_radial = self._channels
+        names = [f"combination {one}" if self._embedded else chemical_symbols[one] for one in species]
+        return self._all_inputs.names(names, n_radial)
 
     def _progress(self, n_structures):
         return Meter(type(self).__name__, n_structures, f"{n_structures} structures", self.verbose).reach

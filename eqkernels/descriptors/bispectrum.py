@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eqkernels._parameters import Integer
+from eqkernels.descriptors.irrep_parameters import IrrepParameters
 from eqkernels.descriptors.nbody import RecursiveTransformer
 
 
@@ -71,7 +72,11 @@ class Bispectrum(RecursiveTransformer, auto_wrap_output_keys=None):  # type: ign
     lambda_max: int | None = None
     irreps: Any = "0e"
 
-    _constraints = {**RecursiveTransformer._constraints, "lambda_max": Integer(0, 10**9, none=True)}
+    _constraints = {
+        **RecursiveTransformer._constraints,
+        **IrrepParameters._irrep_constraints,
+        "lambda_max": Integer(0, 10**9, none=True),
+    }
 
     # no contraction: all products of three factors
     nu, n_components, n_products = 3, None, None

@@ -11,6 +11,7 @@ from eqkernels._parameters import Choice, Integer
 from eqkernels.descriptors.base import BlockTransformer
 from eqkernels.descriptors.long_range import check_fields, potential_expansion, smearing_problems
 from eqkernels.radial.potential import LARGEST_EXPONENT
+from eqkernels.so3 import Irrep
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -76,6 +77,8 @@ class SphericalExpansion(BlockTransformer, auto_wrap_output_keys=None):  # type:
     def _relations(self) -> Iterator[str]:
         yield from super()._relations()
         if self.density == "potential":
+            if self.inputs is not None:
+                yield "inputs are not available with density='potential': set it to 'gaussian'"
             yield from smearing_problems("sigma", self.sigma, self.cutoff)
             if self.scaling_scale is not None:
                 yield "scaling_scale has no effect on density='potential': set it to None"
@@ -91,8 +94,21 @@ class SphericalExpansion(BlockTransformer, auto_wrap_output_keys=None):  # type:
             check_fields(self, batch, self.n_max, self.sigma, self.exponent)
 
     def _blocks(self):
-        degrees, channels = range(self.l_max + 1), self._channels
-        return {f"{l}{'eo'[l % 2]}": DegreeBlock(l, *channels) for l in degrees}
+        degrees, channels, inputs = range(self.l_max + 1), self._channels, self._all_inputs
+        if inputs is None:
+            return {f"{l}{'eo'[l % 2]}": DegreeBlock(l, *channels) for l in degrees}
+        arrays = inputs.arrays(*channels)
+        labels, blocks = tuple(map(tuple, arrays["labels"].tolist())), {}
+        for sign in (1, -1):
+            of_sign = np.zeros(inputs.n_channels, dtype=bool)
+            for first, stop, (sigma, _) in inputs.sectors():
+                of_sign[first:stop] = sigma == sign
+            for l in degrees:
+                chosen = np.flatnonzero(of_sign & (arrays["live"][:, l] > 0))
+                if len(chosen):
+                    block = DegreeBlock(l, *channels, labels, tuple(chosen.tolist()))
+                    blocks[str(Irrep(l, sign * (-1) ** l))] = block
+        return blocks
 
     def feature_labels(self, irrep: str) -> np.ndarray:
         """Species and radial index of every channel.
@@ -100,14 +116,17 @@ class SphericalExpansion(BlockTransformer, auto_wrap_output_keys=None):  # type:
         Parameters
         ----------
         irrep : str
-            The block, e.g. ``"2e"``: the channels of all are the same.
+            The block, e.g. ``"2e"``: the channels of all are the same, but for those of inputs.
 
         Returns
         -------
         structured ndarray of shape (n_channels,)
             Fields ``species, n``.
         """
-        return DegreeBlock(0, *self._channels).labels()
+        blocks = self._blocks()
+        if irrep not in blocks:
+            raise ValueError(f"irrep={irrep!r} must be one of the blocks {', '.join(blocks)}")
+        return blocks[irrep].labels()
 
 
 @dataclass(frozen=True)
@@ -120,16 +139,26 @@ class DegreeBlock:
     species : tuple of int
     n_radial : int
         Radial functions of each species.
+    channel_labels : tuple of (int, int), default=None
+        Species and radial index of all channels, where some are made of inputs.
+    channels : tuple of int, default=None
+        The channels of this block among them.
     """
 
     degree: int
     species: tuple[int, ...]
     n_radial: int
+    channel_labels: tuple[tuple[int, int], ...] | None = None
+    channels: tuple[int, ...] | None = None
 
     @property
     def shape(self):
         """(2 l + 1, n_channels)."""
-        return 2 * self.degree + 1, len(self.species) * self.n_radial
+        return 2 * self.degree + 1, len(self.species) * self.n_radial if self.channels is None else len(self.channels)
+
+    @property
+    def _chosen(self):
+        return slice(None) if self.channels is None else np.array(self.channels)
 
     @property
     def _rows(self):
@@ -139,22 +168,32 @@ class DegreeBlock:
     def labels(self):
         """Species and radial index of every channel."""
         labels = np.empty(self.shape[1], dtype=[("species", np.int64), ("n", np.int64)])
+        if self.channels is not None:
+            labels["species"], labels["n"] = np.array(self.channel_labels)[self._chosen].T
+            return labels
         labels["species"] = np.repeat(self.species, self.n_radial)
         labels["n"] = np.tile(np.arange(self.n_radial), len(self.species))
         return labels
 
     def fill(self, density, out):
         """Write the coefficients."""
-        out[...] = density[:, self._rows]
+        out[...] = density[:, self._rows][:, :, self._chosen]
 
     def changing(self, first, width):
         """Channels that change with the channels ``first`` .. ``first + width - 1``: these."""
-        return np.arange(first, first + width)
+        if self.channels is None:
+            return np.arange(first, first + width)
+        return np.flatnonzero((self._chosen >= first) & (self._chosen < first + width))
 
     def fill_derivatives(self, density, owners, changes, first, out):
         """Write the changes themselves."""
-        out[...] = changes[:, :, self._rows]
+        changing = changes[:, :, self._rows]
+        if self.channels is not None:
+            changing = changing[..., self._chosen[self.changing(first, changes.shape[3])] - first]
+        out[...] = changing
 
     def contract(self, density, cotangent, out):
         """Add the cotangent."""
-        out[:, self._rows] += cotangent
+        part = np.zeros((*cotangent.shape[:2], density.shape[2]))
+        part[:, :, self._chosen] = cotangent
+        out[:, self._rows] += part

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from eqkernels._fitted import check_fitted
+from eqkernels._parameters import Flag
 from eqkernels.so3 import Irrep, Irreps
 from eqkernels.structures import irreps_of_labels, read_labels
 
@@ -28,10 +29,16 @@ class IrrepParameters:
         need. Where y can be read in several ways (vectors of three atoms or a matrix of the structure), those of each.
     per_atom : bool, default=None
         Whether y belongs to atoms, for ``irreps="auto"``; None: either.
+    time_odd : bool, default=False
+        Whether the target changes sign under time reversal, as a magnetization or a velocity does: all blocks but
+        ``0e`` are then made of an odd number of time-odd inputs. False: of an even number.
     """
 
     irreps: Any = "auto"
     per_atom: bool | None = None
+    time_odd: bool = False
+
+    _irrep_constraints = {"time_odd": Flag()}
 
     def _choose_irreps(self, batch, y):
         """Learn ``irreps_``, the irreps of the blocks, ascending."""

@@ -68,6 +68,14 @@ class LambdaSOAP(IrrepParameters, LongRange, auto_wrap_output_keys=None):  # typ
     long_range_sigma, long_range_n_max : float, int, default=1.0, None
         Width over which the atoms that make the fields are smeared, and number of radial functions of the fields (None:
         ``n_max``).
+    time_odd : bool, default=False
+        Whether the target changes sign under time reversal, as a magnetization or a velocity does: all blocks but
+        ``0e`` are then made of an odd number of time-odd inputs. False: of an even number.
+    inputs : dict of str to str, default=None
+        Tensors of structures or of atoms, beside the geometry, that the features depend on: by their key in
+        ``atoms.info`` or ``atoms.arrays`` their irreps, e.g. ``{"electric_field": "1o"}``.
+    input_weight, neighbor_inputs
+        Further parameters of them, see :class:`~eqkernels.descriptors.input_parameters.InputParameters`.
     radial_basis, cutoff_width, center_weight, scaling_scale, scaling_rate, scaling_exponent, center_species
         Further parameters of the density: see :class:`~eqkernels.descriptors.density_parameters.DensityParameters`,
         for those above too.
@@ -108,7 +116,11 @@ class LambdaSOAP(IrrepParameters, LongRange, auto_wrap_output_keys=None):  # typ
     compression: str | None = None
     max_pseudoscalars: int | None = 5000
 
-    _constraints = {**LongRange._constraints, "max_pseudoscalars": Integer(1, 10**9, none=True)}
+    _constraints = {
+        **LongRange._constraints,
+        "max_pseudoscalars": Integer(1, 10**9, none=True),
+        **IrrepParameters._irrep_constraints,
+    }
 
     @whole_or_nothing
     def fit(self, X: Iterable[Atoms] | StructureBatch, y: Any = None) -> LambdaSOAP:
@@ -129,7 +141,7 @@ class LambdaSOAP(IrrepParameters, LongRange, auto_wrap_output_keys=None):  # typ
         ValueError
             If parameters are out of range or do not go together, or where there are no features of an irrep.
         """
-        X = StructureBatch.from_frames(X)
+        X = self._batch(X)
         super().fit(X)
         self._choose_irreps(X, y)
         self.triple_contraction_ = None
@@ -181,7 +193,7 @@ class LambdaSOAP(IrrepParameters, LongRange, auto_wrap_output_keys=None):  # typ
     def _fit_triples(self, batch):
         """Principal components of the channels of each degree, if all their triples are too many."""
         species, n_radial = self._channels
-        n_channels = len(species) * n_radial
+        n_channels = len(species) * n_radial if self.inputs is None else self._all_inputs.sectors()[0][1]
         n_kept = most_triple_channels(self.l_max, n_channels, self.max_pseudoscalars)
         if n_kept == n_channels:
             return None
@@ -191,7 +203,7 @@ class LambdaSOAP(IrrepParameters, LongRange, auto_wrap_output_keys=None):  # typ
             )
         is_center = among(self.center_species_, batch.numbers)
         covariance = channel_covariance(self._near_expansion(), batch, is_center, self._progress(batch.n_structures))
-        return np.array([leading(part, n_kept) for part in covariance])
+        return np.array([leading(part[:n_channels, :n_channels], n_kept) for part in covariance])
 
     def _blocks(self):
         return self._maker().blocks
@@ -199,7 +211,11 @@ class LambdaSOAP(IrrepParameters, LongRange, auto_wrap_output_keys=None):  # typ
     def _maker(self):
         (species, n_radial), triples = self._channels, self.triple_contraction_
         numbers = self.irreps_, self.l_max, self.n_max
-        return BlockMaker(*numbers, species, n_radial, self.compression, triples, self.n_jobs, self._n_far)
+        inputs = self._all_inputs
+        channels = None if inputs is None else inputs.arrays(species, n_radial)
+        time = -1 if self.time_odd else 1
+        rest = self.compression, triples, self.n_jobs, self._n_far, channels, time
+        return BlockMaker(*numbers, species, n_radial, *rest)
 
     def feature_labels(self, irrep: str) -> np.ndarray:
         """Species, radial index and degree of the factors of every feature of a block.

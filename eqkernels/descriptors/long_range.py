@@ -49,6 +49,10 @@ class LongRange(BlockTransformer, auto_wrap_output_keys=None):  # type: ignore[c
     def _relations(self) -> Iterator[str]:
         yield from super()._relations()
         if self.long_range is not None:
+            if self.inputs is not None:
+                yield "inputs are not available with long_range: set one of them to None"
+            if self.handle_unknown == "embed":
+                yield "handle_unknown='embed' is not available with long_range: set one of them otherwise"
             yield from smearing_problems("long_range_sigma", self.long_range_sigma, self.cutoff)
             if self.compression is not None:
                 yield f"compression={self.compression!r} is not available with long_range: set one of them to None"
@@ -88,7 +92,10 @@ def smearing_problems(name, sigma, cutoff):
     if is_number(sigma) and is_number(cutoff) and cutoff > 0:
         low, high = _SMALLEST_SMEARING * cutoff, _LARGEST_SMEARING * cutoff
         if 0 < sigma < low or sigma > high:
-            yield f"{name}={sigma!r} must be between {low:g} and {high:g} (0.02 and 10 times the cutoff) for fields of all atoms"
+            yield (
+                f"{name}={sigma!r} must be between {low:g} and {high:g} (0.02 and 10 times the cutoff) for fields of all "
+                "atoms"
+            )
 
 
 def _table_arguments(descriptor, n_max, sigma, exponent):
@@ -129,5 +136,6 @@ def check_fields(descriptor, batch, n_max, sigma, exponent):
             raise ValueError(
                 f"the fields of all atoms of structure {batch.number(number)}, whose cell has a volume of "
                 f"{volumes.max():.3g}, take {n:.1e} wave vectors, at most {MOST_WAVES:.0e} are possible: set "
-                "atoms.pbc = False if it is a molecule, or take wider smeared atoms, fewer radial functions or a larger accuracy"
+                "atoms.pbc = False if it is a molecule, or take wider smeared atoms, fewer radial functions or a larger "
+                "accuracy"
             )

@@ -19,6 +19,7 @@ from eqkernels._types import Floats
 from eqkernels.descriptors.density.expand import centers_per_range
 from eqkernels.descriptors.output import allocate
 from eqkernels.descriptors.products.product_blocks import product_block
+from eqkernels.descriptors.products.sectors import Channels
 from eqkernels.so3 import Irreps
 
 # Elements of a block (2 MiB) that is made whole when some of its rows are asked for: the others soon are.
@@ -44,6 +45,11 @@ class BlockMaker:
         Threads, with joblib's meaning.
     n_far : int, default=0
         Radial functions of the fields of all atoms of each species.
+    channels : dict of str to ndarray, default=None
+        Channels of a density with inputs: the attributes of
+        :class:`~eqkernels.descriptors.products.sectors.Channels` as arrays of integers.
+    time : {1, -1}, default=1
+        Sign under time reversal of all blocks but the invariants.
 
     Attributes
     ----------
@@ -61,12 +67,20 @@ class BlockMaker:
         triple_contraction: Floats | None,
         n_jobs: int | None = None,
         n_far: int = 0,
+        channels: dict[str, Any] | None = None,
+        time: int = 1,
     ):
         self.irreps, self.l_max, self.n_max, self.n_radial = irreps, l_max, n_max, n_radial
         self.species, self.compression, self.triple_contraction = species, compression, triple_contraction
-        self.n_jobs, self.n_far = n_jobs, n_far
+        self.n_jobs, self.n_far, self.channels, self.time = n_jobs, n_far, channels, time
         numbers = l_max, tuple(np.array(species).tolist()), n_radial, n_max, compression, triple_contraction, n_far
-        self.blocks = {str(irrep): product_block(irrep, *numbers) for _, irrep in Irreps(irreps)}
+        known = None if channels is None else Channels.of_arrays(**channels)
+        self.blocks = {
+            str(irrep): product_block(irrep, *numbers, known, 1 if str(irrep) == "0e" else time)
+            for _, irrep in Irreps(irreps)
+        }
+        #: whether products are those of one kind of channels alone
+        self.is_natural = time == 1 and (known is None or len(known.sectors) == 1)
         self.widths = {key: block.width for key, block in self.blocks.items()}
         self.dims = {key: block.irrep.dim for key, block in self.blocks.items()}
 
@@ -87,7 +101,7 @@ class BlockMaker:
             "triple_contraction": self.triple_contraction,
             "n_jobs": self.n_jobs,
             "n_far": self.n_far,
-        }
+        } | ({} if self.channels is None else {"channels": self.channels, "time": self.time})
 
 
 class MadeBlocks(MutableMapping):

@@ -19,6 +19,7 @@ from eqkernels._types import Blocks, Floats, Ints
 from eqkernels.descriptors.base import DensityTransformer
 from eqkernels.descriptors.irrep_parameters import IrrepParameters
 from eqkernels.descriptors.output import allocate
+from eqkernels.descriptors.products.coupled_products import signed_irrep
 from eqkernels.descriptors.products.recursion import Recursion
 from eqkernels.so3 import Irrep
 from eqkernels.structures import StructureBatch
@@ -52,7 +53,7 @@ class RecursiveTransformer(IrrepParameters, DensityTransformer, auto_wrap_output
         -------
         self
         """
-        X = StructureBatch.from_frames(X)
+        X = self._batch(X)
         super().fit(X)
         self._choose_irreps(X, y)
         self.contractions_: dict[str, Blocks] = {}
@@ -62,7 +63,7 @@ class RecursiveTransformer(IrrepParameters, DensityTransformer, auto_wrap_output
         for order in range(1, self.nu + 1) if self.n_components is not None else ():
             self._fit_order(order, batch, is_center, expansion)
         made = self._recursion().n_products_of(self.nu)
-        missing = ", ".join(str(irrep) for irrep in self._irreps() if irrep not in made)
+        missing = ", ".join(key for key, irrep in self._signed().items() if irrep not in made)
         if missing:
             raise ValueError(
                 f"irrep {missing} has no features at nu={self.nu}, l_max={self.l_max}, n_max={self.n_max}, "
@@ -110,7 +111,7 @@ class RecursiveTransformer(IrrepParameters, DensityTransformer, auto_wrap_output
         return covariances
 
     def _block_shapes(self):
-        return {str(irrep): (irrep.dim, self._n_features(irrep)) for irrep in self._irreps()}
+        return {key: (irrep.dim, self._n_features(irrep)) for key, irrep in self._signed().items()}
 
     def _block_labels(self):
         return {key: self.feature_labels(key) for key in self._block_shapes()}
@@ -118,7 +119,7 @@ class RecursiveTransformer(IrrepParameters, DensityTransformer, auto_wrap_output
     def _fill(self, blocks, batch, is_center, expansion):
         recursion = self._recursion()
         for rows, density in self._chunks(recursion, self.nu, batch, is_center, expansion):
-            parts = {irrep: blocks[str(irrep)][rows] for irrep in self._irreps()}
+            parts = {irrep: blocks[key][rows] for key, irrep in self._signed().items()}
             self._in_tasks(recursion.fill_features, density, self.nu, parts)
 
     def _n_features(self, irrep):
@@ -127,10 +128,10 @@ class RecursiveTransformer(IrrepParameters, DensityTransformer, auto_wrap_output
         return self._recursion().n_features(self.nu)[irrep]
 
     def _contractor(self):
-        recursion = self._recursion()
+        recursion, signed = self._recursion(), self._signed()
 
         def contract(density, cotangents, out):
-            blocks = {Irrep.parse(key): array for key, array in cotangents.items()}
+            blocks = {signed[key]: array for key, array in cotangents.items()}
             for start in range(0, len(density), _CENTERS_PER_TASK):
                 rows = slice(start, start + _CENTERS_PER_TASK)
                 recursion.vjp(
@@ -142,14 +143,32 @@ class RecursiveTransformer(IrrepParameters, DensityTransformer, auto_wrap_output
     def _recursion(self):
         return Recursion(
             self.nu,
-            self._irreps(),
-            self.l_max,
+            list(self._signed().values()),
             self.nu * self.l_max if self.lambda_max is None else min(self.lambda_max, self.nu * self.l_max),
-            len(self._channels[0]) * self._channels[1],
+            self._places(),
             self.n_products,
             None if self.n_components is None else self.contractions_,
             self.variances_,
         )
+
+    def _signed(self):
+        """Irreps of the blocks with their sign under time reversal, by the keys of the blocks."""
+        time = -1 if self.time_odd else 1
+        return {str(one): signed_irrep(one.l, one.p, 1 if str(one) == "0e" else time) for one in self._irreps()}
+
+    def _places(self):
+        """Irreps of the density coefficients, and which channels have them."""
+        species, n_radial = self._channels
+        inputs, degrees = self._all_inputs, range(self.l_max + 1)
+        if inputs is None:
+            return {Irrep(l, (-1) ** l): np.arange(len(species) * n_radial) for l in degrees}
+        live = inputs.arrays(species, n_radial)["live"]
+        found = {
+            signed_irrep(l, sigma * (-1) ** l, time): first + np.flatnonzero(live[first:stop, l])
+            for first, stop, (sigma, time) in inputs.sectors()
+            for l in degrees
+        }
+        return {irrep: channels for irrep, channels in found.items() if len(channels)}
 
     def _chunks(self, recursion, order, batch, is_center, expansion):
         """Rows of centers and their density coefficients (n_centers, (l_max + 1)^2, n_channels), chunk by chunk."""
@@ -195,14 +214,20 @@ class RecursiveTransformer(IrrepParameters, DensityTransformer, auto_wrap_output
             With a contraction the field ``component``. Without, ``species_k, n_k, l_k`` of the factors k = 1 .. nu, and
             ``lambda_k``, 1 < k < nu, the degree that the first k of them are coupled to.
         """
-        parsed = self._parsed_block(irrep)
+        parsed = self._signed()[str(self._parsed_block(irrep))]
         if self.n_components is not None:
             return np.arange(self._n_features(parsed)).astype([("component", np.int64)])
         factors = self._recursion().factors(self.nu)[parsed]
         columns: dict[str, Ints] = {}
         species, n_radial = self._channels
-        for k, (l, q, lam) in enumerate(factors.transpose(1, 2, 0), start=1):
-            columns |= {f"species_{k}": np.take(species, q // n_radial), f"n_{k}": q % n_radial, f"l_{k}": l}
+        names = np.array([(one, n) for one in species for n in range(n_radial)])
+        names = names if self.inputs is None else self._all_inputs.arrays(species, n_radial)["labels"]
+        places = self._places()
+        degrees, starts = np.array([one.l for one in places]), np.cumsum([0, *map(len, places.values())])
+        channels = np.concatenate(list(places.values()))
+        for k, (place, q, lam) in enumerate(factors.transpose(1, 2, 0), start=1):
+            of_factor = names[channels[starts[place] + q]]
+            columns |= {f"species_{k}": of_factor[:, 0], f"n_{k}": of_factor[:, 1], f"l_{k}": degrees[place]}
             columns |= {f"lambda_{k}": lam} if 1 < k < self.nu else {}
         labels = np.empty(len(factors), dtype=[(name, np.int64) for name in columns])
         for name, column in columns.items():
@@ -299,6 +324,7 @@ class NBodyFeatures(RecursiveTransformer, auto_wrap_output_keys=None):  # type: 
 
     _constraints = {
         **DensityTransformer._constraints,
+        **IrrepParameters._irrep_constraints,
         "nu": Integer(1, _NU_LIMIT),
         "n_components": Integer(1, 10**9, none=True),
         "n_products": Integer(1, 10**9, none=True),

@@ -17,10 +17,12 @@ from eqkernels._numeric import real_array
 from eqkernels._parameters import Choice, Flag
 from eqkernels._types import Floats
 from eqkernels.descriptors.density.gradients import Derivatives, vector_jacobian_product
+from eqkernels.descriptors.density.input_channels import FIRST_LABEL
 from eqkernels.descriptors.long_range import LongRange
 from eqkernels.descriptors.output import allocate
 from eqkernels.descriptors.products._product_loops import sum_rows
 from eqkernels.descriptors.products.product_blocks import product_block
+from eqkernels.descriptors.products.sectors import Channels
 from eqkernels.so3 import Irrep
 from eqkernels.structures import StructureBatch
 
@@ -104,7 +106,10 @@ class SOAP(LongRange, auto_wrap_output_keys=("transform",)):  # type: ignore[cal
     @property
     def _block(self):
         species, n_radial = self._channels
-        return product_block(_SCALAR, self.l_max, species, n_radial, self.n_max, self.compression, None, self._n_far)
+        inputs = self._all_inputs
+        channels = None if inputs is None else Channels.of_arrays(**inputs.arrays(species, n_radial))
+        rest = self.n_max, self.compression, None, self._n_far, channels
+        return product_block(_SCALAR, self.l_max, species, n_radial, *rest)
 
     def _blocks(self):
         return {"0e": self._block}
@@ -259,6 +264,7 @@ class SOAP(LongRange, auto_wrap_output_keys=("transform",)):  # type: ignore[cal
         labels = self._block.labels()
         species = self._channels[0]
         symbols = {k: f"({k})" if self._embedded else chemical_symbols[k] for k in species} | {-1: "*"}
+        symbols |= {FIRST_LABEL - k: name.replace(" ", "_") for k, name in enumerate(self.input_channels_)}
         n_radial = self._channels[1]
         names = []
         for label in labels:

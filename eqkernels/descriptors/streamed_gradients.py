@@ -191,4 +191,4 @@ def features_vjp(descriptor, frames, cotangents):
                 first[key] = columns.stop
         if part:
             sums.append(features_vjp(member, frames, part))
-    return Derivatives(sum(each.positions for each in sums), sum(each.strain for each in sums))
+    return Derivatives.summed(sums)

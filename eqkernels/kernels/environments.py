@@ -82,12 +82,12 @@ def cost_from_densities(features, irrep, normalize):
     """Multiplications for a pair of environments; None where scalar products of densities are no way.
 
     They are not accurate for blocks other than 0e with ``normalize=True``: norms of blocks that nearly vanish are lost
-    in the overlaps of densities.
+    in the overlaps of densities. Products of channels of different parities are none of those that are made here.
     """
     made = features.density
     if made is None or (normalize is True and irrep != "0e") or irrep == "0o" or made.maker.compression == "mu1nu1":
         return None
-    if made.maker.n_far:  # not all products of two channels are there
+    if made.maker.n_far or not made.maker.is_natural:  # not all products of two channels are there
         return None
     return _cost_of_densities(_irreps(made.maker), made.maker.l_max, made.density.shape[2])
 

@@ -199,7 +199,7 @@ class FeatureDerivatives(PositionDerivatives):
             parts.append([self._vjp_of_part(descriptor, part, features, one) for one in blocks])
             start = stop
         for of_blocks in zip(*parts, strict=True):
-            yield Derivatives(*(np.concatenate(one) for one in zip(*of_blocks, strict=True)))
+            yield Derivatives.joined(of_blocks)
 
     def _vjp_of_part(self, descriptor, frames, features, cotangents):
         by_features = self._features_vjp(features, cotangents)
@@ -336,4 +336,4 @@ def _with_positions(derivatives, by_positions, features):
     positions[first_atom[features.structures] + features.atoms] += by_positions
     moved = by_positions[:, :, None] * features.positions[:, None, :]
     np.add.at(strain, features.structures, moved)
-    return Derivatives(positions, strain)
+    return Derivatives(positions, strain, derivatives.inputs)

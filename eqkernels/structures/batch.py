@@ -44,6 +44,8 @@ class StructureBatch:
     charges : ndarray of shape (n_structures, 2), or None
         Total charge, of ``atoms.info["charge"]`` (NaN: no finite number), and the sum of the initial charges of the
         atoms (NaN: there are none); None: all are neutral.
+    inputs : dict of str to InputValues
+        Inputs beyond the geometry, where they were read (:mod:`eqkernels.structures.inputs`).
 
     Examples
     --------
@@ -60,6 +62,7 @@ class StructureBatch:
     offsets: np.ndarray
     origin: int | np.ndarray = field(default=0, compare=False)
     charges: np.ndarray | None = field(default=None, compare=False)
+    inputs: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @classmethod
     def from_frames(
@@ -140,7 +143,11 @@ class StructureBatch:
         atoms = np.repeat(self.offsets[picked] - offsets[:-1], counts) + np.arange(offsets[-1])
         cells = self.cells[picked], self.pbc[picked]
         charges = None if self.charges is None else self.charges[picked]
-        return StructureBatch(self.positions[atoms], self.numbers[atoms], *cells, offsets, self.number(picked), charges)
+        rest = offsets, self.number(picked), charges, self._inputs_of(atoms)
+        return StructureBatch(self.positions[atoms], self.numbers[atoms], *cells, *rest)
+
+    def _inputs_of(self, atoms):
+        return {name: replace(one, values=one.values[atoms]) for name, one in self.inputs.items()}
 
     def number(self, structure: Any) -> Any:
         """Index of a structure of the batch, or of several, in the input of the user."""
@@ -197,6 +204,7 @@ class StructureBatch:
             self.offsets[start : stop + 1] - self.offsets[start],
             self.origin[structures] if isinstance(self.origin, np.ndarray) else self.origin + start,
             None if self.charges is None else self.charges[structures],
+            self._inputs_of(atoms),
         )
 
 

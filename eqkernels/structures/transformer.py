@@ -8,13 +8,15 @@ from typing import Any
 from ase import Atoms
 from sklearn.base import TransformerMixin
 
-from eqkernels.structures.batch import StructureBatch
+from eqkernels.structures.batch import StructureBatch, as_list
 
 
 class FramesTransformer(TransformerMixin, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Base class of transformers whose ``fit`` and ``transform`` take frames, or the batch that was read from them."""
 
-    _takes_batches = True
+    @property
+    def _takes_batches(self) -> bool:
+        return True
 
     def fit_transform(self, X: Iterable[Atoms] | StructureBatch, y: Any = None, **fit_params: Any) -> Any:
         """Fit, and transform the same structures, which are read once: X may be an iterator.
@@ -34,6 +36,8 @@ class FramesTransformer(TransformerMixin, auto_wrap_output_keys=None):  # type: 
         # a Series goes on to transform, for the index of a table that comes out
         if takes_batches(self) and not hasattr(X, "iloc"):
             X = StructureBatch.from_frames(X)
+        elif not hasattr(X, "iloc"):
+            X = as_list(X)
         return self.fit(X, y, **fit_params).transform(X)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +95,7 @@ def check_equivariance(
     n_transformations: int = 3,
     tolerance: float = 1e-8,
     random_state: int | np.random.RandomState | None = 0,
+    inputs: Mapping[str, str] | None = None,
 ) -> EquivarianceReport:
     """Measure how far a model breaks each law of symmetry.
 
@@ -117,6 +118,8 @@ def check_equivariance(
     tolerance : float, default=1e-8
         Largest violation that counts as rounding; models in single precision reach 1e-5.
     random_state : int or numpy.random.RandomState, default=0
+    inputs : dict of str to str, default=None
+        Inputs of the model beyond the geometry, as those of its descriptor: they are rotated with their structure.
 
     Returns
     -------
@@ -138,7 +141,7 @@ def check_equivariance(
     check_integer(n_transformations, "n_transformations", 1, 10**6)
     random_ones = dict.fromkeys(("rotation", "translation", "permutation"), n_transformations)
     counts = dict.fromkeys(_OPERATIONS, 1) | random_ones
-    return measured(_function_of(model, property), frames, target, counts, tolerance, random_state, extensive)
+    return measured(_function_of(model, property), frames, target, counts, tolerance, random_state, extensive, inputs)
 
 
 def measured(
@@ -149,6 +152,7 @@ def measured(
     tolerance: float,
     random_state: int | np.random.RandomState | None = 0,
     extensive: bool = True,
+    inputs: Mapping[str, str] | None = None,
 ) -> EquivarianceReport:
     """Try each operation as often as it is counted.
 
@@ -160,7 +164,7 @@ def measured(
     target : str, CartesianTensor or None
     counts : dict of str to int
         Operations to try.
-    tolerance, random_state, extensive
+    tolerance, random_state, extensive, inputs
         As for :func:`check_equivariance`.
 
     Returns
@@ -172,7 +176,7 @@ def measured(
     random = random_state if isinstance(random_state, np.random.RandomState) else np.random.RandomState(random_state)
     reference = values_of(call, frames, target)
     violations, structures = dict.fromkeys(counts, np.nan), dict.fromkeys(counts, -1)
-    for name, which, moved, expected in _trials(frames, reference, counts, extensive, random):
+    for name, which, moved, expected in _trials(frames, reference, counts, extensive, random, inputs):
         sizes = values_of(call, moved, target).deviations(expected, reference)
         worst = int(np.argmax(sizes))
         if not sizes[worst] <= violations[name]:
@@ -200,38 +204,41 @@ def _calculated(calculator, atoms, property):
 
 
 def _trials(
-    frames: list[Atoms], reference: ModelValues, counts: dict[str, int], extensive: bool, random: Any
+    frames: list[Atoms], reference: ModelValues, counts: dict[str, int], extensive: bool, random: Any, inputs: Any
 ) -> Iterator[tuple[str, list[int], list[Atoms], ModelValues]]:
     """Yield an operation, the structures it was applied to, what they became, and values that they should have."""
     everything = list(range(len(frames)))
     for _ in range(counts.get("rotation", 0)):
         rotation = random_rotation(random)
-        yield "rotation", everything, [transformed(one, rotation) for one in frames], reference.rotated(rotation)
+        moved = [transformed(one, rotation, inputs=inputs) for one in frames]
+        yield "rotation", everything, moved, reference.rotated(rotation)
     for _ in range(counts.get("translation", 0)):
         shift = random.normal(scale=3.0, size=3)
-        yield "translation", everything, [transformed(one, translation=shift) for one in frames], reference
+        moved = [transformed(one, translation=shift, inputs=inputs) for one in frames]
+        yield "translation", everything, moved, reference
     for _ in range(counts.get("permutation", 0)):
         orders = [random.permutation(len(one)) for one in frames]
-        moved = [transformed(one, order=order) for one, order in zip(frames, orders, strict=True)]
+        moved = [transformed(one, order=order, inputs=inputs) for one, order in zip(frames, orders, strict=True)]
         yield "permutation", everything, moved, reference.permuted(orders)
     if counts.get("inversion"):
         mirror = -np.eye(3)
-        yield "inversion", everything, [transformed(one, mirror) for one in frames], reference.rotated(mirror)
+        moved = [transformed(one, mirror, inputs=inputs) for one in frames]
+        yield "inversion", everything, moved, reference.rotated(mirror)
     periodic = [k for k, atoms in enumerate(frames) if atoms.pbc.any() and atoms.cell.rank == 3]
     if not periodic:
         return
     some, values = [frames[k] for k in periodic], reference.of(periodic)
     if counts.get("supercell"):
         copies = [tuple(2 if one else 1 for one in atoms.pbc) for atoms in some]
-        tiled = [transformed(atoms).repeat(one) for atoms, one in zip(some, copies, strict=True)]
+        tiled = [transformed(atoms, inputs=inputs).repeat(one) for atoms, one in zip(some, copies, strict=True)]
         yield "supercell", periodic, tiled, values.tiled([int(np.prod(one)) for one in copies], extensive)
     if counts.get("choice of cell"):
-        yield "choice of cell", periodic, [_other_cell(atoms, random) for atoms in some], values
+        yield "choice of cell", periodic, [_other_cell(atoms, random, inputs) for atoms in some], values
 
 
-def _other_cell(atoms, random):
+def _other_cell(atoms, random, inputs):
     """Return the same crystal in a sheared cell, with atoms moved by lattice vectors."""
-    copy, cell, axes = transformed(atoms), atoms.cell.array.copy(), np.flatnonzero(atoms.pbc)
+    copy, cell, axes = transformed(atoms, inputs=inputs), atoms.cell.array.copy(), np.flatnonzero(atoms.pbc)
     copy.positions += (random.randint(-1, 2, size=(len(atoms), 3)) * atoms.pbc) @ cell
     if len(axes) > 1:
         cell[axes[0]] += cell[axes[1]]

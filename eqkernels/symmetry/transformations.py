@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike, NDArray
 
 from eqkernels._numeric import real_array
+from eqkernels.structures.inputs import turned_inputs
 
 
 def random_rotation(random_state: int | np.random.RandomState | None = None) -> NDArray[np.float64]:
@@ -32,6 +35,8 @@ def transformed(
     rotation: ArrayLike | None = None,
     translation: ArrayLike | None = None,
     order: ArrayLike | None = None,
+    inputs: Mapping[str, str] | None = None,
+    time_reversed: bool = False,
 ) -> Atoms:
     """Copy of a structure, its positions and cell rotated (or mirrored), then moved, its atoms reordered.
 
@@ -43,6 +48,10 @@ def transformed(
     translation : ndarray of shape (3,), default=None
     order : ndarray of int, shape (n_atoms,), default=None
         The atom at position k of the copy is ``order[k]`` of the original.
+    inputs : dict of str to str, default=None
+        Kinds of the inputs of the structure (keys of ``atoms.info`` and ``atoms.arrays``) that are to follow it.
+    time_reversed : bool, default=False
+        Whether inputs that are odd under time reversal change their sign.
 
     Returns
     -------
@@ -59,4 +68,10 @@ def transformed(
     if order.ndim != 1 or order.dtype.kind not in "iu" or not np.array_equal(np.sort(order), np.arange(len(atoms))):
         raise ValueError(f"order={order!r} must be a permutation of the {len(atoms)} atoms")
     cell = atoms.cell.array @ rotation.T
-    return Atoms(numbers=atoms.numbers[order], positions=positions[order], cell=cell, pbc=atoms.pbc)
+    new = Atoms(numbers=atoms.numbers[order], positions=positions[order], cell=cell, pbc=atoms.pbc)
+    for name, values in turned_inputs(atoms, rotation, inputs or {}, time_reversed).items():
+        if name in atoms.arrays:
+            new.arrays[name] = values[order]
+        else:
+            new.info[name] = values
+    return new

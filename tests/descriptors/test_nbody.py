@@ -96,18 +96,18 @@ def test_contraction_keeps_the_largest_part(molecules):
 def test_selection_takes_the_products_of_largest_variance():
     random = np.random.default_rng(0)
     left = {Irrep(1, -1): -np.sort(-random.random(6)), Irrep(0, 1): -np.sort(-random.random(4))}
-    right = [-np.sort(-random.random(5)), -np.sort(-random.random(5))]
+    right = {Irrep.natural(l): -np.sort(-random.random(5)) for l in range(2)}
     products = [
-        Products(Irrep(0, 1), 1, np.array([[k, 0, 5] for k in range(4)]), np.ones((4, 2))),
-        Products(Irrep(1, -1), 0, np.array([[k, k % 3, 5] for k in range(6)]), np.ones((6, 2))),
+        Products(Irrep(0, 1), Irrep(1, -1), np.array([[k, 0, 5] for k in range(4)]), np.ones((4, 2))),
+        Products(Irrep(1, -1), Irrep(0, 1), np.array([[k, k % 3, 5] for k in range(6)]), np.ones((6, 2))),
     ]
     every = sorted(
-        left[one.left][k] * right[one.degree][q] for one in products for k, q in zip(*one.pairs(), strict=True)
+        left[one.left][k] * right[one.factor][q] for one in products for k, q in zip(*one.pairs(), strict=True)
     )
     for n in (1, 7, 30, 100):
         chosen = largest_products(products, n, left, right)
         found = sorted(
-            left[one.left][k] * right[one.degree][q] for one in chosen for k, q in zip(*one.pairs(), strict=True)
+            left[one.left][k] * right[one.factor][q] for one in chosen for k, q in zip(*one.pairs(), strict=True)
         )
         np.testing.assert_array_equal(found, every[-n:])
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from threading import Lock
+from typing import Any
 
 import numpy as np
 from joblib import effective_n_jobs
@@ -28,7 +29,7 @@ from eqkernels.descriptors.density.moves import PairCollector, pair_changes, pai
 from eqkernels.radial import GTO, LaplacianEigenstates, RadialTable
 from eqkernels.radial.basis import RadialBasis
 from eqkernels.so3.spherical_harmonics import harmonics_prefactors
-from eqkernels.structures import NeighborPairs, find_neighbors
+from eqkernels.structures import NeighborPairs, StructureBatch, find_neighbors
 
 RADIAL_BASES: dict[str, Callable[[int, float], RadialBasis]] = {"gto": GTO, "laplacian": LaplacianEigenstates}
 
@@ -63,6 +64,8 @@ class DensityExpansion:
     contraction : ndarray of shape (l_max + 1, n_species * n_max, n_channels), default=None
         Contracts the channels (species, radial index) of each degree, see
         :mod:`eqkernels.descriptors.density.compression`.
+    inputs : InputChannels, default=None
+        Channels of inputs, which :class:`~eqkernels.descriptors.density.input_expansion.InputExpansion` adds.
     """
 
     table: RadialTable
@@ -71,6 +74,7 @@ class DensityExpansion:
     center_weight: float
     species: np.ndarray
     contraction: np.ndarray | None = None
+    inputs: Any = None
 
     @property
     def n_channels(self):
@@ -131,7 +135,7 @@ class DensityExpansion:
         part = batch.select(start, stop)
         centers = np.flatnonzero(is_center[batch.offsets[start] : batch.offsets[stop]])
         pairs = find_neighbors(part, self.table.cutoff)
-        return DensityBlock(pairs, centers, self._first_channels()[part.numbers], first_row, start, stop)
+        return DensityBlock(pairs, centers, self._first_channels()[part.numbers], first_row, start, stop, part)
 
     def _first_channels(self):
         """First channel of each atomic number, -1 for species that do not count."""
@@ -151,7 +155,7 @@ class DensityExpansion:
         if self.contraction is None:
             return coefficients
         first = 0 if s is None else s * self.n_max
-        out = np.empty((*coefficients.shape[:-1], self.n_channels), coefficients.dtype)
+        out = np.empty((*coefficients.shape[:-1], self.contraction.shape[2]), coefficients.dtype)
         matrices = self.contraction[:, first : first + coefficients.shape[-1]].astype(out.dtype, copy=False)
         for l, matrix in enumerate(matrices):
             np.matmul(coefficients[..., l * l : (l + 1) ** 2, :], matrix, out=out[..., l * l : (l + 1) ** 2, :])
@@ -173,6 +177,14 @@ class DensityExpansion:
         """First of the channels that change with species number s (None: any), and how many: all when contracted."""
         one = s is not None and self.contraction is None
         return (s * self.n_max, self.n_max) if one else (0, self.n_channels)
+
+    def channel_changes(self, block, moves, s, a, b):
+        """Make the changes of the channels that :meth:`changed` names by the moves of the centers a .. b - 1."""
+        return self.contracted(self.changes(block, moves, s, a, b), s)
+
+    def strain_changes(self, block, a, b):
+        """Make the changes (b - a, 9, (l_max + 1)^2, n_channels) of the centers a .. b - 1 by strain."""
+        return self.contracted(self.strains(block, a, b))
 
     def moves(self, block):
         """List, for each species, which atoms move which centers of a block."""
@@ -231,6 +243,8 @@ class DensityBlock:
         Number of centers before those of this block.
     start, stop : int
         The structures.
+    batch : StructureBatch
+        These structures.
     """
 
     pairs: NeighborPairs
@@ -239,6 +253,7 @@ class DensityBlock:
     first_row: int
     start: int
     stop: int
+    batch: StructureBatch
 
 
 def _plan(offsets, is_center):

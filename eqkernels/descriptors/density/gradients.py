@@ -16,12 +16,15 @@ stores a derivative of a feature and costs a small multiple of the features them
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from eqkernels._ranges import over_ranges
+from eqkernels.descriptors.density.input_gradients import InputDerivatives, input_gradients
 
 # Bytes of derivatives of the density that are made and used up at once.
 _CHANGES_PER_RANGE = 2**22
@@ -69,10 +72,30 @@ class Derivatives(NamedTuple):
         By the positions of all atoms, structure after structure: minus the forces of an energy.
     strain : ndarray of shape (n_structures, 3, 3)
         By the strain of each structure: the stress of an energy times the volume of its cell.
+    inputs : dict of str to ndarray of shape (n_structures, ...) or (n_atoms, ...)
+        By the inputs of the descriptor, of structures or of atoms: by an electric field, minus the dipole of an energy.
     """
 
     positions: np.ndarray
     strain: np.ndarray
+    inputs: Mapping[str, np.ndarray] = MappingProxyType({})
+
+    @classmethod
+    def joined(cls, parts: Sequence[Derivatives]) -> Derivatives:
+        """Join derivatives of several lists of structures, one after the other."""
+        inputs = {name: np.concatenate([part.inputs[name] for part in parts]) for name in parts[0].inputs}
+        positions, strain = (np.concatenate([part[k] for part in parts]) for k in range(2))
+        return cls(positions, strain, inputs)
+
+    @classmethod
+    def summed(cls, terms: Sequence[Derivatives]) -> Derivatives:
+        """Sum derivatives, of which terms may have other inputs than others."""
+        inputs: dict[str, np.ndarray] = {}
+        for term in terms:
+            for name, values in term.inputs.items():
+                inputs[name] = inputs[name] + values if name in inputs else values
+        positions, strain = (sum(getattr(term, name) for term in terms) for name in ("positions", "strain"))
+        return cls(positions, strain, inputs)
 
 
 @dataclass(frozen=True)
@@ -111,11 +134,15 @@ class FeatureGradients:
         Number of features of each block.
     strain : dict of str to ndarray of shape (n_centers, 3, 3, 2 lambda + 1, n_features)
         Derivatives by the strain; empty unless asked for.
+    inputs : dict of str to GradientPart
+        Derivatives by the inputs of the descriptor, along the second axis of their blocks the numbers of a tensor, row
+        by row. An input of the structure counts as that of the center itself.
     """
 
     parts: list[GradientPart]
     n_features: dict[str, int]
     strain: dict[str, np.ndarray] = field(default_factory=dict)
+    inputs: dict[str, GradientPart] = field(default_factory=dict)
 
     @property
     def centers(self) -> np.ndarray:
@@ -195,7 +222,10 @@ def feature_gradients(expansion, batch, is_center, features, n_jobs, strain):
         part.structures[:] = batch.structure_of_atom[part.atoms]
         part.atoms[:] = batch.atom_in_structure[part.atoms]
     strains = {key: array.reshape(n_centers, 3, 3, *array.shape[2:]) for key, array in strains.items()}
-    return FeatureGradients(parts, {key: kind.shape[1] for key, kind in features.items()}, strains)
+    by_inputs = {
+        name: GradientPart(*part) for name, part in input_gradients(expansion, batch, blocks, features).items()
+    }
+    return FeatureGradients(parts, {key: kind.shape[1] for key, kind in features.items()}, strains, by_inputs)
 
 
 def _empty_part(n, channels, features):
@@ -216,7 +246,7 @@ def _fill_moves(expansion, block, entries, features, out, n_jobs):
         for s, moves in enumerate(entries):
             own = slice(moves.offsets[a], moves.offsets[b])
             owners = moves.owners[own] - a
-            changes, first = expansion.contracted(expansion.changes(block, moves, s, a, b), s), expansion.changed(s)[0]
+            changes, first = expansion.channel_changes(block, moves, s, a, b), expansion.changed(s)[0]
             expansion.subtract(owners, first, changes, opposite)
             for key, array in out[s].items():
                 features[key].fill_derivatives(density, owners, changes, first, array[own])
@@ -231,7 +261,7 @@ def _fill_strains(expansion, block, features, out, n_jobs):
 
     def work(a, b):
         density = expansion.expand(block, a, b)
-        changes = expansion.contracted(expansion.strains(block, a, b))
+        changes = expansion.strain_changes(block, a, b)
         for key, array in out.items():
             features[key].fill_derivatives(density, np.arange(b - a), changes, expansion.changed(None)[0], array[a:b])
 
@@ -257,16 +287,20 @@ def vector_jacobian_product(expansion, batch, is_center, contract, n_jobs):
     """
     positions, strain = np.zeros((batch.n_atoms, 3)), np.zeros((batch.n_structures, 3, 3))
     size = max(1, _CHANGES_PER_RANGE // (32 * (expansion.l_max + 1) ** 2 * expansion.n_channels))
+    by_inputs = InputDerivatives(expansion, batch)
     for block in expansion.blocks(batch, is_center):
-        collector = expansion.collector(block)
+        collector, of_block = expansion.collector(block), by_inputs.of_block(block)
 
-        def work(a, b, block=block, collector=collector):
+        def work(a, b, block=block, collector=collector, of_block=of_block):
             density = expansion.expand(block, a, b)
             cotangent = np.zeros_like(density)
             contract(slice(block.first_row + a, block.first_row + b), density, cotangent)
             collector.contract(a, b, cotangent)
+            if of_block is not None:
+                expansion.contract_inputs(block, a, b, cotangent, *of_block)
 
         over_ranges(len(block.centers), size, work, n_jobs)
         atoms = slice(batch.offsets[block.start], batch.offsets[block.stop])
         collector.add_to(positions[atoms], strain[block.start : block.stop])
-    return Derivatives(positions, strain)
+        by_inputs.add(block, of_block)
+    return Derivatives(positions, strain, by_inputs.cartesian())

@@ -187,7 +187,7 @@ class PotentialBlock:
         return self._crystals[k]
 
     def crystals_between(self, a, b):
-        """Yield the crystals of the centers a .. b - 1, the rows of their centers among these, and these as their atoms."""
+        """Yield the crystals of the centers a .. b - 1, the rows of their centers, and these as their atoms."""
         structures = self.structures[self.centers[a:b]]
         for k in np.unique(structures[self.periodic[structures]]):
             rows = slice(*np.searchsorted(structures, [k, k + 1]))
@@ -204,7 +204,7 @@ class PotentialBlock:
         of_atoms = np.empty(self.part.n_atoms + 1, np.int64)
         structure_pairs(centers, starts, stops, self.part.positions, neighbors, vectors, distances, of_atoms)
         pairs = NeighborPairs(self.part, neighbors, vectors, distances, of_atoms)
-        return DensityBlock(pairs, centers, self.channels, self.first_row + a, self.start, self.stop)
+        return DensityBlock(pairs, centers, self.channels, self.first_row + a, self.start, self.stop, self.part)
 
     def moves(self, s):
         """List the moves of all centers by the other atoms of a species in their structures."""

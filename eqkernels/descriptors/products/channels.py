@@ -129,7 +129,7 @@ def feature_layout(l_max, n_channels, irrep, first=0, width=None):
 
 
 @lru_cache(maxsize=32)
-def feature_labels(l_max, n_max, species, irrep):
+def feature_labels(l_max, n_max, species, irrep, extra=()):
     """Species, radial index and degree of the factors of every feature of a block.
 
     Parameters
@@ -138,14 +138,16 @@ def feature_labels(l_max, n_max, species, irrep):
     species : tuple of int
         Atomic numbers of the channels.
     irrep : Irrep
+    extra : tuple of (int, int), default=()
+        Species and radial index of further channels.
 
     Returns
     -------
     structured ndarray of shape (n_features,), read-only
         Fields ``species_1, n_1, l_1, species_2, n_2, l_2`` and, for the block 0o, those of a third factor.
     """
-    species = np.asarray(species)
-    n_channels = len(species) * n_max
+    of_channel = np.array([*((one, n) for one in species for n in range(n_max)), *extra], dtype=np.int64).reshape(-1, 2)
+    n_channels = len(of_channel)
     if str(irrep) == "0o":
         groups = [(degrees, triple_channels(n_channels, *degrees)) for degrees in degree_triples(l_max)]
         n_factors = 3
@@ -160,8 +162,8 @@ def feature_labels(l_max, n_max, species, irrep):
     for degrees, channels in groups:
         rows = slice(start, start + len(channels[0]))
         for k, (l, q) in enumerate(zip(degrees, channels, strict=True), start=1):
-            labels[f"species_{k}"][rows] = species[q // n_max]
-            labels[f"n_{k}"][rows] = q % n_max
+            labels[f"species_{k}"][rows] = of_channel[q, 0]
+            labels[f"n_{k}"][rows] = of_channel[q, 1]
             labels[f"l_{k}"][rows] = l
         start = rows.stop
     labels.setflags(write=False)

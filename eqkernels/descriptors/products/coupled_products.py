@@ -20,16 +20,16 @@ import numpy as np
 
 from eqkernels.descriptors.products._nbody_loops import contract_couple, couple
 from eqkernels.so3 import Irrep, clebsch_gordan_sparse
+from eqkernels.structures.inputs import TIME_ODD
 
 
 @dataclass(frozen=True)
 class Products:
-    """Products of the left features of one irrep with the density coefficients of one degree.
+    """Products of the left features of one irrep with the density coefficients of another.
 
     Attributes
     ----------
-    left : Irrep
-    degree : int
+    left, factor : Irrep
     rows : ndarray of int, shape (n_rows, 3)
         Left feature k, and the range begin, end of channels q that it is multiplied with.
     weights : ndarray of shape (n_rows, 2)
@@ -37,7 +37,7 @@ class Products:
     """
 
     left: Irrep
-    degree: int
+    factor: Irrep
     rows: np.ndarray
     weights: np.ndarray
 
@@ -54,12 +54,41 @@ class Products:
         return np.repeat(self.rows[:, 0], widths), q
 
 
-def coupling_degrees(left, irrep, l_max):
-    """Degrees of the density coefficients that couple a left irrep to another."""
-    return [l for l in range(abs(left.l - irrep.l), min(left.l + irrep.l, l_max) + 1) if left.p * (-1) ** l == irrep.p]
+class TimeOddIrrep(Irrep):
+    """Irrep of what changes sign under time reversal."""
+
+    def __str__(self):
+        return f"{super().__str__()} {TIME_ODD}"
 
 
-def all_products(order, irrep, left_sizes, l_max, channel_sizes):
+def signed_irrep(l, p, time):
+    """Irrep with a sign under time reversal."""
+    return Irrep(l, p) if time == 1 else TimeOddIrrep(l, p)
+
+
+def parse_signed(text):
+    """Irrep of what str makes of it."""
+    plain = Irrep.parse(text.removesuffix(TIME_ODD))
+    return signed_irrep(plain.l, plain.p, -1 if TIME_ODD in text else 1)
+
+
+def time_sign(irrep):
+    """Sign of an irrep under time reversal."""
+    return -1 if isinstance(irrep, TimeOddIrrep) else 1
+
+
+def coupling_factors(left, irrep, channels):
+    """Irreps of the density coefficients that couple a left irrep to another."""
+    return [
+        factor
+        for factor in channels
+        if abs(left.l - irrep.l) <= factor.l <= left.l + irrep.l
+        and left.p * factor.p == irrep.p
+        and time_sign(left) * time_sign(factor) == time_sign(irrep)
+    ]
+
+
+def all_products(order, irrep, left_sizes, channel_sizes):
     """All different products of a block.
 
     Parameters
@@ -70,44 +99,43 @@ def all_products(order, irrep, left_sizes, l_max, channel_sizes):
         That of the block.
     left_sizes : dict of Irrep to int
         Number of features of order - 1.
-    l_max : int
-    channel_sizes : sequence of int
-        Number of channels of each degree of the density coefficients.
+    channel_sizes : dict of Irrep to int
+        Number of density coefficients.
 
     Returns
     -------
     list of Products
     """
-    products = []
+    products, places = [], {factor: k for k, factor in enumerate(channel_sizes)}
     for left, n_left in left_sizes.items():
-        for degree in coupling_degrees(left, irrep, l_max):
-            if order == 2 and left.l > degree:
+        for factor in coupling_factors(left, irrep, channel_sizes):
+            if order == 2 and places[left] > places[factor]:
                 continue
             rows = np.zeros((n_left, 3), dtype=np.int64)
-            rows[:, 0], rows[:, 2] = np.arange(n_left), channel_sizes[degree]
+            rows[:, 0], rows[:, 2] = np.arange(n_left), channel_sizes[factor]
             weights = np.full((n_left, 2), np.sqrt(2.0) if order == 2 else 1.0)
-            if order == 2 and left.l == degree:
+            if order == 2 and left == factor:
                 # exchanging the factors multiplies by (-1)^lambda: the pair (q, q) vanishes for odd lambda
                 rows[:, 1] = rows[:, 0] + irrep.l % 2
                 weights[:, 0] = np.sqrt(2.0 if irrep.l % 2 else 1.0)
-            products.append(_nonempty(left, degree, rows, weights))
+            products.append(_nonempty(left, factor, rows, weights))
     return [group for group in products if group.size]
 
 
-def _nonempty(left, degree, rows, weights):
+def _nonempty(left, factor, rows, weights):
     keep = rows[:, 1] < rows[:, 2]
-    return Products(left, degree, rows[keep], weights[keep])
+    return Products(left, factor, rows[keep], weights[keep])
 
 
-def ordered_triples(products, parity, left_factors):
-    """Scalar products of order 3 with their factors ascending in (l, q), which stand for all permutations.
+def ordered_triples(products, channels, left_factors):
+    """Scalar products of order 3 with their factors ascending in (irrep, q), which stand for all permutations.
 
     Parameters
     ----------
     products : list of Products
         All products of the block.
-    parity : {1, -1}
-        That of the block.
+    channels : sequence of Irrep
+        Those of the density coefficients, in their order.
     left_factors : dict of Irrep to ndarray of int, shape (n_features, 2, 3)
         As :func:`product_factors` returns them for the features of order 2.
 
@@ -115,28 +143,28 @@ def ordered_triples(products, parity, left_factors):
     -------
     list of Products
     """
-    kept = []
+    kept, degrees, places = [], np.array([one.l for one in channels]), {one: k for k, one in enumerate(channels)}
     for group in products:
-        rows, weights = group.rows.copy(), np.full(group.weights.shape, np.sqrt(3.0))
+        rows, weights, place = group.rows.copy(), np.full(group.weights.shape, np.sqrt(3.0)), places[group.factor]
         first, second = left_factors[group.left][rows[:, 0], :, :2].transpose(1, 0, 2)
-        same_degree = second[:, 0] == group.degree
-        rows[same_degree, 1] = second[same_degree, 1]
-        if parity == 1:  # two equal factors: half the permutations; three: only one
-            weights[same_degree, 0] = np.where((first == second).all(axis=1), 1.0, np.sqrt(1.5))[same_degree]
-        else:  # antisymmetric, so that equal factors vanish
-            rows[same_degree, 1] += 1
-        rows[second[:, 0] > group.degree, 2] = 0
-        kept.append(_nonempty(group.left, group.degree, rows, weights))
+        same, even = second[:, 0] == place, (degrees[first[:, 0]] + degrees[second[:, 0]] + group.factor.l) % 2 == 0
+        rows[same, 1] = second[same, 1]
+        # symmetric: two equal factors have half the permutations, three only one
+        equal = np.where((first == second).all(axis=1), 1.0, np.sqrt(1.5))
+        weights[same & even, 0] = equal[same & even]
+        rows[same & ~even, 1] += 1  # antisymmetric, so that equal factors vanish
+        rows[second[:, 0] > place, 2] = 0
+        kept.append(_nonempty(group.left, group.factor, rows, weights))
     return [group for group in kept if group.size]
 
 
-def channel_factors(irrep, n_channels):
+def channel_factors(place, irrep, n_channels):
     """Factors of the features of order 1, as :func:`product_factors`."""
     q = np.arange(n_channels)
-    return np.stack([np.full_like(q, irrep.l), q, np.full_like(q, irrep.l)], axis=1)[:, None]
+    return np.stack([np.full_like(q, place), q, np.full_like(q, irrep.l)], axis=1)[:, None]
 
 
-def product_factors(products, irrep, left_factors):
+def product_factors(products, irrep, left_factors, channels):
     """List what the products of a block are made of.
 
     Parameters
@@ -146,16 +174,18 @@ def product_factors(products, irrep, left_factors):
         That of the block.
     left_factors : dict of Irrep to ndarray of int, shape (n_features, order - 1, 3)
         The same for the features of the order before.
+    channels : sequence of Irrep
+        Those of the density coefficients, in their order.
 
     Returns
     -------
     ndarray of int, shape (n_products, order, 3)
-        Degree and channel of each factor, and the degree that the factors up to this one are coupled to.
+        Place of the irrep and channel of each factor, and the degree that the factors up to this one are coupled to.
     """
-    parts = []
+    parts, places = [], {one: k for k, one in enumerate(channels)}
     for group in products:
         k, q = group.pairs()
-        last = np.stack([np.full_like(q, group.degree), q, np.full_like(q, irrep.l)], axis=1)
+        last = np.stack([np.full_like(q, places[group.factor]), q, np.full_like(q, irrep.l)], axis=1)
         parts.append(np.concatenate([left_factors[group.left][k], last[:, None]], axis=1))
     return np.concatenate(parts)
 
@@ -169,8 +199,8 @@ def largest_products(products, n_products, left_variances, variances):
     n_products : int
         How many to keep.
     left_variances : dict of Irrep to ndarray of shape (n_features,)
-    variances : list of ndarray of shape (n_channels,)
-        Of the channels of each degree, descending.
+    variances : dict of Irrep to ndarray of shape (n_channels,)
+        Of the density coefficients, descending.
 
     Returns
     -------
@@ -181,7 +211,7 @@ def largest_products(products, n_products, left_variances, variances):
     estimates = []
     for group in products:
         k, q = group.pairs()
-        estimates.append(left_variances[group.left][k] * variances[group.degree][q])
+        estimates.append(left_variances[group.left][k] * variances[group.factor][q])
     chosen = np.zeros(sum(map(len, estimates)), dtype=bool)
     # stable: of equal products the first ones, so that those of a row are always its first
     chosen[np.argsort(-np.concatenate(estimates), kind="stable")[:n_products]] = True
@@ -191,7 +221,7 @@ def largest_products(products, n_products, left_variances, variances):
         counts = np.bincount(row_of_product, chosen[start : start + group.size], minlength=len(group.rows))
         rows = group.rows.copy()
         rows[:, 2] = rows[:, 1] + counts.astype(np.int64)
-        kept.append(_nonempty(group.left, group.degree, rows, group.weights))
+        kept.append(_nonempty(group.left, group.factor, rows, group.weights))
         start += group.size
     return [group for group in kept if group.size]
 
@@ -206,15 +236,15 @@ def fill_products(products, irrep, left, density, out):
         That of the block.
     left : dict of Irrep to ndarray of shape (n_centers, 2 lambda + 1, n_features)
         Features of the order before.
-    density : list of ndarray of shape (n_centers, 2 l + 1, n_channels)
-        Density coefficients of each degree.
+    density : dict of Irrep to ndarray of shape (n_centers, 2 l + 1, n_channels)
+        Density coefficients.
     out : ndarray of shape (n_centers, 2 lambda + 1, n_products)
         C-contiguous.
     """
     position = 0
     for group in products:
-        entries = clebsch_gordan_sparse(group.left.l, group.degree, irrep.l)
-        couple(left[group.left], density[group.degree], *entries, group.rows, group.weights, position, out)
+        entries = clebsch_gordan_sparse(group.left.l, group.factor.l, irrep.l)
+        couple(left[group.left], density[group.factor], *entries, group.rows, group.weights, position, out)
         position += group.size
 
 
@@ -228,14 +258,14 @@ def contract_products(products, irrep, left, density, cotangent, left_changes, d
     cotangent : ndarray of shape (n_centers, 2 lambda + 1, n_products)
     left_changes : dict of Irrep to ndarray
         The derivatives, of the shapes of left; arrays may be those of density_changes.
-    density_changes : list of ndarray
+    density_changes : dict of Irrep to ndarray
         The derivatives, of the shapes of density.
     """
     position = 0
     for group in products:
-        entries = clebsch_gordan_sparse(group.left.l, group.degree, irrep.l)
-        changes = left_changes[group.left], density_changes[group.degree]
+        entries = clebsch_gordan_sparse(group.left.l, group.factor.l, irrep.l)
+        changes = left_changes[group.left], density_changes[group.factor]
         contract_couple(
-            left[group.left], density[group.degree], *entries, group.rows, group.weights, position, cotangent, *changes
+            left[group.left], density[group.factor], *entries, group.rows, group.weights, position, cotangent, *changes
         )
         position += group.size

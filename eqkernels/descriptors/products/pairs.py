@@ -30,6 +30,8 @@ class ProductBlock:
         Radial functions of each of them.
     group : int
         So many channels at a time are skipped where they are all zero, as those of an absent species.
+    extra : tuple of (int, int), default=()
+        Labels, species and radial index, of further channels behind these.
     """
 
     irrep: Irrep
@@ -37,6 +39,7 @@ class ProductBlock:
     species: tuple[int, ...]
     n_radial: int
     group: int
+    extra: tuple[tuple[int, int], ...] = ()
 
     @property
     def shape(self):
@@ -46,7 +49,7 @@ class ProductBlock:
     @property
     def n_channels(self):
         """Number of channels that keep their species."""
-        return len(self.species) * self.n_radial
+        return len(self.species) * self.n_radial + len(self.extra)
 
     @property
     def width(self):
@@ -55,7 +58,7 @@ class ProductBlock:
 
     def labels(self):
         """Species, radial index and degree of the factors of each feature."""
-        return feature_labels(self.l_max, self.n_radial, self.species, self.irrep)
+        return feature_labels(self.l_max, self.n_radial, self.species, self.irrep, self.extra)
 
 
 class PairBlock(ProductBlock):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from eqkernels.descriptors.products.long_range import LongRangeBlock
 from eqkernels.descriptors.products.pairs import InvariantBlock, PairBlock
+from eqkernels.descriptors.products.sectors import CrossBlock, SectorBlock
 from eqkernels.descriptors.products.summed_species import SummedSpeciesBlock
 from eqkernels.descriptors.products.triples import TripleBlock
 
 
-def product_block(irrep, l_max, species, n_radial, group, compression=None, triple_contraction=None, n_far=0):
+def product_block(
+    irrep, l_max, species, n_radial, group, compression=None, triple_contraction=None, n_far=0, channels=None, time=1
+):
     """Make the block of an irrep.
 
     Parameters
@@ -27,17 +30,48 @@ def product_block(irrep, l_max, species, n_radial, group, compression=None, trip
         What the channels of the block 0o are contracted with.
     n_far : int, default=0
         Radial functions of the fields of all atoms of each species, which are multiplied with the density too.
+    channels : Channels, default=None
+        All channels, where there are some that are made of inputs.
+    time : {1, -1}, default=1
+        Sign of the block under time reversal.
 
     Returns
     -------
     ProductBlock
     """
     if n_far:
-        near = product_block(irrep, l_max, species, n_radial, group, compression, triple_contraction)
+        near = _block(irrep, l_max, species, n_radial, group, compression, triple_contraction)
         return LongRangeBlock(near, n_far)
-    channels = irrep, l_max, species, n_radial, group
+    if channels is not None:
+        return _with_inputs(irrep, l_max, species, n_radial, group, triple_contraction, channels, time)
+    return _block(irrep, l_max, species, n_radial, group, compression, triple_contraction)
+
+
+def _block(irrep, l_max, species, n_radial, group, compression=None, triple_contraction=None, extra=()):
+    channels = irrep, l_max, species, n_radial, group, extra
     if compression == "mu1nu1":
         return SummedSpeciesBlock(*channels)
     if str(irrep) == "0o":
         return TripleBlock(*channels, triple_contraction)
     return InvariantBlock(*channels) if str(irrep) == "0e" else PairBlock(*channels)
+
+
+def _with_inputs(irrep, l_max, species, n_radial, group, triple_contraction, channels, time):
+    """Make a block of channels of several sectors, of which the first has those of the density."""
+    labels, n_density, sectors = channels.labels, len(species) * n_radial, channels.sectors
+    natural = _block(
+        irrep, l_max, species, n_radial, group, None, triple_contraction, labels[n_density : sectors[0][1]]
+    )
+    if len(sectors) == 1 and time == 1:
+        return natural
+    within = [(natural, sectors[0][:2])]
+    for first, stop, _ in sectors[1:]:
+        if str(irrep) != "0o":
+            within.append((_block(irrep, l_max, (), 1, stop - first, extra=labels[first:stop]), (first, stop)))
+    across = [
+        CrossBlock(irrep, l_max, channels, one[:2], two[:2], one[2][0] * two[2][0])
+        for k, one in enumerate(sectors)
+        for two in sectors[k + 1 :]
+        if one[2][1] * two[2][1] == time
+    ]
+    return SectorBlock(irrep, channels, tuple(within if time == 1 else ()), tuple(across))

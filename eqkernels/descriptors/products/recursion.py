@@ -8,13 +8,14 @@ from eqkernels.descriptors.products.coupled_products import (
     all_products,
     channel_factors,
     contract_products,
-    coupling_degrees,
+    coupling_factors,
     fill_products,
     largest_products,
     ordered_triples,
+    parse_signed,
     product_factors,
+    signed_irrep,
 )
-from eqkernels.so3 import Irrep
 
 
 class Recursion:
@@ -25,10 +26,10 @@ class Recursion:
     nu : int
     wanted : list of Irrep
         Irreps of order nu.
-    l_max, lambda_max : int
-        Highest degrees of the density coefficients, and of the orders between the first and the last.
-    n_channels : int
-        Number of density coefficients of every (l, m).
+    lambda_max : int
+        Highest degree of the orders between the first and the last.
+    places : dict of Irrep to ndarray of int, shape (n_channels,)
+        Irreps of the density coefficients, and which of the channels they have.
     n_products : int or None
         How many products of each irrep to make where they are contracted.
     contractions : dict of str to dict of str to ndarray of shape (n_products, n_components), or None
@@ -37,12 +38,12 @@ class Recursion:
         Of the components, descending.
     """
 
-    def __init__(self, nu, wanted, l_max, lambda_max, n_channels, n_products, contractions, variances):
-        self.l_max = l_max
+    def __init__(self, nu, wanted, lambda_max, places, n_products, contractions, variances):
+        self.places = places
         self.n_products = n_products
         self.contractions = contractions
         self.variances = variances
-        self.channels = dict.fromkeys([Irrep(l, (-1) ** l) for l in range(l_max + 1)], n_channels)
+        self.channels = {irrep: len(one) for irrep, one in places.items()}
         self.needed = self._needed(nu, wanted, lambda_max)
         self.products: dict[int, dict] = {}
         for order in range(2, nu + 1):
@@ -52,27 +53,27 @@ class Recursion:
     def _needed(self, nu, wanted, lambda_max):
         """Irreps of each order that those of the next are made of."""
         needed = {nu: wanted}
-        candidates = [Irrep(lam, p) for lam in range(lambda_max + 1) for p in (1, -1)]
+        signs = [(p, time) for time in (1, -1) for p in (1, -1)]
+        candidates = [signed_irrep(lam, *one) for lam in range(lambda_max + 1) for one in signs]
         for order in range(nu - 1, 1, -1):
             needed[order] = [
                 left
                 for left in candidates
-                if any(coupling_degrees(left, above, self.l_max) for above in needed[order + 1])
+                if any(coupling_factors(left, above, self.channels) for above in needed[order + 1])
             ]
         return needed
 
     def _products(self, order, irrep):
-        channel_sizes = list(self.n_features(1).values())
-        products = all_products(order, irrep, self.n_features(order - 1), self.l_max, channel_sizes)
+        products = all_products(order, irrep, self.n_features(order - 1), self.n_features(1))
         if self.contractions is None:
-            return ordered_triples(products, irrep.p, self.factors(2)) if order == 3 and irrep.l == 0 else products
+            channels = list(self.channels)
+            return ordered_triples(products, channels, self.factors(2)) if order == 3 and irrep.l == 0 else products
         if self.n_products is None:
             return products
-        left, first = self._variances(order - 1), list(self._variances(1).values())
-        return largest_products(products, self.n_products, left, first)
+        return largest_products(products, self.n_products, self._variances(order - 1), self._variances(1))
 
     def _variances(self, order):
-        return {Irrep.parse(key): values for key, values in self.variances[str(order)].items()}
+        return {parse_signed(key): values for key, values in self.variances[str(order)].items()}
 
     def n_products_of(self, order):
         """Count the products of each irrep of an order, of those irreps that have any."""
@@ -90,9 +91,12 @@ class Recursion:
     def factors(self, order):
         """List what each product of an order is made of, where nothing is contracted, see :func:`product_factors`."""
         if order == 1:
-            return {irrep: channel_factors(irrep, size) for irrep, size in self.channels.items()}
-        left = self.factors(order - 1)
-        return {irrep: product_factors(self.products[order][irrep], irrep, left) for irrep in self.n_products_of(order)}
+            return {irrep: channel_factors(k, irrep, n) for k, (irrep, n) in enumerate(self.channels.items())}
+        left, channels = self.factors(order - 1), list(self.channels)
+        return {
+            irrep: product_factors(self.products[order][irrep], irrep, left, channels)
+            for irrep in self.n_products_of(order)
+        }
 
     def fill_products(self, density, order, out):
         """Write the products of an order.
@@ -106,13 +110,13 @@ class Recursion:
         """
         if order == 1:
             for irrep, block in out.items():
-                block[:] = density[:, _components(irrep)]
+                block[:] = self._part(density, irrep)
         else:
             self._couple(order, self._features_below(order, density), out)
 
     def _features_below(self, order, density):
         """Features of the orders 1 to order - 1 (at least of order 1), a dict of blocks for each."""
-        channels = {irrep: np.ascontiguousarray(density[:, _components(irrep)]) for irrep in self.channels}
+        channels = {irrep: np.ascontiguousarray(self._part(density, irrep)) for irrep in self.channels}
         features = [self._contract(1, channels)]
         for step in range(2, order):
             sizes = self.n_products_of(step)
@@ -123,7 +127,7 @@ class Recursion:
 
     def _couple(self, order, features, out):
         for irrep, block in out.items():
-            fill_products(self.products[order][irrep], irrep, features[order - 2], list(features[0].values()), block)
+            fill_products(self.products[order][irrep], irrep, features[order - 2], features[0], block)
 
     def fill_features(self, density, order, out):
         """Write the features of an order, which are its products or their contraction; arguments as above."""
@@ -150,12 +154,20 @@ class Recursion:
         for step in range(order, 1, -1):
             for irrep, block in self._expand(step, cotangents).items():
                 contract_products(
-                    self.products[step][irrep], irrep, features[step - 2], list(features[0].values()), block,
-                    changes[step - 2], list(changes[0].values()),
+                    self.products[step][irrep], irrep, features[step - 2], features[0], block, changes[step - 2],
+                    changes[0],
                 )  # fmt: skip
             cotangents = changes[step - 2]
         for irrep, block in self._expand(1, cotangents).items():
-            out[:, _components(irrep)] += block
+            if len(self.places[irrep]) == out.shape[2]:
+                out[:, _components(irrep)] += block
+            else:
+                out[:, _components(irrep), self.places[irrep]] += block
+
+    def _part(self, density, irrep):
+        """Density coefficients of an irrep."""
+        part, channels = density[:, _components(irrep)], self.places[irrep]
+        return part if len(channels) == density.shape[2] else part[:, :, channels]
 
     def _expand(self, order, cotangents):
         """Convert derivatives by features to those by the products that they are contracted from."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from ase import Atoms
 
 from eqkernels.descriptors import EquivariantFeatures
 
@@ -32,7 +31,9 @@ def environment_sizes(source, descriptor):
     """
     features = source.X
     if descriptor is not None:  # those of a lone atom have the shape of all others
-        features = descriptor.transform([Atoms(numbers=[source.numbers[0]])])
+        lone = source[0:1][0][:1]
+        lone.pbc = False
+        features = descriptor.transform([lone])
     if not isinstance(features, EquivariantFeatures):  # is refused where the candidates are made
         return {}
     return {irrep: block.shape[1:] for irrep, block in features.blocks.items()}

@@ -5,8 +5,10 @@ import pytest
 
 from eqkernels.descriptors.products.coupled_products import (
     all_products,
-    coupling_degrees,
+    coupling_factors,
     fill_products,
+    parse_signed,
+    signed_irrep,
 )
 from eqkernels.so3 import Irrep, clebsch_gordan
 
@@ -18,9 +20,9 @@ def test_kept_pairs_have_the_scalar_products_of_all(irrep):
     irrep, random = Irrep.parse(irrep), np.random.default_rng(0)
     density = [random.normal(size=(2, 2 * l + 1, N_CHANNELS)) for l in range(L_MAX + 1)]
     left = {Irrep(l, (-1) ** l): block for l, block in enumerate(density)}
-    products = all_products(2, irrep, dict.fromkeys(left, N_CHANNELS), L_MAX, [N_CHANNELS] * (L_MAX + 1))
+    products = all_products(2, irrep, dict.fromkeys(left, N_CHANNELS), dict.fromkeys(left, N_CHANNELS))
     out = np.empty((2, irrep.dim, sum(group.size for group in products)))
-    fill_products(products, irrep, left, density, out)
+    fill_products(products, irrep, left, left, out)
     every = []
     for l1 in range(L_MAX + 1):
         for l2 in range(L_MAX + 1):
@@ -31,7 +33,14 @@ def test_kept_pairs_have_the_scalar_products_of_all(irrep):
     np.testing.assert_allclose(out[0] @ out[1].T, every[0] @ every[1].T, atol=1e-12)
 
 
-def test_degrees_obey_parity_and_the_triangle():
-    assert coupling_degrees(Irrep(1, -1), Irrep(1, -1), 4) == [0, 2]
-    assert coupling_degrees(Irrep(1, -1), Irrep(1, 1), 4) == [1]
-    assert coupling_degrees(Irrep(2, 1), Irrep(2, 1), 2) == [0, 2]
+def test_factors_obey_parity_time_reversal_and_the_triangle():
+    def degrees(left, irrep, l_max):
+        found = coupling_factors(left, irrep, [Irrep.natural(l) for l in range(l_max + 1)])
+        return [factor.l for factor in found]
+
+    assert degrees(Irrep(1, -1), Irrep(1, -1), 4) == [0, 2]
+    assert degrees(Irrep(1, -1), Irrep(1, 1), 4) == [1]
+    assert degrees(Irrep(2, 1), Irrep(2, 1), 2) == [0, 2]
+    velocity, axial = signed_irrep(1, -1, -1), signed_irrep(1, 1, -1)
+    assert coupling_factors(velocity, Irrep(1, -1), [Irrep(1, 1), axial]) == [axial]
+    assert parse_signed(str(axial)) == axial != Irrep(1, 1)

@@ -9,7 +9,8 @@ IRREPS = [Irrep(0, 1), Irrep(1, -1)]
 
 
 def recursion(nu):
-    return Recursion(nu, IRREPS, 1, nu, 2, None, None, {})
+    places = {Irrep.natural(l): np.arange(2) for l in range(2)}
+    return Recursion(nu, IRREPS, nu, places, None, None, {})
 
 
 def features(nu, density):
