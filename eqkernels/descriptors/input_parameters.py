@@ -76,14 +76,15 @@ class InputParameters:
         """Problems of inputs that do not go together with other parameters."""
         if self.inputs is None:
             return
+        others: Any = self
         if isinstance(self.input_weight, dict) and set(self.input_weight) != set(self.inputs):
             yield f"input_weight has the names {sorted(self.input_weight)}, inputs {sorted(self.inputs)}"
         if getattr(self, "compression", None) == "mu1nu1":
             yield "compression='mu1nu1' is not available with inputs: use None or 'mu2'"
         for name, kind in input_kinds(self.inputs).items():
             degree = max(irrep.l for irrep in kind.irreps)
-            if isinstance(self.l_max, int) and degree > self.l_max:
-                yield f"the input {name!r} has degree {degree}, more than l_max={self.l_max}: increase l_max"
+            if isinstance(others.l_max, int) and degree > others.l_max:
+                yield f"the input {name!r} has degree {degree}, more than l_max={others.l_max}: increase l_max"
 
     def _fit_inputs(self, batch):
         """Learn where the inputs are, and their size."""
@@ -97,6 +98,9 @@ class InputParameters:
 
     def _batch(self, X, origin=0):
         """Read frames with the inputs."""
+        problem = InputKinds().problem(self.inputs)
+        if problem is not None:
+            raise ValueError(f"{type(self).__name__}: inputs={self.inputs!r} {problem}")
         batch = with_inputs(X, input_kinds(self.inputs or {}), origin)
         for name, per_atom in getattr(self, "input_per_atom_", {}).items() if self.inputs else ():
             if batch.inputs[name].per_atom != bool(per_atom):
@@ -107,5 +111,6 @@ class InputParameters:
     def _input_channels(self, n_density):
         """Channels of the inputs beside those of the density."""
         per_atom = {name: bool(value) for name, value in self.input_per_atom_.items()}
-        rest = int(self.l_max), n_density, bool(self.neighbor_inputs)
-        return InputChannels(input_kinds(self.inputs), per_atom, self.input_scales_, *rest)
+        others: Any = self
+        rest = int(others.l_max), n_density, bool(self.neighbor_inputs)
+        return InputChannels(input_kinds(self.inputs or {}), per_atom, self.input_scales_, *rest)

@@ -108,7 +108,7 @@ class EquivariantUnion(FramesTransformer, _BaseComposition, auto_wrap_output_key
         return reduce(or_, (_named(name, transformer.transform(X)) for name, transformer in self.transformers_))
 
     @property
-    def _takes_batches(self) -> bool:  # type: ignore[override]
+    def _takes_batches(self) -> bool:
         transformers = getattr(self, "transformers_", self.transformers)
         return all(takes_batches(transformer) for _, transformer in transformers)
 

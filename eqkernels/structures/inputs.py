@@ -244,7 +244,7 @@ def _components(values, kind, n_rows, what, n_atoms):
 def turned_inputs(
     atoms: Atoms, rotation: ArrayLike, inputs: Mapping[str, str], time_reversed: bool = False
 ) -> dict[str, NDArray[np.float64]]:
-    """Inputs of a structure that is rotated, inverted, or seen backwards in time.
+    """Turn the inputs of a structure that is rotated, inverted, or seen backwards in time.
 
     Parameters
     ----------

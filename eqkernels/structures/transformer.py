@@ -14,7 +14,9 @@ from eqkernels.structures.batch import StructureBatch, as_list
 class FramesTransformer(TransformerMixin, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Base class of transformers whose ``fit`` and ``transform`` take frames, or the batch that was read from them."""
 
-    _takes_batches = True
+    @property
+    def _takes_batches(self) -> bool:
+        return True
 
     def fit_transform(self, X: Iterable[Atoms] | StructureBatch, y: Any = None, **fit_params: Any) -> Any:
         """Fit, and transform the same structures, which are read once: X may be an iterator.

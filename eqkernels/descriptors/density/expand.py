@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from threading import Lock
+from typing import Any
 
 import numpy as np
 from joblib import effective_n_jobs
@@ -24,7 +25,6 @@ from eqkernels._ranges import over_ranges, structure_blocks
 from eqkernels.descriptors.density._density_loops import expand_density
 from eqkernels.descriptors.density._derivative_loops import sum_strains
 from eqkernels.descriptors.density._gradient_loops import contract_gradients, expand_gradients
-from eqkernels.descriptors.density.input_channels import InputChannels
 from eqkernels.radial import GTO, LaplacianEigenstates, RadialTable
 from eqkernels.radial.basis import RadialBasis
 from eqkernels.so3.spherical_harmonics import harmonics_prefactors
@@ -73,7 +73,7 @@ class DensityExpansion:
     center_weight: float
     species: np.ndarray
     contraction: np.ndarray | None = None
-    inputs: InputChannels | None = None
+    inputs: Any = None
 
     @property
     def n_channels(self):
@@ -164,14 +164,14 @@ class DensityExpansion:
         return 0, self.contraction.shape[2]
 
     def changes(self, gradient, s, block, moved):
-        """Changes of the channels that :meth:`changed` names, of gradients (n_items, ..., n_lm, n_max) of species s.
+        """Make the changes of the channels that :meth:`changed` names, of gradients (n_items, ..., n_max) of species s.
 
         They belong to the atoms ``moved`` of the block.
         """
         return self.contracted(gradient, s * self.n_max)
 
     def strain_changes(self, block, order, gradient):
-        """Changes (9, n_lm, n_channels) of one center by strain, from the gradients of its pairs ``order``."""
+        """Make the changes (9, n_lm, n_channels) of one center by strain, from the gradients of its pairs ``order``."""
         out = np.zeros((9, (self.l_max + 1) ** 2, len(self.species) * self.n_max))
         firsts = block.channels[block.pairs.neighbors[order]]
         sum_strains(firsts, block.pairs.vectors[order], gradient, self.n_max, out)

@@ -83,19 +83,22 @@ class Derivatives(NamedTuple):
 
     @classmethod
     def joined(cls, parts: Sequence[Derivatives]) -> Derivatives:
-        """Derivatives of several lists of structures, one after the other."""
+        """Join derivatives of several lists of structures, one after the other."""
         inputs = {name: np.concatenate([part.inputs[name] for part in parts]) for name in parts[0].inputs}
         positions, strain = (np.concatenate([part[k] for part in parts]) for k in range(2))
         return cls(positions, strain, inputs)
 
     @classmethod
     def summed(cls, terms: Sequence[Derivatives]) -> Derivatives:
-        """Derivatives of a sum, of which terms may have other inputs than others."""
+        """Sum derivatives, of which terms may have other inputs than others."""
         inputs: dict[str, np.ndarray] = {}
         for term in terms:
             for name, values in term.inputs.items():
                 inputs[name] = inputs[name] + values if name in inputs else values
-        return cls(sum(term.positions for term in terms), sum(term.strain for term in terms), inputs)
+        positions, strain = terms[0].positions, terms[0].strain
+        for term in terms[1:]:
+            positions, strain = positions + term.positions, strain + term.strain
+        return cls(positions, strain, inputs)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class InputExpansion(DensityExpansion):
     @property
     def weights(self):
         """Components of inputs, among those of all, that weight the Gaussians of neighbors."""
-        used = np.zeros(self.inputs.dim, dtype=bool)
+        used = np.zeros(int(self.inputs.dim), dtype=bool)
         for group in self.inputs.from_neighbors:
             used[group.part] = True
         return np.flatnonzero(used)
@@ -65,9 +65,9 @@ class InputExpansion(DensityExpansion):
     def _pairs(self, block, a, b):
         """Pairs of the centers a .. b - 1 whose neighbors count."""
         offsets, centers = block.pairs.offsets, block.centers[a:b]
-        chosen = [np.arange(offsets[i], offsets[i + 1]) for i in centers]
-        rows = np.repeat(np.arange(b - a), [len(one) for one in chosen])
-        chosen = np.concatenate([np.zeros(0, dtype=np.int64), *chosen])
+        of_centers = [np.arange(offsets[i], offsets[i + 1]) for i in centers]
+        rows = np.repeat(np.arange(b - a), [len(one) for one in of_centers])
+        chosen = np.concatenate([np.zeros(0, dtype=np.int64), *of_centers])
         counts = block.channels[block.pairs.neighbors[chosen]] >= 0
         return _Pairs(chosen[counts], rows[counts], block.pairs.neighbors[chosen[counts]])
 
@@ -102,7 +102,7 @@ class InputExpansion(DensityExpansion):
             out[..., rows, group.channels] += np.einsum("sMm,M...sq->...mq", coefficients, part, optimize=True)
 
     def _uncouple(self, cotangent):
-        """Turn derivatives by the channels (n, lm, n_channels) into those by weighted densities (n_weights, n, lm, q)."""
+        """Turn derivatives by channels (n, lm, n_channels) into those by weighted densities (n_weights, n, lm, q)."""
         out = np.zeros((len(self.weights), *cotangent.shape[:2], self.inputs.n_density))
         for group, weights, sources, rows, coefficients in self._couplings():
             part = cotangent[:, rows, group.channels]
@@ -130,7 +130,7 @@ class InputExpansion(DensityExpansion):
         return super().changed(s)
 
     def changes(self, gradient, s, block, moved):
-        """Changes of the channels that :meth:`changed` names, of gradients (n_items, ..., lm, n_max) of species s."""
+        """Make the changes of the channels of :meth:`changed`, of gradients (n_items, ..., n_max) of species s."""
         if not self.inputs.from_neighbors:
             return super().changes(gradient, s, block, moved)
         wide = np.zeros((*gradient.shape[:-1], len(self.species) * self.n_max))
@@ -140,7 +140,7 @@ class InputExpansion(DensityExpansion):
         return self._with_weighted(plain, np.einsum("e...,ed->de...", plain, values))
 
     def strain_changes(self, block, order, gradient):
-        """Changes (9, lm, n_channels) of one center by strain, from the gradients of its pairs."""
+        """Make the changes (9, lm, n_channels) of one center by strain, from the gradients of its pairs."""
         shape = 9, (self.l_max + 1) ** 2, len(self.species) * self.n_max
         neighbors, weights = block.pairs.neighbors[order], self.weights
         firsts, vectors, out = (
@@ -190,7 +190,7 @@ class InputExpansion(DensityExpansion):
             by_pairs[pairs.chosen] = by_weights
 
     def input_changes(self, block, a, b):
-        """Changes of the density by the components of all inputs of the atoms that it depends on.
+        """Make the changes of the density by the components of all inputs of the atoms that it depends on.
 
         Returns
         -------

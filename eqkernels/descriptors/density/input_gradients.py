@@ -6,6 +6,8 @@ that it is a neighbor of. That of a structure is the sum over its atoms.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from eqkernels.structures.inputs import cartesian_derivatives
@@ -84,7 +86,7 @@ class InputDerivatives:
 
     def __init__(self, expansion, batch):
         self.expansion, self.batch = expansion, batch
-        self.values = None if expansion.inputs is None else np.zeros((batch.n_atoms, expansion.inputs.dim))
+        self.values: Any = None if expansion.inputs is None else np.zeros((batch.n_atoms, expansion.inputs.dim))
 
     def of_block(self, block):
         """Room for the derivatives by the inputs of the centers and of the neighbors of the pairs of a block."""

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from eqkernels.descriptors.products.pairs import ProductBlock
 from eqkernels.so3 import Irrep, clebsch_gordan
 
 
@@ -43,7 +43,8 @@ class Channels:
     def of_arrays(cls, labels, live, sectors):
         """Channels of arrays (n_channels, 2), (n_channels, l_max + 1) and (n_sectors, 4)."""
         places = tuple((first, stop, (sigma, tau)) for first, stop, sigma, tau in np.array(sectors).tolist())
-        return cls(*(tuple(map(tuple, np.array(one).tolist())) for one in (labels, live)), places)
+        labels, live = (tuple(map(tuple, np.array(one).tolist())) for one in (labels, live))
+        return cls(labels, live, places)
 
     @cached_property
     def is_live(self):
@@ -146,7 +147,7 @@ class SectorBlock:
 
     irrep: Irrep
     channels: Channels
-    within: tuple[tuple[ProductBlock, tuple[int, int]], ...]
+    within: tuple[tuple[Any, tuple[int, int]], ...]
     across: tuple[CrossBlock, ...]
 
     @property
@@ -193,8 +194,8 @@ class SectorBlock:
             part = np.empty((len(density), *block.shape), density.dtype)
             block.fill(np.ascontiguousarray(density[:, :, first:stop]), part)
             out[:, :, next(columns)] = part
-        for block in self.across:
-            block.add(density, density, out[:, :, next(columns)])
+        for cross in self.across:
+            cross.add(density, density, out[:, :, next(columns)])
 
     def changing(self, first, width):
         """Features with a factor among the channels ``first`` .. ``first + width - 1``."""
@@ -203,8 +204,8 @@ class SectorBlock:
             begin, size = _overlap(first, width, sector)
             if size:
                 found.append(start + block.changing(begin - sector[0], size))
-        for block, start in zip(self.across, self._starts[len(self.within) :], strict=False):
-            _, q1, _, q2 = block.factors()
+        for cross, start in zip(self.across, self._starts[len(self.within) :], strict=False):
+            _, q1, _, q2 = cross.factors()
             chosen = ((q1 >= first) & (q1 < first + width)) | ((q2 >= first) & (q2 < first + width))
             found.append(start + np.flatnonzero(chosen))
         return np.concatenate(found)
@@ -228,9 +229,9 @@ class SectorBlock:
             whole[:, :, first : first + width] = changes.reshape(-1, *changes.shape[2:])
             density = np.repeat(density[owners], n_directions, axis=0)
             total = np.zeros((len(whole), self.irrep.dim, self.width))
-            for block, columns in zip(self.across, self._columns()[len(self.within) :], strict=True):
-                block.add(whole, density, total[:, :, columns])
-                block.add(density, whole, total[:, :, columns])
+            for cross, columns in zip(self.across, self._columns()[len(self.within) :], strict=True):
+                cross.add(whole, density, total[:, :, columns])
+                cross.add(density, whole, total[:, :, columns])
             out[..., position:] = total[:, :, rest].reshape(n_items, n_directions, self.irrep.dim, len(rest))
 
     def contract(self, density, cotangent, out):
@@ -241,8 +242,8 @@ class SectorBlock:
             by_sector = np.zeros_like(of_sector)
             block.contract(of_sector, np.ascontiguousarray(cotangent[:, :, next(columns)]), by_sector)
             out[:, :, slice(*sector)] += by_sector
-        for block in self.across:
-            block.contract(density, cotangent[:, :, next(columns)], out)
+        for cross in self.across:
+            cross.contract(density, cotangent[:, :, next(columns)], out)
 
 
 def _overlap(first, width, sector):
