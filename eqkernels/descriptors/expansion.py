@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -97,8 +98,10 @@ class SphericalExpansion(BlockTransformer, auto_wrap_output_keys=None):  # type:
         degrees, channels, inputs = range(self.l_max + 1), self._channels, self._all_inputs
         if inputs is None:
             return {f"{l}{'eo'[l % 2]}": DegreeBlock(l, *channels) for l in degrees}
-        arrays = inputs.arrays(*channels)
-        labels, blocks = tuple(map(tuple, arrays["labels"].tolist())), {}
+        species, n_radial = channels
+        arrays = inputs.arrays(species, n_radial)
+        labels: Any = tuple(map(tuple, arrays["labels"].tolist()))
+        blocks = {}
         for sign in (1, -1):
             of_sign = np.zeros(inputs.n_channels, dtype=bool)
             for first, stop, (sigma, _) in inputs.sectors():
@@ -106,7 +109,7 @@ class SphericalExpansion(BlockTransformer, auto_wrap_output_keys=None):  # type:
             for l in degrees:
                 chosen = np.flatnonzero(of_sign & (arrays["live"][:, l] > 0))
                 if len(chosen):
-                    block = DegreeBlock(l, *channels, labels, tuple(chosen.tolist()))
+                    block = DegreeBlock(l, species, n_radial, labels, tuple(chosen.tolist()))
                     blocks[str(Irrep(l, sign * (-1) ** l))] = block
         return blocks
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -65,8 +65,6 @@ class InputParameters:
     input_weight: float | Mapping[str, float] = 1.0
     neighbor_inputs: bool = True
 
-    l_max: ClassVar[int]  # of the density, whose parameters the same descriptors have
-
     _input_constraints = {"inputs": InputKinds(), "input_weight": InputWeights(), "neighbor_inputs": Flag()}
 
     @property
@@ -78,14 +76,15 @@ class InputParameters:
         """Problems of inputs that do not go together with other parameters."""
         if self.inputs is None:
             return
+        others: Any = self
         if isinstance(self.input_weight, dict) and set(self.input_weight) != set(self.inputs):
             yield f"input_weight has the names {sorted(self.input_weight)}, inputs {sorted(self.inputs)}"
         if getattr(self, "compression", None) == "mu1nu1":
             yield "compression='mu1nu1' is not available with inputs: use None or 'mu2'"
         for name, kind in input_kinds(self.inputs).items():
             degree = max(irrep.l for irrep in kind.irreps)
-            if isinstance(self.l_max, int) and degree > self.l_max:
-                yield f"the input {name!r} has degree {degree}, more than l_max={self.l_max}: increase l_max"
+            if isinstance(others.l_max, int) and degree > others.l_max:
+                yield f"the input {name!r} has degree {degree}, more than l_max={others.l_max}: increase l_max"
 
     def _fit_inputs(self, batch):
         """Learn where the inputs are, and their size."""
@@ -112,5 +111,6 @@ class InputParameters:
     def _input_channels(self, n_density):
         """Channels of the inputs beside those of the density."""
         per_atom = {name: bool(value) for name, value in self.input_per_atom_.items()}
-        rest = int(self.l_max), n_density, bool(self.neighbor_inputs)
+        others: Any = self
+        rest = int(others.l_max), n_density, bool(self.neighbor_inputs)
         return InputChannels(input_kinds(self.inputs or {}), per_atom, self.input_scales_, *rest)

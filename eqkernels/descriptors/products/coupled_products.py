@@ -68,8 +68,8 @@ def signed_irrep(l, p, time):
 
 def parse_signed(text):
     """Irrep of what str makes of it."""
-    plain = Irrep.parse(text.removesuffix(TIME_ODD))
-    return signed_irrep(plain.l, plain.p, -1 if TIME_ODD in text else 1)
+    irrep = Irrep.parse(text.removesuffix(TIME_ODD))
+    return signed_irrep(irrep.l, irrep.p, -1 if text.endswith(TIME_ODD) else 1)
 
 
 def time_sign(irrep):
