@@ -93,8 +93,8 @@ def smearing_problems(name, sigma, cutoff):
         low, high = _SMALLEST_SMEARING * cutoff, _LARGEST_SMEARING * cutoff
         if 0 < sigma < low or sigma > high:
             yield (
-                f"{name}={sigma!r} must be between {low:g} and {high:g} (0.02 and 10 times the cutoff) for fields of all "
-                "atoms"
+                f"{name}={sigma!r} must be between {low:g} and {high:g} (0.02 and 10 times the cutoff) for fields of "
+                "all atoms"
             )
 
 
@@ -136,6 +136,6 @@ def check_fields(descriptor, batch, n_max, sigma, exponent):
             raise ValueError(
                 f"the fields of all atoms of structure {batch.number(number)}, whose cell has a volume of "
                 f"{volumes.max():.3g}, take {n:.1e} wave vectors, at most {MOST_WAVES:.0e} are possible: set "
-                "atoms.pbc = False if it is a molecule, or take wider smeared atoms, fewer radial functions or a larger "
-                "accuracy"
+                "atoms.pbc = False if it is a molecule, or take wider smeared atoms, fewer radial functions or a "
+                "larger accuracy"
             )
