@@ -23,14 +23,9 @@ from joblib import effective_n_jobs
 
 from eqkernels._ranges import over_ranges, structure_blocks
 from eqkernels.descriptors.density._density_loops import expand_density
-<<<<<<< HEAD
 from eqkernels.descriptors.density._derivative_loops import subtract_changes
 from eqkernels.descriptors.density._gradient_loops import contract_gradients
 from eqkernels.descriptors.density.moves import PairCollector, pair_changes, pair_moves, pair_strains
-=======
-from eqkernels.descriptors.density._derivative_loops import sum_strains
-from eqkernels.descriptors.density._gradient_loops import contract_gradients, expand_gradients
->>>>>>> inputs
 from eqkernels.radial import GTO, LaplacianEigenstates, RadialTable
 from eqkernels.radial.basis import RadialBasis
 from eqkernels.so3.spherical_harmonics import harmonics_prefactors
@@ -183,31 +178,17 @@ class DensityExpansion:
         one = s is not None and self.contraction is None
         return (s * self.n_max, self.n_max) if one else (0, self.n_channels)
 
-<<<<<<< HEAD
     def channel_changes(self, block, moves, s, a, b):
         """Make the changes of the channels that :meth:`changed` names by the moves of the centers a .. b - 1."""
         return self.contracted(self.changes(block, moves, s, a, b), s)
-=======
-    def changes(self, gradient, s, block, moved):
-        """Make the changes of the channels that :meth:`changed` names, of gradients (n_items, ..., n_max) of species s.
->>>>>>> inputs
 
     def strain_changes(self, block, a, b):
         """Make the changes (b - a, 9, (l_max + 1)^2, n_channels) of the centers a .. b - 1 by strain."""
         return self.contracted(self.strains(block, a, b))
 
-<<<<<<< HEAD
     def moves(self, block):
         """List, for each species, which atoms move which centers of a block."""
         return [pair_moves(block, first) for first in range(0, self.n_max * len(self.species), self.n_max)]
-=======
-    def strain_changes(self, block, order, gradient):
-        """Make the changes (9, n_lm, n_channels) of one center by strain, from the gradients of its pairs ``order``."""
-        out = np.zeros((9, (self.l_max + 1) ** 2, len(self.species) * self.n_max))
-        firsts = block.channels[block.pairs.neighbors[order]]
-        sum_strains(firsts, block.pairs.vectors[order], gradient, self.n_max, out)
-        return self.contracted(out, 0)
->>>>>>> inputs
 
     def n_moves(self, batch):
         """Count the neighbors of each atom, that move it."""

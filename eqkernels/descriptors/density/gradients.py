@@ -94,13 +94,9 @@ class Derivatives(NamedTuple):
         for term in terms:
             for name, values in term.inputs.items():
                 inputs[name] = inputs[name] + values if name in inputs else values
-<<<<<<< HEAD
-        positions, strain = (sum(getattr(term, name) for term in terms) for name in ("positions", "strain"))
-=======
         positions, strain = terms[0].positions, terms[0].strain
         for term in terms[1:]:
             positions, strain = positions + term.positions, strain + term.strain
->>>>>>> inputs
         return cls(positions, strain, inputs)
 
 

@@ -128,13 +128,8 @@ class InputExpansion(DensityExpansion):
         """First of the channels that change with species number s (None: any), and how many they are."""
         return (0, self.n_channels) if self.inputs.from_neighbors else super().changed(s)
 
-<<<<<<< HEAD
     def channel_changes(self, block, moves, s, a, b):
         """Make the changes of the channels that :meth:`changed` names by the moves of the centers a .. b - 1."""
-=======
-    def changes(self, gradient, s, block, moved):
-        """Make the changes of the channels of :meth:`changed`, of gradients (n_items, ..., n_max) of species s."""
->>>>>>> inputs
         if not self.inputs.from_neighbors:
             return super().channel_changes(block, moves, s, a, b)
         gradient = self.changes(block, moves, s, a, b)
@@ -144,7 +139,6 @@ class InputExpansion(DensityExpansion):
         values = self._values(block)[moves.moved[moves.offsets[a] : moves.offsets[b]]][:, self.weights]
         return self._with_weighted(plain, np.einsum("e...,ed->de...", plain, values))
 
-<<<<<<< HEAD
     def strain_changes(self, block, a, b):
         """Make the changes (b - a, 9, (l_max + 1)^2, n_channels) of the centers a .. b - 1 by strain."""
         shape = b - a, 9, (self.l_max + 1) ** 2, len(self.species) * self.n_max
@@ -160,22 +154,6 @@ class InputExpansion(DensityExpansion):
             for part, d in zip(out[1:, i], weights, strict=True):
                 sum_strains(*arguments, gradient * values[neighbors, d, None, None, None], self.n_max, part)
         plain, *weighted = self.contracted(out)
-=======
-    def strain_changes(self, block, order, gradient):
-        """Make the changes (9, lm, n_channels) of one center by strain, from the gradients of its pairs."""
-        shape = 9, (self.l_max + 1) ** 2, len(self.species) * self.n_max
-        neighbors, weights = block.pairs.neighbors[order], self.weights
-        firsts, vectors, out = (
-            block.channels[neighbors],
-            block.pairs.vectors[order],
-            np.zeros((1 + len(weights), *shape)),
-        )
-        sum_strains(firsts, vectors, gradient, self.n_max, out[0])
-        values = self._values(block)[neighbors]
-        for part, d in zip(out[1:], weights, strict=True):
-            sum_strains(firsts, vectors, gradient * values[:, d, None, None, None], self.n_max, part)
-        plain, *weighted = super().contracted(out, 0)
->>>>>>> inputs
         return self._with_weighted(plain, np.array(weighted).reshape(-1, *plain.shape))
 
     def _with_weighted(self, plain, weighted):
