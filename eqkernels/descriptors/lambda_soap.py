@@ -214,7 +214,7 @@ class LambdaSOAP(IrrepParameters, LongRange, auto_wrap_output_keys=None):  # typ
         inputs = self._all_inputs
         channels = None if inputs is None else inputs.arrays(species, n_radial)
         time = -1 if self.time_odd else 1
-        rest = self.compression, triples, self.n_jobs, self._n_far, channels, time
+        rest: Any = self.compression, triples, self.n_jobs, self._n_far, channels, time
         return BlockMaker(*numbers, species, n_radial, *rest)
 
     def feature_labels(self, irrep: str) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -84,7 +85,7 @@ class LongRange(BlockTransformer, auto_wrap_output_keys=None):  # type: ignore[c
             return near
         far = potential_expansion(self, self._n_far, self.long_range_sigma, self.long_range, self.far_contraction_)
         numbers = near.n_max, near.l_max, near.center_weight, near.species
-        return CombinedExpansion(near.table, *numbers, near.contraction, far)
+        return CombinedExpansion(near.table, *numbers, near.contraction, far=far)
 
 
 def smearing_problems(name, sigma, cutoff):
@@ -107,7 +108,8 @@ def potential_expansion(descriptor, n_max, sigma, exponent, contraction):
     """Expansion of the fields of all atoms with the parameters and species of a fitted descriptor."""
     parameters = _table_arguments(descriptor, n_max, sigma, exponent)
     numbers = int(n_max), int(descriptor.l_max), float(descriptor.center_weight)
-    return PotentialExpansion(None, *numbers, descriptor.neighbor_species_, contraction, parameters)
+    table: Any = None  # those for pairs and for wave vectors are made of the parameters
+    return PotentialExpansion(table, *numbers, descriptor.neighbor_species_, contraction, parameters=parameters)
 
 
 def check_fields(descriptor, batch, n_max, sigma, exponent):

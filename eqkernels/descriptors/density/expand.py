@@ -175,8 +175,9 @@ class DensityExpansion:
 
     def changed(self, s=None):
         """First of the channels that change with species number s (None: any), and how many: all when contracted."""
-        one = s is not None and self.contraction is None
-        return (s * self.n_max, self.n_max) if one else (0, self.n_channels)
+        if s is None:
+            return 0, self.n_channels
+        return (s * self.n_max, self.n_max) if self.contraction is None else (0, self.contraction.shape[2])
 
     def channel_changes(self, block, moves, s, a, b):
         """Make the changes of the channels that :meth:`changed` names by the moves of the centers a .. b - 1."""
