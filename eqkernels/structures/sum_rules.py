@@ -197,4 +197,6 @@ def _check_without_tensors(molecules):
             "derivatives[k][a, i, j] = dy_i / dr_aj, so that np.moveaxis(derivatives[k], 1, -1) may be what is meant"
         )
     if missed > _TURNED * terms:
-        warn(f"{text}, first in structure {molecules[0].number}. Check that they are of these structures, in their frame")
+        warn(
+            f"{text}, first in structure {molecules[0].number}. Check that they are of these structures, in their frame"
+        )

@@ -45,7 +45,9 @@ def derivatives_of(function, positions):
 
 def molecules(function, n=5, seed=0, pbc=False):
     random = np.random.default_rng(seed)
-    frames = [Atoms("OHHC"[: 3 + k % 2], random.normal(size=(3 + k % 2, 3)), cell=9 * np.eye(3), pbc=pbc) for k in range(n)]
+    frames = [
+        Atoms("OHHC"[: 3 + k % 2], random.normal(size=(3 + k % 2, 3)), cell=9 * np.eye(3), pbc=pbc) for k in range(n)
+    ]
     values = np.array([function(atoms.positions) for atoms in frames])
     return frames, values, [derivatives_of(function, atoms.positions) for atoms in frames]
 
@@ -63,7 +65,11 @@ def test_true_derivatives_pass(function, known):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check(frames, derivatives, values if known else None)
-        check(frames, [None, *derivatives[1:]], np.where(np.arange(5).reshape(-1, *[1] * (values.ndim - 1)) > 2, values, np.nan))
+        check(
+            frames,
+            [None, *derivatives[1:]],
+            np.where(np.arange(5).reshape(-1, *[1] * (values.ndim - 1)) > 2, values, np.nan),
+        )
 
 
 @pytest.mark.parametrize("function", [dipole, quadrupole, skew])
@@ -90,7 +96,9 @@ def test_other_conventions_are_named(function):
 def test_the_acoustic_sum_rule():
     frames, values, derivatives = molecules(dipole)
     ion = derivatives[2] + np.eye(3) / 3 * 0.2
-    with pytest.warns(UserWarning, match="sum rule in 1 of 5 structures, most in structure 2: their sum .* up to 0.2, "):
+    with pytest.warns(
+        UserWarning, match="sum rule in 1 of 5 structures, most in structure 2: their sum .* up to 0.2, "
+    ):
         check(frames, [*derivatives[:2], ion, *derivatives[3:]], values)
     with pytest.raises(ValueError, match="in 5 of 5 structures, .* check that they belong to these structures"):
         check(frames, [np.ones_like(one) for one in derivatives], values)
@@ -111,7 +119,9 @@ def test_reading():
     part[1, 0, 1] = np.inf
     with pytest.raises(ValueError, match="derivative of structure 1 by y of atom 1 has NaN or infinity"):
         read_derivatives([None, part], n_atoms)
-    with pytest.raises(ValueError, match=r"structure 0 has 2 atoms: expected \(2, 3, 3\), the atom first and the direction"):
+    with pytest.raises(
+        ValueError, match=r"structure 0 has 2 atoms: expected \(2, 3, 3\), the atom first and the direction"
+    ):
         read_derivatives([np.ones((2, 3)), part], n_atoms, 1)
     with pytest.raises(ValueError, match="by x of atom 0 is larger than"):
         read_derivatives([np.full((2, 3, 3), 1e300), None], n_atoms)

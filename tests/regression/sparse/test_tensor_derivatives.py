@@ -195,7 +195,9 @@ def test_automatic_noises_are_the_best_of_the_likelihood(dimers):
         noises = best.noise_["1o"], best.noise_["1o derivatives"]
         for factors in ((2.0, 1.0), (0.5, 1.0), (1.0, 2.0), (1.0, 0.5)):
             noise, of_derivatives = np.multiply(noises, factors).tolist()
-            other = sparse(**options, noise=noise, derivative_noise=of_derivatives).fit(frames, labels, derivatives=noisy)
+            other = sparse(**options, noise=noise, derivative_noise=of_derivatives).fit(
+                frames, labels, derivatives=noisy
+            )
             assert other.log_marginal_likelihood_value_ < best.log_marginal_likelihood_value_ + 0.1
 
 
@@ -324,7 +326,9 @@ def test_bad_input(dimers):
     def at(k, value):
         return [*derivatives[:k], value, *derivatives[k + 1 :]]
 
-    with pytest.raises(ValueError, match=r"derivatives\[3\] has shape \(5, 3, 3\), structure 3 has 6 atoms: expected \(6, 3, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"derivatives\[3\] has shape \(5, 3, 3\), structure 3 has 6 atoms: expected \(6, 3, 3\)"
+    ):
         fit(at(3, derivatives[3][:5]))
     with pytest.raises(ValueError, match=r"np.moveaxis\(derivatives\[2\], 1, 0\) puts the atoms first"):
         fit(at(2, np.moveaxis(derivatives[2], 0, 1)))
@@ -355,7 +359,9 @@ def test_bad_input(dimers):
     with pytest.raises(ValueError, match="per_atom=True"):
         fit(labels=None, other=sparse(per_atom=True))
     with pytest.raises(ValueError, match="y has per-atom targets"):
-        clone(model).set_params(target=None).fit(frames, [one[:, 0] for one in derivatives[:8]], derivatives=derivatives)
+        clone(model).set_params(target=None).fit(
+            frames, [one[:, 0] for one in derivatives[:8]], derivatives=derivatives
+        )
     with pytest.raises(ValueError, match="requires y to be passed"):
         sparse().fit(frames)
     with pytest.raises(ValueError, match="forces and stress are fitted for scalar targets only"):
