@@ -22,8 +22,11 @@ from eqkernels.structures.batch import StructureBatch
 
 # Part of the derivatives by which they may break the sum rule without a word, and with no more than a warning.
 _CONVERGED, _BROKEN = 0.05, 0.5
-# Part of what rotations ask for by which derivatives may miss it: those of other molecules, or units, miss it by more.
+# Part of their terms by which derivatives may miss what rotations ask for without a word.
 _TURNED = 0.1
+# Derivatives with another sign, order of indices or unit are what is meant if they miss it by no more than this part of
+# what those that are given miss, which must be more than what rounding and convergence leave.
+_BETTER, _ROUNDING = 0.3, 0.01
 # Molecules that are turned, evenly spaced among all.
 _MOLECULES = 64
 # Molecules of which both sides are this part of their terms tell nothing: their tensors vanish by symmetry.
@@ -157,43 +160,43 @@ def _check_rotation(molecules):
 
 
 def _check_with_tensors(molecules):
-    turned = np.concatenate([one.turned for one in molecules])
+    turned, terms = np.concatenate([one.turned for one in molecules]), np.linalg.norm([one.terms for one in molecules])
     sides = [np.concatenate([one.sides[c] for one in molecules]) for c in (0, 1)]
-    norm = max(np.linalg.norm(turned), np.linalg.norm(sides[0]))
-    missed = np.linalg.norm(sides[0] - turned) / norm
-    if missed <= _TURNED:
-        return
+    missed = np.linalg.norm(sides[0] - turned)
     found = []
     for side, order in zip(sides, ("", "the direction in which the atom moves last instead of first"), strict=True):
         factor = side @ turned / max(turned @ turned, np.finfo(float).tiny)
-        rest = np.linalg.norm(side - factor * turned) / max(np.linalg.norm(side), np.finfo(float).tiny)
-        found.append((rest, factor, order))
+        found.append((np.linalg.norm(side - factor * turned) / max(abs(factor), 1.0), factor, order))
     rest, factor, order = min(found)
     worst = max(molecules, key=lambda one: np.linalg.norm(one.sides[0] - one.turned) / one.terms)
-    text = f"the derivatives do not belong to y: they turn it with the molecules only to {missed:.0%}, least of all in "
-    text += f"structure {worst.number}"
-    if rest > _TURNED:
+    text = "the derivatives do not belong to y: they miss what it changes by when molecules are turned by "
+    text += f"{missed / max(np.linalg.norm(turned), np.finfo(float).tiny):.0%}, most in structure {worst.number}"
+    if missed > _ROUNDING * terms and rest < _BETTER * missed:
+        changes = [order] if order else []
+        if factor < 0:
+            changes.append("the opposite sign")
+        if abs(abs(factor) - 1) > _TURNED:
+            changes.append(f"divided by {abs(factor):.4g} (a unit of y or of the positions?)")
+        if changes:
+            raise ValueError(
+                f"{text}, but would not with {', and '.join(changes)}: derivatives[k][a, i, j] = dy_i / dr_aj"
+            )
+    if missed > _TURNED * terms:
         warn(f"{text}. Check that both are of the same structures, in the same frame and unit")
-        return
-    changes = [order] if order else []
-    if factor < 0:
-        changes.append("the opposite sign")
-    if abs(abs(factor) - 1) > _TURNED:
-        changes.append(f"divided by {abs(factor):.4g} (a unit of y or of the positions?)")
-    raise ValueError(f"{text}, but would with {', and '.join(changes)}: derivatives[k][a, i, j] = dy_i / dr_aj")
 
 
 def _check_without_tensors(molecules):
-    missed = []
+    rests, terms = [], np.linalg.norm([one.terms for one in molecules])
     for c in (0, 1):
-        rest = np.concatenate([one.beside(one.sides[c]) for one in molecules])
-        missed.append(np.linalg.norm(rest) / np.linalg.norm(np.concatenate([one.sides[c] for one in molecules])))
-    if missed[0] <= _TURNED:
-        return
-    text = f"the derivatives are not those of a tensor that turns with the molecules, by {missed[0]:.0%}"
-    if missed[1] <= _TURNED:
+        rests.append(np.linalg.norm(np.concatenate([one.beside(one.sides[c]) for one in molecules])))
+    missed, swapped = rests
+    text = f"the derivatives are not those of a tensor that turns with the molecules, by {missed / terms:.0%}"
+    if missed > _ROUNDING * terms and swapped < _BETTER * missed:
         raise ValueError(
             f"{text}, but would be with the direction in which the atom moves last instead of first: "
             "derivatives[k][a, i, j] = dy_i / dr_aj, so that np.moveaxis(derivatives[k], 1, -1) may be what is meant"
         )
-    warn(f"{text}, first in structure {molecules[0].number}. Check that they are of these structures, in their frame")
+    if missed > _TURNED * terms:
+        warn(
+            f"{text}, first in structure {molecules[0].number}. Check that they are of these structures, in their frame"
+        )
