@@ -24,7 +24,7 @@ from eqkernels.plotting.meshes import (
     revolved,
     unit_directions,
 )
-from eqkernels.plotting.similarity import is_per_atom, target_of
+from eqkernels.regression.fitted_targets import is_per_atom, target_of
 from eqkernels.so3 import CartesianTensor, Irrep
 from eqkernels.structures import read_labels
 
