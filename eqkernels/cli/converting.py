@@ -8,7 +8,7 @@ from typing import Any
 import ase.io
 import numpy as np
 
-from eqkernels.cli.console import Problem, say
+from eqkernels.cli.console import Problem, check_output, say
 from eqkernels.cli.labelled import read_labelled
 from eqkernels.so3 import CartesianTensor, cartesian_tensor
 
@@ -25,6 +25,7 @@ def convert(
     In the form ``"irreps"`` each irrep has a key, such as ``alpha_2e``, with its components m = -l ... l, several
     copies one after the other; in ``"voigt"`` six numbers xx, yy, zz, yz, xz, xy stand under ``alpha_voigt``.
     """
+    check_output(output)
     if to not in FORMS:
         raise Problem(f"--to {to}: take {', '.join(FORMS)}")
     if to == "cartesian":

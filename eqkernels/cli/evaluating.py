@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from eqkernels.cli.console import Problem, say, show, table
+from eqkernels.cli.console import Problem, check_output, say, show, table
 from eqkernels.cli.labelled import name_of, read_labelled
 from eqkernels.cli.learning import predicted
 from eqkernels.io import load_header, load_model
@@ -84,6 +84,7 @@ def evaluate(
     plots: Path | None = None,
 ) -> None:
     """Print the errors of a model on files, and draw them."""
+    check_output(html)
     evaluation = evaluated(model_path, paths, target, how_to_read)
     unit = f" in {evaluation.header['units']}" if evaluation.header.get("units") else ""
     title = f"{name_of(evaluation.data)}, {len(evaluation.data.frames)} structures{unit}"

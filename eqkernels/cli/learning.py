@@ -10,7 +10,7 @@ from typing import Any
 from sklearn.base import BaseEstimator
 
 from eqkernels._fitted import last_step
-from eqkernels.cli.console import Problem, say, show
+from eqkernels.cli.console import Problem, check_output, say, show
 from eqkernels.cli.labelled import name_of, read_labelled
 from eqkernels.descriptors import LambdaSOAP, NBodyFeatures, SphericalExpansion
 from eqkernels.io import save_model
@@ -51,8 +51,7 @@ def train(
     error: bool = True,
 ) -> None:
     """Fit a model to files, print the error to expect, and save it."""
-    if output.is_dir():
-        raise Problem(f"{output} is a directory: name a file for the model")
+    check_output(output)
     data = read_labelled(paths, target, **how_to_read)
     labels_of_forces = _forces(data, forces)
     start = time.perf_counter()

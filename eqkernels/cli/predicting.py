@@ -10,7 +10,7 @@ from typing import Any
 
 import ase.io
 
-from eqkernels.cli.console import Problem, counted, say
+from eqkernels.cli.console import Problem, check_output, counted, say
 from eqkernels.cli.evaluating import load
 from eqkernels.cli.learning import has_error_bars, predicted
 from eqkernels.io import write
@@ -22,6 +22,7 @@ _BLOCK = 256
 
 def predict(model_path: Path, paths: list[Path], output: Path, key: str | None, index: str) -> None:
     """Write frames with predictions to an extended xyz file."""
+    check_output(output)
     model, header = load(model_path)
     missing = [path for path in paths if not path.exists()]
     if missing:
