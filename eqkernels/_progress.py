@@ -102,7 +102,7 @@ class Meter:
 
     def _state(self, elapsed, note):
         if self.total is None:
-            return None, f"{self.done:g} {self.work} in {duration(elapsed)}{note}"
+            return None, f"{self.work}: {self.done:.0f}, {duration(elapsed)} so far{note}"
         part = min(self.done / self.total, 1.0)
         return part, f"{part:.0%} of {self.work}, {duration(elapsed * (1.0 - part) / part)} left{note}"
 

@@ -6,7 +6,8 @@ wanted of the model:
 - exact Gaussian processes are the most accurate with few data, and have error bars; their cost grows with the third
   power of the number of components (structures times 2 lambda + 1);
 - sparse Gaussian processes take any number of structures, and forces;
-- networks are the most accurate from some hundred structures of diverse chemistry, or of many elements.
+- networks learn features too, which takes some hundred labels and minutes; where they could be the more accurate ones,
+  both are fitted to a part of the data, and compared by their errors on structures that were held back.
 
 The cutoff and the radial functions are those of a few candidates with the smallest leave-one-out error on a part of the
 data.
@@ -19,21 +20,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from eqkernels._parameters import is_number
+from eqkernels._progress import Meter
 from eqkernels.descriptors import LambdaSOAP
 from eqkernels.learned import EquivariantNetworkRegressor
 from eqkernels.regression import SparseTensorGPR, TensorCommittee, TensorGPR, TensorKernelRidge
 from eqkernels.so3 import CartesianTensor
 from eqkernels.so3.properties import find_property
 from eqkernels.structures import StructureBatch, as_list, atom_counts, read_labels
+from eqkernels.validation import held_back_errors
 
 # Components of an irrep up to which an exact Gaussian process is fitted within a minute on one core.
 _LARGEST_EXACT = 3500
-# Diverse: at least so many different compositions, and structures of each at most; or so many elements.
-_COMPOSITIONS, _PER_COMPOSITION, _ELEMENTS = 40, 10, 10
-# Fewest structures, or labelled atoms, from which a network is the more accurate one.
+# Fewest structures, or labelled atoms, from which a network may be the more accurate one.
 _FEWEST_FOR_NETWORK = 300
+# Structures on which they are compared, and seconds for the network at most.
+_COMPARED, _SECONDS = 500, 30.0
 # More elements than this share channels, of which there are so many.
 _SPECIES, _CHANNELS = 6, 4
 # Structures and components on which candidates are compared.
@@ -79,6 +83,7 @@ def recommend(
     minutes: float | None = None,
     n_jobs: int | None = None,
     random_state: Any = 0,
+    verbose: int = 0,
 ) -> Recommendation:
     """Recommend a model for data.
 
@@ -96,6 +101,8 @@ def recommend(
         Time for networks, which learn more in more time; None: two minutes.
     n_jobs : int, default=None
     random_state : int, RandomState or None, default=0
+    verbose : int, default=0
+        If positive, say on standard error what is being compared.
 
     Returns
     -------
@@ -124,10 +131,7 @@ def recommend(
     facts = _facts(as_list(frames), y, target, per_atom)
     aggregate, why_aggregate = _aggregate(facts, target)
     shared = {"target": target, "per_atom": per_atom, "aggregate": aggregate}
-    if not forces and _diverse(facts):
-        model, why = _network(facts, minutes, random_state, n_jobs, shared)
-        return Recommendation(model, [why, *why_aggregate])
-    descriptor, why_descriptor = _descriptor(facts, aggregate)
+    descriptor, why_descriptor = _descriptor(facts, aggregate, verbose)
     descriptor.set_params(n_jobs=n_jobs)
     if forces or facts.largest > _LARGEST_EXACT:
         model = SparseTensorGPR(
@@ -143,6 +147,15 @@ def recommend(
             f"TensorGPR: with {facts.n_structures} structures of {facts.n_compositions} compositions an exact Gaussian "
             "process is accurate, and has error bars"
         )
+    if not forces and facts.n_labels >= _FEWEST_FOR_NETWORK:
+        network, seconds = _network(minutes, random_state, n_jobs, shared)
+        errors = _compared(facts, model, network.estimator, random_state, verbose)
+        names = type(model).__name__, "EquivariantNetworkRegressor"
+        compared = f"errors on structures held back: {names[0]} {errors[0]:.3g}, {names[1]} {errors[1]:.3g}"
+        if errors[1] < errors[0]:
+            why = f"{names[1]}: {_MEMBERS} of them, {seconds:.0f} s each, for error bars"
+            return Recommendation(network, [why, compared, *why_aggregate])
+        return Recommendation(model, [why, compared, why_descriptor, *why_aggregate])
     return Recommendation(model, [why, why_descriptor, *why_aggregate])
 
 
@@ -188,25 +201,28 @@ def _facts(frames, y, target, per_atom):
     )  # fmt: skip
 
 
-def _diverse(facts):
-    enough = facts.n_labels >= _FEWEST_FOR_NETWORK
-    many = facts.n_compositions >= max(_COMPOSITIONS, facts.n_structures / _PER_COMPOSITION)
-    return enough and (many or facts.n_species > _ELEMENTS)
-
-
-def _network(facts, minutes, random_state, n_jobs, shared):
+def _network(minutes, random_state, n_jobs, shared):
+    """Committee of networks, and the seconds that each may take."""
     shared = {**shared, "aggregate": shared["aggregate"] or "sum"}
     seconds = 60 * (_MINUTES if minutes is None else minutes) / _MEMBERS
     network = EquivariantNetworkRegressor(time_budget=seconds, random_state=random_state, **shared)
-    model = TensorCommittee(
+    committee = TensorCommittee(
         network, n_estimators=_MEMBERS, max_samples=0.8, random_state=random_state, n_jobs=n_jobs,
         per_atom=shared["per_atom"],
     )  # fmt: skip
-    return model, (
-        f"EquivariantNetworkRegressor: {facts.n_labels} labels, {facts.n_compositions} compositions and "
-        f"{facts.n_species} elements are diverse enough for learned features; {_MEMBERS} of them, {seconds:.0f} s "
-        "each, for error bars"
-    )
+    return committee, seconds
+
+
+def _compared(facts, model, network, random_state, verbose):
+    """Errors of a model and of a network on a part of the data."""
+    some = np.random.default_rng(0).permutation(facts.n_structures)[:_COMPARED]
+    network = clone(network).set_params(time_budget=min(network.time_budget, _SECONDS))
+    frames, y = [facts.frames[k] for k in some], [facts.y[k] for k in some]
+    models = [clone(one).set_params(target=facts.tensor, per_atom=facts.per_atom) for one in (model, network)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        labels = y if facts.per_atom else np.asarray(y)
+        return held_back_errors(models, frames, labels, random_state=random_state, verbose=verbose)
 
 
 def _aggregate(facts, target):
@@ -224,14 +240,14 @@ def _aggregate(facts, target):
     return None, []
 
 
-def _descriptor(facts, aggregate):
+def _descriptor(facts, aggregate, verbose):
     """Descriptor with the smallest leave-one-out error on a part of the data."""
     many = facts.n_species > _SPECIES
     shared: dict[str, Any] = {"n_species_channels": _CHANNELS} if many else {}
     n = min(_PROBED, max(10, _PROBED_COMPONENTS * facts.n_structures // max(facts.largest, 1)))
     some = np.random.default_rng(0).permutation(facts.n_structures)[:n]
     frames, y = [facts.frames[k] for k in some], [facts.y[k] for k in some]
-    errors = []
+    errors, meter = [], Meter("comparison of descriptors", len(_DESCRIPTORS), f"{len(_DESCRIPTORS)} of them", verbose)
     for parameters in _DESCRIPTORS:
         model = TensorKernelRidge(
             descriptor=LambdaSOAP(**parameters, **shared), target=facts.tensor, per_atom=facts.per_atom,
@@ -240,6 +256,7 @@ def _descriptor(facts, aggregate):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             errors.append(-model.fit(frames, y if facts.per_atom else np.asarray(y)).best_score_)
+        meter.advance(1)
     best = int(np.argmin(errors))
     words = ", ".join(f"{name}={value}" for name, value in {**_DESCRIPTORS[best], **shared}.items())
     listed = ", ".join(f"{error:.3g}" for error in errors)

@@ -6,20 +6,25 @@ on all of the rest and on half of it, which gives the exponent of the learning c
 .. math:: \mathrm{RMSE}(n) = a\, n^{-b}
 
 and with it the error of the model that is fitted to everything (C. Cortes et al., NIPS 6, 327 (1993)).
+
+A few structures that are far from all others may make up most of the mean square. It is then not known well, from
+whatever sample; the median of the errors is, and both are said.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
+from sklearn.model_selection import GroupShuffleSplit, KFold, ShuffleSplit
 
 from eqkernels._fitted import last_step
+from eqkernels._progress import say
 from eqkernels.metrics import frobenius_rmse, irrep_rmse, isotropic_mean
-from eqkernels.so3 import CartesianTensor
+from eqkernels.regression.fitted_targets import target_of
 from eqkernels.structures import as_list, is_by_structure
 from eqkernels.structures.paired import paired_rows
 
@@ -28,8 +33,77 @@ _HELD_BACK, _MOST_HELD_BACK = 0.2, 1000
 # Learning curves fall at most with the first power of the number of structures (b), and do not rise.
 _STEEPEST = 1.0
 _RESAMPLINGS = 200
+# Structures that are held back in all, if there are so many, in so many parts at most: few say little.
+_ENOUGH_HELD_BACK, _MOST_PARTS = 100, 5
+# Outliers have more than this share of the squared error and are this part of the structures at most.
+_TAIL_SHARE, _TAIL_STRUCTURES, _FEWEST_FOR_TAIL = 0.5, 0.02, 20
+_MOST, _LISTED = 0.95, 5
 # Structures from which a part is worth a point of the learning curve.
 _FEWEST = 10
+
+
+@dataclass(frozen=True)
+class ErrorTail:
+    """How errors are distributed over structures, of which a few may have most of the squared error.
+
+    Attributes
+    ----------
+    median, most : float
+        Half of the structures, and 95 % of them, have smaller errors: Frobenius norms, for per-atom targets the root
+        mean square over the atoms of a structure.
+    outliers : list of int
+        Structures that have more than half of the squared error of all, if they are 2 % of them at most.
+    share : float
+        Of the squared error, that of the outliers.
+    without : float
+        Root mean square of the Frobenius norm over all other structures.
+    """
+
+    median: float
+    most: float
+    outliers: list[int]
+    share: float
+    without: float
+
+    @classmethod
+    def of(cls, pairs: Any, numbers: Any = None, factor: float = 1.0) -> ErrorTail:
+        """Measure errors.
+
+        Parameters
+        ----------
+        pairs : PairedRows
+            True and predicted tensors.
+        numbers : ndarray of int, default=None
+            What the structures are called; None: their places.
+        factor : float, default=1.0
+            All errors are multiplied by it.
+        """
+        norms = np.linalg.norm((pairs.true - pairs.pred).reshape(len(pairs.true), -1), axis=1)
+        structures, which = np.unique(pairs.structures, return_inverse=True)
+        squares, counts = np.bincount(which, norms**2), np.bincount(which)
+        order = np.argsort(-squares, kind="stable")
+        shares = np.cumsum(squares[order]) / max(squares.sum(), np.finfo(float).tiny)
+        n = int(np.searchsorted(shares, _TAIL_SHARE)) + 1
+        n = n if n <= max(1, _TAIL_STRUCTURES * len(order)) and len(order) >= _FEWEST_FOR_TAIL else 0
+        others, errors = order[n:], np.sqrt(squares / counts)
+        names = structures if numbers is None else np.asarray(numbers)[structures]
+        return cls(
+            factor * float(np.median(errors)), factor * float(np.quantile(errors, _MOST)),
+            [int(names[k]) for k in order[:n]], float(shares[n - 1]) if n else 0.0,
+            factor * float(np.sqrt(squares[others].sum() / counts[others].sum())),
+        )  # fmt: skip
+
+    def lines(self) -> list[str]:
+        """Lines of text."""
+        lines = [f"half of the structures have errors below {self.median:.3g}, {_MOST:.0%} below {self.most:.3g}"]
+        if self.outliers:
+            n = len(self.outliers)
+            which = ", ".join(map(str, self.outliers[:_LISTED])) + (", ..." if n > _LISTED else "")
+            lines.append(
+                f"{n} structure{'s have' if n > 1 else ' has'} {self.share:.0%} of the squared error ({which}); that "
+                f"of the others is {self.without:.3g}: the error depends on how often such structures occur"
+            )
+        return lines
 
 
 @dataclass(frozen=True)
@@ -54,6 +128,8 @@ class ExpectedError:
         How the structures were left out.
     forces : float or None
         RMSE of a component of the forces, if there are any; with four fifths of the structures.
+    tail : ErrorTail or None
+        How the errors are distributed over the structures.
     """
 
     rmse: float
@@ -65,6 +141,7 @@ class ExpectedError:
     curve: list[tuple[int, float]]
     how: str
     forces: float | None = None
+    tail: ErrorTail | None = None
 
     def __str__(self):
         lines = [f"{'irrep':>8} {'RMSE':>12} {'spread':>12}   per component"]
@@ -74,7 +151,7 @@ class ExpectedError:
         )
         if self.forces is not None:
             lines.append(f"{'forces':>8} {self.forces:12.4g} {'':12}   per component")
-        return "\n".join([*lines, self.how])
+        return "\n".join([*lines, *(self.tail.lines() if self.tail is not None else []), self.how])
 
 
 def expected_error(
@@ -86,6 +163,7 @@ def expected_error(
     target: Any = None,
     forces: Any = None,
     random_state: Any = 0,
+    verbose: int = 0,
 ) -> ExpectedError:
     """Estimate the error of a model on structures that it was not fitted to.
 
@@ -93,7 +171,8 @@ def expected_error(
     ----------
     model : estimator
         Fitted to frames and y, or not yet: a fitted :class:`~eqkernels.TensorGPR` says its leave-one-out errors at no
-        cost. All others are fitted anew, to four and two fifths of the structures.
+        cost. All others are fitted anew, to four and two fifths of the structures, and where these are few to
+        other four fifths too.
     frames : sequence of ase.Atoms
     y : array-like of shape (n_structures, 3, ..., 3), or list of array-like of shape (n_atoms, 3, ..., 3)
     groups : array-like of shape (n_structures,), default=None
@@ -104,6 +183,8 @@ def expected_error(
         That the model is fitted to, if it is a :class:`~eqkernels.SparseTensorGPR`.
     random_state : int, RandomState or None, default=0
         For the structures that are held back.
+    verbose : int, default=0
+        If positive, say on standard error which fit is being made.
 
     Returns
     -------
@@ -131,20 +212,73 @@ def expected_error(
     frames, y = as_list(frames), _as_labels(y)
     if groups is None and forces is None and hasattr(model, "predict_left_out") and hasattr(model, "X_fit_"):
         return _left_out(model, frames, y, target)
-    learned, held = _held_back(len(frames), groups, random_state)
-    errors, predicted, rmse_of_forces = [], None, None
-    for n in (len(learned) // 2, len(learned)):
-        some = learned[:n]
+    parts = _held_back(frames, groups, random_state)
+    errors, predicted, differences = [], [], []
+    fits = [(parts[0], len(parts[0][0]) // 2), *((part, len(part[0])) for part in parts)]
+    for k, ((learned, held), n) in enumerate(fits):
+        say(f"expected error: fit {k + 1} of {len(fits)}, to {n} structures", verbose)
+        some, others = learned[:n], [frames[k] for k in held]
         extra = {} if forces is None else {"forces": [forces[k] for k in some]}
         fitted = clone(model).fit([frames[k] for k in some], y[some], **extra)
-        predicted = fitted.predict([frames[k] for k in held])
-        errors.append((n, frobenius_rmse(y[held], predicted)))
-    how = f"{len(held)} structures held back" + ("" if groups is None else ", in whole groups")
-    if forces is not None:
-        pairs = zip(fitted.predict_forces([frames[k] for k in held]), (forces[k] for k in held), strict=True)
-        differences = np.concatenate([(np.asarray(one) - other).ravel() for one, other in pairs])
-        rmse_of_forces = float(np.sqrt(np.nanmean(differences**2)))
-    return _measured(fitted, y[held], predicted, target, how, _extrapolated(errors, len(frames)), rmse_of_forces)
+        made = fitted.predict(others)
+        errors.append((n, frobenius_rmse(y[held], made)))
+        if k > 0:
+            predicted.append(_as_labels(made))
+            if forces is not None:
+                pairs = zip(fitted.predict_forces(others), (forces[k] for k in held), strict=True)
+                differences += [(np.asarray(one) - other).ravel() for one, other in pairs]
+    rmse_of_forces = float(np.sqrt(np.nanmean(np.concatenate(differences) ** 2))) if differences else None
+    held = np.concatenate([held for _, held in parts])
+    how = f"{len(held)} structures held back" + (f", in {len(parts)} parts" if len(parts) > 1 else "")
+    how += "" if groups is None else ", in whole groups"
+    curve = _extrapolated(errors[:2], len(frames))
+    return _measured(fitted, y[held], np.concatenate(predicted), target, how, curve, rmse_of_forces, held)
+
+
+def held_back_errors(
+    models: Any, frames: Any, y: Any, *, groups: Any = None, random_state: Any = 0, verbose: int = 0
+) -> list[float]:
+    """Compare models by their errors on the same structures, which none of them was fitted to.
+
+    Parameters
+    ----------
+    models : list of estimators
+    frames : sequence of ase.Atoms
+    y : array-like of shape (n_structures, 3, ..., 3), or list of array-like of shape (n_atoms, 3, ..., 3)
+    groups : array-like of shape (n_structures,), default=None
+        Structures that are held back together.
+    random_state : int, RandomState or None, default=0
+    verbose : int, default=0
+        If positive, say on standard error which model is fitted.
+
+    Returns
+    -------
+    list of float
+        Root mean square of the Frobenius norm of the error, of each model, fitted to four fifths of the structures.
+
+    Raises
+    ------
+    ValueError
+        With fewer than five structures, or than two groups.
+
+    Examples
+    --------
+    >>> from eqkernels import LambdaSOAP, TensorRidge
+    >>> from eqkernels.datasets import load_water_clusters
+    >>> data = load_water_clusters()
+    >>> models = [TensorRidge(descriptor=LambdaSOAP(n_max=2, l_max=l_max)) for l_max in (1, 3)]
+    >>> rough, fine = held_back_errors(models, data.frames[:60], data.dipole[:60])
+    >>> bool(fine < rough)
+    True
+    """
+    frames, y = as_list(frames), _as_labels(y)
+    learned, held = _held_back(frames, groups, random_state)[0]
+    learned = np.sort(learned)
+    known, unknown, errors = [frames[k] for k in learned], [frames[k] for k in held], []
+    for k, model in enumerate(models):
+        say(f"comparison: {type(last_step(model)).__name__}, {k + 1} of {len(models)}", verbose)
+        errors.append(frobenius_rmse(y[held], clone(model).fit(known, y[learned]).predict(unknown)))
+    return errors
 
 
 def _left_out(model, frames, y, target):
@@ -166,14 +300,44 @@ def _known(y, predicted):
     return pairs.true, pairs.pred
 
 
-def _held_back(n, groups, random_state):
-    """Structures to learn from, in random order, and those that are held back."""
+def _held_back(frames, groups, random_state):
+    """Parts of the data: structures to learn from, in random order, and those that are held back.
+
+    Structures with the only atoms of a species are not held back, and come first in what is learned from.
+    """
+    n = len(frames)
     if n < 5:
         raise ValueError(f"an error cannot be estimated from {n} structures: at least 5 are needed")
-    splitter = ShuffleSplit if groups is None else GroupShuffleSplit
     size = _HELD_BACK if n * _HELD_BACK <= _MOST_HELD_BACK else _MOST_HELD_BACK / n
-    learned, held = next(splitter(1, test_size=size, random_state=random_state).split(np.zeros(n), groups=groups))
-    return np.random.default_rng(0).permutation(learned), held
+    n_parts = int(np.clip(np.ceil(_ENOUGH_HELD_BACK / (size * n)), 1, _MOST_PARTS))
+    if groups is None:
+        splits = KFold(_MOST_PARTS, shuffle=True, random_state=random_state).split(np.zeros(n))
+        if n_parts == 1:
+            splits = ShuffleSplit(1, test_size=size, random_state=random_state).split(np.zeros(n))
+    else:
+        n_parts = min(n_parts, len(np.unique(groups)))
+        splits = GroupShuffleSplit(n_parts, test_size=size, random_state=random_state).split(np.zeros(n), groups=groups)
+    parts, species = [], [frozenset(atoms.numbers.tolist()) for atoms in frames]
+    for learned, held in islice(splits, n_parts):
+        order = np.random.default_rng(0).permutation(learned)
+        first = _with_all_species(species, order)
+        known = frozenset().union(*(species[k] for k in order))
+        unknown = np.array([not species[k] <= known for k in held])
+        if unknown.all():
+            raise ValueError("all structures that are held back have species of their own: use larger groups")
+        parts.append((np.concatenate([first, order[~np.isin(order, first)]]), held[~unknown]))
+    return parts
+
+
+def _with_all_species(species, order):
+    """First structures of an order that have all of its species together."""
+    seen: set[int] = set()
+    first = []
+    for k in order:
+        if not species[k] <= seen:
+            first.append(k)
+            seen |= species[k]
+    return np.array(first, dtype=int)
 
 
 def _extrapolated(errors, n):
@@ -194,7 +358,7 @@ def _as_labels(y):
     return np.asarray(y)
 
 
-def _measured(model, y, predicted, target, how, curve, rmse_of_forces=None):
+def _measured(model, y, predicted, target, how, curve, rmse_of_forces=None, numbers=None):
     """Errors of predictions, with the last factor of a curve relative to them."""
     target = target if target is not None else _target_of(model)
     pairs = paired_rows(y, predicted)
@@ -207,14 +371,15 @@ def _measured(model, y, predicted, target, how, curve, rmse_of_forces=None):
     return ExpectedError(
         factor * rmse, factor * _standard_error(norms, pairs.structures), spread,
         {key: factor * value for key, value in irreps.items()}, spreads, len(np.unique(pairs.structures)),
-        [(n, part * rmse) for n, part in curve], how, rmse_of_forces,
+        [(n, part * rmse) for n, part in curve], how, rmse_of_forces, ErrorTail.of(pairs, numbers, factor),
     )  # fmt: skip
 
 
 def _target_of(model):
-    final = last_step(model)
-    formula = getattr(final, "target_", None)
-    return None if formula is None else CartesianTensor(formula, axial=getattr(final, "axial_", ""))
+    try:
+        return target_of(model)
+    except TypeError:  # a model of others
+        return None
 
 
 def _standard_error(norms, structures):

@@ -77,7 +77,7 @@ def test_work_of_unknown_length(clock, capsys):
     for _ in range(10):
         clock.now += 1.0
         meter.advance(1)
-    assert capsys.readouterr().err.splitlines()[0] == "TensorGPR: 2 evaluations in 2 s"
+    assert capsys.readouterr().err.splitlines()[0] == "TensorGPR: evaluations: 2, 2 s so far"
 
 
 def test_a_bar_on_a_terminal(clock, terminal):

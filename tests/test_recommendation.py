@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ase.build import bulk, molecule
 
-from eqkernels import recommend
+from eqkernels import recommend, recommendation
 from eqkernels.datasets import load_water_clusters
 
 
@@ -21,7 +21,8 @@ def test_few_structures_take_an_exact_gaussian_process(water):
     assert "leave-one-out" in str(advice)
 
 
-def test_forces_and_many_structures_take_the_sparse_one(water):
+def test_forces_and_many_structures_take_the_sparse_one(water, monkeypatch):
+    monkeypatch.setattr(recommendation, "held_back_errors", lambda *_, **options: [1.0, 2.0])
     frames = water[0]
     energies = np.array([np.sum(atoms.positions**2) for atoms in frames])
     assert type(recommend(frames, energies, target="energy", forces=True).model).__name__ == "SparseTensorGPR"
@@ -29,17 +30,47 @@ def test_forces_and_many_structures_take_the_sparse_one(water):
     assert type(recommend(many, y).model).__name__ == "SparseTensorGPR"
 
 
-def test_diverse_data_take_networks():
+@pytest.fixture(scope="module")
+def alloys():
     symbols = ["Cu", "Ag", "Au", "Ni", "Pd", "Pt", "Al", "Pb", "Rh", "Ir", "Ca", "Sr"]
     frames = [bulk(symbol).repeat((1, 1, k)) for symbol in symbols for k in range(1, 6)] * 5
     random = np.random.default_rng(0)
     for atoms in frames:
         atoms.rattle(0.01, seed=int(random.integers(1000)))
     y = random.normal(size=(len(frames), 3, 3))
-    advice = recommend(frames, y + y.swapaxes(1, 2), target="dielectric", minutes=1)
-    assert advice.model.estimator.time_budget == 15
-    assert advice.model.estimator.aggregate == "mean"
-    assert any("12 elements" in reason for reason in advice.reasons)
+    return frames, y + y.swapaxes(1, 2)
+
+
+@pytest.mark.parametrize("network_is_better", [False, True])
+def test_kernels_and_networks_are_compared(alloys, monkeypatch, network_is_better):
+    seen = []
+
+    def errors(models, frames, y, **options):
+        seen.extend(models)
+        return [2.0, 1.0] if network_is_better else [2.0, 3.0]
+
+    monkeypatch.setattr(recommendation, "held_back_errors", errors)
+    advice = recommend(*alloys, target="dielectric", minutes=10)
+    assert [type(one).__name__ for one in seen] == ["TensorGPR", "EquivariantNetworkRegressor"]
+    assert seen[1].time_budget == 30  # for the comparison
+    assert all(one.aggregate == "mean" for one in seen)
+    if network_is_better:
+        assert advice.model.estimator.time_budget == 150
+        assert advice.model.estimator.aggregate == "mean"
+    else:
+        assert type(advice.model).__name__ == "TensorGPR"
+    assert any("TensorGPR 2, EquivariantNetworkRegressor" in reason for reason in advice.reasons)
+
+
+def test_the_better_of_both_is_taken(water):
+    """Nearly noiseless dipoles of one molecule are learned by a Gaussian process in a second, not by a network."""
+    frames = [molecule("H2O") for _ in range(300)]
+    for k, atoms in enumerate(frames):
+        atoms.rattle(0.05, seed=k)
+    dipoles = np.array([atoms.positions[1:].sum(axis=0) - 2 * atoms.positions[0] for atoms in frames])
+    advice = recommend(frames, dipoles, target="dipole", minutes=0.05)
+    assert type(advice.model).__name__ == "TensorGPR"
+    assert any("EquivariantNetworkRegressor" in reason for reason in advice.reasons)
 
 
 def test_labels_that_do_not_grow_with_the_structure_take_the_mean():

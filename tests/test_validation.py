@@ -7,7 +7,8 @@ from sklearn.base import clone
 from eqkernels import LambdaSOAP, SparseTensorGPR, TensorGPR, TensorRidge
 from eqkernels.datasets import load_water_clusters
 from eqkernels.metrics import frobenius_rmse, irrep_rmse
-from eqkernels.validation import _extrapolated, expected_error
+from eqkernels.structures.paired import paired_rows
+from eqkernels.validation import ErrorTail, _extrapolated, _held_back, expected_error, held_back_errors
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +49,8 @@ def test_held_back_structures_are_not_seen(data):
 
     frames, y = data
     error = expected_error(Spy(1e-6, descriptor=SMALL), frames, y)
-    assert [len(one) for one in seen] == [20, 40]
-    assert error.n_structures == 10
+    assert [len(one) for one in seen] == [20, *[40] * 5]  # few structures: all are held back, in parts
+    assert error.n_structures == 50
     assert [n for n, _ in error.curve] == [20, 40, 50]
     groups = np.repeat(np.arange(5), 10)
     expected_error(Spy(1e-6, descriptor=SMALL), frames, y, groups=groups)
@@ -81,3 +82,67 @@ def test_forces_and_per_atom_targets(data):
 def test_too_few(data):
     with pytest.raises(ValueError, match="from 4 structures: at least 5"):
         expected_error(TensorRidge(), data[0][:4], data[1][:4])
+
+
+def test_models_are_compared_on_the_same_structures(data):
+    frames, y = data
+    rough, fine = TensorRidge(1e3, descriptor=SMALL), TensorRidge(1e-6, descriptor=SMALL)
+    one, other = held_back_errors([rough, fine], frames, y)
+    assert one > 2 * other
+    learned, held = _held_back(frames, None, 0)[0]
+    assert not np.intersect1d(learned, held).size
+    learned = np.sort(learned)
+    model = clone(fine).fit([frames[k] for k in learned], y[learned])
+    assert other == pytest.approx(frobenius_rmse(y[held], model.predict([frames[k] for k in held])), rel=1e-6)
+
+
+def test_species_of_a_single_structure_are_learned_not_held_back():
+    from ase.build import molecule
+
+    frames = [molecule("H2O") for _ in range(30)]
+    for k, atoms in enumerate(frames):
+        atoms.rattle(0.05, seed=k)
+    frames[11] = molecule("NH3")
+    y = np.array([atoms.positions[1] - atoms.positions[0] for atoms in frames])
+    parts = _held_back(frames, None, 0)
+    assert len(parts) == 5
+    assert all(11 not in held for _, held in parts)
+    for learned, _ in parts:
+        if 11 in learned:
+            assert 11 in learned[:2]  # with the half of them too
+    error = expected_error(TensorRidge(descriptor=SMALL), frames, y)
+    assert error.n_structures == 29
+
+
+def test_the_tail_of_errors():
+    rng = np.random.default_rng(0)
+    true = rng.normal(size=(200, 3))
+    wrong = 0.01 * rng.normal(size=(200, 3))
+    wrong[17], wrong[90] = 5.0, -3.0
+    tail = ErrorTail.of(paired_rows(true, true + wrong))
+    norms = np.linalg.norm(wrong, axis=1)
+    assert tail.median == pytest.approx(np.median(norms))
+    assert tail.most == pytest.approx(np.quantile(norms, 0.95))
+    assert tail.outliers == [17]  # it alone has more than half
+    assert tail.without == pytest.approx(np.sqrt(np.mean(np.delete(norms, 17) ** 2)))
+    assert tail.share == pytest.approx(75 / np.sum(norms**2))
+    assert "1 structure has 73% of the squared error (17)" in tail.lines()[1]
+    assert ErrorTail.of(paired_rows(true, true + 0.01)).outliers == []
+    assert ErrorTail.of(paired_rows(true, true + wrong), factor=0.5).median == pytest.approx(0.5 * tail.median)
+
+
+def test_the_tail_of_atoms_is_that_of_their_structures():
+    rng = np.random.default_rng(0)
+    true = [rng.normal(size=(n, 3)) for n in (2, 5, 3)]
+    wrong = [rng.normal(size=one.shape) for one in true]
+    made = np.empty(3, dtype=object)
+    made[:] = [one + other for one, other in zip(true, wrong, strict=True)]
+    tail = ErrorTail.of(paired_rows(true, made))
+    assert tail.median == pytest.approx(np.median([np.sqrt(np.mean(np.sum(one**2, axis=1))) for one in wrong]))
+
+
+def test_outliers_are_named_by_their_place_in_the_data(data):
+    frames, y = data[0][:30], data[1][:30].copy()
+    y[21] += 100.0
+    assert expected_error(TensorGPR(descriptor=SMALL).fit(frames, y), frames, y).tail.outliers == [21]
+    assert expected_error(TensorRidge(descriptor=SMALL), frames, y).tail.outliers == [21]

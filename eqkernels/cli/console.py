@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -22,6 +23,14 @@ LOG = Console(stderr=True, highlight=False, soft_wrap=True)
 
 class Problem(Exception):
     """What a user can mend: printed as a line, without a traceback."""
+
+
+def check_output(path: Path | None) -> None:
+    """Refuse, before the work, a file that cannot be written."""
+    if path is not None and path.is_dir():
+        raise Problem(f"{path} is a directory: name a file")
+    if path is not None and not path.parent.is_dir():
+        raise Problem(f"there is no directory {path.parent}: make it first, mkdir -p {path.parent}")
 
 
 def say(text: str) -> None:

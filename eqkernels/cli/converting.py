@@ -18,7 +18,7 @@ import ase.io
 import numpy as np
 from ase.data import atomic_numbers
 
-from eqkernels.cli.console import Problem, say
+from eqkernels.cli.console import Problem, check_output, say
 from eqkernels.cli.labelled import read_labelled
 from eqkernels.so3 import CartesianTensor, cartesian_tensor, from_spherical, from_voigt, to_spherical, to_voigt
 from eqkernels.so3.principal_values import haeberlen, quadrupolar_coupling, span_skew
@@ -61,6 +61,7 @@ def convert(
     moments : str, default=None
         Quadrupole moments in barn, as in ``"H=0.00286,N=0.02044"``.
     """
+    check_output(output)
     if to not in FORMS:
         raise Problem(f"--to {to}: take {', '.join(FORMS)}")
     if (to == "quadrupolar") != (moments is not None):

@@ -13,7 +13,7 @@ import ase.io
 import numpy as np
 
 from eqkernels import SOAP, LambdaSOAP
-from eqkernels.cli.console import Problem, counted, say
+from eqkernels.cli.console import Problem, check_output, counted, say
 
 FORMATS = (".npz", ".parquet", ".mts")
 _BYTES_PER_PART = 2**26
@@ -27,6 +27,7 @@ def describe(
     parameters: dict[str, Any] | None = None,
 ) -> None:
     """Write SOAP features, or the blocks of LambdaSOAP for other irreps, to a file."""
+    check_output(output)
     if output.suffix not in FORMATS:
         raise Problem(f"{output}: the name must end with {', '.join(FORMATS)}")
     blocks = irreps not in (None, "0e") or output.suffix == ".mts"

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from eqkernels._fitted import last_step
-from eqkernels.cli.console import Problem, say, show, table
+from eqkernels.cli.console import Problem, check_output, say, show, table
 from eqkernels.cli.labelled import name_of, read_labelled
 from eqkernels.cli.learning import predicted
 from eqkernels.io import load_header, load_model
 from eqkernels.metrics import frobenius_rmse, irrep_rmse, isotropic_mean
+from eqkernels.regression.fitted_targets import target_of
 from eqkernels.so3 import CartesianTensor
 from eqkernels.structures.paired import paired_rows
+from eqkernels.validation import ErrorTail
 
 _WORST = 5
 _ONE_SIGMA = 0.683
@@ -54,6 +55,10 @@ class Evaluation:
         both.append(("tensor", frobenius_rmse(true, pred), frobenius_rmse(true, constant)))
         return [(key, error, spread, 1 - (error / spread) ** 2 if spread > 0 else None) for key, error, spread in both]
 
+    def tail(self):
+        """How the errors are distributed over the structures."""
+        return ErrorTail.of(self.pairs)
+
     def covered(self):
         """How many components lie within one standard deviation; None without error bars."""
         if self.y_std is None:
@@ -79,6 +84,7 @@ def evaluate(
     plots: Path | None = None,
 ) -> None:
     """Print the errors of a model on files, and draw them."""
+    check_output(html)
     evaluation = evaluated(model_path, paths, target, how_to_read)
     unit = f" in {evaluation.header['units']}" if evaluation.header.get("units") else ""
     title = f"{name_of(evaluation.data)}, {len(evaluation.data.frames)} structures{unit}"
@@ -88,8 +94,11 @@ def evaluate(
     if covered is not None:
         show(f"{covered:.0%} of the components lie within one standard deviation ({_ONE_SIGMA:.0%} expected)")
     expected = (evaluation.header.get("notes") or {}).get("expected_error")
+    for line in evaluation.tail().lines():
+        show(line)
     if expected:
-        show(f"expected from training: {expected['rmse']:.4g} (Frobenius norm)")
+        median = f", half of the structures below {expected['median']:.3g}" if "median" in expected else ""
+        show(f"expected from training: {expected['rmse']:.4g} (Frobenius norm){median}")
     table("largest errors", ("structure", "formula", "error"), evaluation.worst())
     if html is not None or plots is not None:
         from eqkernels.cli.report import draw, write_page
@@ -112,8 +121,7 @@ def evaluated(model_path: Path, paths: list[Path], target: str | None, how_to_re
     if target is None and how_to_read.get("key") is None:
         target, how_to_read = notes.get("target"), {**how_to_read, "key": notes.get("key")}
     data = read_labelled(paths, target, **how_to_read)
-    final = last_step(model)
-    tensor = CartesianTensor(final.target_, axial=final.axial_)
+    tensor = target_of(model)
     y_pred, y_std = predicted(model, data.frames)
     return Evaluation(header, data, tensor, y_pred, y_std)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,10 @@ def read_labelled(paths: list[Any], target: str | None, **how: Any) -> Bunch:
         raise Problem(f"there is no file {missing[0]}")
     if target is not None and how.get("key") is None and not is_target(target):
         target, how = None, {**how, "key": target}
-    data = read(list(paths) if len(paths) > 1 else paths[0], target, **how)
+    try:
+        data = read(list(paths) if len(paths) > 1 else paths[0], target, **how)
+    except ValueError as error:
+        raise Problem(_in_words_of_the_command_line(str(error))) from error
     kept = np.flatnonzero([_has_label(one) for one in data.y])
     if len(kept) == 0:
         raise Problem(f"no structure has a label under {data.key!r}")
@@ -63,6 +67,12 @@ def is_target(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _in_words_of_the_command_line(text):
+    """Say options instead of arguments."""
+    text = text.replace("per_atom=True", "--per-atom").replace("per_atom=False", "--no-per-atom")
+    return re.sub(r"\b(key|target|labels|groups)=", r"--\1 ", text)
 
 
 def _has_label(one):

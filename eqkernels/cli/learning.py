@@ -10,14 +10,18 @@ from typing import Any
 from sklearn.base import BaseEstimator
 
 from eqkernels._fitted import last_step
-from eqkernels.cli.console import Problem, say, show
+from eqkernels.cli.console import Problem, check_output, say, show
 from eqkernels.cli.labelled import name_of, read_labelled
 from eqkernels.descriptors import LambdaSOAP, NBodyFeatures, SphericalExpansion
-from eqkernels.io import find_targets, read, save_model
+from eqkernels.io import save_model
+from eqkernels.io.frame_files import FrameFile
+from eqkernels.io.label_reader import labels_of
+from eqkernels.io.label_sources import LabelSource
 from eqkernels.kernels import CovariantKernel
 from eqkernels.learned import EquivariantNetworkRegressor
 from eqkernels.recommendation import recommend
 from eqkernels.regression import SparseTensorGPR, TensorCommittee, TensorGPR, TensorKernelRidge, TensorRidge
+from eqkernels.so3 import cartesian_tensor
 from eqkernels.validation import ExpectedError, expected_error
 
 #: Models by the names that the command line and its configuration files use.
@@ -47,12 +51,13 @@ def train(
     error: bool = True,
 ) -> None:
     """Fit a model to files, print the error to expect, and save it."""
-    if output.is_dir():
-        raise Problem(f"{output} is a directory: name a file for the model")
+    check_output(output)
     data = read_labelled(paths, target, **how_to_read)
-    labels_of_forces = _forces(data, paths, how_to_read, forces)
+    labels_of_forces = _forces(data, forces)
     start = time.perf_counter()
     estimator = _estimator(data, model, labels_of_forces is not None, minutes, settings or {}, n_jobs, seed)
+    if minutes is not None and not any(name.endswith("time_budget") for name in estimator.get_params()):
+        say(f"--minutes {minutes:g} has no effect: {type(estimator).__name__} takes the time that it needs")
     say(f"fitting {type(estimator).__name__} ...")
     extra = {} if labels_of_forces is None else {"forces": labels_of_forces}
     estimator.fit(data.frames, data.y, **extra)
@@ -66,6 +71,8 @@ def train(
         expected = expected_error(estimator, data.frames, data.y, groups=data.groups, forces=labels_of_forces)
         show_expected(expected, data)
         notes["expected_error"] = {"rmse": expected.rmse, "irreps": expected.irreps, "curve": expected.curve}
+        if expected.tail is not None:
+            notes["expected_error"] |= {"median": expected.tail.median, "without_outliers": expected.tail.without}
         save_model(estimator, output, units=data.units, notes=notes)
     say(f"next: eqkernels evaluate {output} TEST.xyz, or eqkernels predict {output} NEW.xyz -o PREDICTED.xyz")
 
@@ -77,25 +84,22 @@ def show_expected(expected: ExpectedError, data: Any) -> None:
     show(expected)
 
 
-def _forces(data, paths, how_to_read, wanted):
-    """Read the forces of energies, if the files have them and they are not refused."""
+def _forces(data, wanted):
+    """Return the forces of energies, if the frames have them and they are not refused."""
     if wanted is False or data.target != "energy":
         if wanted:
             raise Problem(f"forces are derivatives of energies, the target is {name_of(data)}")
         return None
-    there = [one for one in find_targets(data.frames) if "forces" in one.guesses]
+    source = LabelSource([FrameFile(str(data.path[0]), data.frames, {})])
+    there = [one for one in source.found if "forces" in one.guesses]
     if not there:
         if wanted:
             raise Problem("the files have no forces")
         return None
     if len({one.key for one in there}) > 1:
         raise Problem(f"the files have several forces, {', '.join(one.key for one in there)}: keep one of them")
-    forces = read([str(path) for path in paths], "forces", index=how_to_read.get("index", ":")).y
+    forces, _, _ = labels_of(source, there[0], "forces", cartesian_tensor("forces"))
     say(f"forces found under {there[0].key!r}: the model learns from them too (--no-forces leaves them out)")
-    if len(forces) != len(data.frames):
-        raise Problem(
-            f"of {len(forces)} structures {len(data.frames)} have energies: add --no-forces, or remove the others"
-        )
     return list(forces)
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import ase.io
 
-from eqkernels._fitted import last_step
-from eqkernels.cli.console import Problem, counted, say
+from eqkernels.cli.console import Problem, check_output, counted, say
 from eqkernels.cli.evaluating import load
 from eqkernels.cli.learning import has_error_bars, predicted
 from eqkernels.io import write
+from eqkernels.regression.fitted_targets import is_per_atom
 
 # Frames that are predicted at once.
 _BLOCK = 256
@@ -22,6 +22,7 @@ _BLOCK = 256
 
 def predict(model_path: Path, paths: list[Path], output: Path, key: str | None, index: str) -> None:
     """Write frames with predictions to an extended xyz file."""
+    check_output(output)
     model, header = load(model_path)
     missing = [path for path in paths if not path.exists()]
     if missing:
@@ -32,7 +33,7 @@ def predict(model_path: Path, paths: list[Path], output: Path, key: str | None, 
     shown = counted(frames, "structures predicted")
     write(
         output, shown, {key: means}, {key: spreads} if has_error_bars(model) else None,
-        per_atom=bool(last_step(model).per_atom_),
+        per_atom=is_per_atom(model),
     )  # fmt: skip
     also = f", error bars under {key + '_std'!r}" if has_error_bars(model) else ""
     say(f"wrote {output}: predictions under {key!r}{also}")

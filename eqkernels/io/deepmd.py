@@ -1,4 +1,4 @@
-"""Systems of DeePMD-kit: a directory with type.raw and sets of npy files.
+"""Systems of DeePMD-kit: a directory with type.raw and sets of npy files, or the raw text that these are made from.
 
 The layout and the order of components are those of https://docs.deepmodeling.com/projects/deepmd/en/stable/data/system.html
 """
@@ -20,6 +20,8 @@ _OF_STRUCTURES: dict[str, tuple[int, ...]] = {
 _OF_ATOMS: dict[str, tuple[int, ...]] = {
     "force": (3,), "atom_ener": (), "atom_pref": (), "atomic_dipole": (3,), "atomic_polarizability": (3, 3),
 }  # fmt: skip
+# Raw files that are not one line a frame.
+_TYPES = ("type.raw", "type_map.raw")
 #: Units that the format prescribes.
 UNITS = {"energy": "eV", "force": "eV/Angstrom", "virial": "eV", "atom_ener": "eV"}
 
@@ -37,7 +39,7 @@ def read_system(path: Path) -> list[Atoms]:
     Parameters
     ----------
     path : Path
-        The directory with ``type.raw`` and ``set.*``.
+        The directory with ``type.raw`` and ``set.*``, or without sets with ``coord.raw`` and others, a frame a line.
 
     Returns
     -------
@@ -50,12 +52,12 @@ def read_system(path: Path) -> list[Atoms]:
         If a file is missing or does not have the size that the format prescribes; the message names it.
     """
     sets = sorted(path.glob("set.*"))
-    if not sets:
-        raise ValueError(f"{path} has no set.*: DeePMD-kit's raw files become sets with its raw_to_set.sh")
+    if not sets and not (path / "coord.raw").exists():
+        raise ValueError(f"{path} has neither set.* nor coord.raw: there are no frames")
     types = np.loadtxt(path / "type.raw", dtype=int, ndmin=1).ravel()
     numbers = _numbers_of_types(path, types)
     frames: list[Atoms] = []
-    for one in sets:
+    for one in sets or [path]:
         frames += _read_set(one, types, numbers, (path / "nopbc").exists())
     return frames
 
@@ -76,29 +78,32 @@ def _numbers_of_types(path, types):
 
 
 def _read_set(path, types, numbers, molecule):
-    files = {one.stem: _load(one) for one in sorted(path.glob("*.npy"))}
+    ending = ".npy" if next(path.glob("*.npy"), None) or not (path / "coord.raw").exists() else ".raw"
+    files = {one.stem: _load(one) for one in sorted(path.glob(f"*{ending}")) if one.name not in _TYPES}
     if "coord" not in files:
         raise ValueError(f"{path} has no coord.npy")
     n, n_atoms = len(files["coord"]), len(types)
-    positions = _shaped(path, "coord", files.pop("coord"), (n, n_atoms, 3))
+    positions = _shaped(path / f"coord{ending}", files.pop("coord"), (n, n_atoms, 3))
     if molecule:
         files.pop("box", None)
     elif "box" not in files:
         raise ValueError(
-            f"{path} has no box.npy: if the system is not periodic, write an empty file {path.parent}/nopbc"
+            f"{path} has no box{ending}: if the system is not periodic, write an empty file "
+            f"{path if ending == '.raw' else path.parent}/nopbc"
         )
-    cells = [None] * n if molecule else _shaped(path, "box", files.pop("box"), (n, 3, 3))
+    cells = [None] * n if molecule else _shaped(path / f"box{ending}", files.pop("box"), (n, 3, 3))
     kinds = files.pop("real_atom_types", np.broadcast_to(types, (n, n_atoms)))  # of systems of several compositions
+    kinds = kinds.astype(int)
     if np.max(kinds, initial=0) >= len(numbers):
         raise ValueError(f"{path} has atoms of type {kinds.max()}, type_map.raw names {len(numbers)} types only")
     of_structures: dict[str, NDArray[Any]] = {}
     of_atoms: dict[str, NDArray[Any]] = {}
     for name, values in files.items():
         if name in _OF_ATOMS:
-            of_atoms[name] = _shaped(path, name, values, (n, n_atoms, *_OF_ATOMS[name]))
+            of_atoms[name] = _shaped(path / f"{name}{ending}", values, (n, n_atoms, *_OF_ATOMS[name]))
         else:
             known = _OF_STRUCTURES.get(name, values.shape[1:])
-            of_structures[name] = _shaped(path, name, values, (n, *known))
+            of_structures[name] = _shaped(path / f"{name}{ending}", values, (n, *known))
     frames = []
     for k in range(n):
         real = kinds[k] >= 0  # -1 fills up to the same number of atoms
@@ -112,15 +117,15 @@ def _read_set(path, types, numbers, molecule):
 
 def _load(path):
     try:
-        return np.load(path, allow_pickle=False)
+        return np.loadtxt(path, ndmin=2) if path.suffix == ".raw" else np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path} is no npy file of numbers: {error}") from error
+        raise ValueError(f"{path} is no {path.suffix[1:]} file of numbers: {error}") from error
 
 
-def _shaped(path, name, values, shape):
+def _shaped(path, values, shape):
     if values.size != np.prod(shape) or len(values) != shape[0]:
         advice = ""
-        if name.startswith("atomic_"):
+        if path.name.startswith("atomic_"):
             advice = ": labels of selected atoms only cannot be read, for the files do not say which atoms those are"
-        raise ValueError(f"{path}/{name}.npy has shape {values.shape}, expected {shape} or its rows flat{advice}")
+        raise ValueError(f"{path} has shape {values.shape}, expected {shape} or its rows flat{advice}")
     return np.asarray(values).reshape(shape)

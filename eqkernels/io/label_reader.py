@@ -50,8 +50,8 @@ def read(
     labels : str or Path, default=None
         A separate csv, npz or npy file with the labels, one row (entry) for each structure of the files, in their
         order. In csv files, a header names the components ``alpha_xx, alpha_xy, ...`` (the six of a symmetric matrix
-        suffice) or, row by row, ``alpha_0, alpha_1, ...``. Arrays of per-atom labels have one row for each atom of all
-        structures.
+        suffice) or, row by row, ``alpha_0, alpha_1, ...``; or a cell holds the whole array, ``"[1 2 3]"``. Arrays of
+        per-atom labels have one row for each atom of all structures.
     groups : str, default=None
         What belongs together in cross-validation: ``"composition"``, ``"file"``, or a key of ``atoms.info`` or a
         column of `labels`, such as ``"trajectory"``. None: the file if there are several, which fits one file for

@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 _COMPONENT = re.compile(r"^(?P<key>.*?[^_.\s\[])[_.\s\[]+(?P<index>[xyzXYZ]+|\d+)\]?$")
 # dipole_x [D], dipole_x (D)
 _UNIT = re.compile(r"^(?P<name>.+?)\s+[\[(](?P<unit>[^\])]+)[\])]$")
+# Numbers that are an array without brackets: two may be a decimal comma.
+_SHORTEST = 3
+# Parts of an array as text.
+_TOKEN = re.compile(r"[\[\]()]|[^\s,;\[\]()]+")
 # Numbers of components of tensors.
 _SIZES = {3**rank for rank in range(1, 7)}
 
@@ -34,7 +38,7 @@ def read_table(path: Any, n_atoms: NDArray[np.int64]) -> tuple[dict[str, list[An
     ----------
     path : str or Path
         A csv file with a header, in which the components of a tensor are the columns ``key_x``, ``key_xy`` or, row by
-        row, ``key_0`` (or from 1); an npz or a npy file.
+        row, ``key_0`` (or from 1), or one column of arrays as text, ``"[1 2 3]"``; an npz or a npy file.
     n_atoms : ndarray of int, shape (n_structures,)
         Number of atoms of each structure; arrays in npz and npy files may also have one row for each atom.
 
@@ -100,7 +104,7 @@ def _by_structure(values, n_atoms):
 
 def _read_csv(path, n):
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines() or [""]
+        lines = path.read_text(encoding="utf-8-sig").splitlines(keepends=True) or [""]  # cells may have several lines
         delimiter = max(",;\t", key=lines[0].count)
         header, *rows = [row for row in csv.reader(lines, delimiter=delimiter) if row] or [[]]
     except (UnicodeDecodeError, csv.Error) as error:
@@ -179,11 +183,37 @@ def _number(cell):
     return cell
 
 
+def _array(cell):
+    """Read the array that a cell holds as text, ``[1 2 3]``, ``1, 2, 3`` or ``[[1, 2], [3, 4]]``; else None."""
+    levels: list[list[Any]] = [[]]
+    for token in _TOKEN.findall(cell):
+        if token in "([":
+            levels.append([])
+        elif token in ")]":
+            if len(levels) == 1:
+                return None
+            closed = levels.pop()
+            levels[-1].append(closed)
+        else:
+            try:
+                levels[-1].append(float("nan" if token in ("None", "NaN") else token))
+            except ValueError:
+                return None
+    whole = levels[0][0] if len(levels[0]) == 1 and isinstance(levels[0][0], list) else levels[0]
+    try:
+        array = np.array(whole, dtype=float)
+    except ValueError:  # rows of different lengths
+        return None
+    has_brackets = whole is not levels[0]
+    return array if len(levels) == 1 and array.size and (has_brackets or array.size >= _SHORTEST) else None
+
+
 def _tensor(numbers):
     """Components of a structure; the first text among them if there is any."""
     text = next((one for one in numbers if isinstance(one, str)), None)
     if text is not None:
-        return text
+        array = _array(text) if len(numbers) == 1 else None
+        return text if array is None else array
     if all(one is None for one in numbers):
         return None
     if len(numbers) == 1:

@@ -22,11 +22,9 @@ from eqkernels.plotting.meshes import arrow_sizes, ellipsoid_axes
 from eqkernels.plotting.similarity import (
     atoms_of_centers,
     features_of,
-    final_estimator,
-    is_per_atom,
     kernel_map,
-    target_of,
 )
+from eqkernels.regression.fitted_targets import final_estimator, is_per_atom, target_of
 from eqkernels.so3 import CartesianTensor
 from eqkernels.structures import Labels, as_list, read_labels
 from eqkernels.structures.paired import join_atoms

@@ -194,7 +194,7 @@ class ParityDisplay:
         axis.locator_params(nbins=6)  # the same ticks on both axes
         error = np.sqrt(np.mean((pred - true) ** 2))
         separator = ":\n" if len(name) > _LONG_NAME else ": "
-        axis.set_title(f"{name}{separator}RMSE {error:.2g}, spread {true.std():.2g}", fontsize=10)
+        axis.set_title(f"{name}{separator}RMSE {_short(error)}, spread {_short(true.std())}", fontsize=10)
 
 
 def _grid(n):
@@ -256,3 +256,8 @@ def _distinct_components(tensor):
             axes = np.unravel_index(index, tensor.shape) if tensor.rank else ()
             found["".join("xyz"[axis] for axis in axes) or "value"] = np.array([index])
     return found
+
+
+def _short(number):
+    """Two digits, and no power of ten where all digits of an integer are as short."""
+    return f"{number:.0f}" if 99.5 <= number < 1e5 else f"{number:.2g}"

@@ -13,7 +13,8 @@ from eqkernels._types import Floats
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import TensorKernel
 from eqkernels.plotting._matplotlib import single_axes, with_unit
-from eqkernels.plotting.similarity import atoms_of_centers, features_of, is_per_atom, nearest_distances
+from eqkernels.plotting.similarity import atoms_of_centers, features_of, nearest_distances
+from eqkernels.regression.fitted_targets import is_per_atom
 from eqkernels.structures import as_list, by_structure
 from eqkernels.structures.paired import join_atoms, paired_rows
 

@@ -16,11 +16,10 @@ import numpy as np
 from ase import Atoms
 from sklearn.decomposition import KernelPCA
 
-from eqkernels._fitted import last_step
 from eqkernels._types import Floats, Ints
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import CovariantKernel, TensorKernel
-from eqkernels.so3 import CartesianTensor
+from eqkernels.regression.fitted_targets import final_estimator
 
 
 def features_of(estimator: Any, X: Iterable[Atoms] | EquivariantFeatures) -> EquivariantFeatures:
@@ -53,30 +52,6 @@ def features_of(estimator: Any, X: Iterable[Atoms] | EquivariantFeatures) -> Equ
             "LambdaSOAP yourself and pass the features"
         )
     return features
-
-
-def final_estimator(estimator: Any) -> Any:
-    """Model itself, of a pipeline the last step, of a search that of the best."""
-    return last_step(getattr(estimator, "best_estimator_", estimator))
-
-
-def is_per_atom(estimator: Any) -> bool:
-    """Whether a fitted model predicts a tensor for each atom."""
-    return bool(getattr(_read_labels_of(estimator), "per_atom_", False))
-
-
-def target_of(estimator: Any) -> CartesianTensor:
-    """Tensor that a fitted model predicts."""
-    labels = _read_labels_of(estimator)
-    if not hasattr(labels, "target_"):
-        raise TypeError(f"{type(labels).__name__} does not say which tensor it predicts: pass the predictions of one")
-    return CartesianTensor(labels.target_, labels.axial_)
-
-
-def _read_labels_of(estimator):
-    """Find what has ``target_``, ``axial_`` and ``per_atom_``: the model, or the readout of its only property."""
-    final = final_estimator(estimator)
-    return getattr(final, "readouts_", {}).get("y", final)
 
 
 def atoms_of_centers(features: EquivariantFeatures) -> Ints:

@@ -24,13 +24,15 @@ from eqkernels.plotting.meshes import (
     revolved,
     unit_directions,
 )
-from eqkernels.plotting.similarity import is_per_atom, target_of
+from eqkernels.regression.fitted_targets import is_per_atom, target_of
 from eqkernels.so3 import CartesianTensor, Irrep
 from eqkernels.structures import read_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+# View of matplotlib, and angle between that of molecules and the axis in which they are thinnest, all in degrees.
+_VIEW, _TILT, _FEWEST_TO_TURN = (30, -60), 20.0, 3
 _KINDS = ("auto", "arrows", "ellipsoids", "surfaces", "longitudinal")
 # Radii of drawn atoms relative to covalent ones, and of bonds in Angstrom; bonds are at most this much longer than the
 # sum of covalent radii.
@@ -173,6 +175,8 @@ class TensorDisplay:
                 points, values = _mesh(kind, _scaled(one, self.scale_), directions)
                 self.shapes_.append((center + points, values))
         self._draw(kind)
+        if (ax.elev, ax.azim) == _VIEW:  # else the caller chose one
+            ax.view_init(*_clear_view(self.atoms))
         return self
 
     def _read(self) -> tuple[list[Any], Floats, str]:
@@ -342,6 +346,18 @@ def _draw_cell(ax, atoms):
             if np.abs(corners[a] - corners[b]).sum() == 1:
                 ax.plot(*(corners[[a, b]] @ atoms.cell.array).T, color="0.5", linewidth=0.8)
     return corners @ atoms.cell.array
+
+
+def _clear_view(atoms):
+    """Elevation and azimuth in degrees from which the fewest atoms of a molecule hide others."""
+    if len(atoms) < _FEWEST_TO_TURN or atoms.cell.rank > 0:
+        return _VIEW
+    centered = atoms.positions - atoms.positions.mean(axis=0)
+    _, axes = np.linalg.eigh(centered.T @ centered)
+    # nearly along the axis in which the molecule is thinnest, so that its depth is still seen
+    x, y, z = axes[:, 0] + np.tan(np.radians(_TILT)) * axes[:, 1]
+    sign = -1.0 if z < 0 else 1.0
+    return np.degrees(np.arctan2(sign * z, np.hypot(x, y))), np.degrees(np.arctan2(sign * y, sign * x))
 
 
 def _equal_limits(ax, points):

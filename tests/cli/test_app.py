@@ -97,6 +97,40 @@ def test_energies_learn_from_forces(files, capsys):
     assert "forces found" not in capsys.readouterr().err
 
 
+def test_structures_without_energies_have_no_forces_to_learn_from(files, capsys, monkeypatch):
+    frames = ase.io.read(files / "train.xyz", ":")[:12]
+    frames[3].calc = None
+    ase.io.write(files / "gaps.xyz", frames, format="extxyz")
+    config = files / "small.yaml"
+    config.write_text("model: sparse\nn_points: 10\ndescriptor: {cutoff: 4.0, n_max: 3, l_max: 2}\n")
+    seen, read = [], ase.io.iread
+    monkeypatch.setattr(ase.io, "iread", lambda *args, **options: seen.append(args) or read(*args, **options))
+    path = files / "gaps.eqk"
+    assert end("train", files / "gaps.xyz", "-t", "energy", "-o", path, "--config", config, "--no-error") == 0
+    told = capsys.readouterr().err
+    assert "1 of 12 structures have no label 'energy'" in told
+    assert "forces found" in told
+    assert load_model(path).n_structures_fit_ == 11
+    assert len(seen) <= 1  # the file is read once
+
+
+def test_minutes_without_effect_are_told(files, capsys):
+    options = ["--model", "ridge", "--minutes", "3", "--no-error"]
+    assert end("train", files / "train.xyz", "-t", "mu", "-o", files / "ridge.eqk", *options) == 0
+    assert "--minutes 3 has no effect: TensorRidge" in capsys.readouterr().err
+
+
+def test_networks_are_evaluated(files, capsys):
+    path = files / "evaluated.eqk"
+    options = ["--model", "network", "--minutes", "0.02", "--no-error"]
+    assert end("train", files / "train.xyz", "-t", "mu", "-o", path, *options) == 0
+    capsys.readouterr()
+    assert end("evaluate", path, files / "test.xyz") == 0
+    assert "half of the structures have errors below" in capsys.readouterr().out
+    assert end("predict", path, files / "test.xyz", "-o", files / "of_network.xyz") == 0
+    assert ase.io.read(files / "of_network.xyz").info["predicted_dipole"].shape == (3,)
+
+
 def test_models_by_name_and_minutes(files):
     path = files / "network.eqk"
     assert end("train", files / "train.xyz", "-t", "mu", "-o", path, "--model", "network", "--minutes", "0.02",
@@ -200,6 +234,14 @@ def test_equivariant_descriptors(files):
         (["train", "{train}", "-t", "quadrupole", "-o", "x"], "no label for target='quadrupole'"),
         (["train", "{train}", "-t", "alpah", "-o", "x"], "did you mean 'alpha'"),
         (["train", "{train}", "-t", "mu", "-o", "x", "--model", "magic"], "there is no model 'magic'"),
+        (["train", "{train}", "-o", "x"], "write --key "),
+        (["train", "{train}", "-t", "mu", "-o", "nowhere/x"], "there is no directory nowhere"),
+        (["predict", "{model}", "{train}", "-o", "nowhere/x"], "there is no directory nowhere"),
+        (["evaluate", "{model}", "{train}", "--html", "nowhere/x"], "there is no directory nowhere"),
+        (["descriptors", "{train}", "-o", "nowhere/x.npz"], "there is no directory nowhere"),
+        (["convert", "{train}", "-t", "alpha", "-o", "nowhere/x"], "there is no directory nowhere"),
+        (["train", "{train}", "-t", "name", "-o", "x"], "numbers are needed"),
+        (["train", "{train}", "-t", "mu", "-o", "x", "--minutes", "-1"], "minutes=-1.0 must be a positive number"),
         (["train", "{train}", "-t", "mu", "-o", "x", "--forces"], "forces are derivatives of energies"),
         (["train", "{train}", "-t", "mu", "-o", "{folder}"], "is a directory"),
         (["train", "{train}", "-t", "mu", "-o", "x", "--config", "{wrong}"], "TensorGPR has no parameter 'depth'"),

@@ -120,3 +120,32 @@ def test_damaged_systems(tmp_path, rng):
     (tmp_path / "a" / "type_map.raw").unlink()
     with pytest.raises(ValueError, match=r"no type_map.raw, so that the elements of the types \[0, 1\] are not known"):
         read(tmp_path / "a", "dipole")
+
+
+@pytest.mark.parametrize("n_frames", [1, 4])
+@pytest.mark.parametrize("periodic", [True, False])
+def test_raw_text_without_sets(tmp_path, rng, n_frames, periodic):
+    labels = ["energy", "force", "virial"]
+    data = write_system(tmp_path / "sets", rng, n_frames, labels=labels, periodic=periodic)
+    (tmp_path / "raw").mkdir()
+    for name in ("type.raw", "type_map.raw", *([] if periodic else ["nopbc"])):
+        (tmp_path / "raw" / name).write_text((tmp_path / "sets" / name).read_text())
+    for name, values in data.items():
+        np.savetxt(tmp_path / "raw" / f"{name}.raw", values)
+    for key in labels:
+        one, other = read(tmp_path / "sets", key), read(tmp_path / "raw", key)
+        assert one.units == other.units
+        for a, b in zip(one.y, other.y, strict=True):
+            np.testing.assert_array_equal(a, b)
+        for a, b in zip(one.frames, other.frames, strict=True):
+            np.testing.assert_array_equal(a.positions, b.positions)
+            np.testing.assert_array_equal(a.cell, b.cell)
+            assert (a.pbc == b.pbc).all()
+            assert (a.numbers == b.numbers).all()
+    (tmp_path / "raw" / "force.raw").write_text("1 2 x\n")
+    with pytest.raises(ValueError, match=r"force.raw is no raw file of numbers"):
+        read(tmp_path / "raw", "energy")
+    (tmp_path / "raw" / "force.raw").unlink()
+    np.savetxt(tmp_path / "raw" / "energy.raw", np.zeros(n_frames + 1))
+    with pytest.raises(ValueError, match=r"energy.raw has shape"):
+        read(tmp_path / "raw", "energy")

@@ -132,3 +132,40 @@ def test_files_that_do_not_fit(frames, tmp_path):
         read(frames, labels=tmp_path / "l.csv")
     with pytest.raises(TypeError, match="labels must be the name of one csv, npz or npy file, got ndarray"):
         read(frames, labels=np.zeros((3, 3)))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda one: " ".join(map(repr, one.ravel().tolist())),
+        lambda one: ", ".join(map(repr, one.ravel().tolist())),
+        lambda one: str(one.tolist()),
+        lambda one: str(tuple(map(tuple, one.tolist()))),
+        lambda one: np.array2string(one, precision=17, floatmode="unique"),  # with lines
+    ],
+    ids=["blanks", "commas", "list", "tuple", "numpy"],
+)
+def test_arrays_as_text(frames, y, tmp_path, written):
+    lines = [
+        "name,alpha,step",
+        *(f'{name},"{written(one)}",{k}' for k, (name, one) in enumerate(zip(NAMES, y, strict=True))),
+    ]
+    (tmp_path / "l.csv").write_text("\n".join(lines) + "\n")
+    np.testing.assert_array_equal(read(frames, "polarizability", labels=tmp_path / "l.csv", groups="name").y, y)
+
+
+def test_arrays_of_atoms_as_text(frames, tmp_path):
+    charges = [np.arange(len(molecule(name))) / 10 for name in NAMES]
+    forces = [np.arange(3 * len(molecule(name))).reshape(-1, 3) / 10 for name in NAMES]
+    rows = (f"{one.tolist()};{other.tolist()}" for one, other in zip(charges, forces, strict=True))
+    (tmp_path / "l.csv").write_text("charges;forces\n" + "\n".join(rows) + "\n")
+    for key, expected in (("charges", charges), ("forces", forces)):
+        for one, other in zip(read(frames, key, labels=tmp_path / "l.csv").y, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("cell", ["[1 2", "[1 2] 3]", "[[1 2] [3]]", "[1 ... 3]", "[]"])
+def test_text_that_is_no_array(frames, tmp_path, cell):
+    (tmp_path / "l.csv").write_text("dipole;x\n[1 2 3];1\n[1 2 nan];2\n" + cell + ";3\n")
+    with pytest.raises(ValueError, match=r"'dipole' of structure 2 of .*l.csv is text"):
+        read(frames, "dipole", labels=tmp_path / "l.csv")
