@@ -29,6 +29,7 @@ LEVELS = [
     "symmetry.label_check",
     "io",
     "calculator",
+    "response",
     "datasets",
     "plotting",
     "testing",
