@@ -5,7 +5,7 @@ With the energy E of a structure in an electric field F, the dipole and the pola
 .. math:: \mu_i = -\frac{\partial E}{\partial F_i}, \qquad
           \alpha_{ij} = -\frac{\partial^2 E}{\partial F_i\, \partial F_j} .
 
-The first derivatives are those of the model, to rounding; the second ones are differences of these, of the fourth order.
+The first derivatives are those of the model, to rounding; the second ones are differences of the fourth order of them.
 """
 
 from __future__ import annotations

@@ -69,10 +69,7 @@ def test_the_lorentz_force_needs_the_cross_product(inputs):
         # even with all signs under time reversal ignored
         descriptor = LambdaSOAP(**ATOM, inputs={name: text.removesuffix(" time-odd") for name, text in inputs.items()})
     model = TensorKernelRidge(1e-8, kernel=CovariantKernel(2, False), target="i", descriptor=descriptor)
-    try:
-        assert error(model) > 0.5
-    except ValueError as refused:
-        assert "no features" in str(refused)
+    assert error(model) > 0.5
 
 
 def hamiltonian(n, seed):
