@@ -31,6 +31,7 @@ LEVELS = [
     "derivatives",
     "calculator",
     "spectra",
+    "response",
     "datasets",
     "symmetry.model_values",
     "plotting",

@@ -143,7 +143,7 @@ class StructureBatch:
         atoms = np.repeat(self.offsets[picked] - offsets[:-1], counts) + np.arange(offsets[-1])
         cells = self.cells[picked], self.pbc[picked]
         charges = None if self.charges is None else self.charges[picked]
-        rest = self.number(picked), charges, self._inputs_of(atoms)
+        rest: Any = (self.number(picked), charges, self._inputs_of(atoms))
         return StructureBatch(self.positions[atoms], self.numbers[atoms], *cells, offsets, *rest)
 
     def _inputs_of(self, atoms):
