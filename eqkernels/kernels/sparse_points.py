@@ -33,6 +33,8 @@ from eqkernels.structures.places import Places
 SELECTIONS = ("fps", "leverage", "random")
 # Environments at a squared distance of rounding, relative to the largest norm, are the same, up to a rotation.
 _SAME = 1e-14
+# Columns of features that are put into another order at once.
+_COLUMNS = 256
 # Directions of the features below this part of the largest variance are rounding.
 _RANK_TOLERANCE = 1e-12
 
@@ -150,16 +152,17 @@ class _Pool:
     def __init__(self, limit, selection, normalize, random, shared=0.0):
         self.shared = shared
         self.limit, self.selection, self.normalize, self.random = limit, selection, normalize, random
-        self.points: EquivariantFeatures | None = None
+        self.points: _Store | None = None
         self.keys = np.zeros(0)
         self.covariance = 0.0
 
     def __len__(self):
-        return 0 if self.points is None else len(self.points)
+        return 0 if self.points is None else len(self.points.rows)
 
     def add(self, new):
-        parts = [new] if self.points is None else [self.points, new]
-        n_old = len(parts[0]) if len(parts) > 1 else 0
+        if self.points is None:
+            self.points = _Store(new)
+        parts, n_old = [self.points.scalars(), new] if len(self) else [new], len(self)
         scaled = [environment_scale(part, "0e", self.normalize)[:, None] * part.block("0e")[:, 0] for part in parts]
         x = np.concatenate(scaled)
         if self.shared > 0:
@@ -171,7 +174,7 @@ class _Pool:
             self.keys = np.concatenate([self.keys, self._draw(x[n_old:])])
             order = np.argsort(self.keys, kind="stable")[: self.limit]
             self.keys = self.keys[order]
-        self.points = _picked(parts, order)
+        self.points.keep(order, new)
 
     def _with_species(self, x, species):
         """Features joined to vectors of the species, of unit length, whose scalar products are their similarities."""
@@ -317,8 +320,64 @@ def _shares(total, available):
     return shares
 
 
+class _Store:
+    """Environments in the order of choice, in arrays that grow in place.
+
+    Attributes
+    ----------
+    rows : ndarray of int
+        Of the arrays, in the order of choice.
+    places : Places or None
+        Of the environments in the order of choice.
+    """
+
+    def __init__(self, like):
+        self.parts, self.labels, self.rows = like.parts, like.labels, np.zeros(0, dtype=np.int64)
+        self.blocks = {key: np.empty((0, *block.shape[1:]), block.dtype) for key, block in like.blocks.items()}
+        self.species, self.atoms = (np.empty(0, one.dtype) for one in (like.species, like.atoms))
+        self.places: Places | None = None
+
+    def scalars(self):
+        """Environments with the block 0e alone."""
+        rows = self.rows
+        return _single_atoms({"0e": self.blocks["0e"][rows]}, self.species[rows], self.atoms[rows])
+
+    def keep(self, order, new):
+        """Replace those that are not in the order, which counts the present environments and then the new ones."""
+        n_old = len(self.rows)
+        stays = order < n_old
+        kept = np.empty(len(order), dtype=np.int64)
+        kept[stays] = self.rows[order[stays]]
+        if len(order) > len(self.species):
+            for array in (self.species, self.atoms, *self.blocks.values()):
+                array.resize((len(order), *array.shape[1:]), refcheck=False)  # moves no data where the system can
+        free = np.setdiff1d(np.arange(len(self.species)), kept[stays])[: np.sum(~stays)]
+        kept[~stays], rows = free, order[~stays] - n_old
+        for key, block in self.blocks.items():
+            block[free] = new.block(key)[rows]
+        self.species[free], self.atoms[free] = new.species[rows], new.atoms[rows]
+        self.rows = kept
+        joined = Places.join([new.places] if n_old == 0 else [self.places, new.places])
+        self.places = None if joined is None else joined.pick(order)
+
+    def sorted(self, count):
+        """Take the first environments, whose arrays are put into this order in place."""
+        rows = self.rows[:count]
+        for key, block in self.blocks.items():
+            for component in range(block.shape[1]):
+                for start in range(0, block.shape[2], _COLUMNS):
+                    part = block[:, component, start : start + _COLUMNS]
+                    part[: len(rows)] = part[rows]
+            self.blocks[key] = block[: len(rows)]
+        places = None if self.places is None else self.places.pick(slice(count))
+        return _single_atoms(self.blocks, self.species[rows], self.atoms[rows], self.parts, self.labels, places)
+
+
 def _gathered(pools, counts):
     """Take the first points of each species; pools are emptied on the way, so that nothing is in memory twice."""
+    if len(pools) == 1:
+        number, pool = pools.popitem()
+        return pool.points.sorted(counts[number])
     first, total, start = next(iter(pools.values())).points, sum(counts.values()), 0
     blocks = {key: np.empty((total, *block.shape[1:]), block.dtype) for key, block in first.blocks.items()}
     species, atoms = np.empty(total, first.species.dtype), np.empty(total, first.atoms.dtype)
@@ -326,33 +385,15 @@ def _gathered(pools, counts):
     for number in sorted(pools):
         points, count = pools.pop(number).points, counts[number]
         rows, start = slice(start, start + count), start + count
+        chosen = points.rows[:count]
         for key, block in blocks.items():
-            block[rows] = points.block(key)[:count]
-        species[rows], atoms[rows] = points.species[:count], points.atoms[:count]
+            block[rows] = points.blocks[key][chosen]
+        species[rows], atoms[rows] = points.species[chosen], points.atoms[chosen]
         places.append(None if points.places is None else points.places.pick(slice(count)))
-    return _single_atoms(blocks, species, atoms, first, Places.join(places))
+    return _single_atoms(blocks, species, atoms, first.parts, first.labels, Places.join(places))
 
 
-def _picked(parts, order):
-    """Environments of several sets by their place in all of them, without joining the sets."""
-    ends = np.cumsum([len(part) for part in parts])
-    chosen = [(order >= end - len(part)) & (order < end) for part, end in zip(parts, ends, strict=True)]
-
-    def pick(arrays):
-        out = np.empty((len(order), *arrays[0].shape[1:]), arrays[0].dtype)
-        for array, mask, end in zip(arrays, chosen, ends, strict=True):
-            out[mask] = array[order[mask] - (end - len(array))]
-        return out
-
-    blocks = {key: pick([part.block(key) for part in parts]) for key in parts[0].blocks}
-    species, atoms = (pick([getattr(part, name) for part in parts]) for name in ("species", "atoms"))
-    places = Places.join([part.places for part in parts])
-    return _single_atoms(blocks, species, atoms, parts[0], None if places is None else places.pick(order))
-
-
-def _single_atoms(blocks, species, atoms, like, places):
+def _single_atoms(blocks, species, atoms, parts=None, labels=None, places=None):
     """Environments, each a structure of one atom."""
     rows = np.arange(len(species))
-    return EquivariantFeatures(
-        blocks, species, rows, atoms, np.ones(len(rows), dtype=np.int64), like.parts, like.labels, places
-    )
+    return EquivariantFeatures(blocks, species, rows, atoms, np.ones(len(rows), dtype=np.int64), parts, labels, places)

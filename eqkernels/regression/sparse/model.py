@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,7 +126,30 @@ class SparseModel:
         used, place = np.unique(pivots // d, return_inverse=True)
         if len(used) in (0, len(self.points)):
             return self.points, pivots
-        return self.points[used], d * place + pivots % d
+        return some_points(self.points, used, irrep), d * place + pivots % d
+
+
+def some_points(points, rows, irrep):
+    """Sparse points with the blocks that kernels of an irrep need, without a copy where they are the first ones.
+
+    Parameters
+    ----------
+    points : EquivariantFeatures
+    rows : ndarray of int
+        Ascending.
+    irrep : str
+
+    Returns
+    -------
+    EquivariantFeatures
+    """
+    own = copy(points)
+    own.blocks = {key: block for key, block in points.blocks.items() if key in (irrep, "0e")}
+    # names of features do not matter here, parts of unions do
+    own.labels = {}
+    own.parts = {name: {key: one[key] for key in own.blocks if key in one} for name, one in points.parts.items()}
+    first = len(rows) > 0 and rows[-1] == len(rows) - 1
+    return own[: len(rows)] if first else own[rows]
 
 
 def factor_points(kernel, points, chosen):
@@ -157,7 +181,7 @@ def factor_points(kernel, points, chosen):
     with threadpool_limits(1):  # the same bits whatever the number of threads
         for irrep, rows in chosen.items():
             n, d = widths[irrep], Irrep.parse(irrep).dim
-            matrix = kernel(points[rows], irrep=irrep).transpose(0, 2, 1, 3).reshape(n, n)
+            matrix = kernel(some_points(points, rows, irrep), irrep=irrep).transpose(0, 2, 1, 3).reshape(n, n)
             kept, lower = pivoted_cholesky(matrix)
             pivots[irrep] = (d * rows[:, None] + np.arange(d)).ravel()[kept]
             cholesky[irrep] = TriangularFactor.of_upper(lower.T).data
