@@ -6,6 +6,22 @@ from textwrap import fill
 
 from eqkernels.datasets._storage import PROPERTIES, SET_PROPERTIES
 
+CHAIN_MOLECULES = """\
+Peptides and donor-acceptor chains
+==================================
+
+312 structures, 4 conformers of each of 78 molecules with 17 to 55 atoms: capped peptides of one to five residues (G, A, S, N) and of polyenes and alkanes between a donor (amino,
+dimethylamino, methoxy) and an acceptor (aldehyde, nitrile, carboxylic acid).
+
+Geometries: grown atom by atom with standard bond lengths and angles and random torsions (double and amide bonds 85 %
+trans; others 70 % trans, 30 % gauche; all with a Gaussian noise of 10 degrees); grown anew where atoms that are neither
+bonded nor neighbors of one atom came closer than 1.9 Angstrom; relaxed by 12 steps of L-BFGS in GFN2-xTB, so that they
+keep distortions of a warm molecule; turned at random and centred.
+
+Labels: dipoles (e Angstrom) and charges of the atoms (e, Mulliken) of GFN2-xTB (C. Bannwarth, S. Ehlert, S. Grimme, J.
+Chem. Theory Comput. 15, 1652 (2019)), computed with tblite. Remake them with examples/make_datasets/chains.py.
+"""
+
 _GEOMETRIES = {
     "small_organics": """\
 Distorted molecules of H, C, N and O

@@ -9,7 +9,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
-from eqkernels.datasets._descriptions import describe
+from eqkernels.datasets._descriptions import CHAIN_MOLECULES, describe
 from eqkernels.datasets._storage import PROPERTIES, unpack_arrays
 from eqkernels.so3 import CartesianTensor
 
@@ -151,6 +151,56 @@ def load_chiral_molecules(
     ((400, 3, 3), Irreps("1x0o+1x1o+1x2o"))
     """
     return _load("chiral_molecules", "gprime", return_X_y, target)
+
+
+def load_chain_molecules(*, return_X_y: bool = False) -> Bunch | tuple[list[Atoms], NDArray[np.float64]]:
+    """Load 312 conformers of peptides and donor-acceptor chains of 17 to 55 atoms, with their dipoles.
+
+    Molecules larger than the cutoff of a descriptor, in which charge is moved from one end to the other: tests of
+    :class:`~eqkernels.ChargeKernel`. Dipoles and charges of the atoms (Mulliken) are those of GFN2-xTB, semiempirical.
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        Return ``(frames, dipole)`` instead of a Bunch.
+
+    Returns
+    -------
+    data : sklearn.utils.Bunch
+        With the attributes
+
+        frames : list of ase.Atoms
+            New objects at each call, positions in Angstrom; ``info["name"]`` is the molecule.
+        dipole : ndarray of shape (n_structures, 3)
+            In e Angstrom.
+        charges : list of ndarray of shape (n_atoms,)
+            In e.
+        names : ndarray of str, shape (n_structures,)
+            The molecule, for ``GroupKFold``.
+        DESCR : str
+            What the data are and how they were made.
+    (frames, dipole) : tuple
+        If ``return_X_y`` is true.
+
+    Examples
+    --------
+    >>> from eqkernels.datasets import load_chain_molecules
+    >>> data = load_chain_molecules()
+    >>> data.frames[0].info["name"], data.dipole.shape[1]
+    ('peptide A', 3)
+    """
+    stored = _read("chain_molecules")
+    ends = np.cumsum(stored["n_atoms"])[:-1]
+    atoms = (np.split(stored[name].astype(float), ends) for name in ("numbers", "positions", "charges"))
+    numbers, positions, charges = atoms
+    frames = [
+        Atoms(numbers=z.astype(int), positions=r, info={"name": str(name)})
+        for name, z, r in zip(stored["names"], numbers, positions, strict=True)
+    ]
+    if return_X_y:
+        return frames, stored["dipole"]
+    names, dipole = stored["names"], stored["dipole"]
+    return Bunch(frames=frames, dipole=dipole, charges=charges, names=names, DESCR=CHAIN_MOLECULES)
 
 
 def _load(name, default_target, return_X_y, target):

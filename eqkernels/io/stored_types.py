@@ -35,7 +35,7 @@ _ESTIMATORS = (
 #: classes by the module that makes them public
 CLASSES = {
     "eqkernels": _ESTIMATORS,
-    "eqkernels.kernels": ("Product", "Restricted", "Scaled", "Sum"),
+    "eqkernels.kernels": ("AtomicDipoleKernel", "Product", "Restricted", "Scaled", "Sum"),
     "eqkernels.learned": ("Readout",),
     "eqkernels.so3": ("CartesianTensor", "Irrep", "Irreps"),
     "sklearn.pipeline": ("Pipeline",),

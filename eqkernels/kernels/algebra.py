@@ -53,6 +53,8 @@ class TensorKernel(BaseEstimator):
     __array_ufunc__ = None  # numpy leaves sums and products with its numbers to this class
     #: whether the kernel needs the positions of the centers, which makes it one of structures, not of atoms
     uses_positions: bool = False
+    #: blocks of features that it needs besides that of the irrep and the invariants
+    more_irreps: tuple[str, ...] = ()
 
     @property
     def hyperparameters(self) -> list[str]:
@@ -364,6 +366,11 @@ class Sum(TensorKernel):
         """Whether one of them needs the positions of the centers."""
         return self.k1.uses_positions or self.k2.uses_positions
 
+    @property
+    def more_irreps(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Blocks of features that one of them needs."""
+        return self.k1.more_irreps + self.k2.more_irreps
+
     def __call__(self, X: EquivariantFeatures, Y: EquivariantFeatures | None = None, irrep: str = "0e") -> Floats:
         """Sum of the two matrices."""
         return self.k1(X, Y, irrep=irrep) + self.k2(X, Y, irrep=irrep)
@@ -435,6 +442,11 @@ class Product(TensorKernel):
         """Whether one of them needs the positions of the centers."""
         return self.k1.uses_positions or self.k2.uses_positions
 
+    @property
+    def more_irreps(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Blocks of features that one of them needs."""
+        return self.k1.more_irreps + self.k2.more_irreps
+
     def offset(self, X: EquivariantFeatures, irrep: str) -> Floats | None:
         """Take what the covariant factor knows."""
         return self.k1.offset(X, irrep)
@@ -503,6 +515,11 @@ class Scaled(TensorKernel):
     def uses_positions(self) -> bool:  # type: ignore[override]
         """Whether the kernel needs the positions of the centers."""
         return self.kernel.uses_positions
+
+    @property
+    def more_irreps(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Blocks of features that the kernel needs."""
+        return self.kernel.more_irreps
 
     def atomic_parts(
         self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, coef: Floats

@@ -190,7 +190,7 @@ class ChargeKernel(TensorKernel):
             structures of which X are a part, (n, 3), under ``"positions"``.
         """
         self._check(X, Y, irrep)
-        out = {"0e": np.zeros(X.block_shape("0e")), "positions": np.zeros((len(_places(X).whole.positions), 3))}
+        out = {"0e": np.zeros(X.block_shape("0e")), "positions": np.zeros((len(known_places(X).whole.positions), 3))}
         if irrep not in _DEGREES:
             return out
         left, right = (self._displacements(one, irrep) for one in (X, Y))
@@ -208,7 +208,7 @@ class ChargeKernel(TensorKernel):
                 out["0e"][i, 0] = (scale * slope) @ q
                 if self.normalize is not False:
                     out["0e"][i, 0] -= (np.sum(slope * cosines, axis=1) * scales[0][i] ** 2)[:, None] * p
-        out["positions"] = _places(X).displacements_vjp(self.reach, _DEGREES[irrep], of_arms)
+        out["positions"] = known_places(X).displacements_vjp(self.reach, _DEGREES[irrep], of_arms)
         return out
 
     def precise(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str) -> tuple[Floats, Floats]:
@@ -242,7 +242,7 @@ class ChargeKernel(TensorKernel):
     ) -> tuple[Floats, Floats]:
         """Charges, which sum up to zero in each molecule; no tensors."""
         self._check(X, Y, irrep)
-        tensors, places = np.zeros((len(X.species), *coef.shape[1:])), _places(X)
+        tensors, places = np.zeros((len(X.species), *coef.shape[1:])), known_places(X)
         charges = np.zeros((len(places.whole.positions), coef.shape[2]))
         if irrep in _DEGREES:
             charges[places.rows] = self._charges(Y, irrep, coef)(X)
@@ -255,12 +255,12 @@ class ChargeKernel(TensorKernel):
 
     def offset_vjp(self, X: EquivariantFeatures, irrep: str, cotangents: Floats) -> Any:
         """Differentiate sum(cotangents * offset) by the positions of all centers of the structures of X."""
-        whole = _places(X).whole
+        whole = known_places(X).whole
         charges, out = whole.total_charges(), np.zeros(whole.positions.shape)
         if irrep not in _DEGREES or not charges.any():
             return out
         of_structures = np.zeros((len(charges), cotangents.shape[1]))
-        of_structures[whole.structures[_places(X).rows]] = cotangents.sum(axis=2)[X.structures]
+        of_structures[whole.structures[known_places(X).rows]] = cotangents.sum(axis=2)[X.structures]
         shares = (charges / np.maximum(np.diff(whole.offsets), 1))[whole.structures, None]
         return whole.moments_vjp(_DEGREES[irrep], shares * of_structures[whole.structures])
 
@@ -282,7 +282,7 @@ class ChargeKernel(TensorKernel):
         return float(start_value(self.weight, "weight"))
 
     def _displacements(self, features, irrep):
-        return _places(features).displacements(self.reach, _DEGREES[irrep])
+        return known_places(features).displacements(self.reach, _DEGREES[irrep])
 
     def _check(self, X, Y, irrep):
         if not (is_number(self.reach) or self.reach == np.inf) or self.reach <= 0:
@@ -290,10 +290,10 @@ class ChargeKernel(TensorKernel):
         CovariantKernel(self.zeta, self.normalize)._check(X, Y, "0e")
         Irrep.parse(irrep)
         for features in (X, X if Y is None else Y):
-            _places(features).check()
+            known_places(features).check()
 
 
-def _places(features):
+def known_places(features):
     """Places of the centers, or an error that says where they come from."""
     places: Places | None = features.places
     if places is None:
@@ -307,7 +307,7 @@ def _places(features):
 def _of_total_charge(features, irrep):
     """Multipole of the total charge of each structure."""
     out = np.zeros((len(features), Irrep.parse(irrep).dim))
-    whole = _places(features).whole
+    whole = known_places(features).whole
     charges = whole.total_charges()
     if irrep not in _DEGREES or not charges.any():
         return out
@@ -315,4 +315,4 @@ def _of_total_charge(features, irrep):
     vectors = whole.positions if degree == 1 else whole.centered()
     sums = np.zeros((len(charges), out.shape[1]))
     np.add.at(sums, whole.structures, moments(vectors, degree))
-    return _places(features).of_structures(sums * (charges / counts)[:, None], features.structures, len(features))
+    return known_places(features).of_structures(sums * (charges / counts)[:, None], features.structures, len(features))

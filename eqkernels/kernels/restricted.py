@@ -60,6 +60,11 @@ class Restricted(TensorKernel):
         """Whether the kernel needs the positions of the centers."""
         return self.kernel.uses_positions
 
+    @property
+    def more_irreps(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Blocks of features that the kernel needs."""
+        return self.kernel.more_irreps
+
     def atomic_parts(
         self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, coef: Floats
     ) -> tuple[Floats, Floats]:

@@ -6,7 +6,7 @@ B that is left out has the residual
 .. math:: r_B = \bigl[(K + \alpha)^{-1}\bigr]_{BB}^{-1} \bigl[(K + \alpha)^{-1} y\bigr]_B ,
 
 whose sum of squares is made smallest over decades of :math:`\alpha` and of w, of w in units of the ratio of the traces
-of :math:`K_0` and :math:`K_1`. Some hundred structures are enough for that.
+of :math:`K_0` and :math:`K_1`. A hundred structures are enough for that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from eqkernels.regression.criteria import Spectrum
 from eqkernels.regression.leave_one_out import LeftOutLabels, left_out_errors
 
 #: structures by which weights are chosen
-MOST_STRUCTURES = 200
+MOST_STRUCTURES = 120
 # Weights that are tried, in units of the ratio of the traces; the first stands for no charges.
 _WEIGHTS = 10.0 ** np.array([-6, -3, -2, -1, 0, 1, 2])
 _FINER = 10.0 ** np.array([-0.5, 0.5])

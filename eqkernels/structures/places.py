@@ -60,10 +60,9 @@ class Whole:
         """Structure of each center."""
         return np.repeat(np.arange(len(self.charges)), np.diff(self.offsets))
 
-    @property
-    def means(self) -> Floats:
-        """Mean position of the centers of each structure."""
-        return self._means(self.positions)
+    def means_of(self, values: Floats) -> Floats:
+        """Mean over its structure of values (n_centers, n_columns), for each center."""
+        return self._means(values)[self.structures]
 
     def _means(self, values):
         counts = np.maximum(np.diff(self.offsets), 1)[:, None]
@@ -73,7 +72,7 @@ class Whole:
 
     def centered(self) -> Floats:
         """Positions relative to the mean of their structure."""
-        return self.positions - self.means[self.structures]
+        return self.positions - self.means_of(self.positions)
 
     def displacements(self, reach: float, degree: int) -> Floats:
         """Moments of each center about its molecule, (n_centers, 2 degree + 1); of degree 0 the trace of the second."""
@@ -108,7 +107,7 @@ class Whole:
     def moments_vjp(self, degree: int, cotangents: Floats) -> Floats:
         """Differentiate sum(cotangents * moments), those of degree 1 about the origin, others about the mean."""
         by_fields = moments_vjp(self.centered(), degree, cotangents)
-        return by_fields if degree == 1 else by_fields - self._means(by_fields)[self.structures]
+        return by_fields if degree == 1 else by_fields - self.means_of(by_fields)
 
     def total_charges(self) -> Floats:
         """Total charge of each structure; zero where it is unusable, which ``check`` refuses."""

@@ -1,6 +1,6 @@
-"""Make molecules of 20 to 60 atoms with dipoles of GFN2-xTB: conformers of peptides and donor-acceptor chains.
+"""Make molecules of 17 to 55 atoms with dipoles of GFN2-xTB: conformers of peptides and donor-acceptor chains.
 
-Run as ``python -m examples.make_datasets.chains chains.npz``; needs tblite (``pip install tblite``). The frames are
+Run as ``python -m examples.make_datasets.chains chain_molecules.npz``; needs tblite (``pip install tblite``). The frames are
 grown atom by atom with random torsions, relaxed in part, so that they keep the distortions of a warm molecule, and
 turned at random. Dipoles and charges of the atoms are those of GFN2-xTB (C. Bannwarth, S. Ehlert, S. Grimme, J. Chem.
 Theory Comput. 15, 1652 (2019)).
@@ -153,24 +153,32 @@ def xtb(numbers, positions):
 def conformer(name, smiles, rng):
     """Grow, relax in part and turn a molecule, with ``info["dipole"]`` (e Angstrom) and charges of the atoms (e)."""
     elements, parents, orders = graph(smiles)
-    numbers = Atoms(elements).numbers
-    while True:
-        positions = grow(elements, parents, orders, rng)
-        distances = pdist(positions)
+    numbers, positions = Atoms(elements).numbers, None
+    while positions is None:
+        grown = grow(elements, parents, orders, rng)
+        distances = pdist(grown)
         if np.sum(distances < MIN_DISTANCE) == _close_pairs(parents, distances):
-            break
-
-    def objective(flat):
-        result = xtb(numbers, flat.reshape(-1, 3))
-        return result.get("energy") * Hartree, result.get("gradient").ravel() * Hartree / Bohr
-
-    relaxed = minimize(objective, positions.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": RELAXATION_STEPS})
-    positions = relaxed.x.reshape(-1, 3)
+            positions = relax(numbers, grown)
     positions = (positions - positions.mean(axis=0)) @ Rotation.from_quat(rng.normal(size=4)).as_matrix()
     result = xtb(numbers, positions)
     atoms = Atoms(numbers, positions, info={"name": name, "dipole": result.get("dipole") * Bohr})
     atoms.arrays["xtb_charges"] = result.get("charges")
     return atoms
+
+
+def relax(numbers, positions):
+    """Relax positions in part; None where the self-consistent field does not converge."""
+
+    def objective(flat):
+        result = xtb(numbers, flat.reshape(-1, 3))
+        return result.get("energy") * Hartree, result.get("gradient").ravel() * Hartree / Bohr
+
+    options = {"maxiter": RELAXATION_STEPS}
+    try:
+        relaxed = minimize(objective, positions.ravel(), jac=True, method="L-BFGS-B", options=options)
+    except RuntimeError:
+        return None
+    return relaxed.x.reshape(-1, 3)
 
 
 def _close_pairs(parents, distances):

@@ -64,7 +64,7 @@ class SparseChoice:
             Features of one environment, in all irreps and components that the descriptor makes.
         """
         source, labelled, shared = self.source, self.labelled, similarity_of(kernel)
-        shapes, needed = environment_sizes(source, descriptor), {"0e", *self.irreps}
+        shapes, needed = environment_sizes(source, descriptor), {"0e", *self.irreps, *kernel.more_irreps}
         of_points = {irrep: shape for irrep, shape in shapes.items() if irrep in needed}
         check_fit(shapes, of_points, min(self.total, labelled.sum()), source.n_atoms.max(), memory)
         limit = centers_of_block(n_values(shapes), memory)
