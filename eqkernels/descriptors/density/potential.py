@@ -187,7 +187,7 @@ class PotentialBlock:
         return self._crystals[k]
 
     def crystals_between(self, a, b):
-        """Yield the crystals of the centers a .. b - 1, the rows of their centers among these, and these as their atoms."""
+        """Yield the crystals of the centers a .. b - 1, the rows of their centers among these, and the atoms."""
         structures = self.structures[self.centers[a:b]]
         for k in np.unique(structures[self.periodic[structures]]):
             rows = slice(*np.searchsorted(structures, [k, k + 1]))

@@ -29,7 +29,7 @@ from eqkernels.so3.spherical_harmonics import harmonics_prefactors
 # Bytes of functions of wave vectors that are made and used up at once.
 _FUNCTIONS_AT_ONCE = 2**22
 # More wave vectors than this are a molecule in a box, or a sigma in other units.
-MOST_WAVES = 10**7
+MOST_WAVES = 3 * 10**6
 
 
 def n_waves(volume, cutoff):
