@@ -141,9 +141,10 @@ class Crystal:
             counted = self.species >= 0
             by_others = others[0] * of_others[0][self.species] - others[1] * of_others[1][self.species]
             positions[counted] += by_others[counted] @ vectors
-            for weight, values in zip(weights, self._strained(part), strict=True):
-                values = values.reshape(len(weight), 9, weight.shape[1])
-                strain += np.einsum("kf,kxf->x", weight, values).reshape(3, 3)
+            values, gradient = self._gradients(part)
+            for weight, f, slope in zip(weights, self._split(values), self._split(gradient), strict=True):
+                by_vector = np.einsum("kf,kxf->kx", weight, slope.reshape(len(weight), 3, -1))
+                strain -= vectors.T @ by_vector + np.eye(3) * np.sum(weight * f)
 
     @cached_property
     def _at_zero(self):
@@ -190,8 +191,8 @@ class Crystal:
         values *= power[:, None, None]
         return self._split(values)
 
-    def _strained(self, part):
-        """Their derivatives by the strain, (n_k, 9 * components * n_max): a strain changes k by -strain^T k."""
+    def _gradients(self, part):
+        """Functions of the wave vectors (n_k, components, n_max), and their gradients (n_k, 3, components, n_max)."""
         order, vectors, norms, l_max, n_max = self._loop_arguments(part)
         values, power, slope = self._harmonics(part)
         gradient = np.zeros((len(order), 3, (l_max + 1) ** 2, n_max))
@@ -199,9 +200,14 @@ class Crystal:
                          *self.table.loop_arguments(), gradient)  # fmt: skip
         gradient *= self._signs[:, None] * power[:, None, None, None]
         gradient += (slope / norms)[:, None, None, None] * vectors[:, :, None, None] * values[:, None]
-        changes = -vectors[:, :, None, None, None] * gradient[:, None]
-        changes[:, range(3), range(3)] -= (power[:, None, None] * values)[:, None]
-        return self._split(changes.reshape(len(order), 9, *values.shape[1:]))
+        return power[:, None, None] * values, gradient
+
+    def _strained(self, part):
+        """Differentiate the functions by strain, (n_k, 9 * components * n_max): it changes k by -strain^T k."""
+        values, gradient = self._gradients(part)
+        changes = -self.vectors[part][:, :, None, None, None] * gradient[:, None]
+        changes[:, range(3), range(3)] -= values[:, None]
+        return self._split(changes.reshape(len(values), 9, *values.shape[1:]))
 
     def _split(self, values):
         return tuple(
