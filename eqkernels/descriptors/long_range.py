@@ -13,7 +13,7 @@ from eqkernels.descriptors.base import BlockTransformer
 from eqkernels.descriptors.density.combined import CombinedExpansion
 from eqkernels.descriptors.density.potential import PotentialExpansion, transform_table
 from eqkernels.descriptors.density.reciprocal import MOST_WAVES, n_waves
-from eqkernels.radial.potential import LARGEST_EXPONENT
+from eqkernels.radial.power_laws import LARGEST_EXPONENT
 
 # Parts of the cutoff: narrower atoms take too many wave vectors, within wider ones the field is the same everywhere.
 _SMALLEST_SMEARING, _LARGEST_SMEARING = 0.02, 10.0
