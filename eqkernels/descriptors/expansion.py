@@ -11,7 +11,7 @@ import numpy as np
 from eqkernels._parameters import Choice, Integer
 from eqkernels.descriptors.base import BlockTransformer
 from eqkernels.descriptors.long_range import check_fields, potential_expansion, smearing_problems
-from eqkernels.radial.potential import LARGEST_EXPONENT
+from eqkernels.radial.power_laws import LARGEST_EXPONENT
 from eqkernels.so3 import Irrep
 
 

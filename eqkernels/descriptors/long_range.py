@@ -13,7 +13,7 @@ from eqkernels.descriptors.base import BlockTransformer
 from eqkernels.descriptors.density.combined import CombinedExpansion
 from eqkernels.descriptors.density.potential import PotentialExpansion, transform_table
 from eqkernels.descriptors.density.reciprocal import MOST_WAVES, n_waves
-from eqkernels.radial.potential import LARGEST_EXPONENT
+from eqkernels.radial.power_laws import LARGEST_EXPONENT
 
 # Parts of the cutoff: narrower atoms take too many wave vectors, within wider ones the field is the same everywhere.
 _SMALLEST_SMEARING, _LARGEST_SMEARING = 0.02, 10.0
@@ -93,10 +93,8 @@ def smearing_problems(name, sigma, cutoff):
     if is_number(sigma) and is_number(cutoff) and cutoff > 0:
         low, high = _SMALLEST_SMEARING * cutoff, _LARGEST_SMEARING * cutoff
         if 0 < sigma < low or sigma > high:
-            yield (
-                f"{name}={sigma!r} must be between {low:g} and {high:g} (0.02 and 10 times the cutoff) for fields of "
-                "all atoms"
-            )
+            limits = f"{low:g} and {high:g} ({_SMALLEST_SMEARING:g} and {_LARGEST_SMEARING:g} times the cutoff)"
+            yield f"{name}={sigma!r} must be between {limits} for fields of all atoms"
 
 
 def _table_arguments(descriptor, n_max, sigma, exponent):
@@ -108,7 +106,7 @@ def potential_expansion(descriptor, n_max, sigma, exponent, contraction):
     """Expansion of the fields of all atoms with the parameters and species of a fitted descriptor."""
     parameters = _table_arguments(descriptor, n_max, sigma, exponent)
     numbers = int(n_max), int(descriptor.l_max), float(descriptor.center_weight)
-    table: Any = None  # those for pairs and for wave vectors are made of the parameters
+    table: Any = None  # there are two others instead
     return PotentialExpansion(table, *numbers, descriptor.neighbor_species_, contraction, parameters=parameters)
 
 
@@ -138,6 +136,6 @@ def check_fields(descriptor, batch, n_max, sigma, exponent):
             raise ValueError(
                 f"the fields of all atoms of structure {batch.number(number)}, whose cell has a volume of "
                 f"{volumes.max():.3g}, take {n:.1e} wave vectors, at most {MOST_WAVES:.0e} are possible: set "
-                "atoms.pbc = False if it is a molecule, or take wider smeared atoms, fewer radial functions or a "
-                "larger accuracy"
+                "atoms.pbc = False if it is a molecule, or take a larger width of "
+                "the smeared atoms, fewer radial functions or a larger accuracy"
             )

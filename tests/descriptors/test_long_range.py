@@ -9,7 +9,7 @@ from scipy.integrate import trapezoid
 from eqkernels import SOAP, CovariantKernel, LambdaSOAP, SparseTensorGPR, SphericalExpansion, TensorKernelRidge
 from eqkernels.io import load_model, save_model
 from eqkernels.radial import GTO, LaplacianEigenstates
-from eqkernels.radial.potential import power_at_zero, radial_transforms, smeared_power, transformed_power
+from eqkernels.radial.power_laws import power_at_zero, radial_transforms, smeared_power, transformed_power
 from eqkernels.so3 import clebsch_gordan, spherical_harmonics
 from eqkernels.structures import StructureBatch
 from eqkernels.testing import assert_equivariant, transformed

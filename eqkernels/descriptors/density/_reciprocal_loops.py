@@ -68,3 +68,27 @@ def structure_pairs(centers, starts, stops, positions, neighbors, vectors, dista
                 found += 1
         done = i + 1
     offsets[done:] = found
+
+
+@njit(**_options)
+def relative_phases(cosines, sines, sums, real, imaginary):
+    """Write cosines and sines (n_atoms, n_k) of k . (r_i - r_j), summed over j: sums (2, n_k) are those of j."""
+    for i in range(len(cosines)):
+        for k in range(cosines.shape[1]):
+            real[i, k] = cosines[i, k] * sums[0, k] + sines[i, k] * sums[1, k]
+            imaginary[i, k] = sines[i, k] * sums[0, k] - cosines[i, k] * sums[1, k]
+
+
+@njit(**_options)
+def contract_phases(cosines, sines, real, imaginary, by_real, by_imaginary, of_centers, of_others):
+    """Add the derivatives of sum(by_real * real + by_imaginary * imaginary) by the phases of centers and others.
+
+    All (n_atoms, n_k); of_others (2, n_k) is to be multiplied with the cosines and sines of atoms j, the second one
+    subtracted.
+    """
+    for i in range(len(cosines)):
+        for k in range(cosines.shape[1]):
+            a, b = by_real[i, k], by_imaginary[i, k]
+            of_centers[i, k] += b * real[i, k] - a * imaginary[i, k]
+            of_others[0, k] += a * sines[i, k] - b * cosines[i, k]
+            of_others[1, k] += a * cosines[i, k] + b * sines[i, k]

@@ -6,7 +6,7 @@ Around center i, the field of the atoms of species a and its expansion are
     V_i^a(\mathbf r) = \sum_{j \in a} V_p(|\mathbf r - \mathbf r_{ij}|)
     = \sum_{nlm} c^i_{anlm} R_{nl}(r) Y_{lm}(\hat{\mathbf r}) ,
 
-with the smeared power law :math:`V_p` of :mod:`eqkernels.radial.potential`. In molecules it is the sum over all other
+with the smeared power law :math:`V_p` of :mod:`eqkernels.radial.power_laws`. In molecules it is the sum over all other
 atoms, in crystals that over wave vectors of :mod:`eqkernels.descriptors.density.reciprocal`. The central atom's own
 field counts with ``center_weight``.
 """
@@ -25,7 +25,7 @@ from eqkernels.descriptors.density._reciprocal_loops import structure_pairs
 from eqkernels.descriptors.density.expand import RADIAL_BASES, DensityBlock, DensityExpansion
 from eqkernels.descriptors.density.moves import Moves, gradient_of_pairs, pair_strains
 from eqkernels.descriptors.density.reciprocal import Crystal
-from eqkernels.radial.potential import PotentialTable, TransformTable, first_reach
+from eqkernels.radial.power_laws import PotentialTable, TransformTable, first_reach
 from eqkernels.so3.spherical_harmonics import harmonics_prefactors
 from eqkernels.structures import NeighborPairs, find_neighbors
 
@@ -187,7 +187,7 @@ class PotentialBlock:
         return self._crystals[k]
 
     def crystals_between(self, a, b):
-        """Yield the crystals of the centers a .. b - 1, the rows of their centers, and these as their atoms."""
+        """Yield the crystals of the centers a .. b - 1, the rows of their centers among these, and the atoms."""
         structures = self.structures[self.centers[a:b]]
         for k in np.unique(structures[self.periodic[structures]]):
             rows = slice(*np.searchsorted(structures, [k, k + 1]))

@@ -6,7 +6,7 @@ The field of all atoms j of species a, images included, has the coefficients
           Y_{lm}(\hat{\mathbf k}) \sum_{j \in a} e^{i \mathbf k \cdot (\mathbf r_i - \mathbf r_j)}
 
 around atom i (Grisafi, Ceriotti, J. Chem. Phys. 151, 204105 (2019)), with the transforms of
-:mod:`eqkernels.radial.potential`. Cosines of the phases contribute to even l, sines to odd l. Wave vectors k and
+:mod:`eqkernels.radial.power_laws`. Cosines of the phases contribute to even l, sines to odd l. Wave vectors k and
 -k are one term. The term k = 0 is there where it is finite (p > 3), and is left out elsewhere, as for charges in a
 neutralizing background.
 
@@ -22,14 +22,14 @@ import numpy as np
 
 from eqkernels.descriptors.density._density_loops import expand_density
 from eqkernels.descriptors.density._gradient_loops import expand_gradients
-from eqkernels.descriptors.density._reciprocal_loops import half_space, phases
-from eqkernels.radial.potential import power_at_zero, transformed_power
+from eqkernels.descriptors.density._reciprocal_loops import contract_phases, half_space, phases, relative_phases
+from eqkernels.radial.power_laws import power_at_zero, transformed_power
 from eqkernels.so3.spherical_harmonics import harmonics_prefactors
 
 # Bytes of functions of wave vectors that are made and used up at once.
-_FUNCTIONS_AT_ONCE = 2**22
+_FUNCTIONS_AT_ONCE = 2**20
 # More wave vectors than this are a molecule in a box, or a sigma in other units.
-MOST_WAVES = 10**7
+MOST_WAVES = 3 * 10**6
 
 
 def n_waves(volume, cutoff):
@@ -126,24 +126,24 @@ class Crystal:
         for part in self._parts():
             functions, vectors = self._functions(part), self.vectors[part]
             c, s = self._phases(atoms, part)
-            others = self._phases(slice(None), part)
+            c_others, s_others = self._phases(slice(None), part)
             weights = [np.zeros_like(one) for one in functions]
             of_centers, of_others = np.zeros_like(c), np.zeros((2, self.n_species, len(vectors)))
             for species in range(self.n_species):
                 real, imaginary = self._relative((c, s), species, part)
                 by_real, by_imaginary = (g @ one.T for g, one in zip(parts[species], functions, strict=True))
-                of_centers += by_imaginary * real - by_real * imaginary
-                of_others[0, species] = np.sum(by_real * s - by_imaginary * c, axis=0)
-                of_others[1, species] = np.sum(by_real * c + by_imaginary * s, axis=0)
+                contract_phases(c, s, real, imaginary, by_real, by_imaginary, of_centers, of_others[:, species])
                 for weight, phase, g in zip(weights, (real, imaginary), parts[species], strict=True):
                     weight += phase.T @ g
             positions[atoms] += of_centers @ vectors
-            counted = self.species >= 0
-            by_others = others[0] * of_others[0][self.species] - others[1] * of_others[1][self.species]
-            positions[counted] += by_others[counted] @ vectors
-            for weight, values in zip(weights, self._strained(part), strict=True):
-                values = values.reshape(len(weight), 9, weight.shape[1])
-                strain += np.einsum("kf,kxf->x", weight, values).reshape(3, 3)
+            for species in range(self.n_species):
+                own = np.flatnonzero(self.species == species)
+                by_others = (c_others[own] * of_others[0, species]) @ vectors
+                positions[own] += by_others - (s_others[own] * of_others[1, species]) @ vectors
+            values, gradient = self._gradients(part)
+            for weight, f, slope in zip(weights, self._split(values), self._split(gradient), strict=True):
+                by_vector = np.einsum("kf,kxf->kx", weight, slope.reshape(len(weight), 3, -1))
+                strain -= vectors.T @ by_vector + np.eye(3) * np.sum(weight * f)
 
     @cached_property
     def _at_zero(self):
@@ -165,8 +165,9 @@ class Crystal:
 
     def _relative(self, waves, s, part):
         """Cosines and sines of k . (r_i - r_j), summed over the atoms j of a species."""
-        (c, d), (sum_c, sum_d) = waves, self.sums[:, s, part]
-        return c * sum_c + d * sum_d, d * sum_c - c * sum_d
+        real, imaginary = np.empty((2, *waves[0].shape))
+        relative_phases(*waves, np.ascontiguousarray(self.sums[:, s, part]), real, imaginary)
+        return real, imaginary
 
     def _loop_arguments(self, part):
         n = part.stop - part.start
@@ -190,8 +191,8 @@ class Crystal:
         values *= power[:, None, None]
         return self._split(values)
 
-    def _strained(self, part):
-        """Their derivatives by the strain, (n_k, 9 * components * n_max): a strain changes k by -strain^T k."""
+    def _gradients(self, part):
+        """Functions of the wave vectors (n_k, components, n_max), and their gradients (n_k, 3, components, n_max)."""
         order, vectors, norms, l_max, n_max = self._loop_arguments(part)
         values, power, slope = self._harmonics(part)
         gradient = np.zeros((len(order), 3, (l_max + 1) ** 2, n_max))
@@ -199,9 +200,14 @@ class Crystal:
                          *self.table.loop_arguments(), gradient)  # fmt: skip
         gradient *= self._signs[:, None] * power[:, None, None, None]
         gradient += (slope / norms)[:, None, None, None] * vectors[:, :, None, None] * values[:, None]
-        changes = -vectors[:, :, None, None, None] * gradient[:, None]
-        changes[:, range(3), range(3)] -= (power[:, None, None] * values)[:, None]
-        return self._split(changes.reshape(len(order), 9, *values.shape[1:]))
+        return power[:, None, None] * values, gradient
+
+    def _strained(self, part):
+        """Differentiate the functions by strain, (n_k, 9 * components * n_max): it changes k by -strain^T k."""
+        values, gradient = self._gradients(part)
+        changes = -self.vectors[part][:, :, None, None, None] * gradient[:, None]
+        changes[:, range(3), range(3)] -= values[:, None]
+        return self._split(changes.reshape(len(values), 9, *values.shape[1:]))
 
     def _split(self, values):
         return tuple(

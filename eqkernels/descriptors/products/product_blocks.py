@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eqkernels.descriptors.products.long_range import LongRangeBlock
+from eqkernels.descriptors.products.field_products import LongRangeBlock
 from eqkernels.descriptors.products.pairs import InvariantBlock, PairBlock
 from eqkernels.descriptors.products.sectors import CrossBlock, SectorBlock
 from eqkernels.descriptors.products.summed_species import SummedSpeciesBlock

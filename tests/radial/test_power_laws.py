@@ -6,7 +6,7 @@ from scipy.integrate import quad
 from scipy.special import erf, eval_legendre, spherical_jn
 
 from eqkernels.radial import GTO, LaplacianEigenstates
-from eqkernels.radial.potential import (
+from eqkernels.radial.power_laws import (
     PotentialTable,
     TransformTable,
     power_at_zero,

@@ -60,7 +60,7 @@ class LongRangeBlock:
         return self.near.width + len(self._pairs) * int(np.prod(self._sizes))
 
     def labels(self):
-        """Species, radial index and degree of the factors of each feature; fields follow the other radial indices."""
+        """Species, radial index and degree of the factors of each feature; n of fields is behind that of densities."""
         (n, n_far), n_radial, species = self._sizes, self.near.n_radial, np.asarray(self.near.species)
         q, k = (part.ravel() for part in np.indices((n, n_far)))
         near = self.near.labels()

@@ -19,9 +19,11 @@ its expansion coefficients around a center at distance d are :math:`W_{nl}(d)\, 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import erfc, exp1, gamma, gammainc, spherical_jn
+from scipy.special import erfc, exp1, gamma, gammainc
 
 from eqkernels.radial.basis import RadialBasis, gauss_legendre_panels
 from eqkernels.radial.table import RadialTable, padded
@@ -41,6 +43,8 @@ _FAR, _FAR_WIDTHS, _ANGLES = 1.5, 6.0, 48
 # exp(-45) is below rounding: the field is that of a point.
 _POINT_LIKE = 45.0
 _DISTANCES_AT_ONCE = 128
+# Bessel functions: below that argument by a series of three terms, else from orders so far above the highest.
+_TINY, _ORDERS_ABOVE = 0.02, 30
 # Parts of the accuracy: what tables of transforms, which are divided by k^2, may lose.
 _FINER, _ROUNDING = 1e-3, 1e-13
 # Panels of 16 points are so many times as long as the narrowest radial function is wide.
@@ -85,17 +89,38 @@ def _upper_gamma(a, x):
     return value
 
 
-def spherical_bessels(l_max: int, x: NDArray[np.float64]):
-    """Yield j_l(x) for l = 0 .. l_max: by recurrence where that is stable."""
+def spherical_bessels(l_max: int, x: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+    """Yield j_l(x) for l = 0 .. l_max: by the recurrence upwards where that is stable, else downwards."""
     small = x < l_max + 1
-    safe, few = np.where(small, 1.0, x), x[small]
+    safe, few = np.where(small, 1.0, x), _downwards(l_max, x[small])
     before, value = np.cos(safe) / safe, np.sin(safe) / safe
     for l in range(l_max + 1):
         if l > 0:
             before, value = value, (2 * l - 1) / safe * value - before
         out = value.copy()
-        out[small] = spherical_jn(l, few)
+        out[small] = few[l]
         yield out
+
+
+def _downwards(l_max, x):
+    """Values of j_l at x < l_max + 1, by Miller's method; by the series where that would overflow."""
+    tiny = x < _TINY
+    safe = np.where(tiny, 1.0, x)
+    above, value, values = np.zeros_like(x), np.full_like(x, 1e-280), []
+    for l in range(l_max + _ORDERS_ABOVE, 0, -1):
+        above, value = value, (2 * l + 1) / safe * value - above
+        if l <= l_max + 2:
+            values.append(value)
+    values = values[::-1]
+    first, second = np.sin(safe) / safe, np.sin(safe) / safe**2 - np.cos(safe) / safe
+    large = np.abs(values[0]) > np.abs(values[1])
+    scale = np.where(large, first, second) / np.where(large, values[0], values[1])
+    result, power = [], np.ones_like(x)
+    for l in range(l_max + 1):
+        series = power * (1 - x**2 / (2 * (2 * l + 3)) + x**4 / (8 * (2 * l + 3) * (2 * l + 5)))
+        result.append(np.where(tiny, series, values[l] * scale))
+        power = power * x / (2 * l + 3)
+    return result
 
 
 def radial_transforms(basis: RadialBasis, l_max: int, k: NDArray[np.float64]) -> NDArray[np.float64]:
