@@ -6,13 +6,20 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.neighbors import NearestNeighbors
 
+from eqkernels._ranges import aggregate_rows
 from eqkernels.descriptors import LambdaSOAP
-from eqkernels.regression import TensorRidge
+from eqkernels.kernels import CovariantKernel
+from eqkernels.kernels.environments import block_scale
 from eqkernels.regression.base import declare_target
 from eqkernels.structures import by_structure
+from eqkernels.symmetry.left_out import LeftOut, design_of_kernel
 
-# Structures are predicted a tenth at a time. Labels that are far off are left out, in so many rounds.
-_FOLDS, _ROUNDS = 10, 4
+# Labels that are far off are left out, in so many rounds.
+_ROUNDS = 4
+# Labels of structures are learned by a kernel with so many components at most, else by a linear model.
+_MOST_ROWS = 2500
+# Factor of the columns of a baseline, which make it all but free of regularization.
+_FREE = 1e3
 # The usual error of a structure is the median of those that resemble it most, but not less than this part of the
 # median of all.
 _NEIGHBORS, _LEAST_SCALE = 15, 0.3
@@ -60,7 +67,7 @@ class LabelPredictions:
     def _make_features(self):
         descriptor = declare_target(clone(self.descriptor), self.tensor, self.per_atom)
         self.features = descriptor.fit(self.frames, self._as_y(self.values)).transform(self.frames)
-        self.elements = [set(atoms.numbers.tolist()) for atoms in self.frames]
+        self.left_out = {str(irrep): list(self._models(str(irrep))) for _, irrep in self.tensor.irreps}
 
     # -- fits -------------------------------------------------------------------------------------------------------
 
@@ -72,30 +79,69 @@ class LabelPredictions:
         rows[self.rows_of_atoms] = values
         return by_structure(rows, self.n_atoms)
 
-    def _fitted(self, values, structures, alpha="auto"):
-        model = TensorRidge(alpha, aggregate=self.aggregate, target=self.tensor, per_atom=self.per_atom)
-        return model.fit(self.features[structures], self._as_y(values)[structures])
+    def _models(self, irrep):
+        """Yield rows, and the model that predicts them: of atoms, one for each species."""
+        features = self.features
+        block = features.block(irrep)
+        block = block_scale(block, features.block("0e"), irrep, "invariant")[:, None, None] * block
+        if not self.per_atom:
+            yield np.arange(len(self.frames)), LeftOut(self._design(irrep, block), self.structures)
+            return
+        starts = np.cumsum(self.n_atoms) - self.n_atoms
+        places = np.full(self.n_atoms.sum(), -1)
+        places[starts[features.structures] + features.atoms] = np.arange(len(features.species))
+        places = places[self.rows_of_atoms]
+        for species in np.unique(self.species):
+            rows = np.flatnonzero((self.species == species) & (places >= 0))
+            design = block[places[rows]]
+            if irrep == "0e":  # a mean of each species
+                design = np.concatenate([design, _FREE * np.ones((len(rows), 1, 1))], axis=2)
+            yield rows, LeftOut(design, self.structures[rows])
 
-    def _left_out(self, kept):
-        """Predict each structure by a model that is fitted to those of the kept ones that are in other folds."""
-        alpha = self._fitted(self.values, kept).alpha_
-        predicted = np.full_like(self.values, np.nan)
-        folds = np.random.default_rng(0).permutation(len(self.frames)) % _FOLDS
-        for fold in range(_FOLDS):
-            model = self._fitted(self.values, kept[folds[kept] != fold], alpha)
-            known = set(model.species_.tolist())
-            of_fold = [k for k in np.flatnonzero(folds == fold) if self.per_atom or self.elements[k] <= known]
-            if of_fold:
-                rows = np.flatnonzero(np.isin(self.structures, of_fold))
-                part = model.predict(self.features[np.array(of_fold)])
-                predicted[rows] = self._labelled(part, of_fold) if self.per_atom else part
-        return predicted
+    def _design(self, irrep, block):
+        """Return features of structures, of a kernel where they are few enough; of scalars, the composition, too."""
+        n_rows = len(self.frames) * block.shape[1]
+        if n_rows <= _MOST_ROWS:
+            kernel = CovariantKernel(zeta=2, aggregate=self.aggregate)
+            design = design_of_kernel(kernel(self.features, irrep=irrep))
+        else:
+            design = self._summed(block)
+        if irrep != "0e":
+            return design
+        counts = self._summed(np.ones((len(self.features.species), 1, 1)))
+        return np.concatenate([design, _FREE * counts], axis=2)
 
-    def _labelled(self, part, structures):
-        whole = np.full((self.n_atoms.sum(), *self.values.shape[1:]), np.nan)
-        wanted = np.repeat(np.isin(np.arange(len(self.frames)), structures), self.n_atoms)
-        whole[wanted] = np.concatenate(part)
-        return whole[self.rows_of_atoms][np.isin(self.structures, structures)]
+    def _summed(self, block):
+        """Return sums or means over the atoms of each species."""
+        parts = []
+        for species in np.unique(self.features.species):
+            rows = np.flatnonzero(self.features.species == species)
+            offsets = np.searchsorted(self.features.structures[rows], np.arange(len(self.frames) + 1))
+            parts.append(aggregate_rows(block[rows], offsets, "sum"))
+        design = np.concatenate(parts, axis=2)
+        return design / self.n_atoms[:, None, None] if self.aggregate == "mean" else design
+
+    def _predictions(self, values, kept, alphas=None):
+        """Predict each label from the other structures that are kept; choose alphas where they are not known."""
+        blocks, chosen = {}, {}
+        in_fit = np.isin(self.structures, kept)
+        for irrep, block in self.tensor.to_irreps(values).items():
+            blocks[irrep] = np.full_like(block, np.nan)
+            for k, (rows, model) in enumerate(self.left_out[irrep]):
+                alpha = model.choose(block[rows], in_fit[rows]) if alphas is None else alphas[irrep, k]
+                blocks[irrep][rows], chosen[irrep, k] = model.predict(block[rows], in_fit[rows], alpha), alpha
+        predicted = self.tensor.to_cartesian(blocks)
+        predicted[~self._known(kept)] = np.nan
+        return predicted, chosen
+
+    def _known(self, kept):
+        """Rows all of whose elements another of the kept structures has; of atoms, their own element."""
+        elements = np.unique(np.concatenate([atoms.numbers for atoms in self.frames]))
+        has = np.array([np.isin(elements, atoms.numbers) for atoms in self.frames])
+        others = has[kept].sum(axis=0) - has * np.isin(np.arange(len(has)), kept)[:, None]
+        if not self.per_atom:
+            return (~has | (others > 0)).all(axis=1)
+        return others[self.structures, np.searchsorted(elements, self.species)] > 0
 
     def predict(self, threshold):
         """Set predictions, usual errors, and the structures that are far off, which are left out of the fit.
@@ -105,11 +151,12 @@ class LabelPredictions:
         threshold : float
         """
         self.suspects = np.zeros(0, dtype=int)
-        order = self._neighbors()
+        order, alphas = self._neighbors(), None
         most = int(_MOST_LEFT_OUT * len(self.frames))
-        for _ in range(_ROUNDS):
+        for k in range(_ROUNDS):
             kept = np.setdiff1d(np.arange(len(self.frames)), self.suspects)
-            self.predicted = self._left_out(kept)
+            # wrong labels make the first alphas too large
+            self.predicted, alphas = self._predictions(self.values, kept, None if k < 2 else alphas)
             self.scale = self._usual_errors(order)
             deviations = self._deviations()
             far = np.flatnonzero(deviations > threshold)
@@ -129,8 +176,9 @@ class LabelPredictions:
 
     def _norms(self, values, predicted):
         """Norm of the deviation in each irrep, (n, n_irreps), per component."""
-        blocks = self.tensor.to_irreps(values - predicted)
-        return np.stack([np.sqrt(np.mean(block**2, axis=(1, 2))) for block in blocks.values()], axis=1)
+        difference = (values - predicted).reshape(len(values), -1) @ self.tensor.change_of_basis.T
+        parts = self.tensor.irreps.slices()
+        return np.stack([np.sqrt(np.mean(difference[:, part] ** 2, axis=1)) for part in parts], axis=1)
 
     def _usual_errors(self, neighbors):
         """Error that is usual of each row, (n, n_irreps): of its species, times that of structures like its own."""
@@ -170,7 +218,7 @@ class LabelPredictions:
         -------
         float
         """
-        return float(np.mean((self._norms(self.tensor.project(values), self.predicted[rows]) / self.scale[rows]) ** 2))
+        return float(np.mean((self._norms(values, self.predicted[rows]) / self.scale[rows]) ** 2))
 
     def relative_error(self):
         """Median error relative to the median size of the labels, of the irreps that are not scalar.
@@ -204,12 +252,14 @@ class LabelPredictions:
         float
         """
         self.set_target(tensor)
-        model = self._fitted(values, structures)
+        predicted, _ = self._predictions(values, structures)
         error = spread = 0.0
-        for multiplicity, irrep in tensor.irreps:
-            if irrep.l > 0 or irrep.p < 0:
-                error += irrep.dim * multiplicity * model.loo_rmse_[str(irrep)] ** 2
-                spread += irrep.dim * multiplicity * model.spread_[str(irrep)] ** 2
+        rows = np.isin(self.structures, structures) & np.isfinite(predicted.reshape(len(predicted), -1)).all(axis=1)
+        errors = tensor.to_irreps(values[rows] - predicted[rows])
+        for key, block in tensor.to_irreps(values[rows]).items():
+            if key != "0e":
+                error += float(np.sum(errors[key] ** 2))
+                spread += float(np.sum((block - block.mean(axis=0) * (block.shape[1] == 1)) ** 2))
         return float(np.sqrt(error / spread)) if spread else 1.0
 
     def set_target(self, tensor):
