@@ -128,8 +128,8 @@ def recommend(
     """
     if minutes is not None and not (is_number(minutes) and minutes > 0):
         raise ValueError(f"minutes={minutes!r} must be a positive number")
-    facts = _facts(as_list(frames), y, target, per_atom)
-    aggregate, why_aggregate = _aggregate(facts, target)
+    facts = read_facts(as_list(frames), y, target, per_atom)
+    aggregate, why_aggregate = choose_aggregate(facts, target)
     shared = {"target": target, "per_atom": per_atom, "aggregate": aggregate}
     descriptor, why_descriptor = _descriptor(facts, aggregate, verbose)
     descriptor.set_params(n_jobs=n_jobs)
@@ -189,7 +189,7 @@ class _Facts:
         return self.n_labels * max(irrep.dim for _, irrep in self.tensor.irreps)
 
 
-def _facts(frames, y, target, per_atom):
+def read_facts(frames, y, target, per_atom):
     n_atoms = atom_counts(StructureBatch.from_frames(frames))
     labels = read_labels(y, n_atoms, target, per_atom)
     formulas = {tuple(np.unique(atoms.numbers, return_counts=True)[0]) + tuple(
@@ -225,7 +225,7 @@ def _compared(facts, model, network, random_state, verbose):
         return held_back_errors(models, frames, labels, random_state=random_state, verbose=verbose)
 
 
-def _aggregate(facts, target):
+def choose_aggregate(facts, target):
     """Sum or mean over atoms, for targets of structures of different sizes."""
     if facts.per_atom or len(np.unique(facts.n_atoms)) == 1:
         return None, []

@@ -212,7 +212,7 @@ def expected_error(
     frames, y = as_list(frames), _as_labels(y)
     if groups is None and forces is None and hasattr(model, "predict_left_out") and hasattr(model, "X_fit_"):
         return _left_out(model, frames, y, target)
-    parts = _held_back(frames, groups, random_state)
+    parts = held_back(frames, groups, random_state)
     errors, predicted, differences = [], [], []
     fits = [(parts[0], len(parts[0][0]) // 2), *((part, len(part[0])) for part in parts)]
     for k, ((learned, held), n) in enumerate(fits):
@@ -232,7 +232,7 @@ def expected_error(
     how = f"{len(held)} structures held back" + (f", in {len(parts)} parts" if len(parts) > 1 else "")
     how += "" if groups is None else ", in whole groups"
     curve = _extrapolated(errors[:2], len(frames))
-    return _measured(fitted, y[held], np.concatenate(predicted), target, how, curve, rmse_of_forces, held)
+    return measured(fitted, y[held], np.concatenate(predicted), target, how, curve, rmse_of_forces, held)
 
 
 def held_back_errors(
@@ -272,7 +272,7 @@ def held_back_errors(
     True
     """
     frames, y = as_list(frames), _as_labels(y)
-    learned, held = _held_back(frames, groups, random_state)[0]
+    learned, held = held_back(frames, groups, random_state)[0]
     learned = np.sort(learned)
     known, unknown, errors = [frames[k] for k in learned], [frames[k] for k in held], []
     for k, model in enumerate(models):
@@ -291,7 +291,7 @@ def _left_out(model, frames, y, target):
             some = np.sort(order[:n])
             part = clone(model).fit([frames[k] for k in some], y[some])
             curve.append((n, frobenius_rmse(*_known(y[some], part.predict_left_out())) / rmse if rmse else 1.0))
-    return _measured(model, y, predicted, target, "leave-one-out", [*curve, (len(frames), 1.0)])
+    return measured(model, y, predicted, target, "leave-one-out", [*curve, (len(frames), 1.0)])
 
 
 def _known(y, predicted):
@@ -300,7 +300,7 @@ def _known(y, predicted):
     return pairs.true, pairs.pred
 
 
-def _held_back(frames, groups, random_state):
+def held_back(frames, groups, random_state):
     """Parts of the data: structures to learn from, in random order, and those that are held back.
 
     Structures with the only atoms of a species are not held back, and come first in what is learned from.
@@ -358,7 +358,7 @@ def _as_labels(y):
     return np.asarray(y)
 
 
-def _measured(model, y, predicted, target, how, curve, rmse_of_forces=None, numbers=None):
+def measured(model, y, predicted, target, how, curve, rmse_of_forces=None, numbers=None):
     """Errors of predictions, with the last factor of a curve relative to them."""
     target = target if target is not None else _target_of(model)
     pairs = paired_rows(y, predicted)

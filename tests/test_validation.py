@@ -8,7 +8,7 @@ from eqkernels import LambdaSOAP, SparseTensorGPR, TensorGPR, TensorRidge
 from eqkernels.datasets import load_water_clusters
 from eqkernels.metrics import frobenius_rmse, irrep_rmse
 from eqkernels.structures.paired import paired_rows
-from eqkernels.validation import ErrorTail, _extrapolated, _held_back, expected_error, held_back_errors
+from eqkernels.validation import ErrorTail, _extrapolated, held_back, expected_error, held_back_errors
 
 
 @pytest.fixture(scope="module")
@@ -89,14 +89,14 @@ def test_models_are_compared_on_the_same_structures(data):
     rough, fine = TensorRidge(1e3, descriptor=SMALL), TensorRidge(1e-6, descriptor=SMALL)
     one, other = held_back_errors([rough, fine], frames, y)
     assert one > 2 * other
-    learned, held = _held_back(frames, None, 0)[0]
+    learned, held = held_back(frames, None, 0)[0]
     assert not np.intersect1d(learned, held).size
     learned = np.sort(learned)
     model = clone(fine).fit([frames[k] for k in learned], y[learned])
     assert other == pytest.approx(frobenius_rmse(y[held], model.predict([frames[k] for k in held])), rel=1e-6)
 
 
-def test_species_of_a_single_structure_are_learned_not_held_back():
+def test_species_of_a_single_structure_are_learned_notheld_back():
     from ase.build import molecule
 
     frames = [molecule("H2O") for _ in range(30)]
@@ -104,7 +104,7 @@ def test_species_of_a_single_structure_are_learned_not_held_back():
         atoms.rattle(0.05, seed=k)
     frames[11] = molecule("NH3")
     y = np.array([atoms.positions[1] - atoms.positions[0] for atoms in frames])
-    parts = _held_back(frames, None, 0)
+    parts = held_back(frames, None, 0)
     assert len(parts) == 5
     assert all(11 not in held for _, held in parts)
     for learned, _ in parts:

@@ -26,12 +26,11 @@ from eqkernels.automatic.labelled_structures import Labelled
 from eqkernels.automatic.search import Search
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.metrics import tensor_r2
-from eqkernels.recommendation import _aggregate as choose_aggregate
-from eqkernels.recommendation import _facts as read_facts
+from eqkernels.recommendation import choose_aggregate, read_facts
 from eqkernels.regression.base import _check_weight as check_weight
 from eqkernels.regression.summary import Summarized
 from eqkernels.structures import as_list
-from eqkernels.validation import ExpectedError
+from eqkernels.validation import ErrorTail, ExpectedError
 
 
 class AutoTensorRegressor(Summarized, RegressorMixin, BaseEstimator):
@@ -226,7 +225,11 @@ class AutoTensorRegressor(Summarized, RegressorMixin, BaseEstimator):
             lines.append(f"{numbers}  {tried['how'][k]}: {tried['model'][k]}")
         shares = ", ".join(f"{weight:.2f} of the {name}" for name, weight in self.weights_.items())
         lines += ["", f"prediction: {shares}", *(f"- {note}" for note in self.notes_), ""]
-        return "\n".join([*lines, str(ExpectedError(**self.expected_error_))])
+        return "\n".join([*lines, str(self._expected())])
+
+    def _expected(self):
+        known = self.expected_error_
+        return ExpectedError(**{**known, "tail": ErrorTail(**known["tail"])})
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

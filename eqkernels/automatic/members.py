@@ -50,11 +50,15 @@ class KernelMember:
 
     def fit(self, data: Labelled) -> Any:
         """Fit to the structures, or to the first of them that there is time for."""
-        some = data.pick(np.arange(min(len(data), self.most)))
+        some = self.used(data)
         start = time.process_time()
         model = some.fit(self._model(some))
         self.seconds[len(some)] = time.process_time() - start
         return model
+
+    def used(self, data: Labelled) -> Labelled:
+        """Pick those that there is time for."""
+        return data.pick(np.arange(min(len(data), self.most)))
 
     def plan(self, n: int) -> None:
         """Limit the structures so that a fit to n of them ends within half of the budget."""

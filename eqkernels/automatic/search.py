@@ -15,9 +15,9 @@ from eqkernels.automatic.labelled_structures import Labelled
 from eqkernels.automatic.members import KernelMember, NetworkMember, seconds_of_runs
 from eqkernels.automatic.stacking import scale_of_error_bars, stack
 from eqkernels.metrics import frobenius_rmse
-from eqkernels.validation import ExpectedError, expected_error
-from eqkernels.validation import _held_back as held_back
-from eqkernels.validation import _measured as measured
+from eqkernels.regression import TensorGPR
+from eqkernels.structures.paired import paired_rows
+from eqkernels.validation import ExpectedError, expected_error, held_back, measured
 
 logger = logging.getLogger("eqkernels")
 
@@ -88,7 +88,7 @@ class Search:
     def run(self) -> Found:
         """Take the three steps."""
         few = self.groups is None and self.facts.n_labels < _FEWEST_LABELS
-        learned, held = held_back(len(self.data), self.groups, self.seed)
+        learned, held = held_back(self.data.frames, self.groups, self.seed)[0]
         self.setting = self._kernel_setting(np.concatenate([learned, held]) if few else learned)
         # a mean of a fit to four fifths and to everything: each may take a fifth of the time
         kernel = KernelMember(
@@ -125,10 +125,14 @@ class Search:
 
     def _left_out(self, kernel):
         """With few labels: a Gaussian process, whose errors are known in closed form."""
-        model = kernel.fit(self.data)
-        error = expected_error(model, self.data.frames, self.data.y, target=self.options["target"])
-        note = f"{type(model).__name__}({self.setting}): networks need {_FEWEST_LABELS} labels, there are "
-        return Found({"kernel": model}, {"kernel": 1.0}, 1.0, error, [note + str(self.facts.n_labels)])
+        note = f"{self.setting}: networks need {_FEWEST_LABELS} labels, there are {self.facts.n_labels}"
+        return self._alone(kernel.fit(self.data), kernel.used(self.data), [note])
+
+    def _alone(self, model, data, notes):
+        """Take an exact Gaussian process, which leaves out all structures one by one."""
+        error = expected_error(model, data.frames, data.y, target=self.options["target"])
+        scale = scale_of_error_bars(data.y, *model.predict_left_out(return_std=True))
+        return Found({"kernel": model}, {"kernel": 1.0}, scale, error, notes)
 
     def _held_back(self, kernel, learned, held):
         """With more labels: a Gaussian process and a network, and weights from structures that neither saw."""
@@ -150,10 +154,16 @@ class Search:
         models = {"kernel": kernel.fit(self.data)}
         if weights[-1] > 0 and len(weights) == 2:
             models["network"] = network.fit(self.data, self.budget - self._elapsed())
+        factor, used = 1.0, kernel.used(self.data)
+        if self.groups is None and isinstance(models["kernel"], TensorGPR):
+            if len(models) == 1:
+                return self._alone(models["kernel"], used, self._notes(kernel, models, {}))
+            # structures that are held back may be easier than others: the kernel knows its errors on all of them
+            factor = _rmse(used.y, models["kernel"].predict_left_out()) / _rmse(rest.y, projected[0])
         found = {name: float(one) for name, one in zip(_NAMES, weights, strict=False) if name in models}
         how = f"{len(held)} structures held back" + ("" if self.groups is None else ", in whole groups")
-        error = measured(None, rest.y, left_out, self.options["target"], how, [(len(self.data), 1.0)])
-        scale = scale_of_error_bars(rest.y, left_out, std)
+        error = measured(None, rest.y, left_out, self.options["target"], how, [(len(self.data), factor)], numbers=held)
+        scale = factor * scale_of_error_bars(rest.y, left_out, std)
         return Found(models, found, scale, error, self._notes(kernel, models, found))
 
     def _kernel_fits(self, kernel, part, rest):
@@ -190,6 +200,12 @@ class Search:
         if kernel.most < len(self.data):
             notes.append(f"the Gaussian process learns from {kernel.most} structures: there is no time for more")
         return notes
+
+
+def _rmse(y, predicted):
+    """RMSE of the labels that were left out."""
+    pairs = paired_rows(y, predicted)
+    return float(frobenius_rmse(pairs.true, pairs.pred))
 
 
 def _gain(curve, n):
