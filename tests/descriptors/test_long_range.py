@@ -176,6 +176,20 @@ def test_a_molecule_in_a_large_box_is_a_molecule():
     np.testing.assert_allclose(periodic, alone, atol=1e-6 * np.abs(alone).max())
 
 
+def test_blocks_of_wave_vectors_and_ranges_of_centers(mixed, monkeypatch):
+    """Memory is bounded by blocks, which change nothing."""
+    descriptor = LambdaSOAP(**NEAR).fit(mixed)
+    before, cotangents = descriptor.transform(mixed), dict(descriptor.transform(mixed).blocks)
+    derivatives = descriptor.vjp(mixed, cotangents)
+    monkeypatch.setattr("eqkernels.descriptors.density.reciprocal._FUNCTIONS_AT_ONCE", 3000)
+    monkeypatch.setattr("eqkernels.descriptors.density.expand._DENSITY_PER_RANGE", 2000)
+    monkeypatch.setattr("eqkernels.descriptors.density.gradients._CHANGES_PER_RANGE", 10**5)
+    for key, block in descriptor.transform(mixed).blocks.items():
+        np.testing.assert_allclose(block, before.blocks[key], atol=1e-13 * np.abs(block).max())
+    for ours, theirs in zip(descriptor.vjp(mixed, cotangents), derivatives, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-12 * np.abs(theirs).max())
+
+
 # -- laws -----------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", DESCRIPTORS)
 def test_equivariance(name, mixed):
@@ -244,6 +258,27 @@ def test_gradients_are_differences(name, mixed):
         expected = difference(descriptor, lambda h, x=x, y=y: strained(mixed, x, y, h), step=1e-3)
         for key, block in gradients.strain.items():
             np.testing.assert_allclose(block[:, x, y], expected[key], atol=1e-7 * np.abs(block).max(), err_msg=key)
+
+
+@pytest.mark.parametrize("l_max", [0, 1])
+def test_structures_that_lack_species_and_crystals_of_one_atom(l_max):
+    frames = [Atoms("He"), bulk("Cu"), molecule("H2O"), Atoms("HO", [(0, 0, 0), (1, 0, 0)], cell=[4, 4, 4], pbc=True)]
+    options = {
+        **NEAR,
+        "l_max": l_max,
+        "irreps": "0e",
+        "center_species": ["O", "Cu", "He"],
+        "neighbor_species": ["H", "O"],
+    }
+    descriptor = LambdaSOAP(**options).fit(frames)
+    cotangent = np.random.default_rng(0).normal(size=descriptor.transform(frames).blocks["0e"].shape)
+    gradients, found = descriptor.gradients(frames, strain=True), descriptor.vjp(frames, {"0e": cotangent})
+    by_strain = np.einsum("cxymf,cmf->cxy", gradients.strain["0e"], cotangent)
+    np.testing.assert_allclose(found.strain, by_strain, atol=1e-11 * np.abs(by_strain).max())
+    starts, positions = np.array([0, 1, 2, 5]), np.zeros((7, 3))
+    entries = np.einsum("exmf,emf->ex", gradients.blocks["0e"], cotangent[gradients.centers])
+    np.add.at(positions, starts[gradients.structures] + gradients.atoms, entries)
+    np.testing.assert_allclose(found.positions, positions, atol=1e-11 * np.abs(positions).max())
 
 
 @pytest.mark.parametrize("name", DESCRIPTORS)

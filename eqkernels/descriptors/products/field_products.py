@@ -81,7 +81,7 @@ class LongRangeBlock:
         out[..., :start] = features
         for products in self._products(near, far):
             stop = start + products.shape[2] * products.shape[3]
-            out[..., start:stop] = products.reshape(*products.shape[:2], -1)
+            out[..., start:stop] = _rows(products)
             start = stop
 
     def changing(self, first, width):
@@ -109,7 +109,7 @@ class LongRangeBlock:
         target = out.reshape(-1, *out.shape[2:])
         left, right = self._products(of_near, v), self._products(c, of_far)
         for by_near, by_far in zip(left, right, strict=True):
-            by_near, by_far = (one.reshape(*one.shape[:2], -1) for one in (by_near, by_far))
+            by_near, by_far = _rows(by_near), _rows(by_far)
             target[..., columns + places[rows].ravel()] += by_near
             target[..., columns + places[:, ends].ravel()] += by_far
             columns += int(chosen.sum())
@@ -156,6 +156,12 @@ class LongRangeBlock:
         for l1, l2 in self._pairs:
             left = near[:, l1 * l1 : (l1 + 1) ** 2].transpose(0, 2, 1)[:, None]
             yield left @ _coupled(far, l1, l2, self.irrep.l)
+
+
+def _rows(products):
+    """Join the two axes of channels."""
+    n, n_components, n_near, n_far = products.shape
+    return products.reshape(n, n_components, n_near * n_far)
 
 
 def _coupled(far, l1, l2, lam):
