@@ -10,8 +10,9 @@ CHAIN_MOLECULES = """\
 Peptides and donor-acceptor chains
 ==================================
 
-312 structures, 4 conformers of each of 78 molecules with 17 to 55 atoms: capped peptides of one to five residues (G, A, S, N) and of polyenes and alkanes between a donor (amino,
-dimethylamino, methoxy) and an acceptor (aldehyde, nitrile, carboxylic acid).
+312 structures, 4 conformers of each of 78 molecules with 17 to 55 atoms: capped peptides of one to five residues (G, A,
+S, N), and polyenes and alkanes between a donor (amino, dimethylamino, methoxy) and an acceptor (aldehyde, nitrile,
+carboxylic acid).
 
 Geometries: grown atom by atom with standard bond lengths and angles and random torsions (double and amide bonds 85 %
 trans; others 70 % trans, 30 % gauche; all with a Gaussian noise of 10 degrees); grown anew where atoms that are neither

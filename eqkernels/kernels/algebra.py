@@ -24,7 +24,7 @@ from sklearn.base import BaseEstimator, clone
 from eqkernels._types import Blocks, Floats
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels.blocks import KernelBlocks
-from eqkernels.kernels.bounds import check_bounds, check_zeta, integers, is_exponent, is_fixed, positive, start_value
+from eqkernels.kernels.bounds import check_bounds, check_zeta, integers, is_exponent, is_fixed, is_open, positive
 from eqkernels.kernels.gradients import KernelGradient, sum_gradients
 from eqkernels.kernels.precise_sums import add_kernels, multiply_kernels
 from eqkernels.kernels.vjp import sum_vjps
@@ -59,7 +59,8 @@ class TensorKernel(BaseEstimator):
     @property
     def hyperparameters(self) -> list[str]:
         """Names of the free factors, in the order of ``theta``."""
-        return [name for name in self._free() if not is_exponent(name)]
+        params = self.get_params()
+        return [name for name in self._free() if not is_exponent(name) and not is_open(params[name])]
 
     @property
     def choices(self) -> dict[str, range]:
@@ -98,7 +99,7 @@ class TensorKernel(BaseEstimator):
     def theta(self) -> Floats:
         """Logarithms of the free factors, shape (n_free,)."""
         params = self.get_params()
-        return np.log([start_value(params[name], name) for name in self.hyperparameters])
+        return np.log([positive(params[name], name) for name in self.hyperparameters])
 
     @property
     def bounds(self) -> Floats:

@@ -1,11 +1,12 @@
 r"""Kernel of the quadrupoles that dipoles of the atoms make.
 
-A dipole of an atom adds :math:`\mathbf r_i \boldsymbol\mu_i^T + \boldsymbol\mu_i \mathbf r_i^T` to the quadrupole of its
-molecule, about the mean position :math:`\bar{\mathbf r}` of the atoms (M. Veit et al., J. Chem. Phys. 153, 024113
+A dipole of an atom adds :math:`\mathbf r_i \boldsymbol\mu_i^T + \boldsymbol\mu_i \mathbf r_i^T` to the quadrupole of
+its molecule, about the mean position :math:`\bar{\mathbf r}` of the atoms (M. Veit et al., J. Chem. Phys. 153, 024113
 (2020), for charges). That is linear in the dipole, so that with features :math:`\mathbf p^1` of dipoles
 
 .. math::
-    \mathbf p_i^{2m} = \sum_\mu \frac{\partial M_{2m}}{\partial r_\mu}(\mathbf r_i - \bar{\mathbf r})\, \mathbf p_i^{1\mu}
+    \mathbf p_i^{2m} =
+    \sum_\mu \frac{\partial M_{2m}}{\partial r_\mu}(\mathbf r_i - \bar{\mathbf r})\, \mathbf p_i^{1\mu}
 
 are features of quadrupoles, with the components :math:`M_{2m}` of :math:`\mathbf r \mathbf r^T`.
 """
@@ -46,7 +47,7 @@ class AtomicDipoleKernel(TensorKernel):
     weight : "auto" or float, default="auto"
         Factor of the kernel; ``"auto"``: chosen by the models, as for :class:`ChargeKernel`.
     weight_bounds : pair of floats or "fixed", default=(1e-8, 1e8)
-        Range in which :class:`TensorGPR` chooses the weight.
+        Range in which :class:`TensorGPR` goes on from a weight that is stated.
 
     See Also
     --------

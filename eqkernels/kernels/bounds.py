@@ -60,7 +60,12 @@ def is_fixed(bounds):
 
 def start_value(value, name):
     """Value of a factor from which a search starts: a positive one as it is."""
-    return AUTO_WEIGHT if isinstance(value, str) and value == "auto" else positive(value, name)
+    return AUTO_WEIGHT if is_open(value) else positive(value, name)
+
+
+def is_open(value):
+    """Whether a factor is one that models choose before the others."""
+    return isinstance(value, str) and value == "auto"
 
 
 def positive(value, name):

@@ -60,12 +60,13 @@ class ChargeKernel(TensorKernel):
         Whether features are divided by their norm; False: they are used as they are.
     weight : "auto" or float, default="auto"
         Factor of the kernel, the variance of the charges where the labels are in units of a charge times a length.
-        ``"auto"``: :class:`TensorKernelRidge` and :class:`SparseTensorGPR` choose it by leave-one-out.
+        ``"auto"``: models choose it by the structures that they leave out, so that charges which are no good do no
+        harm (:mod:`eqkernels.regression.weights`).
     reach : float, default=5.0
         Distance up to which atoms belong to the same molecule, in which charges sum up to zero. Infinity: those of the
         whole structure.
     weight_bounds : pair of floats or "fixed", default=(1e-8, 1e8)
-        Range in which :class:`TensorGPR` chooses the weight.
+        Range in which :class:`TensorGPR` goes on from a weight that is stated.
 
     See Also
     --------

@@ -39,6 +39,7 @@ from eqkernels.regression.posterior import Posterior, factorize
 from eqkernels.regression.regularization import attributes_of
 from eqkernels.regression.relation import warn_if_unrelated
 from eqkernels.regression.uncertainty import UncertainTensorRegressor
+from eqkernels.regression.weights import choose_weights
 from eqkernels.structures import by_structure
 
 # Labels that the baseline leaves smaller than this, relative to all of the tensor, are rounding.
@@ -221,7 +222,11 @@ class TensorGPR(AtomicParts, UncertainTensorRegressor):
         kernels = dict.fromkeys(start, self._kernel())
         for irrep in start:
             if self.y_scale_[irrep]:
-                trials = (self._problem(kernel, features, irrep) for kernel in variants)
+                labels = self.y_fit_[irrep]
+                trials = (
+                    self._problem(choose_weights(kernel, features, irrep, labels), features, irrep)
+                    for kernel in variants
+                )
                 problems[irrep], parameters[irrep], values[irrep] = maximize(self, trials, start[irrep], random)
                 kernels[irrep] = problems[irrep].kernel
         spectra = {irrep: problem.spectrum(parameters[irrep][2:])[0] for irrep, problem in problems.items()}

@@ -1,7 +1,7 @@
 """Make molecules of 17 to 55 atoms with dipoles of GFN2-xTB: conformers of peptides and donor-acceptor chains.
 
-Run as ``python -m examples.make_datasets.chains chain_molecules.npz``; needs tblite (``pip install tblite``). The frames are
-grown atom by atom with random torsions, relaxed in part, so that they keep the distortions of a warm molecule, and
+Run as ``python -m examples.make_datasets.chains chain_molecules.npz``; needs tblite (``pip install tblite``). Frames
+are grown atom by atom with random torsions, relaxed in part, so that they keep the distortions of a warm molecule, and
 turned at random. Dipoles and charges of the atoms are those of GFN2-xTB (C. Bannwarth, S. Ehlert, S. Grimme, J. Chem.
 Theory Comput. 15, 1652 (2019)).
 """

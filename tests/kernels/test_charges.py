@@ -183,7 +183,8 @@ def test_derivative_by_weight(features):
     assert np.allclose(matrix, kernel(features, irrep="1o"), rtol=1e-13)
     assert np.allclose(slopes["k2__weight"], (other - lower) / 2e-5, rtol=0, atol=1e-8)
     fixed = ChargeKernel(weight=0.2, weight_bounds="fixed")
-    assert fixed.hyperparameters == [] and not fixed.theta_gradient(features, "1o")[1]
+    assert fixed.hyperparameters == []
+    assert not fixed.theta_gradient(features, "1o")[1]
 
 
 def test_molecules_far_apart_add_up(features):

@@ -151,7 +151,8 @@ def test_left_out_predictions_know_the_total_charge():
 def test_weights_are_chosen_or_stated():
     frames, dipoles = labelled()
     ridge = TensorKernelRidge(kernel=BOTH, descriptor=SOAP, target="dipole").fit(frames, dipoles)
-    assert ridge.kernel_["1o"].k2.weight > 0 and ridge.kernel.k2.weight == "auto"
+    assert ridge.kernel_["1o"].k2.weight > 0
+    assert ridge.kernel.k2.weight == "auto"
     stated = CovariantKernel() + ChargeKernel(weight=0.5)
     ridge.set_params(kernel=stated).fit(frames, dipoles)
     assert not hasattr(ridge, "kernel_")

@@ -71,8 +71,10 @@ def test_charges_of_frames():
     frames[2].set_initial_charges([0.5])
     batch = StructureBatch.from_frames(frames)
     assert np.array_equal(batch.charges[:, 0], [0, 1, 0])
-    assert np.isnan(batch.charges[:2, 1]).all() and batch.charges[2, 1] == 0.5
+    assert np.isnan(batch.charges[:2, 1]).all()
+    assert batch.charges[2, 1] == 0.5
     assert np.array_equal(batch[[1, 0]].charges[:, 0], [1, 0])
     assert np.array_equal(batch[1:].charges, batch.charges[1:], equal_nan=True)
-    assert batch[1].info == {"charge": 1.0} and batch[0].info == {}
+    assert batch[1].info == {"charge": 1.0}
+    assert batch[0].info == {}
     assert StructureBatch.from_frames(frames[:1]).charges is None
