@@ -4,9 +4,10 @@ Dipoles from their derivatives
 
 Atomic polar tensors, the derivatives of a dipole by the positions of the atoms, teach a model the dipole itself.
 
-Takes some seconds after the first run, which compiles. The labels are those of point charges that induce dipoles on each
-other, whose derivatives are known exactly. Prints the errors of models that were fitted to dipoles, to derivatives, and to
-one derivative of each structure, and writes learning curves, and derivatives with error bars, to dipole_derivatives.png.
+Takes some seconds after the first run, which compiles. The labels are those of point charges that induce dipoles on
+each other, whose derivatives are known exactly. Prints the errors of models that were fitted to dipoles, to derivatives
+and to one derivative of each structure, and writes learning curves, and derivatives with error bars, to
+dipole_derivatives.png.
 """
 
 import time
@@ -27,7 +28,7 @@ random = np.random.RandomState(0)
 
 
 def dimer():
-    """Two distorted molecules of water, about 3 A apart."""
+    """Make two distorted molecules of water, about 3 A apart."""
     atoms = Atoms()
     for k in range(2):
         one = molecule("H2O")
@@ -38,7 +39,7 @@ def dimer():
 
 
 def dipole(atoms):
-    """Dipole of point charges and of what they induce, and its derivatives [a, i, j] = dmu_i / dr_aj."""
+    """Sum point charges and what they induce to a dipole, with its derivatives [a, i, j] = dmu_i / dr_aj."""
     q, alpha = np.where(atoms.numbers == 8, -0.8, 0.4), np.where(atoms.numbers == 8, 0.9, 0.2)
     r = atoms.positions[:, None] - atoms.positions
     s = np.sum(r**2, axis=2) + 1.0
@@ -49,7 +50,7 @@ def dipole(atoms):
 
 
 def one_of(derivatives):
-    """The same with all but one direction of one atom missing: three numbers, as many as a dipole has."""
+    """Leave one direction of one atom: three numbers, as many as a dipole has."""
     part, atom, direction = np.full_like(derivatives, np.nan), random.randint(6), random.randint(3)
     part[atom, :, direction] = derivatives[atom, :, direction]
     return part
@@ -80,14 +81,15 @@ model = SparseTensorGPR(120, descriptor=descriptor, target="dipole", random_stat
 model.fit(frames[:10], derivatives=derivatives[:10])
 mean, std = model.predict_derivatives(frames[test], return_std=True)
 left = np.concatenate(mean) - np.concatenate(derivatives[test])
-print(f"derivatives, learned from those of 10: error {np.sqrt(np.mean(left**2)):.4f}, error bars "
-      f"{np.sqrt(np.mean(np.concatenate(std) ** 2)):.4f}, sum over atoms {max(abs(one.sum(axis=0)).max() for one in mean):.0e}")  # fmt: skip
+error, bar = np.sqrt(np.mean(left**2)), np.sqrt(np.mean(np.concatenate(std) ** 2))
+print(f"derivatives, learned from those of 10: error {error:.4f}, error bars {bar:.4f}")
+print(f"largest sum of them over the atoms: {max(abs(one.sum(axis=0)).max() for one in mean):.0e}")
 
 fig, axes = plt.subplots(1, 2, figsize=(8.2, 3.9))
 for name, curve in errors.items():
     axes[0].loglog(*np.transpose(curve), "o-", markersize=4, label=name)
-axes[0].set(xlabel="training structures", ylabel="RMSE of dipoles (e Å)", xticks=[10, 20, 40, 80])
-axes[0].set_yticks([0.001, 0.002, 0.005, 0.01, 0.02, 0.05])
+axes[0].set(xlabel="training structures", ylabel="RMSE of dipoles (e Å)", xticks=[10, 20, 40, 80], ylim=(1e-3, 0.3))
+axes[0].set_yticks([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1])
 axes[0].xaxis.set_major_formatter("{x:.0f}")
 axes[0].yaxis.set_major_formatter("{x:g}")
 axes[0].minorticks_off()

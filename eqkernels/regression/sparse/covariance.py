@@ -36,7 +36,7 @@ class SparseCovariance:
     size : int
         Number of columns of the damped factor.
     pivots, cholesky, damped, noise, signal_variance, unexplained
-        Of :class:`~eqkernels.regression.sparse.solve.SparseSolution`.
+        Of :class:`~eqkernels.regression.sparse.solutions.SparseSolution`.
     has_labels : bool, default=True
         Whether there were labels of the tensors themselves: otherwise ``noise`` is that of their derivatives.
     """

@@ -34,7 +34,7 @@ from eqkernels.regression.sparse.map_reduce import map_reduce, map_reduce_on_clu
 from eqkernels.regression.sparse.partial_labels import read_all_derivatives, read_partial_labels
 from eqkernels.regression.sparse.parts import Parts, TrainingData, baseline_ridge
 from eqkernels.regression.sparse.prediction import SparsePredictor
-from eqkernels.regression.sparse.solve import solve_irreps
+from eqkernels.regression.sparse.solutions import solve_irreps
 from eqkernels.regression.sparse.source import Source
 from eqkernels.regression.weights import MOST_STRUCTURES, choose_weights, open_weights
 from eqkernels.structures import read_labels

@@ -1,4 +1,4 @@
-r"""One irrep of a sparse Gaussian process: from the triangular factor to coefficients, likelihood and covariances.
+r"""One irrep of a sparse Gaussian process: from the triangular factor to coefficients and likelihood, for any noise.
 
 With the kernels K of N labels with M sparse environments and the pivoted Cholesky factor :math:`K_{MM} = L L^T`, the
 model (DTC: M. Seeger, C. Williams, N. Lawrence, AISTATS (2003); J. Quinonero-Candela, C. E. Rasmussen, JMLR 6, 1939
@@ -20,29 +20,17 @@ from scipy.linalg import solve_triangular
 from scipy.linalg.lapack import dpstrf
 from scipy.optimize import minimize_scalar
 
-from eqkernels._warnings import warn
-from eqkernels.regression.baseline import fit_baseline
-from eqkernels.regression.cancellation import cancellation
 from eqkernels.regression.sparse.band import BandProblem
-from eqkernels.regression.sparse.derivatives import factor_key
-from eqkernels.regression.sparse.evidence import StackedProblem
 from eqkernels.regression.sparse.triangular import TriangularFactor
 
 # Decades of noise, relative to the mean variance of a label, that are tried before the best is refined.
 _DECADES = np.arange(-12.0, 3.0, 2.0)
 # How closely the logarithm (base 10) of the noise is found: the likelihood is flat around its maximum.
 _NOISE_TOLERANCE = 0.02
-# Automatic noise above this multiple of the variance of a label by the model: nothing is learned: users are warned.
-_ONLY_NOISE = 10.0
 # Labels that are fitted by the baseline up to this part have nothing left to learn.
 _NOTHING_LEFT = 1e-14
-# Labels of an irrep below this part of those of the others are their rounding.
-_ROUNDING = 1e-10
-# Labels of another kind whose variance by the model is this part of that of the first are not described by it at all:
-# forces vanish in cells of one atom, to rounding.
-_NO_SIGNAL = 1e-24
 # Compositions that depend on each other show as singular values below this part of the largest.
-_BASELINE_RANK = 1e-11
+BASELINE_RANK = 1e-11
 
 
 def pivoted_cholesky(matrix):
@@ -126,13 +114,13 @@ class SparseProblem:
         multiplicity = self.combination.shape[1]
         if len(self.combination) == 1 + multiplicity:
             return self
-        left = _right(factor, self.rank)[self.rank :]
-        baseline = np.linalg.lstsq(left[:, 1:-multiplicity], left[:, -multiplicity:], rcond=_BASELINE_RANK)[0]
-        return replace(self, combination=_combination(baseline, multiplicity))
+        left = right_columns(factor, self.rank)[self.rank :]
+        baseline = np.linalg.lstsq(left[:, 1:-multiplicity], left[:, -multiplicity:], rcond=BASELINE_RANK)[0]
+        return replace(self, combination=combined(baseline, multiplicity))
 
     def targets(self):
         """Targets of all rows, rotated by the orthogonal factor: (n_columns, multiplicity)."""
-        return _right(self.white, self.rank) @ self.combination
+        return right_columns(self.white, self.rank) @ self.combination
 
     def signal(self):
         """Mean over the labels of their variance by the model, without noise and in units of the signal variance."""
@@ -144,7 +132,7 @@ class SparseProblem:
 
     def spread(self):
         """Mean over the labels of that part of ``signal()`` that no baseline has."""
-        columns = _right(self.white, self.rank)
+        columns = right_columns(self.white, self.rank)
         basis = np.linalg.qr(columns[:, 1 : -self.combination.shape[1]])[0]
         along = sum(
             basis[start:stop].T @ np.pad(self.white.rows(start, stop), ((0, 0), (start, 0)))[:, : self.rank]
@@ -154,7 +142,7 @@ class SparseProblem:
 
     def unexplained(self):
         """Mean over the labels of the variance of the full kernel that the sparse environments leave out."""
-        prior = np.sum(_right(self.white, self.rank)[:, 0] ** 2) / self.total_weight
+        prior = np.sum(right_columns(self.white, self.rank)[:, 0] ** 2) / self.total_weight
         return max(prior - self.signal(), 0.0)
 
     def likelihood(self, noise, factor=None):
@@ -172,7 +160,7 @@ class SparseProblem:
         float, float
         """
         factor = self.damped(noise) if factor is None else factor
-        left = _right(factor, self.rank)[self.rank :] @ self.combination
+        left = right_columns(factor, self.rank)[self.rank :] @ self.combination
         return self._evidence(noise, np.sum(left**2), np.sum(np.log(np.abs(_diagonal(factor)[: self.rank]))))
 
     def _evidence(self, noise, squares, log_determinant):
@@ -205,7 +193,7 @@ class SparseProblem:
 
     def is_fitted_by_the_baseline(self):
         """Whether nothing is left to learn."""
-        total = _right(self.white, self.rank)[:, -self.combination.shape[1] :]
+        total = right_columns(self.white, self.rank)[:, -self.combination.shape[1] :]
         return np.linalg.norm(self.targets()) <= _NOTHING_LEFT * np.linalg.norm(total)
 
     def coefficients(self, factor, lower):
@@ -217,196 +205,17 @@ class SparseProblem:
 
     def weights(self, factor):
         """Weights of the columns of Phi: (rank, multiplicity)."""
-        right = _right(factor, self.rank)[: self.rank] @ self.combination
+        right = right_columns(factor, self.rank)[: self.rank] @ self.combination
         return solve_triangular(factor.leading(self.rank), right, check_finite=False)
 
 
-@dataclass
-class SparseSolution:
-    """What is learned for one irrep."""
-
-    coef: np.ndarray
-    noise: float
-    signal_variance: float
-    log_likelihood: float
-    baseline: np.ndarray | None
-    damped: np.ndarray
-    unexplained: float
-    other_noises: dict[str, float]
-    only_noise: bool
-    label_norm: float
-    cancellation: float
-
-
-@dataclass
-class OtherRows:
-    """Labels that are other linear functionals of the same irrep, its derivatives: with a noise of their own.
-
-    Attributes
-    ----------
-    factor : TriangularFactor
-        With the columns of that of the irrep, of which those of prior and baseline are zero.
-    n_labels, total_weight, log_weight : float
-        Number of rows, the sum of their weights and that of the logarithms of these.
-    noise : float or "auto"
-    """
-
-    factor: TriangularFactor
-    n_labels: float
-    total_weight: float
-    log_weight: float
-    noise: float | str
-
-
-def solve_irreps(model, cholesky, factors, totals, derivative_totals, noises, other_noises, ridge, say=None):
-    """Fit all irreps.
-
-    Parameters
-    ----------
-    model : SparseModel
-    cholesky, factors : dict of str to ndarray
-        Data of triangular factors: of the kernels among the sparse environments, and of the labels.
-    totals : ndarray of shape (3,)
-    derivative_totals : dict of str to ndarray of shape (3,)
-        Attributes ``label_totals_`` and ``derivative_totals_`` of the regressor.
-    noises : dict of str to (float or "auto")
-        Of each irrep.
-    other_noises : dict of str to dict of str to (float or "auto")
-        Of each kind of derivatives, by irrep.
-    ridge : float
-        Of the baseline.
-    say : callable, default=None
-        Called with a line of text on each irrep.
-
-    Returns
-    -------
-    dict of str to SparseSolution
-    """
-    solutions = {}
-    for irrep, noise in noises.items():
-        rank, d, (n_labels, total_weight, log_weight) = model.n_kernel(irrep), model.dim(irrep), totals
-        lower = TriangularFactor(rank, cholesky[irrep]).dense().T
-        factor = TriangularFactor(model.size(irrep), factors[irrep])
-        others = {}
-        for kind, sums in derivative_totals.items():
-            n_rows, weight, log = (d * one for one in sums)
-            rows = TriangularFactor(factor.size, factors[factor_key(irrep, kind)])
-            others[factor_key(irrep, kind)] = OtherRows(rows, n_rows, weight, log, other_noises[kind][irrep])
-        solved = solve_irrep(
-            lower, factor, n_labels * d, total_weight * d, model.multiplicities[irrep], noise, others, ridge
-        )
-        solved.log_likelihood += 0.5 * d * model.multiplicities[irrep] * log_weight
-        solutions[irrep] = solved
-        if say is not None:
-            more = "".join(f", {key} noise {value:.2g}" for key, value in solved.other_noises.items())
-            say(f"{irrep}: noise {solved.noise:.2g}, signal variance {solved.signal_variance:.3g}, "
-                f"{rank} of {len(model.points) * d} directions{more}")  # fmt: skip
-    largest = max(solved.label_norm for solved in solutions.values())
-    for irrep, solved in solutions.items():
-        if solved.only_noise and solved.label_norm > _ROUNDING * largest:
-            warn(
-                f"maximum likelihood explains the {irrep} labels as noise: the model predicts almost nothing. Add "
-                "data, change kernel, or set noise="
-            )
-    return solutions
-
-
-def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, others=None, ridge=0.0):
-    """Fit one irrep.
-
-    Parameters
-    ----------
-    lower : ndarray of shape (rank, rank)
-        Cholesky factor of the kernels among the sparse environments.
-    factor : TriangularFactor
-        Of [kernels with the sparse environments, prior, baseline columns, labels].
-    n_labels, total_weight : float
-        Number of rows that went into it, and the sum of their weights.
-    multiplicity : int
-        Number of label columns.
-    noise : float or "auto"
-    others : dict of str to OtherRows, default=None
-        Those that the model does not describe at all are left out.
-    ridge : float, default=0.0
-        Of the baseline, where there are no other labels.
-
-    Returns
-    -------
-    SparseSolution
-    """
-    white, rank = whiten(factor, lower), len(lower)
-    columns = _right(white, rank)
-    design, values = columns[:, 1:-multiplicity], columns[:, -multiplicity:]
-    baseline = fit_baseline(design, values, ridge=ridge) if design.shape[1] and n_labels else None
-    if design.shape[1] and not n_labels:  # derivatives alone do not know of it
-        baseline = np.zeros((design.shape[1], multiplicity))
-    combination = _combination(baseline, multiplicity)
-    problem = SparseProblem(white, rank, combination, n_labels, total_weight)
-    stacked, least = {}, _NO_SIGNAL * problem.signal() if n_labels else 0.0
-    for name, rows in (others or {}).items():
-        other = SparseProblem(whiten(rows.factor, lower), rank, combination, rows.n_labels, rows.total_weight)
-        if rows.n_labels and other.signal() > least:
-            stacked[name] = other
-    if not n_labels and not stacked:
-        return _nothing_learned(problem, baseline)
-    kinds = ([problem] if n_labels else []) + list(stacked.values())
-    given = ([noise] if n_labels else []) + [others[name].noise for name in stacked]
-    if len(kinds) > 1:
-        stack = StackedProblem(kinds, bool(n_labels))
-        noises = stack.best_noises(given)
-        every, damped, shift = stack.damped(noises)
-        if baseline is not None:
-            baseline = -every.combination[1:-multiplicity]
-    else:
-        noises = [kinds[0].best_noise() if isinstance(given[0], str) else float(given[0])]
-        every, damped, shift = kinds[0], kinds[0].damped(noises[0]), 0.0
-    shift += 0.5 * multiplicity * sum(others[name].log_weight for name in stacked)
-    value, variance = every.likelihood(noises[0], damped)
-    coef = every.coefficients(damped, lower)
-    first = kinds[0]
-    if not n_labels:
-        factor, total_weight, columns = (
-            others[next(iter(stacked))].factor,
-            first.total_weight,
-            _right(first.white, rank),
-        )
-    rounding = cancellation(coef, _size(factor, rank, total_weight), _spread(columns, multiplicity, total_weight))
-    only_noise = noises[0] > _ONLY_NOISE * first.signal() and not first.is_fitted_by_the_baseline()
-    other_noises = dict(zip(stacked, noises[len(noises) - len(stacked) :], strict=True))
-    return SparseSolution(
-        coef, noises[0], variance, value + shift, baseline, damped.data, problem.unexplained() if n_labels else 0.0,
-        other_noises, given[0] == "auto" and only_noise, float(np.linalg.norm(columns[:, -multiplicity:])), rounding,
-    )  # fmt: skip
-
-
-def _nothing_learned(problem, baseline):
-    """Solution of an irrep of which no label tells anything: zero."""
-    coef = np.zeros((problem.rank, problem.combination.shape[1]))
-    return SparseSolution(coef, 1.0, 0.0, 0.0, baseline, problem.damped(1.0).data, 0.0, {}, False, 0.0, 0.0)
-
-
-def _size(factor, n_kernel, total_weight):
-    """Root mean square of the kernels of a component of a label with those of the sparse environments."""
-    squares = 0.0
-    for start, stop in factor.tiles():
-        squares += np.sum(factor.rows(start, stop)[:, : max(n_kernel - start, 0)] ** 2)
-    return np.sqrt(squares / total_weight / max(n_kernel, 1))
-
-
-def _spread(columns, multiplicity, total_weight):
-    """Root mean square of the labels without what the baseline or the size of a structure explains."""
-    design, values = columns[:, :-multiplicity], columns[:, -multiplicity:]
-    left = values - design @ np.linalg.lstsq(design, values, rcond=_BASELINE_RANK)[0]
-    return np.sqrt(np.sum(left**2) / total_weight)
-
-
-def _combination(baseline, multiplicity):
+def combined(baseline, multiplicity):
     """How prior, baseline columns and labels combine into targets."""
     rows = [np.zeros((1, multiplicity)), np.eye(multiplicity)]
     return np.vstack(rows if baseline is None else [rows[0], -baseline, rows[1]])
 
 
-def _right(factor, rank):
+def right_columns(factor, rank):
     """Columns after the first ``rank``, (size, size - rank)."""
     out = np.zeros((factor.size, factor.size - rank))
     for start, stop in factor.tiles():
