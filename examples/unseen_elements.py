@@ -37,7 +37,7 @@ def alloys(metals, n):
     return frames, np.array([atoms.get_potential_energy() for atoms in frames])
 
 
-seen, unseen = ["Cu", "Au", "Ni", "Pt", "Al"], "Pd"
+seen, unseen = ["Cu", "Au", "Ni", "Pd", "Pt"], "Ag"
 frames, energies = alloys(seen, 100)
 model = TensorGPR(
     kernel=CovariantKernel(zeta=2, center_similarity=0.7),
