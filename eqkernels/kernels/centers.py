@@ -47,8 +47,8 @@ def center_similarity(species, others, similarity: float) -> np.ndarray:
     Examples
     --------
     >>> center_similarity([8, 16], [8, 16, 11], 0.5).round(2)
-    array([[1.  , 0.49, 0.  ],
-           [0.49, 1.  , 0.  ]])
+    array([[1.  , 0.37, 0.  ],
+           [0.37, 1.  , 0.  ]])
     """
     species, others = np.asarray(species), np.asarray(others)
     if similarity == 0:

@@ -112,7 +112,7 @@ def element_similarity(numbers, others) -> np.ndarray:
     Chlorine is more like bromine than like sodium:
 
     >>> element_similarity([17], [17, 35, 11]).round(2)
-    array([[1.  , 0.76, 0.  ]])
+    array([[1. , 0.8, 0. ]])
     """
     left, right = (_coordinates()[_checked(one) - 1] for one in (numbers, others))
     return np.exp(-0.5 * np.sum((left[:, None] - right) ** 2, axis=2))
