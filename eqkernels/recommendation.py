@@ -247,7 +247,7 @@ def _descriptor(facts, aggregate, verbose):
     n = min(_PROBED, max(10, _PROBED_COMPONENTS * facts.n_structures // max(facts.largest, 1)))
     some = np.random.default_rng(0).permutation(facts.n_structures)[:n]
     frames, y = [facts.frames[k] for k in some], [facts.y[k] for k in some]
-    errors, meter = [], Meter("comparison of descriptors", len(_DESCRIPTORS), f"{len(_DESCRIPTORS)} of them", verbose)
+    errors, meter = [], Meter("comparison of descriptors", len(_DESCRIPTORS), "the candidates", verbose)
     for parameters in _DESCRIPTORS:
         model = TensorKernelRidge(
             descriptor=LambdaSOAP(**parameters, **shared), target=facts.tensor, per_atom=facts.per_atom,

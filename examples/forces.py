@@ -50,21 +50,20 @@ print(f"{'labels':24}{'energy':>12}{'forces':>12}{'stress':>12}")
 print(f"{'':24}{'meV/atom':>12}{'meV/A':>12}{'meV/A^3':>12}")
 spread = np.std(y[test]) / 8, np.std(forces[test]), np.std(stress[test])
 print(f"{'(spread of the data)':24}" + "".join(f"{1e3 * value:12.2f}" for value in spread))
-fig, ax = plt.subplots(figsize=(4, 4))
+fig, axes = plt.subplots(1, 3, figsize=(9, 3.4), sharex=True, sharey=True, layout="constrained")
 known = {}
-# the points of later models hide in those of earlier ones: drawn smaller
-for name, labels, size in (
-    ("energies", {}, 4.5),
-    ("+ forces", {"forces": forces[train]}, 3),
-    ("+ stress", {"stress": stress[train]}, 1.5),
-):
+steps = ("energies", {}), ("+ forces", {"forces": forces[train]}), ("+ stress", {"stress": stress[train]})
+for ax, (name, labels) in zip(axes, steps, strict=True):
     known |= labels
     model = SparseTensorGPR(n_points=500, descriptor=descriptor, random_state=0).fit(frames[train], y[train], **known)
     predicted = np.array(model.predict_forces(frames[test]))
     errors = rmse(model.predict(frames[test]), y[test]) / 8, rmse(predicted, forces[test])
     errors += (rmse(model.predict_stress(frames[test]), stress[test]),)
     print(f"{name:24}" + "".join(f"{1e3 * value:12.2f}" for value in errors))
-    ax.plot(forces[test].ravel(), predicted.ravel(), "o", markersize=size, markeredgewidth=0, label=name)
+    ax.axline((0, 0), slope=1, color="gray", linewidth=0.8)
+    ax.plot(forces[test].ravel(), predicted.ravel(), "o", markersize=3, markeredgewidth=0, alpha=0.5)
+    ax.set(title=f"{name}: RMSE {1e3 * errors[1]:.0f} meV/Å", xlabel="force (eV/Å)", aspect="equal")
+    ax.locator_params(nbins=6)
 noise = {key: np.sqrt(value * model.signal_variance_["0e"]) for key, value in model.noise_.items()}
 print(
     "noise that the likelihood found (meV, A): " + ", ".join(f"{key} {1e3 * value:.2g}" for key, value in noise.items())
@@ -77,10 +76,6 @@ for one in (atoms, reference):
 away = np.abs(atoms.positions - reference.positions).max()
 print(f"relaxed with the model: atoms up to {away:.3f} A from where the potential takes them")
 
-ax.axline((0, 0), slope=1, color="gray", linewidth=0.8)
-ax.set(xlabel="force (eV/Å)", ylabel="predicted force (eV/Å)", aspect="equal")
-ax.locator_params(nbins=6)
-ax.legend(title="learned from")
-fig.tight_layout()
+axes[0].set_ylabel("predicted force (eV/Å)")
 fig.savefig("forces.png", dpi=150)
 print(f"wrote forces.png, {time.perf_counter() - start:.1f} s in all")

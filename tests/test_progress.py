@@ -118,11 +118,14 @@ def test_a_log_of_ones_own_on_standard_error_has_no_bar(clock, terminal):
 
 @pytest.mark.parametrize("verbose", [0, 1])
 def test_compilation_is_told_once(verbose, tmp_path):
-    code = (
-        "from ase.build import molecule; from eqkernels import SOAP; frames = [molecule('H2O')];"
-        f"SOAP(n_max=2, l_max=1, verbose={verbose}).fit_transform(frames)"
+    (tmp_path / "loops.py").write_text(
+        "from eqkernels._compile import njit\n"
+        "@njit()\ndef add(x):\n    return x + 1\n"
+        "@njit()\ndef double(x):\n    return 2 * add(x)\n"
     )
+    code = f"from eqkernels._progress import ask; ask({verbose}); import loops; loops.double(1); loops.double(1.5)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.getcwd()])}
     for expected in (verbose, 0):  # the second time, it is loaded
-        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                             env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)})  # fmt: skip
+        command = [sys.executable, "-c", code]
+        run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
         assert run.stderr.count("compiling loops, once") == expected

@@ -231,7 +231,7 @@ def test_equivariant_descriptors(files):
     ("arguments", "message"),
     [
         (["inspect", "nothing.xyz"], "there is no file nothing.xyz"),
-        (["train", "{train}", "-t", "quadrupole", "-o", "x"], "no label for target='quadrupole'"),
+        (["train", "{train}", "-t", "quadrupole", "-o", "x"], "no label for --target 'quadrupole'"),
         (["train", "{train}", "-t", "alpah", "-o", "x"], "did you mean 'alpha'"),
         (["train", "{train}", "-t", "mu", "-o", "x", "--model", "magic"], "there is no model 'magic'"),
         (["train", "{train}", "-o", "x"], "write --key "),
