@@ -7,6 +7,7 @@ regressor has seen no positions; the functions here put both together again.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -135,3 +136,86 @@ def differentiable(model: Any, method: str = "vjp") -> Any:
     bound = copy.copy(regressor)
     bound.descriptor_ = model.steps[0][1] if len(model.steps) == 2 else model[:-1]
     return bound
+
+
+def has_derivatives(model: Any) -> bool:
+    """Whether a model can be differentiated by the positions."""
+    try:
+        differentiable(model)
+    except TypeError:
+        return False
+    return True
+
+
+def value_and_vjp(model: Any, atoms: Atoms, cotangents: NDArray[np.float64]) -> tuple[NDArray[Any], Any]:
+    """Predict one structure, and differentiate sum(cotangents * prediction) by its positions and strain.
+
+    Features are computed once for both where the model is made of a descriptor and of what stands on its features.
+
+    Parameters
+    ----------
+    model : fitted estimator
+    atoms : ase.Atoms
+    cotangents : ndarray of shape (1, 3, ..., 3)
+
+    Returns
+    -------
+    prediction : ndarray of shape (1, 3, ..., 3)
+    derivatives : Derivatives or None
+        None if the model predicts arrays of another shape than the cotangents.
+    """
+    model = differentiable(model)
+    descriptor: Any = getattr(model, "descriptor_", None)
+    if not hasattr(model, "_vjp_of_part") or descriptor is None:
+        prediction = np.asarray(model.predict([atoms]))
+        return prediction, model.vjp([atoms], cotangents) if prediction.shape == cotangents.shape else None
+    frames = model._frames([atoms])
+    features = descriptor.transform(frames)
+    prediction = np.asarray(model.predict(features))
+    if prediction.shape != cotangents.shape:
+        return prediction, None
+    return prediction, model._vjp_of_part(descriptor, frames, features, model._tensor().to_irreps(cotangents))
+
+
+def jacobian(model: Any, atoms: Atoms, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Differentiate every component of the tensor of a structure by the positions.
+
+    Parameters
+    ----------
+    model : fitted estimator
+    atoms : ase.Atoms
+    shape : tuple of int
+        Of the tensor.
+
+    Returns
+    -------
+    ndarray of shape (n_atoms, *shape, 3)
+    """
+    size = int(np.prod(shape))
+    derivatives = vjp(model, [atoms] * size, np.eye(size).reshape(size, *shape))
+    return np.moveaxis(np.asarray(derivatives.positions).reshape(*shape, len(atoms), 3), len(shape), 0)
+
+
+def gives_std(model: Any, method: str = "predict") -> bool:
+    """Whether a method of a model returns standard deviations when asked."""
+    found = getattr(model, method, None)
+    return found is not None and "return_std" in inspect.signature(found).parameters
+
+
+class OneProperty:
+    """A property of a model of several, as a model of its own."""
+
+    def __init__(self, model: Any, name: str):
+        self.model, self.name = model, name
+
+    def predict(self, X: Any) -> Any:
+        """Predict the property."""
+        return self.model.predict(X)[self.name]
+
+    def vjp(self, X: Any, cotangents: Any) -> Any:
+        """Differentiate the property; arguments as of the model of several."""
+        others = {
+            name: [np.zeros(np.shape(one)) for one in values] if values.dtype == object else np.zeros(values.shape)
+            for name, values in self.model.predict(X).items()
+        }
+        return self.model.vjp(X, others | {self.name: cotangents})

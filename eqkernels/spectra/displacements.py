@@ -8,8 +8,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from eqkernels._model_derivatives import model_vjp
 from eqkernels._warnings import warn
+from eqkernels.derivatives import vjp
 
 # In eV / Angstrom: forces of a structure that was not relaxed.
 _LARGE_FORCE = 0.05
@@ -118,4 +118,4 @@ def _evaluated(sources, frames):
 def _forces(source, frames):
     if not hasattr(source, "predict"):
         return np.array([source.get_property("forces", frame) for frame in frames])
-    return -model_vjp(source, frames, np.ones(len(frames))).positions.reshape(len(frames), -1, 3)
+    return -vjp(source, frames, np.ones(len(frames))).positions.reshape(len(frames), -1, 3)
