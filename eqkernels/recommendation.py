@@ -190,6 +190,7 @@ class _Facts:
 
 
 def read_facts(frames, y, target, per_atom):
+    """Read frames and labels, and what decides about models of them."""
     n_atoms = atom_counts(StructureBatch.from_frames(frames))
     labels = read_labels(y, n_atoms, target, per_atom)
     formulas = {tuple(np.unique(atoms.numbers, return_counts=True)[0]) + tuple(
@@ -226,7 +227,7 @@ def _compared(facts, model, network, random_state, verbose):
 
 
 def choose_aggregate(facts, target):
-    """Sum or mean over atoms, for targets of structures of different sizes."""
+    """Choose the sum or mean over atoms, for targets of structures of different sizes."""
     if facts.per_atom or len(np.unique(facts.n_atoms)) == 1:
         return None, []
     known = find_property(target) if isinstance(target, str) else None

@@ -325,7 +325,11 @@ def test_models_without_derivatives_have_no_forces(waters):
     [
         (lambda m: TensorCalculator({}), ValueError, "there are no models"),
         (lambda m: TensorCalculator({"energy": 3}), TypeError, "the model of 'energy' is a int, which has no predict"),
-        (lambda m: TensorCalculator(m, max_std={"forces": 1.0}), ValueError, "error bars: they give those of 'energy'"),
+        (
+            lambda m: TensorCalculator(m, max_std={"quadrupole": 1.0}),
+            ValueError,
+            "error bars: they give those of 'energy'",
+        ),
         (lambda m: TensorCalculator(m, max_std={"energy": 0}), ValueError, "max_std\\['energy'\\]=0"),
     ],
 )
