@@ -4,10 +4,10 @@ Elements that were not seen
 
 Elements learn from those like them in the periodic table, and models answer for elements that were not among them.
 
-Left: the first two coordinates of some metals and ligands in the embedding of ``species_embedding="periodic"``, by
-group, period, covalent radius and electronegativity. Right: energies of alloys of five metals, and of alloys with a
-sixth that no training structure contains, with their error bars. Takes some seconds after the first run, which
-compiles, and writes unseen_elements.png.
+Left: the similarity of elements by group, period, covalent radius and electronegativity, from which
+``species_embedding="periodic"`` and ``center_similarity`` follow. Right: energies of alloys of five metals, and of
+alloys with a sixth that no training structure contains, with their error bars. Takes some seconds after the first run,
+which compiles, and writes unseen_elements.png.
 """
 
 import matplotlib
@@ -20,7 +20,7 @@ from ase.calculators.emt import EMT
 from ase.data import atomic_numbers
 
 from eqkernels import CovariantKernel, LambdaSOAP, TensorGPR
-from eqkernels.structures.elements import embedding
+from eqkernels.structures.elements import element_similarity
 
 random = np.random.RandomState(0)
 
@@ -29,8 +29,10 @@ def alloys(metals, n):
     """Distorted cells of four atoms, and their energies."""
     frames = []
     for k in range(n):
-        atoms = bulk("Cu", "fcc", a=3.9 + 0.2 * random.rand(), cubic=True)
-        atoms.symbols = random.choice(metals, size=4)
+        symbols = random.choice(metals, size=4)
+        constant = np.mean([bulk(one, cubic=True).cell[0, 0] for one in symbols])
+        atoms = bulk("Cu", "fcc", a=constant * (0.96 + 0.08 * random.rand()), cubic=True)
+        atoms.symbols = symbols
         atoms.rattle(0.05, seed=k)
         atoms.calc = EMT()
         frames.append(atoms)
@@ -57,18 +59,13 @@ right.plot(limits, limits, color="0.6", zorder=0)
 right.set(xlabel="energy (eV)", ylabel="predicted (eV)", title="Alloys, EMT energies")
 right.legend()
 
-families = {
-    "alkali": "Li Na K Rb Cs", "alkaline earth": "Be Mg Ca Sr Ba", "transition metals": "Sc Ti Fe Ni Zr Mo Pd Hf W Pt",
-    "coinage and zinc": "Cu Ag Au Zn Cd Hg", "nonmetals": "H C N O P S Se", "halogens": "F Cl Br I",
-}  # fmt: skip
-symbols = " ".join(families.values()).split()
-coordinates = dict(zip(symbols, embedding([atomic_numbers[one] for one in symbols], 8), strict=True))
-for label, members in families.items():
-    points = np.array([coordinates[one][1:3] for one in members.split()])
-    left.scatter(*points.T, s=12, label=label)
-    for one, point in zip(members.split(), points, strict=True):
-        left.annotate(one, point, xytext=(2, 2), textcoords="offset points", fontsize=8)
-left.set(xlabel="second coordinate", ylabel="third coordinate", title="Elements by their similarity")
-left.legend(fontsize=7)
+names = "H C N O F P S Cl Se Br I B Al Ga Si Sn Pb Li Na K Mg Ca Sr Sc Ti Zr Nb Mo W Fe Ni Pd Pt Cu Ag Au Zn"
+symbols = names.split()
+numbers = [atomic_numbers[one] for one in symbols]
+image = left.imshow(element_similarity(numbers, numbers), cmap="viridis", vmin=0, vmax=1)
+left.set_xticks(range(len(symbols)), symbols, rotation=90, fontsize=6)
+left.set_yticks(range(len(symbols)), symbols, fontsize=6)
+left.set(title="Similarity of elements")
+figure.colorbar(image, ax=left, shrink=0.8)
 figure.tight_layout()
 figure.savefig("unseen_elements.png", dpi=120)
