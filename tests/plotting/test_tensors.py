@@ -145,3 +145,20 @@ def test_what_cannot_be_drawn():
         draw(water, np.ones(3), target="dipole", scale=-1)
     with pytest.raises(ValueError, match="three-dimensional"):
         draw(water, np.ones(3), target="dipole", ax=Figure().subplots())
+
+
+def test_molecules_are_seen_from_where_they_hide_least():
+    flat = molecule("C6H6")
+    flat.rotate(50, (1, 2, 3))
+    display = TensorDisplay.from_predictions(flat, np.array([1.0, 0.0, 0.0]), target="dipole")
+    elevation, azimuth = np.radians([display.ax_.elev, display.ax_.azim])
+    seen_from = np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
+    normal = np.cross(flat.positions[0] - flat.positions[3], flat.positions[1] - flat.positions[4])
+    angle = np.degrees(np.arccos(abs(seen_from @ normal) / np.linalg.norm(normal)))
+    assert angle == pytest.approx(20.0)
+    from matplotlib import pyplot
+
+    ax = pyplot.subplots(subplot_kw={"projection": "3d"})[1]
+    ax.view_init(12, 34)
+    TensorDisplay.from_predictions(flat, np.array([1.0, 0.0, 0.0]), target="dipole", ax=ax)
+    assert (ax.elev, ax.azim) == (12, 34)
