@@ -1,8 +1,8 @@
 """Labels that do not follow their own structures: in another frame, order, handedness, parity, unit or sign.
 
-A linear equivariant model is fitted to nine tenths of the structures and predicts the others, all in turn. Labels far
-from their predictions are left out, the model is fitted again, and each of them is compared with what the usual
-mistakes would make of the prediction.
+An equivariant model predicts the label of each structure from those of the others, by least absolute deviations. Labels
+far from their predictions are left out, the model is fitted again, and each of them is compared with what the
+usual mistakes would make of the prediction.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def check_labels(
     per_atom : bool, default=None
         Whether y belongs to atoms; None: what the target says, or the only way in which y can be read.
     descriptor : transformer, default=None
-        Features of the linear model; None: ``LambdaSOAP(cutoff=6.0, n_max=4, l_max=3)``.
+        Features of the model; None: ``LambdaSOAP(cutoff=6.0, n_max=4, l_max=3)``.
     aggregate : {"sum", "mean"}, default="sum"
         Mean for properties that do not grow with the structure, such as a dielectric tensor.
     threshold : float, default=5.0
@@ -253,4 +253,6 @@ def _hypotheses(model, rows, threshold):
     if tensor.rank > 0:
         odd = (tensor.rank - len(tensor.axial)) % 2 == 1
         for improper in (False, True)[: 1 + odd]:
-            yield rotated(values, lambda turned: model.misfit(rows, turned), improper)
+            one = rotated(values, lambda turned: model.misfit(rows, turned), improper)
+            if one is not None:
+                yield one

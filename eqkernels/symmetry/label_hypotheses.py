@@ -47,6 +47,7 @@ _NUMBERS = {
 
 # From here on a factor is no error of a prediction.
 _LEAST_FACTOR = 1.15
+_LEAST_ANGLE = np.radians(15)
 _STARTS = 3
 
 
@@ -141,7 +142,9 @@ def scaled(values: NDArray[np.float64], predicted: NDArray[np.float64]) -> Hypot
                       f"{conversion}{sign}", lambda y: factor * y)  # fmt: skip
 
 
-def rotated(values: NDArray[np.float64], misfit: Callable[[NDArray[np.float64]], float], improper: bool) -> Hypothesis:
+def rotated(
+    values: NDArray[np.float64], misfit: Callable[[NDArray[np.float64]], float], improper: bool
+) -> Hypothesis | None:
     """Return the rotation that brings labels closest to predictions.
 
     Parameters
@@ -154,7 +157,8 @@ def rotated(values: NDArray[np.float64], misfit: Callable[[NDArray[np.float64]],
 
     Returns
     -------
-    Hypothesis
+    Hypothesis or None
+        None if the angle is so small that it is an error of the prediction.
     """
     mirror = -1.0 if improper else 1.0
 
@@ -167,6 +171,8 @@ def rotated(values: NDArray[np.float64], misfit: Callable[[NDArray[np.float64]],
     best = min((minimize(misfit_at, vector, method="Nelder-Mead" if len(values) == 1 else "BFGS")
                 for vector in starts), key=lambda one: one.fun)  # fmt: skip
     turn = Rotation.from_rotvec(best.x)
+    if not improper and turn.magnitude() < _LEAST_ANGLE:
+        return None
     axis = turn.as_rotvec() / max(turn.magnitude(), 1e-300)
     axis = ", ".join(f"{a:.2f}" for a in axis)
     text = f"in a frame turned by {np.degrees(turn.magnitude()):.0f} degrees about [{axis}]"

@@ -1,4 +1,4 @@
-"""Labels predicted from the other structures by a linear model, robustly, with the error that is usual of each."""
+"""Labels predicted from the other structures by a kernel or linear model, robustly, and the usual error of each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MOST_LEFT_OUT = 0.35
 
 
 class LabelPredictions:
-    """Labels, one row a structure or labelled atom, and what a linear model predicts for each from the others.
+    """Labels, one row a structure or labelled atom, and what a model predicts for each from the others.
 
     Parameters
     ----------
