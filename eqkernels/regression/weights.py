@@ -68,7 +68,8 @@ def choose_weights(kernel: TensorKernel, features: EquivariantFeatures, irrep: s
             return left_out_density(matrix, values[some])
 
         for name, unit in units.items():
-            weights[name] = max(_WEIGHTS * unit, key=lambda weight, name=name: density(name, weight))
+            densities = {weight: density(name, weight) for weight in _WEIGHTS * unit}
+            weights[name] = max(densities, key=densities.__getitem__)
     chosen = {name: float(weight) for name, weight in weights.items()}
     return clone(kernel).set_params(**chosen, **{f"{name}_bounds": "fixed" for name in chosen})
 
