@@ -3,10 +3,10 @@ r"""Weights of charges in a kernel, chosen by what is predicted of structures th
 A kernel that is linear in a weight w is :math:`K(w) = K_0 + w K_1`. With the covariance
 :math:`C = s (K + \alpha)` of the labels y a structure B that is left out has the error
 :math:`r_B = [C^{-1}]_{BB}^{-1} [C^{-1} y]_B` of covariance :math:`[C^{-1}]_{BB}^{-1}` (C. E. Rasmussen, C. K. I.
-Williams, Gaussian Processes for Machine Learning, eq. 5.10 to 5.13). Their density is made largest over the signal variance s,
-decades of :math:`\alpha`, and w in units of the ratio of the traces of :math:`K_0` and :math:`K_1`. The mean square
-error would do the same, but for few structures that are unlike the others, which decide it. A hundred structures are
-enough.
+Williams, Gaussian Processes for Machine Learning, eq. 5.10 to 5.13). Their density is made largest over the signal
+variance s, decades of :math:`\alpha`, and w in units of the ratio of the traces of :math:`K_0` and :math:`K_1`. The mean
+square error would do the same, but for few structures that are unlike the others, which decide it. A hundred structures
+are enough.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def choose_weights(kernel: TensorKernel, features: EquivariantFeatures, irrep: s
             return left_out_density(matrix, values[some])
 
         for name, unit in units.items():
-            tried = _WEIGHTS * unit
-            weights[name] = tried[int(np.argmax([density(name, weight) for weight in tried]))]
+            densities = {weight: density(name, weight) for weight in _WEIGHTS * unit}
+            weights[name] = max(densities, key=densities.__getitem__)
     chosen = {name: float(weight) for name, weight in weights.items()}
     return clone(kernel).set_params(**chosen, **{f"{name}_bounds": "fixed" for name in chosen})
 
