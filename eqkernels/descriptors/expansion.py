@@ -26,6 +26,9 @@ class SphericalExpansion(BlockTransformer, auto_wrap_output_keys=None):  # type:
         Number of radial functions for every l, and highest angular momentum of the density expansion.
     sigma : float, default=0.3
         Width of the Gaussian on each atom.
+    inputs, input_weight, neighbor_inputs
+        Tensors beside the geometry that the features depend on, e.g. ``{"electric_field": "1o"}``: see
+        :class:`~eqkernels.descriptors.input_parameters.InputParameters`.
     radial_basis, cutoff_width, center_weight, scaling_scale, scaling_rate, scaling_exponent, center_species
         Further parameters of the density: see :class:`~eqkernels.descriptors.density_parameters.DensityParameters`,
         for those above too.

@@ -57,6 +57,9 @@ class SOAP(BlockTransformer, auto_wrap_output_keys=("transform",)):  # type: ign
         models of properties of structures need them.
     sparse : bool, default=False
         Whether to return a ``scipy.sparse.csr_array``, which pays for many species.
+    inputs, input_weight, neighbor_inputs
+        Tensors beside the geometry that the features depend on, e.g. ``{"electric_field": "1o"}``: see
+        :class:`~eqkernels.descriptors.input_parameters.InputParameters`.
     radial_basis, cutoff_width, center_weight, scaling_scale, scaling_rate, scaling_exponent, center_species
         Further parameters of the density: see :class:`~eqkernels.descriptors.density_parameters.DensityParameters`,
         for those above too.

@@ -265,7 +265,7 @@ def turned_inputs(
     >>> import numpy as np
     >>> from ase import Atoms
     >>> atoms = Atoms("H", info={"magnetic_field": [0.0, 0.0, 1.0]})
-    >>> turned_inputs(atoms, -np.eye(3), {"magnetic_field": "1e"})["magnetic_field"]
+    >>> turned_inputs(atoms, -np.eye(3), {"magnetic_field": "1e"})["magnetic_field"].round(12)
     array([0., 0., 1.])
     """
     out = {}
