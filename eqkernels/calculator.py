@@ -54,6 +54,29 @@ class TensorCalculator(Calculator):
         super().__init__(**kwargs)
         self.model = model
 
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """Name what changed since the last calculation; inputs of the model, such as fields, count too.
+
+        Parameters
+        ----------
+        atoms : ase.Atoms
+        tol : float
+
+        Returns
+        -------
+        list of str
+        """
+        changes, known = super().check_state(atoms, tol), self.atoms
+        if known is None or changes:
+            return changes
+        return [name for name in self._inputs() if not np.array_equal(_value(atoms, name), _value(known, name))]
+
+    def _inputs(self):
+        """Names of the inputs beyond the geometry, at which ASE does not look."""
+        parameters: dict[str, Any] = getattr(self.model, "get_params", dict)()
+        found = [value for key, value in parameters.items() if key.rpartition("__")[2] == "inputs"]
+        return {name for one in found if isinstance(one, dict) for name in one}
+
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -86,3 +109,8 @@ class TensorCalculator(Calculator):
             if structure.cell.rank == 3:
                 stress = 0.5 * (derivatives.strain[0] + derivatives.strain[0].T) / structure.get_volume()
                 self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+
+
+def _value(atoms, name):
+    """Value of an input, wherever it is."""
+    return atoms.arrays[name] if name in atoms.arrays else atoms.info.get(name)

@@ -191,6 +191,8 @@ def with_inputs(
                 "give the frames themselves"
             )
         return frames
+    if not kinds:
+        return StructureBatch.from_frames(frames, origin)
     frames = as_list(frames, origin)
     batch = StructureBatch.from_frames(frames, origin)
     return replace(batch, inputs={name: _read(frames, name, kind, origin) for name, kind in kinds.items()})
