@@ -116,6 +116,30 @@ class TensorCalculator(Calculator):
         self._of_atoms = {"forces"}
         self._check_limits()
 
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """Name what changed since the last calculation; inputs of the model, such as fields, count too.
+
+        Parameters
+        ----------
+        atoms : ase.Atoms
+        tol : float
+
+        Returns
+        -------
+        list of str
+        """
+        changes, known = super().check_state(atoms, tol), self.atoms
+        if known is None or changes:
+            return changes
+        return [name for name in self._inputs() if not np.array_equal(_value(atoms, name), _value(known, name))]
+
+    def _inputs(self):
+        """Names of the inputs beyond the geometry, at which ASE does not look."""
+        models = [getattr(model, "model", model) for model in self.models.values()]
+        parameters = [pair for model in models for pair in getattr(model, "get_params", dict)().items()]
+        found = [value for key, value in parameters if key.rpartition("__")[2] == "inputs"]
+        return {name for one in found if isinstance(one, dict) for name in one}
+
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -264,3 +288,8 @@ def _one_number(energy):
 def _plain(value):
     """Array of a structure, or a number."""
     return float(value) if np.ndim(value) == 0 else np.asarray(value)
+
+
+def _value(atoms, name):
+    """Value of an input, wherever it is."""
+    return atoms.arrays[name] if name in atoms.arrays else atoms.info.get(name)

@@ -39,6 +39,11 @@ class Bispectrum(RecursiveTransformer, auto_wrap_output_keys=None):  # type: ign
         Blocks to compute, as in :class:`LambdaSOAP`.
     per_atom : bool, default=None
         As in :class:`LambdaSOAP`.
+    time_odd : bool, default=False
+        As in :class:`LambdaSOAP`.
+    inputs, input_weight, neighbor_inputs
+        Tensors beside the geometry that the features depend on, e.g. ``{"electric_field": "1o"}``: see
+        :class:`~eqkernels.descriptors.input_parameters.InputParameters`.
     radial_basis, cutoff_width, center_weight, scaling_scale, scaling_rate, scaling_exponent, center_species
         Further parameters of the density: see :class:`~eqkernels.descriptors.density_parameters.DensityParameters`,
         for those above too.

@@ -36,6 +36,9 @@ class SphericalExpansion(BlockTransformer, auto_wrap_output_keys=None):  # type:
         cutoff is then the radius of the radial functions, and cutoff_width and the radial scaling have no effect.
     exponent : int, default=1
         With ``density="potential"``, the power of the distance, 1 to 6: 1 for charges, 6 for dispersion.
+    inputs, input_weight, neighbor_inputs
+        Tensors beside the geometry that the features depend on, e.g. ``{"electric_field": "1o"}``: see
+        :class:`~eqkernels.descriptors.input_parameters.InputParameters`.
     radial_basis, cutoff_width, center_weight, scaling_scale, scaling_rate, scaling_exponent, center_species
         Further parameters of the density: see :class:`~eqkernels.descriptors.density_parameters.DensityParameters`,
         for those above too.

@@ -52,9 +52,10 @@ class InputParameters:
         velocities, spins) its irreps, e.g. ``{"electric_field": "1o", "initial_charges": "0e"}``. ``"1o"`` and
         ``"1e"`` are vectors (x, y, z), ``"0e+2e"`` symmetric matrices, see :class:`InputKind`; ``" time-odd"`` behind
         the irreps says that it changes sign under time reversal, as a magnetic field or a velocity does.
-    input_weight : float or dict of str to float, default=1.0
+    input_weight : float or dict of str to float, default=0.1
         Size of the inputs beside the density: each is divided by the root mean square of its norm over the structures
-        of the fit and multiplied by this. Larger makes kernels notice smaller differences of the inputs.
+        of the fit and multiplied by this. With 1 an input changes environments as much as a neighbor does; the default
+        suits fields and charges that are a perturbation.
     neighbor_inputs : bool, default=True
         Whether inputs of atoms enter the densities of the centers that they are neighbors of, a scalar as the weight
         of a Gaussian and a tensor coupled with the direction to the neighbor. False: those of the center alone, which
@@ -62,7 +63,7 @@ class InputParameters:
     """
 
     inputs: Mapping[str, str] | None = None
-    input_weight: float | Mapping[str, float] = 1.0
+    input_weight: float | Mapping[str, float] = 0.1
     neighbor_inputs: bool = True
 
     _input_constraints = {"inputs": InputKinds(), "input_weight": InputWeights(), "neighbor_inputs": Flag()}

@@ -64,6 +64,9 @@ class SOAP(LongRange, auto_wrap_output_keys=("transform",)):  # type: ignore[cal
     long_range_sigma, long_range_n_max : float, int, default=1.0, None
         Width over which the atoms that make the fields are smeared, and number of radial functions of the fields (None:
         ``n_max``).
+    inputs, input_weight, neighbor_inputs
+        Tensors beside the geometry that the features depend on, e.g. ``{"electric_field": "1o"}``: see
+        :class:`~eqkernels.descriptors.input_parameters.InputParameters`.
     radial_basis, cutoff_width, center_weight, scaling_scale, scaling_rate, scaling_exponent, center_species
         Further parameters of the density: see :class:`~eqkernels.descriptors.density_parameters.DensityParameters`,
         for those above too.

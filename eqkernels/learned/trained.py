@@ -175,7 +175,7 @@ class TrainedNetwork:
             of_atoms = {key: array[atoms] for key, array in arrays.items()}
             return vector_jacobian_product(self.model, self.constants(), self.make_graph, part, of_atoms)
 
-        by_known, strain, _ = Derivatives.joined(self.over_parts(batch, of_part))
+        by_known, strain = Derivatives.joined(list(self.over_parts(batch, of_part)))
         positions = np.zeros((read.batch.n_atoms, 3))
         positions[read.atoms] = by_known
         return Derivatives(positions, strain)

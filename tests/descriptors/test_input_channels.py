@@ -12,10 +12,12 @@ from eqkernels import (
     NBodyFeatures,
     SparseTensorGPR,
     SphericalExpansion,
+    TensorCalculator,
     TensorGPR,
     TensorKernelRidge,
     TensorRidge,
 )
+from eqkernels.io import load_model, save_model
 from eqkernels.so3 import clebsch_gordan, spherical_harmonics
 from eqkernels.structures import StructureBatch, find_neighbors
 from eqkernels.testing import assert_equivariant, transformed
@@ -316,7 +318,7 @@ def test_derivatives_of_energies_by_the_field():
     frames = frames_with_inputs(n_frames=10)
     energies = np.array([np.sum(a.info["field"] * dipoles([a])[0]) for a in frames])
     descriptor = LambdaSOAP(**SMALL, inputs=kinds(["field", "charge"]))
-    model = SparseTensorGPR(40, descriptor=descriptor, random_state=0).fit(frames, energies)
+    model = SparseTensorGPR(40, descriptor=descriptor, noise=1e-6, random_state=0).fit(frames, energies)
     found, step = model.vjp(frames, np.ones(10)).inputs["field"], 1e-3
     for x in range(3):
         values = []
@@ -327,6 +329,36 @@ def test_derivatives_of_energies_by_the_field():
             values.append(model.predict(moved))
         expected = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * step)
         np.testing.assert_allclose(found[:, x], expected, atol=1e-7 * np.abs(found).max())
+
+
+@pytest.mark.parametrize("names", [("field", "charge"), ("velocity", "magnetic")])
+def test_models_with_inputs_are_stored(names, tmp_path):
+    frames = frames_with_inputs(n_frames=6)
+    descriptor = LambdaSOAP(**SMALL, inputs=kinds(names))
+    model = TensorKernelRidge(1e-6, descriptor=descriptor).fit(frames, dipoles(frames))
+    save_model(model, tmp_path / "model.eqk")
+    np.testing.assert_array_equal(load_model(tmp_path / "model.eqk").predict(frames), model.predict(frames))
+
+
+def test_the_calculator_notices_a_new_field():
+    frames = frames_with_inputs(n_frames=6)
+    energies = [np.sum(a.info["field"] * dipoles([a])[0]) for a in frames]
+    descriptor = LambdaSOAP(**SMALL, inputs=kinds(["field", "charge"]))
+    model = SparseTensorGPR(20, descriptor=descriptor, noise=1e-6, random_state=0).fit(frames, energies)
+    atoms = frames[0].copy()
+    atoms.calc = TensorCalculator(model)
+    first = atoms.get_potential_energy()
+    atoms.info["field"] = -atoms.info["field"]
+    np.testing.assert_allclose(atoms.get_potential_energy(), model.predict([atoms])[0])
+    assert atoms.get_potential_energy() != first
+
+
+def test_features_have_names():
+    soap = SOAP(**SMALL, inputs=kinds(["field", "charge"])).fit(frames_with_inputs())
+    names = soap.get_feature_names_out()
+    assert len(set(names)) == soap.transform(frames_with_inputs()).shape[1] == len(names)
+    assert "H0 field0 l1" in names
+    assert "charge(C)1 field0 l1" in names or "field0 charge(C)1 l1" in names
 
 
 BAD = [

@@ -16,9 +16,8 @@ stores a derivative of a feature and costs a small multiple of the features them
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -63,8 +62,15 @@ class FeatureBlock(Protocol):
         """Add to ``out`` the derivative of sum(cotangent * features) by the density."""
 
 
-class Derivatives(NamedTuple):
-    """Derivatives of one number, such as an energy.
+class _Pair(NamedTuple):
+    """What derivatives are unpacked to."""
+
+    positions: np.ndarray
+    strain: np.ndarray
+
+
+class Derivatives(_Pair):
+    """Derivatives of one number, such as an energy: the pair (positions, strain), and beside it those by inputs.
 
     Attributes
     ----------
@@ -76,9 +82,13 @@ class Derivatives(NamedTuple):
         By the inputs of the descriptor, of structures or of atoms: by an electric field, minus the dipole of an energy.
     """
 
-    positions: np.ndarray
-    strain: np.ndarray
-    inputs: Mapping[str, np.ndarray] = MappingProxyType({})
+    inputs: dict[str, np.ndarray]
+
+    def __new__(cls, positions, strain, inputs=None):
+        """Make the pair, and keep the inputs beside it."""
+        self = super().__new__(cls, positions, strain)
+        self.inputs = inputs or {}
+        return self
 
     @classmethod
     def joined(cls, parts: Sequence[Derivatives]) -> Derivatives:
