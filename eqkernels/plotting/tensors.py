@@ -175,8 +175,9 @@ class TensorDisplay:
                 points, values = _mesh(kind, _scaled(one, self.scale_), directions)
                 self.shapes_.append((center + points, values))
         self._draw(kind)
-        if (self.ax_.elev, self.ax_.azim) == _VIEW:  # else the caller chose one
-            self.ax_.view_init(*_clear_view(self.atoms))
+        space: Any = ax
+        if (space.elev, space.azim) == _VIEW:  # else the caller chose one
+            space.view_init(*_clear_view(self.atoms))
         return self
 
     def _read(self) -> tuple[list[Any], Floats, str]:
