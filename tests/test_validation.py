@@ -8,7 +8,7 @@ from eqkernels import LambdaSOAP, SparseTensorGPR, TensorGPR, TensorRidge
 from eqkernels.datasets import load_water_clusters
 from eqkernels.metrics import frobenius_rmse, irrep_rmse
 from eqkernels.structures.paired import paired_rows
-from eqkernels.validation import ErrorTail, _extrapolated, held_back, expected_error, held_back_errors
+from eqkernels.validation import ErrorTail, _extrapolated, expected_error, held_back, held_back_errors
 
 
 @pytest.fixture(scope="module")
