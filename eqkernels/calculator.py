@@ -135,9 +135,10 @@ class TensorCalculator(Calculator):
 
     def _inputs(self):
         """Names of the inputs beyond the geometry, at which ASE does not look."""
-        models = [getattr(model, "model", model) for model in self.models.values()]
-        parameters = [pair for model in models for pair in getattr(model, "get_params", dict)().items()]
-        found = [value for key, value in parameters if key.rpartition("__")[2] == "inputs"]
+        found: list[Any] = []
+        for model in self.models.values():
+            parameters = getattr(getattr(model, "model", model), "get_params", dict)()
+            found += [value for key, value in parameters.items() if key.rpartition("__")[2] == "inputs"]
         return {name for one in found if isinstance(one, dict) for name in one}
 
     def calculate(
