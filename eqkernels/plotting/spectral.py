@@ -187,6 +187,7 @@ class SpectrumDisplay:
         self.bands_: list[PolyCollection] = []
         self.sticks_: LineCollection | None = None
         used = bool(self.ax_.lines)
+        limits = self.ax_.get_ylim()
         for label, spectrum in self.spectra.items():
             x, y, std = spectrum.wavenumbers, spectrum.intensity, spectrum.std
             line = self.ax_.plot(x, y, linewidth=1.2, label=label or None)[0]
@@ -195,7 +196,7 @@ class SpectrumDisplay:
                 color = line.get_color()
                 self.bands_.append(self.ax_.fill_between(x, y - std, y + std, color=color, alpha=0.25, linewidth=0))
         self._draw_sticks()
-        self._set_limits(used)
+        self._set_limits(used, limits)
         unit = next(iter(self.spectra.values())).unit
         self.ax_.set_xlabel("wavenumber (cm$^{-1}$)")
         self.ax_.set_ylabel(_NAMES.get(unit, unit))
@@ -211,13 +212,24 @@ class SpectrumDisplay:
         heights = top * areas / max(areas.max(initial=0.0), np.finfo(float).tiny)
         self.sticks_ = self.ax_.vlines(x, 0, heights, color="0.5", linewidth=0.8, zorder=0)
 
-    def _set_limits(self, used):
+    def _set_limits(self, used, limits):
         ends = [self.ax_.get_xlim()[1]] if used else []
         for spectrum in self.spectra.values():
             visible = spectrum.intensity > _VISIBLE * spectrum.intensity.max()
             ends.append(1.05 * spectrum.wavenumbers[visible].max(initial=1.0))
+        low, high = self._bounds
+        bounds = (*limits, low, high) if used else (low, high)
         self.ax_.set_xlim(0, max(ends))
-        self.ax_.set_ylim(bottom=min(0.0, *(spectrum.intensity.min() for spectrum in self.spectra.values())))
+        if max(bounds) > min(bounds):
+            self.ax_.set_ylim(min(bounds), max(bounds))
+
+    @property
+    def _bounds(self):
+        """Zero, or negative lobes, and a little more than the highest peak with its band."""
+        spectra = self.spectra.values()
+        low = min(spectrum.intensity.min() for spectrum in spectra)
+        high = max((one.intensity + (0 if one.std is None else one.std)).max() for one in spectra)
+        return min(0.0, low), 1.05 * high
 
 
 def _check_kind(kind):

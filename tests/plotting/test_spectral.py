@@ -36,6 +36,10 @@ def test_infrared_of_a_trajectory():
     assert top < display.ax_.get_xlim()[1] < 1.3 * top
     other = SpectrumDisplay.from_estimator(Model(3), frames(), 1.0, unit="e A", ax=display.ax_, **HOW)
     assert other.ax_ is display.ax_
+    taller = SpectrumDisplay.from_spectrum(3 * spectrum, ax=display.ax_)
+    assert taller.ax_.get_ylim()[1] > 3 * spectrum.intensity.max()
+    SpectrumDisplay.from_spectrum(0.1 * spectrum, ax=display.ax_)
+    assert taller.ax_.get_ylim()[1] > 3 * spectrum.intensity.max()
     np.testing.assert_allclose(other.lines_[0].get_ydata(), spectrum.intensity)
 
 
