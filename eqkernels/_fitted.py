@@ -122,7 +122,7 @@ def _same(value, kept):
     if _is_estimator(value):
         if not isinstance(kept, dict) or kept.get("class") != type(value).__qualname__:
             return False
-        return all(_same(one, kept[name]) for name, one in _parameters(value).items())
+        return all(_same(one, _of_fit(value, kept, name)) for name, one in _parameters(value).items())
     if isinstance(value, dict):
         if not isinstance(kept, dict) or set(value) != set(kept):
             return False
@@ -137,12 +137,18 @@ def _same(value, kept):
         return False
 
 
+def _of_fit(value, kept, name):
+    """Look up a parameter of the fit; one that the version of the fit did not have had the default of its class."""
+    return kept[name] if name in kept else getattr(type(value), name, getattr(value, name))
+
+
 def _change(name, value, kept):
     """Say which parameter changed, within composed ones the innermost."""
     if _is_estimator(value) and isinstance(kept, dict) and kept.get("class") == type(value).__qualname__:
         for inner, one in _parameters(value).items():
-            if not _same(one, kept[inner]):
-                return _change(f"{name}__{inner}", one, kept[inner])
+            was_inner = _of_fit(value, kept, inner)
+            if not _same(one, was_inner):
+                return _change(f"{name}__{inner}", one, was_inner)
     if isinstance(value, list | tuple) and isinstance(kept, list) and len(value) == len(kept):
         for part, old in zip(value, kept, strict=True):
             if not isinstance(part, list | tuple) or len(part) != 2 or _same(part, old):

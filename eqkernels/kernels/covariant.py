@@ -82,6 +82,8 @@ class CovariantKernel(TensorKernel):
     (2, 2, 3, 3)
     """
 
+    center_similarity: float = 0.0  # of kernels that earlier versions saved
+
     def __init__(
         self,
         zeta: int = 2,

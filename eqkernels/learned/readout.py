@@ -46,6 +46,9 @@ class Readout(TensorRegressor):
         As in :class:`TensorRidge`.
     """
 
+    # of models that earlier versions saved
+    n_channels, answers_unknown = 0, False
+
     def __init__(self, noise, *, aggregate, target, baseline, per_atom, n_channels=0, answers_unknown=False):
         self.noise = noise
         self.aggregate = aggregate

@@ -248,7 +248,11 @@ class EquivariantNetworkRegressor(PositionDerivatives, Summarized, RegressorMixi
             target = network.formulas_[name]
         noise = {key.rpartition(":")[2]: value for key, value in network.noise_.items()
                  if key.rpartition(":")[0] == name}  # fmt: skip
-        kind = {"target": target, "per_atom": network.of_atoms_[name], "n_channels": network.species_channels_}
+        kind = {
+            "target": target,
+            "per_atom": network.of_atoms_[name],
+            "n_channels": getattr(network, "species_channels_", 0),
+        }
         kind["answers_unknown"] = self.handle_unknown == "embed"
         return Readout(noise, aggregate=self.aggregate, baseline=self.baseline, **kind)
 
