@@ -137,7 +137,7 @@ class TensorCalculator(Calculator):
         """Names of the inputs beyond the geometry, at which ASE does not look."""
         found: list[Any] = []
         for model in self.models.values():
-            parameters = getattr(getattr(model, "model", model), "get_params", dict)()
+            parameters: dict[str, Any] = getattr(getattr(model, "model", model), "get_params", dict)()
             found += [value for key, value in parameters.items() if key.rpartition("__")[2] == "inputs"]
         return {name for one in found if isinstance(one, dict) for name in one}
 
