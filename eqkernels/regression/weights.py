@@ -4,8 +4,8 @@ A kernel that is linear in a weight w is :math:`K(w) = K_0 + w K_1`. With the co
 :math:`C = s (K + \alpha)` of the labels y a structure B that is left out has the error
 :math:`r_B = [C^{-1}]_{BB}^{-1} [C^{-1} y]_B` of covariance :math:`[C^{-1}]_{BB}^{-1}` (C. E. Rasmussen, C. K. I.
 Williams, Gaussian Processes for Machine Learning, eq. 5.10 to 5.13). Their density is made largest over the signal
-variance s, decades of :math:`\alpha`, and w in units of the ratio of the traces of :math:`K_0` and :math:`K_1`. The mean
-square error would do the same, but for few structures that are unlike the others, which decide it. A hundred
+variance s, decades of :math:`\alpha`, and w in units of the ratio of the traces of :math:`K_0` and :math:`K_1`. The
+mean square error would do the same, but for few structures that are unlike the others, which decide it. A hundred
 structures are enough.
 """
 
