@@ -60,10 +60,10 @@ class AutoTensorRegressor(Summarized, RegressorMixin, BaseEstimator):
 
     Attributes
     ----------
-    estimators_ : dict of str to estimator
-        Fitted to everything: ``"kernel"``, which makes the error bars too, and ``"network"`` if it has a weight.
+    estimators_ : list of estimators
+        Fitted to everything: a Gaussian process, which makes the error bars too, and a network if it has a weight.
     weights_ : dict of str to float
-        Weights of the models in the mean.
+        Weights of ``"kernel"`` and ``"network"`` in the mean, in the order of the models.
     cv_results_ : dict of str to ndarray
         What was tried: ``"model"``, ``"n_structures"`` it was fitted to, ``"rmse"`` (Frobenius norm, in the units of
         y), ``"seconds"`` of CPU time, ``"how"`` structures were left out.
@@ -174,7 +174,7 @@ class AutoTensorRegressor(Summarized, RegressorMixin, BaseEstimator):
             float(self.time_budget), self.n_jobs, bool(self.verbose),
         )  # fmt: skip
         found = search.run()
-        self.estimators_, self.weights_ = found.models, found.weights
+        self.estimators_, self.weights_ = list(found.models.values()), found.weights
         self.error_bar_scale_, self.expected_error_ = found.error_bar_scale, asdict(found.error)
         self.cv_results_ = {name: np.array([one[name] for one in search.tried]) for name in search.tried[0]}
         self.notes_ = [*found.notes, *edges(search.setting), *why]
@@ -197,13 +197,13 @@ class AutoTensorRegressor(Summarized, RegressorMixin, BaseEstimator):
         """
         check_fitted(self)
         frames, std, parts = as_list(X), np.zeros(0), []
-        for name, model in self.estimators_.items():
+        for model, (name, weight) in zip(self.estimators_, self.weights_.items(), strict=True):
             if name == "kernel" and return_std:
                 values, std = model.predict(frames, return_std=True)
-            elif self.weights_[name] > 0:
+            elif weight > 0:
                 values = model.predict(frames)
-            if self.weights_[name] > 0:
-                parts.append(self.weights_[name] * values)
+            if weight > 0:
+                parts.append(weight * values)
         return (sum(parts), self.error_bar_scale_ * std) if return_std else sum(parts)
 
     def score(self, X, y, sample_weight=None):
@@ -225,9 +225,11 @@ class AutoTensorRegressor(Summarized, RegressorMixin, BaseEstimator):
             lines.append(f"{numbers}  {tried['how'][k]}: {tried['model'][k]}")
         shares = ", ".join(f"{weight:.2f} of the {name}" for name, weight in self.weights_.items())
         lines += ["", f"prediction: {shares}", *(f"- {note}" for note in self.notes_), ""]
-        return "\n".join([*lines, str(self._expected())])
+        return "\n".join([*lines, str(self.expected_error())])
 
-    def _expected(self):
+    def expected_error(self) -> ExpectedError:
+        """Error to expect on new structures, with the fields of ``expected_error_``."""
+        check_fitted(self)
         known = self.expected_error_
         return ExpectedError(**{**known, "tail": ErrorTail(**known["tail"])})
 

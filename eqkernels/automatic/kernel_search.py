@@ -37,7 +37,7 @@ _DESCRIPTORS: tuple[dict[str, Any], ...] = (
     {"cutoff": 5.0, "n_max": 8, "sigma": 0.3, "scaling_scale": 2.0, "scaling_exponent": 4.0},
     {"cutoff": 6.5, "n_max": 8, "sigma": 0.5, "scaling_scale": 3.0, "scaling_exponent": 4.0},
 )
-_ZETAS = (2, 1, 3)
+_ZETAS = (2, 1, 3, 4)
 
 
 @dataclass(frozen=True)

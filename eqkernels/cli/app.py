@@ -65,12 +65,17 @@ def train(
     groups: Groups = None,
     index: Index = ":",
     model: Annotated[
-        str, typer.Option(help="auto (recommended for the data), gpr, sparse, kernel-ridge, ridge, network, committee.")
+        str,
+        typer.Option(
+            help="auto (recommended for the data), gpr, sparse, kernel-ridge, ridge, network, committee, search."
+        ),
     ] = "auto",
     forces: Annotated[
         bool | None, typer.Option("--forces/--no-forces", help="Learn from forces too; default: if the file has them.")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Time for a network to train.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="CPU time in which the best model is searched for, or a network trained.")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file: model, and parameters of it, its descriptor and its kernel.")
     ] = None,

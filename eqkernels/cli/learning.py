@@ -10,6 +10,7 @@ from typing import Any
 from sklearn.base import BaseEstimator
 
 from eqkernels._fitted import last_step
+from eqkernels.automatic import AutoTensorRegressor
 from eqkernels.cli.console import Problem, check_output, say, show
 from eqkernels.cli.labelled import name_of, read_labelled
 from eqkernels.descriptors import LambdaSOAP, NBodyFeatures, SphericalExpansion
@@ -32,6 +33,7 @@ MODELS: dict[str, Any] = {
     "ridge": TensorRidge,
     "network": EquivariantNetworkRegressor,
     "committee": TensorCommittee,
+    "search": AutoTensorRegressor,
 }
 _DESCRIPTORS = {one.__name__: one for one in (LambdaSOAP, NBodyFeatures, SphericalExpansion)}
 _KERNELS = {"CovariantKernel": CovariantKernel}
@@ -59,16 +61,23 @@ def train(
     if minutes is not None and not any(name.endswith("time_budget") for name in estimator.get_params()):
         say(f"--minutes {minutes:g} has no effect: {type(estimator).__name__} takes the time that it needs")
     say(f"fitting {type(estimator).__name__} ...")
+    searches = isinstance(estimator, AutoTensorRegressor)
     extra = {} if labels_of_forces is None else {"forces": labels_of_forces}
+    extra |= {"groups": data.groups} if searches else {}
     estimator.fit(data.frames, data.y, **extra)
     say(f"fitted in {time.perf_counter() - start:.0f} s")
+    for note in estimator.notes_ if searches else []:
+        say(f"- {note}")
     notes: dict[str, Any] = {"target": data.target if isinstance(data.target, str) else None, "key": data.key,
                              "files": [str(path) for path in paths]}  # fmt: skip
     save_model(estimator, output, units=data.units, notes=notes)
     say(f"wrote {output}")
     if error:
-        say("estimating the error on new structures ...")
-        expected = expected_error(estimator, data.frames, data.y, groups=data.groups, forces=labels_of_forces)
+        if searches:
+            expected = estimator.expected_error()
+        else:
+            say("estimating the error on new structures ...")
+            expected = expected_error(estimator, data.frames, data.y, groups=data.groups, forces=labels_of_forces)
         show_expected(expected, data)
         notes["expected_error"] = {"rmse": expected.rmse, "irreps": expected.irreps, "curve": expected.curve}
         if expected.tail is not None:
@@ -105,6 +114,10 @@ def _forces(data, wanted):
 
 def _estimator(data, model, forces, minutes, settings, n_jobs, seed):
     per_atom = True if data.per_atom else None
+    if minutes is not None and not minutes > 0:
+        raise Problem(f"minutes={minutes} must be a positive number")
+    if model == "auto" and minutes is not None and not settings and not forces:
+        model = "search"
     if model == "auto" and not settings:
         advice = recommend(data.frames, data.y, target=data.target, per_atom=per_atom, forces=forces, minutes=minutes,
                            n_jobs=n_jobs, random_state=seed)  # fmt: skip

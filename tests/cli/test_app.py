@@ -120,6 +120,17 @@ def test_minutes_without_effect_are_told(files, capsys):
     assert "--minutes 3 has no effect: TensorRidge" in capsys.readouterr().err
 
 
+def test_minutes_are_for_a_search(files, capsys):
+    path = files / "found.eqk"
+    assert end("train", files / "train.xyz", "-t", "mu", "-o", path, "--minutes", "0.3") == 0
+    out, told = capsys.readouterr()
+    assert "expected error on new structures" in out
+    assert "LambdaSOAP(cutoff=" in told
+    assert load_header(path)["model"].startswith("AutoTensorRegressor")
+    assert end("predict", path, files / "test.xyz", "-o", files / "of_search.xyz") == 0
+    assert "predicted_dipole_std" in ase.io.read(files / "of_search.xyz").info
+
+
 def test_networks_are_evaluated(files, capsys):
     path = files / "evaluated.eqk"
     options = ["--model", "network", "--minutes", "0.02", "--no-error"]
