@@ -266,7 +266,7 @@ def held_back_errors(
     >>> from eqkernels import LambdaSOAP, TensorRidge
     >>> from eqkernels.datasets import load_water_clusters
     >>> data = load_water_clusters()
-    >>> models = [TensorRidge(descriptor=LambdaSOAP(n_max=2, l_max=l_max)) for l_max in (1, 3)]
+    >>> models = [TensorRidge(descriptor=LambdaSOAP(n_max=n_max, l_max=2)) for n_max in (1, 4)]
     >>> rough, fine = held_back_errors(models, data.frames[:60], data.dipole[:60])
     >>> bool(fine < rough)
     True

@@ -9,11 +9,10 @@ from eqkernels.plotting.similarity import (
     atoms_of_centers,
     correlations,
     features_of,
-    is_per_atom,
     kernel_map,
     nearest_distances,
-    target_of,
 )
+from eqkernels.regression.fitted_targets import is_per_atom, target_of
 
 NAMES = ("H2O", "CH3OH", "NH3", "CH4", "HCOOH", "C2H6")
 
