@@ -8,6 +8,7 @@ what it took, too.
 from __future__ import annotations
 
 import functools
+import inspect
 import time
 
 import numpy as np
@@ -162,3 +163,22 @@ def _change(name, value, kept):
 def last_step(model):
     """Last step of a pipeline, or the model itself."""
     return model[-1] if hasattr(model, "steps") else model
+
+
+def gives_std(model, method="predict"):
+    """Whether a method of a model, or of the last step of a pipeline, returns standard deviations when asked.
+
+    Parameters
+    ----------
+    model : estimator
+    method : str, default="predict"
+
+    Returns
+    -------
+    bool
+    """
+    final = last_step(model)
+    found = getattr(final, method, None)
+    if found is None or "return_std" not in inspect.signature(found).parameters:
+        return False
+    return bool(getattr(final, "error_bars", True))  # of networks, a parameter

@@ -22,11 +22,11 @@ from ase.calculators.calculator import Calculator, all_changes, all_properties
 from ase.outputs import Properties
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from eqkernels._fitted import gives_std
 from eqkernels._numeric import check_positive
 from eqkernels._warnings import warn
 from eqkernels.derivatives import (
     OneProperty,
-    gives_std,
     has_derivatives,
     jacobian,
     value_and_vjp,

@@ -7,7 +7,6 @@ regressor has seen no positions; the functions here put both together again.
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -194,12 +193,6 @@ def jacobian(model: Any, atoms: Atoms, shape: tuple[int, ...]) -> NDArray[np.flo
     size = int(np.prod(shape))
     derivatives = vjp(model, [atoms] * size, np.eye(size).reshape(size, *shape))
     return np.moveaxis(np.asarray(derivatives.positions).reshape(*shape, len(atoms), 3), len(shape), 0)
-
-
-def gives_std(model: Any, method: str = "predict") -> bool:
-    """Whether a method of a model returns standard deviations when asked."""
-    found = getattr(model, method, None)
-    return found is not None and "return_std" in inspect.signature(found).parameters
 
 
 class OneProperty:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from pathlib import Path
 from typing import Any
 
 from sklearn.base import BaseEstimator
 
-from eqkernels._fitted import last_step
+from eqkernels._fitted import gives_std
 from eqkernels.automatic import AutoTensorRegressor
 from eqkernels.cli.console import Problem, check_output, say, show
 from eqkernels.cli.labelled import name_of, read_labelled
@@ -180,13 +179,8 @@ def _own(estimator: BaseEstimator):
     return [name for name in estimator.get_params(deep=False)]
 
 
-def has_error_bars(model: Any) -> bool:
-    """Whether a model predicts standard deviations."""
-    return "return_std" in inspect.signature(last_step(model).predict).parameters
-
-
 def predicted(model: Any, frames: Any) -> tuple[Any, Any]:
     """Predictions, and error bars or None."""
-    if has_error_bars(model):
+    if gives_std(model):
         return model.predict(frames, return_std=True)
     return model.predict(frames), None

@@ -10,9 +10,10 @@ from typing import Any
 
 import ase.io
 
+from eqkernels._fitted import gives_std
 from eqkernels.cli.console import Problem, check_output, counted, say
 from eqkernels.cli.evaluating import load
-from eqkernels.cli.learning import has_error_bars, predicted
+from eqkernels.cli.learning import predicted
 from eqkernels.io import write
 from eqkernels.regression.fitted_targets import is_per_atom
 
@@ -32,10 +33,10 @@ def predict(model_path: Path, paths: list[Path], output: Path, key: str | None, 
     frames, means, spreads = (map(itemgetter(k), part) for k, part in enumerate(tee(_rows(model, paths, index), 3)))
     shown = counted(frames, "structures predicted")
     write(
-        output, shown, {key: means}, {key: spreads} if has_error_bars(model) else None,
+        output, shown, {key: means}, {key: spreads} if gives_std(model) else None,
         per_atom=is_per_atom(model),
     )  # fmt: skip
-    also = f", error bars under {key + '_std'!r}" if has_error_bars(model) else ""
+    also = f", error bars under {key + '_std'!r}" if gives_std(model) else ""
     say(f"wrote {output}: predictions under {key!r}{also}")
 
 

@@ -1,26 +1,39 @@
-"""The readout of learned features: a ridge of each irrep, solved as in training, and applied atom by atom.
+r"""The readout of learned features: a ridge of each irrep, solved as in training, and applied atom by atom.
 
 The sum over the atoms of a structure commutes with the readout, which leaves a few numbers of each atom to be summed:
 predictions need no array of features.
+
+As a Gaussian process of the features :math:`\Phi` with the noise :math:`\alpha`, the ridge has error bars too
+(C. E. Rasmussen, C. K. I. Williams, Gaussian Processes for Machine Learning, eq. 2.8),
+
+.. math::
+    C(\mathbf x, \mathbf x') = \sigma^2 \left[ \delta_{\mathbf x \mathbf x'} +
+    \mathbf x^T (\Phi^T \Phi + \alpha)^{-1} \mathbf x' \right] , \quad
+    \sigma^2 = \frac1n\, \mathbf y^T (\mathbf y - \Phi \mathbf w) .
+
+Features that were learned from the same labels fit them better than those of other structures, which this knows nothing
+of: a factor from structures that were held back does (:class:`EquivariantNetworkRegressor`).
 """
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.linalg import solve_triangular
 from sklearn.utils import gen_batches
 
 from eqkernels._numeric import as_floats
 from eqkernels._ranges import aggregate_rows
 from eqkernels.learned.objectives import ridge_weights
 from eqkernels.learned.tape import Tape
-from eqkernels.regression.base import TensorRegressor
+from eqkernels.regression.covariance import copies
+from eqkernels.regression.uncertainty import UncertainTensorRegressor
 from eqkernels.so3 import Irrep
 
 # Rows of features of structures are made so many numbers at once, and as many rows as there are columns.
 _NUMBERS = 2**22
 
 
-class Readout(TensorRegressor):
+class Readout(UncertainTensorRegressor):
     """Ridge on features of a network as they are, without the normal equations, for small noise.
 
     Parameters
@@ -35,11 +48,18 @@ class Readout(TensorRegressor):
         Channels of the embedding of species by which the features were multiplied: they then share one readout.
     answers_unknown : bool, default=False
         Whether this is one for species that were not seen, too.
+    error_bars : bool, default=False
+        Whether to keep what error bars are made of.
 
     Attributes
     ----------
     coef_ : dict of str to ndarray of shape (n_species or 1, n_features, multiplicity)
         Weights of each irrep and central species, or of all.
+    factors_, variance_ : dict of str to ndarray of shape (n_kinds, n_columns, n_columns), (n_kinds,)
+        Triangular factors of the normal equations, and the variances of the noise: of each central species of per-atom
+        targets, or one of all columns. Only with ``error_bars``.
+    recalibration_ : dict of str to float
+        Factors of the standard deviations.
     species_ : ndarray of int
         The central species.
     target_, axial_, per_atom_, baseline_
@@ -47,9 +67,11 @@ class Readout(TensorRegressor):
     """
 
     # of models that earlier versions saved
-    n_channels, answers_unknown = 0, False
+    n_channels, answers_unknown, error_bars = 0, False, False
 
-    def __init__(self, noise, *, aggregate, target, baseline, per_atom, n_channels=0, answers_unknown=False):
+    def __init__(
+        self, noise, *, aggregate, target, baseline, per_atom, n_channels=0, answers_unknown=False, error_bars=False
+    ):
         self.noise = noise
         self.aggregate = aggregate
         self.target = target
@@ -57,6 +79,7 @@ class Readout(TensorRegressor):
         self.per_atom = per_atom
         self.n_channels = n_channels
         self.answers_unknown = answers_unknown
+        self.error_bars = error_bars
 
     def _answers_unknown(self):
         return self.answers_unknown
@@ -71,7 +94,8 @@ class Readout(TensorRegressor):
         return self.aggregate
 
     def _fit_irreps(self, features, blocks, weight):
-        self.coef_ = {}
+        self.coef_, self.factors_, self.variance_ = {}, {}, {}
+        self._reset_recalibration()
         for irrep, block in blocks.items():
             roots = np.ones(len(features)) if weight is None else np.sqrt(weight)
             fit = self._fit_atoms if self.per_atom_ else self._fit_structures
@@ -84,7 +108,7 @@ class Readout(TensorRegressor):
         for kind in kinds:
             rows = np.flatnonzero(of_centers == kind)
             design, labels = (_flat(roots[rows] * block[rows]) for block in (features.blocks[irrep], values))
-            coefficients.append(ridge_weights(design, labels, self.noise[irrep]))
+            coefficients.append(self._solve(irrep, design, labels, labels.size))
         return np.stack(coefficients)
 
     def _fit_structures(self, features, irrep, roots, values):
@@ -96,7 +120,47 @@ class Readout(TensorRegressor):
             rows = np.vstack([rows, _flat(roots[part] * np.concatenate([design, values[part]], axis=2))])
             if len(rows) > 2 * width:
                 rows = np.asarray(np.linalg.qr(rows, mode="r"))
-        return ridge_weights(rows[:, : -values.shape[2]], rows[:, -values.shape[2] :], self.noise[irrep])
+        return self._solve(irrep, rows[:, : -values.shape[2]], rows[:, -values.shape[2] :], values.size)
+
+    def _solve(self, irrep, design, labels, n_labels):
+        """Weights, and what error bars are made of."""
+        noise = self.noise[irrep]
+        weights = ridge_weights(design, labels, noise)
+        if self.error_bars:
+            prior = np.sqrt(noise) * np.eye(design.shape[1])
+            factor = np.asarray(np.linalg.qr(np.vstack([design, prior]), mode="r"))
+            variance = max(float(np.sum(labels * (labels - design @ weights))), 0.0) / n_labels
+            for name, value in (("factors_", factor[None]), ("variance_", np.array([variance]))):
+                known = getattr(self, name)
+                known[irrep] = np.concatenate([known[irrep], value]) if irrep in known else value
+        return weights
+
+    def _posterior(self, rows, joint, include_noise):
+        """Means and covariances of each irrep."""
+        if joint or not self.error_bars:
+            what = "joint covariances" if joint else "error bars: fit with error_bars=True"
+            raise ValueError(f"a readout has no {what}")
+        means, covariances = self._predict_irreps(rows), {}
+        for irrep, mean in means.items():
+            block = np.zeros((len(rows), mean.shape[1], mean.shape[1]))
+            for some, design, factor, variance in self._designs(rows, irrep):
+                n, d, n_columns = design.shape
+                roots = solve_triangular(factor, design.reshape(n * d, n_columns).T, trans="T", check_finite=False)
+                roots = roots.reshape(n_columns, n, d)
+                block[some] = variance * (np.einsum("cna,cnb->nab", roots, roots) + include_noise * np.eye(d))
+            covariances[irrep] = copies(block, np.eye(mean.shape[2]))
+        return means, covariances
+
+    def _designs(self, rows, irrep):
+        """Rows, their designs, and the factor and variance that belong to these."""
+        factors, variances = self.factors_[irrep], self.variance_[irrep]
+        if not self.per_atom_:
+            yield slice(None), self._design(rows, irrep), factors[0], variances[0]
+            return
+        kinds, of_centers = self._kinds(rows)
+        for kind, factor, variance in zip(kinds, factors, variances, strict=True):
+            some = np.flatnonzero(of_centers == kind)
+            yield some, rows.blocks[irrep][some], factor, variance
 
     def _predict_irreps(self, features):
         predicted, offsets, (kinds, of_centers) = {}, features.offsets, self._kinds(features)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import RegressorMixin
+from sklearn.base import RegressorMixin, clone
+from sklearn.utils import check_random_state
 
 from eqkernels._fitted import check_fitted, whole_or_nothing
+from eqkernels._parameters import Flag, check_parameters
 from eqkernels.descriptors import Derivatives, EquivariantFeatures
 from eqkernels.learned.network import EquivariantNetwork
 from eqkernels.learned.parameters import NetworkParameters
@@ -20,11 +24,19 @@ from eqkernels.learned.readout import Readout, predict_tensors
 from eqkernels.learned.targets import of_property
 from eqkernels.learned.trained import TrainedNetwork
 from eqkernels.metrics import tensor_r2
+from eqkernels.regression.covariance import scale_of_irreps
 from eqkernels.regression.position_derivatives import PositionDerivatives
 from eqkernels.regression.summary import Summarized
-from eqkernels.structures import StructureBatch
+from eqkernels.regression.uncertainty import held_out
+from eqkernels.structures import StructureBatch, is_by_structure
+
+# Part of the structures that error bars are scaled by, and how many there are at least and at most.
+_HELD_BACK, _FEWEST_HELD, _MOST_HELD = 0.15, 10, 1000
+# Part of the errors that are to lie within one error bar: a few structures that are unlike all others do not decide.
+_WITHIN = 0.6827
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class EquivariantNetworkRegressor(PositionDerivatives, Summarized, RegressorMixin, NetworkParameters):
     """Regression of Cartesian tensors on learned equivariant features.
 
@@ -36,6 +48,10 @@ class EquivariantNetworkRegressor(PositionDerivatives, Summarized, RegressorMixi
     ----------
     cutoff, architecture, ..., per_atom
         As in :class:`EquivariantNetwork`, which has ``irreps`` besides: here they are those of the target.
+    error_bars : bool, default=False
+        Whether predictions have error bars, those of the readout as a Gaussian process. Features are then learned from
+        85 % of the structures, and the error bars of each irrep are scaled by the errors on the others, which are at
+        most 1000; the readout is solved on all in the end.
 
     Attributes
     ----------
@@ -71,7 +87,10 @@ class EquivariantNetworkRegressor(PositionDerivatives, Summarized, RegressorMixi
     {'dipole': (4, 3), 'energy': (4,)}
     """
 
+    error_bars: bool = False
+
     _takes_batches = True
+    _constraints = {**NetworkParameters._constraints, "error_bars": Flag()}
 
     @whole_or_nothing
     def fit(
@@ -110,21 +129,25 @@ class EquivariantNetworkRegressor(PositionDerivatives, Summarized, RegressorMixi
         """
         return self._fit(X, y, sample_weight, resumes=True)
 
-    def predict(
-        self, X: Iterable[Atoms] | StructureBatch | EquivariantFeatures
-    ) -> NDArray[Any] | dict[str, NDArray[Any]]:
+    def predict(self, X: Iterable[Atoms] | StructureBatch | EquivariantFeatures, return_std: bool = False) -> Any:
         """Tensors of structures or of their atoms.
 
         Parameters
         ----------
         X : sequence of ase.Atoms
+        return_std : bool, default=False
+            Return the standard deviation of every component too, of a model that was fitted with ``error_bars=True``.
 
         Returns
         -------
-        ndarray of shape (n_structures, 3, ..., 3), or ndarray of object, shape (n_structures,), or dict of them
+        y : ndarray of shape (n_structures, 3, ..., 3), or ndarray of object, shape (n_structures,), or dict of them
             For per-atom targets an array (n_atoms, 3, ..., 3) for each structure.
+        std : as y
+            With ``return_std``.
         """
         check_fitted(self)
+        if return_std:
+            return self._predict_with_std(X)
         if isinstance(X, EquivariantFeatures):
             predicted = {name: readout.predict(X) for name, readout in self.readouts_.items()}
         else:
@@ -220,18 +243,46 @@ class EquivariantNetworkRegressor(PositionDerivatives, Summarized, RegressorMixi
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         begin = time.process_time()
-        if y is None:
-            raise ValueError("requires y to be passed, but the target y is None")
+        check_parameters(self)
         batch, network = StructureBatch.from_frames(X), self._network(resumes)
         train = network._partial_fit if resumes else network._fit
-        self.descriptor_ = train(batch, y, sample_weight, begin, readout=True)
+        to_learn: tuple = (batch, y, sample_weight)
+        if self.error_bars:
+            parts = held_back(batch, self.random_state)
+            weight = None if sample_weight is None else np.asarray(sample_weight)[parts[0]]
+            several = {name: _some(one, parts[0]) for name, one in y.items()} if isinstance(y, dict) else None
+            to_learn = batch[parts[0]], _some(y, parts[0]) if several is None else several, weight
+        self.descriptor_ = train(*to_learn, begin, readout=True)
         features, self.several_ = self.descriptor_.transform(batch), isinstance(y, dict)
         properties = y if self.several_ else {"y": y}
         self.readouts_ = {
             name: self._readout(name).fit(features, labels, sample_weight) for name, labels in properties.items()
         }
+        if self.error_bars:
+            for name, labels in properties.items():
+                self._scale_error_bars(self.readouts_[name], features, labels, sample_weight, *parts)
         self.n_structures_fit_ = batch.n_structures
         return self
+
+    def _scale_error_bars(self, readout, features, labels, sample_weight, learned, held):
+        """Scale by errors on structures that neither features nor readout have learned from."""
+        weight = None if sample_weight is None else np.asarray(sample_weight)[learned]
+        part = clone(readout).set_params(target=readout._tensor(), per_atom=readout.per_atom_)
+        mean, cov = part.fit(features[learned], _some(labels, learned), weight).predict(features[held], return_cov=True)
+        tensor = readout._tensor()
+        errors = held_out(_some(labels, held), mean, cov, tensor.rank)
+        readout.recalibration_ = scale_of_irreps(tensor, errors[0], errors[1], _WITHIN)
+        # that of all labels has the larger residuals of those that were held back in it, which the factor makes up for
+        readout.variance_ = part.variance_
+
+    def _predict_with_std(self, X):
+        if not self.error_bars:
+            raise ValueError("the network has no error bars: fit it with error_bars=True")
+        features = X if isinstance(X, EquivariantFeatures) else self.descriptor_.transform(X)
+        pairs = {name: readout.predict(features, return_std=True) for name, readout in self.readouts_.items()}
+        if not self.several_:
+            return pairs["y"]
+        return tuple({name: pair[k] for name, pair in pairs.items()} for k in range(2))
 
     def _network(self, resumes):
         """Make the network to train: new, or a copy whose arrays training replaces, which leaves the old one whole."""
@@ -253,7 +304,7 @@ class EquivariantNetworkRegressor(PositionDerivatives, Summarized, RegressorMixi
             "per_atom": network.of_atoms_[name],
             "n_channels": getattr(network, "species_channels_", 0),
         }
-        kind["answers_unknown"] = self.handle_unknown == "embed"
+        kind["answers_unknown"], kind["error_bars"] = self.handle_unknown == "embed", self.error_bars
         return Readout(noise, aggregate=self.aggregate, baseline=self.baseline, **kind)
 
     def _by_name(self, what, values):
@@ -264,3 +315,38 @@ class EquivariantNetworkRegressor(PositionDerivatives, Summarized, RegressorMixi
             found = sorted(values) if isinstance(values, dict) else type(values).__name__
             raise ValueError(f"{what} must be a dict of the properties {sorted(self.readouts_)}, got {found}")
         return {name: values[name] for name in self.readouts_}
+
+
+def held_back(batch, random_state):
+    """Structures to learn from and those that are held back, all of whose species are among the others'.
+
+    Parameters
+    ----------
+    batch : StructureBatch
+    random_state : int, RandomState or None
+
+    Returns
+    -------
+    learned, held : ndarray of int
+    """
+    n = batch.n_structures
+    wanted = int(np.clip(_HELD_BACK * n, _FEWEST_HELD, _MOST_HELD))
+    if n < 2 * _FEWEST_HELD:
+        raise ValueError(f"error_bars=True needs {2 * _FEWEST_HELD} structures at least, there are {n}")
+    species = [np.unique(batch.numbers[a:b]) for a, b in pairwise(batch.offsets)]
+    left = np.bincount(np.concatenate(species))
+    held: list[int] = []
+    for k in check_random_state(random_state).permutation(n):
+        if len(held) < wanted and (left[species[k]] > 1).all():
+            held.append(k)
+            left[species[k]] -= 1
+    if len(held) < 2:
+        raise ValueError("error_bars=True: every structure has a species of its own, none can be held back")
+    return np.setdiff1d(np.arange(n), held), np.sort(held)
+
+
+def _some(values, rows):
+    """Labels of some structures."""
+    if isinstance(values, list | tuple) or is_by_structure(values):
+        return [values[k] for k in rows]
+    return np.asarray(values)[rows]

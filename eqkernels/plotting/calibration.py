@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike, NDArray
 
-from eqkernels._fitted import last_step
+from eqkernels._fitted import gives_std, last_step
 from eqkernels.calibration import calibration_curve, miscalibration_area
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.plotting._matplotlib import single_axes
@@ -100,12 +99,11 @@ class CalibrationDisplay:
         TypeError
             If the estimator predicts no standard deviations.
         """
-        final = last_step(estimator)
-        predict = getattr(final, "predict", None)
-        if predict is None or "return_std" not in inspect.signature(predict).parameters:
+        if not gives_std(estimator):
             raise TypeError(
-                f"{type(final).__name__} predicts no standard deviations: use TensorGPR, SparseTensorGPR or "
-                "TensorCommittee (of a search, its best_estimator_)"
+                f"{type(last_step(estimator)).__name__} predicts no standard deviations: use TensorGPR, "
+                "SparseTensorGPR, TensorCommittee or EquivariantNetworkRegressor(error_bars=True) (of a search, its "
+                "best_estimator_)"
             )
         return cls.from_predictions(y, *estimator.predict(X, return_std=True), label=label, ax=ax)
 

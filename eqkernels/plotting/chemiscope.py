@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import inspect
 import json
 import os
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
+from eqkernels._fitted import gives_std
 from eqkernels._types import Floats
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import TensorKernel
@@ -24,7 +24,7 @@ from eqkernels.plotting.similarity import (
     features_of,
     kernel_map,
 )
-from eqkernels.regression.fitted_targets import final_estimator, is_per_atom, target_of
+from eqkernels.regression.fitted_targets import is_per_atom, target_of
 from eqkernels.so3 import CartesianTensor
 from eqkernels.structures import Labels, as_list, read_labels
 from eqkernels.structures.paired import join_atoms
@@ -212,7 +212,7 @@ def _predictions(model, frames, y_pred, y_std):
     """Predicted tensors and, of models that have them, standard deviations, where they are not passed."""
     if y_pred is not None:
         return y_pred, y_std
-    if y_std is None and "return_std" in inspect.signature(final_estimator(model).predict).parameters:
+    if y_std is None and gives_std(model):
         return model.predict(frames, return_std=True)
     return model.predict(frames), y_std
 

@@ -7,6 +7,8 @@ copy by copy, in it m = -l .. l.
 from __future__ import annotations
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.special import betainc
 
 # Part of the squared residuals, or of the variance, below which an irrep has nothing but the rounding of the others.
 _NOTHING = 1e-14
@@ -58,16 +60,20 @@ def standard_deviations(tensor, covariances):
     return np.sqrt(np.maximum(diagonal, 0.0)).reshape(len(covariances), *tensor.shape)
 
 
-def scale_of_irreps(tensor, residuals, covariances):
+def scale_of_irreps(tensor, residuals, covariances, within=None):
     r"""Factor of the standard deviations of each irrep that fits residuals, the same in every frame.
 
-    .. math:: f_\lambda^2 = \frac1n \sum_i \frac{\| r_i^\lambda \|^2}{\mathrm{tr}\, C_i^\lambda}
+    .. math:: f_\lambda^2 = \frac1n \sum_i \frac{\| r_i^\lambda \|^2}{\mathrm{tr}\, C_i^\lambda} ,
+
+    or that with which a part of all components, in a random frame, lie within their standard deviations.
 
     Parameters
     ----------
     tensor : CartesianTensor
     residuals : ndarray of shape (n, 3, ..., 3)
     covariances : ndarray of shape (n, 3, ..., 3, 3, ..., 3)
+    within : float, default=None
+        That part: a few large residuals do not decide then. None: the mean square of all of them.
 
     Returns
     -------
@@ -91,8 +97,29 @@ def scale_of_irreps(tensor, residuals, covariances):
                 f"all predicted variances of {irrep} are zero, the errors are not: no factor makes them fit. Fit on "
                 f"labels that have a part {irrep}, from which its variance can be learned"
             )
-        factors[str(irrep)] = float(np.sqrt(np.mean(squares[usable] / variance[usable]))) if usable.any() else 1.0
+        if not usable.any():
+            factors[str(irrep)] = 1.0
+            continue
+        ratios, n = squares[usable] / variance[usable], part.stop - part.start
+        squared = np.mean(ratios) if within is None else _square_of_part(n * ratios, n, within)
+        factors[str(irrep)] = float(np.sqrt(squared))
     return factors
+
+
+def _square_of_part(ratios, n, within):
+    """Square of the bar that a part of the components of vectors of n components and these squared lengths lie within.
+
+    The squares of components of unit vectors of random directions are distributed as Beta(1/2, (n - 1)/2).
+    """
+    largest = ratios.max(initial=0.0)
+    if n == 1 or not largest > 0:
+        return np.quantile(ratios, within)
+    inverse = largest / np.maximum(ratios, np.finfo(float).tiny)
+
+    def excess(square):
+        return np.mean(betainc(0.5, 0.5 * (n - 1), np.minimum(1.0, square * inverse))) - within
+
+    return largest * brentq(excess, 0.0, 1.0)
 
 
 def scaled(tensor, components, factors):
