@@ -10,23 +10,21 @@ that they were not found from, those of the other half.
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
 
 from eqkernels.structures.paired import paired_rows
 
 # A mean of models has to be better than the best of them by so much: it costs the time of all.
 _WORTH = 0.98
-# Weight of the condition that weights add up to one, where the errors have the norm 1.
-_STIFFNESS = 1e3
 # Part of errors that lie within one error bar.
 _WITHIN = 0.6827
 
 
 def convex_weights(y: np.ndarray, predicted: list[np.ndarray]) -> np.ndarray:
-    """Find the weights of least squares.
+    """Find the weights of least squares, of a few models: each set of them is tried.
 
     Parameters
     ----------
@@ -41,12 +39,18 @@ def convex_weights(y: np.ndarray, predicted: list[np.ndarray]) -> np.ndarray:
     """
     # with weights that add up to one, the error of the mean is the mean of the errors
     errors = np.stack([_errors(y, one).ravel() for one in predicted], axis=1)
-    size = np.sqrt(np.sum(errors**2))
-    if not size > 0:
-        return np.full(len(predicted), 1.0 / len(predicted))
-    design = np.concatenate([errors / size, _STIFFNESS * np.ones((1, errors.shape[1]))])
-    weights, _ = nnls(design, np.concatenate([np.zeros(len(errors)), [_STIFFNESS]]))
-    return weights / weights.sum()
+    products, n = errors.T @ errors, len(predicted)
+    best, smallest = np.full(n, 1.0 / n), np.inf
+    for some in (list(one) for size in range(1, n + 1) for one in combinations(range(n), size)):
+        # the least squares of those models alone: products @ weights is the same for all of them
+        solved = np.linalg.lstsq(products[np.ix_(some, some)], np.ones(len(some)), rcond=None)[0]
+        if (solved < 0).any() or not solved.sum() > 0:
+            continue
+        weights = np.zeros(n)
+        weights[some] = solved / solved.sum()
+        if weights @ products @ weights < smallest:
+            best, smallest = weights, weights @ products @ weights
+    return best
 
 
 def stack(y: np.ndarray, predicted: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -36,8 +36,8 @@ class Spectrum:
     --------
     >>> import numpy as np
     >>> line = Spectrum(np.arange(5.0), np.array([[0.0, 1.0, 2.0, 1.0, 0.0], [0.0, 1.0, 4.0, 1.0, 0.0]]), "km/mol cm")
-    >>> line.intensity, line.std[2], line.integrate()
-    (array([0., 1., 3., 1., 0.]), np.float64(1.0), 5.0)
+    >>> line.intensity, float(line.std[2]), line.integrate()
+    (array([0., 1., 3., 1., 0.]), 1.0, 5.0)
     """
 
     wavenumbers: NDArray[np.float64]
