@@ -33,7 +33,7 @@ from eqkernels.structures import StructureBatch, as_list, atom_counts, read_labe
 from eqkernels.validation import held_back_errors
 
 # Components of an irrep up to which an exact Gaussian process is fitted within a minute on one core.
-_LARGEST_EXACT = 3500
+LARGEST_EXACT = 3500
 # Fewest structures, or labelled atoms, from which a network may be the more accurate one.
 _FEWEST_FOR_NETWORK = 300
 # Structures on which they are compared, and seconds for the network at most.
@@ -133,13 +133,13 @@ def recommend(
     shared = {"target": target, "per_atom": per_atom, "aggregate": aggregate}
     descriptor, why_descriptor = _descriptor(facts, aggregate, verbose)
     descriptor.set_params(n_jobs=n_jobs)
-    if forces or facts.largest > _LARGEST_EXACT:
+    if forces or facts.largest > LARGEST_EXACT:
         model = SparseTensorGPR(
             min(_POINTS, facts.n_centers), descriptor=descriptor, random_state=random_state, n_jobs=n_jobs, **shared
         )
         why = "SparseTensorGPR: forces need its derivatives" if forces else (
             f"SparseTensorGPR: {facts.largest} components are too many for an exact Gaussian process "
-            f"(at most {_LARGEST_EXACT})"
+            f"(at most {LARGEST_EXACT})"
         )  # fmt: skip
     else:
         model = TensorGPR(descriptor=descriptor, random_state=random_state, **shared)
@@ -241,10 +241,14 @@ def choose_aggregate(facts, target):
     return None, []
 
 
+def species_channels(n_species: int) -> dict[str, Any]:
+    """Parameters of descriptors by which more than a few elements share channels."""
+    return {"n_species_channels": _CHANNELS} if n_species > _SPECIES else {}
+
+
 def _descriptor(facts, aggregate, verbose):
     """Descriptor with the smallest leave-one-out error on a part of the data."""
-    many = facts.n_species > _SPECIES
-    shared: dict[str, Any] = {"n_species_channels": _CHANNELS} if many else {}
+    shared = species_channels(facts.n_species)
     n = min(_PROBED, max(10, _PROBED_COMPONENTS * facts.n_structures // max(facts.largest, 1)))
     some = np.random.default_rng(0).permutation(facts.n_structures)[:n]
     frames, y = [facts.frames[k] for k in some], [facts.y[k] for k in some]

@@ -231,7 +231,7 @@ def expected_error(
     held = np.concatenate([held for _, held in parts])
     how = f"{len(held)} structures held back" + (f", in {len(parts)} parts" if len(parts) > 1 else "")
     how += "" if groups is None else ", in whole groups"
-    curve = _extrapolated(errors[:2], len(frames))
+    curve = extrapolated(errors[:2], len(frames))
     return measured(fitted, y[held], np.concatenate(predicted), target, how, curve, rmse_of_forces, held)
 
 
@@ -340,8 +340,8 @@ def _with_all_species(species, order):
     return np.array(first, dtype=int)
 
 
-def _extrapolated(errors, n):
-    """Learning curve relative to its last error, up to n structures."""
+def extrapolated(errors, n):
+    """Continue a learning curve, relative to its last error, up to n structures."""
     (few, before), (many, after) = errors
     if not after > 0:
         return [(few, 1.0), (many, 1.0), (n, 1.0)]

@@ -8,7 +8,7 @@ from eqkernels import LambdaSOAP, SparseTensorGPR, TensorGPR, TensorRidge
 from eqkernels.datasets import load_water_clusters
 from eqkernels.metrics import frobenius_rmse, irrep_rmse
 from eqkernels.structures.paired import paired_rows
-from eqkernels.validation import ErrorTail, _extrapolated, expected_error, held_back, held_back_errors
+from eqkernels.validation import ErrorTail, expected_error, extrapolated, held_back, held_back_errors
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +59,12 @@ def test_held_back_structures_are_not_seen(data):
 
 
 def test_the_learning_curve_is_a_power_law():
-    (_, first), (_, second), (n, last) = _extrapolated([(40, 3.0), (80, 3.0 / np.sqrt(2))], 320)
+    (_, first), (_, second), (n, last) = extrapolated([(40, 3.0), (80, 3.0 / np.sqrt(2))], 320)
     assert first == pytest.approx(np.sqrt(2))
     assert (second, n) == (1.0, 320)
     assert last == pytest.approx(0.5)
-    assert _extrapolated([(40, 1.0), (80, 2.0)], 160)[-1][1] == 1.0  # never rises
-    assert _extrapolated([(40, 9.0), (80, 1.0)], 160)[-1][1] == pytest.approx(0.5)  # at most the first power
+    assert extrapolated([(40, 1.0), (80, 2.0)], 160)[-1][1] == 1.0  # never rises
+    assert extrapolated([(40, 9.0), (80, 1.0)], 160)[-1][1] == pytest.approx(0.5)  # at most the first power
 
 
 def test_forces_and_per_atom_targets(data):

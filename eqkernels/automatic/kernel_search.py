@@ -22,13 +22,12 @@ import numpy as np
 from eqkernels.automatic.labelled_structures import Labelled
 from eqkernels.descriptors import LambdaSOAP
 from eqkernels.kernels import CovariantKernel
+from eqkernels.recommendation import species_channels
 from eqkernels.regression import TensorKernelRidge
 
 # Components of the largest irrep on which all candidates are compared, and on which the last ones are.
 _FEWEST_COMPONENTS, _MOST_COMPONENTS = 450, 1800
 _GROWTH = 4
-# More elements than this share channels, of which there are so many.
-_SPECIES, _CHANNELS = 6, 4
 # From short to long: what is in reach, and how finely it is resolved. The first is the library's default.
 _DESCRIPTORS: tuple[dict[str, Any], ...] = (
     {"cutoff": 5.0},
@@ -124,8 +123,7 @@ class KernelSearch:
 
 def candidate_settings(n_species: int) -> list[KernelSetting]:
     """List the settings to compare for data with so many elements."""
-    shared = {"n_species_channels": _CHANNELS} if n_species > _SPECIES else {}
-    return [KernelSetting({**parameters, **shared}) for parameters in _DESCRIPTORS]
+    return [KernelSetting({**parameters, **species_channels(n_species)}) for parameters in _DESCRIPTORS]
 
 
 def edges(setting: KernelSetting) -> list[str]:

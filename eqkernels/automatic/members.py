@@ -14,10 +14,9 @@ import numpy as np
 from eqkernels.automatic.kernel_search import KernelSetting
 from eqkernels.automatic.labelled_structures import Labelled
 from eqkernels.learned import EquivariantNetworkRegressor
+from eqkernels.recommendation import LARGEST_EXACT
 from eqkernels.regression import SparseTensorGPR, TensorGPR
 
-# Components of an irrep up to which a Gaussian process is exact.
-_LARGEST_EXACT = 3500
 # Sparse points for each root of a second, and their bounds: the fit grows with the second power of their number.
 _POINTS_PER_ROOT, _FEWEST_POINTS, _MOST_POINTS = 65, 200, 3000
 # Exact fits of some thousand components grow with this power of their number, sparse ones with the first.
@@ -46,7 +45,6 @@ class KernelMember:
     n_jobs: int | None = None
     seconds: dict[int, float] = field(default_factory=dict)
     most: int = 10**9
-    name = "kernel"
 
     def fit(self, data: Labelled) -> Any:
         """Fit to the structures, or to the first of them that there is time for."""
@@ -73,7 +71,7 @@ class KernelMember:
         return self.seconds[timed] * (min(n, self.most) / timed) ** (_POWER if self._is_exact(n) else 1)
 
     def _is_exact(self, n):
-        return min(n, self.most) * self.components <= _LARGEST_EXACT
+        return min(n, self.most) * self.components <= LARGEST_EXACT
 
     def _model(self, data):
         parts = self.setting.parts(self.n_jobs)
@@ -95,7 +93,6 @@ class NetworkMember:
     n_jobs: int | None = None
     model: Any = None
     seconds: float = 0.0
-    name = "network"
 
     def fit(self, data: Labelled, seconds: float) -> Any:
         """Train for so many CPU seconds, from where the last call ended."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from eqkernels._progress import say
 from eqkernels.automatic.kernel_search import KernelSearch, KernelSetting, candidate_settings
 from eqkernels.automatic.labelled_structures import Labelled
 from eqkernels.automatic.members import KernelMember, NetworkMember, seconds_of_runs
@@ -17,9 +16,7 @@ from eqkernels.automatic.stacking import scale_of_error_bars, stack
 from eqkernels.metrics import frobenius_rmse
 from eqkernels.regression import TensorGPR
 from eqkernels.structures.paired import paired_rows
-from eqkernels.validation import ExpectedError, expected_error, held_back, measured
-
-logger = logging.getLogger("eqkernels")
+from eqkernels.validation import ExpectedError, expected_error, extrapolated, held_back, measured
 
 _NAMES = ("kernel", "network")
 # Part of the time in which kernels are compared.
@@ -28,8 +25,6 @@ _COMPARING = 0.2
 _FEWEST_SECONDS = 5.0
 # Labels below which all are left out one by one in closed form, and networks are not tried.
 _FEWEST_LABELS = 100
-# Learning curves fall at most with this power of the number of structures, and do not rise.
-_STEEPEST = 1.0
 # Errors of a network that goes on training fall at most with this power of the time.
 _STEEPEST_IN_TIME = 0.5
 
@@ -104,10 +99,7 @@ class Search:
         return time.process_time() - self.begin
 
     def _say(self, text):
-        text = f"AutoTensorRegressor, {self._elapsed():.0f} of {self.budget:.0f} s: {text}"
-        logger.info(text)
-        if self.verbose:
-            print(text, file=sys.stderr, flush=True)
+        say(f"AutoTensorRegressor, {self._elapsed():.0f} of {self.budget:.0f} s: {text}", self.verbose)
 
     def _kernel_setting(self, order):
         search = KernelSearch(
@@ -210,8 +202,5 @@ def _rmse(y, predicted):
 
 def _gain(curve, n):
     """Factor of the error of a fit to n structures over that of the last point of a learning curve."""
-    (few, before), (many, after) = curve
-    if not (after > 0 and many > few):
-        return 1.0
-    exponent = float(np.clip(np.log(before / after) / np.log(many / few), 0.0, _STEEPEST))
-    return (many / max(n, many)) ** exponent
+    (few, _), (many, _) = curve
+    return extrapolated(curve, max(n, many))[-1][1] if many > few else 1.0
