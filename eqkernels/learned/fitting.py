@@ -13,6 +13,7 @@ from eqkernels.learned.graph import Graph
 from eqkernels.learned.optimizers import Monitor, train_adam, train_lbfgs
 from eqkernels.learned.parameters import NetworkParameters
 from eqkernels.learned.reports import Report
+from eqkernels.learned.symmetric_samples import with_counts
 from eqkernels.learned.targets import Target
 from eqkernels.learned.training import Loss, Model, Packing, TrainingSet, count_held, initial_vector, split_by_size
 from eqkernels.structures import StructureBatch, find_neighbors
@@ -131,7 +132,16 @@ class Fit:
         start = initial_vector(packing, weights, names, {} if previous is None else previous[2])
         if not trains:
             return _Run(np.inf, start, model, packing, None, None)
+        if runs_left == self.n_runs:
+            self.targets = with_counts(model, weights, self.targets, self._parts())
         return self._minimize(model, packing, start, random, runs_left)
+
+    def _parts(self):
+        """All structures in their order, part by part, as graphs, their targets, and the structure of each atom."""
+        data = TrainingSet(self.batch, self.targets, self.make_graph, self.work, _WORK_PER_PART)
+        for block in split_by_size(np.arange(self.batch.n_structures), self.work, _WORK_PER_PART):
+            for graph, targets in data.parts(block):
+                yield graph, targets, np.repeat(block, np.diff(self.batch.offsets)[block])
 
     def _minimize(self, model, packing, start, random, runs_left):
         network, n_structures = self.network, self.batch.n_structures

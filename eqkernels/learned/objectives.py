@@ -9,6 +9,9 @@ which never squares the condition number, and have exact gradients with respect 
 - half the logarithm of the mean square of the leave-one-out errors, in which the d components of a sample are left out
   together, :math:`e_k = (I - H_{kk})^{-1} r_k`, :math:`H = P (P^T P + s I)^{-1} P^T`.
 
+N is the number of independent values: of equivalent atoms together one, and none for components that symmetry forbids
+(:mod:`eqkernels.regression.independence`).
+
 Groups of samples that share no weights, as atoms of different species, are problems of their own: their likelihoods add
 up, and so do the squares of their errors. Both losses depend on P through :math:`P P^T` alone: where P has many more
 columns than rows, the triangular factor of its transpose replaces it, and the cost is linear in the number of columns.
@@ -49,7 +52,7 @@ def ridge_weights(design, values, noise):
     return weights if basis is None else basis @ weights
 
 
-def log_marginal_likelihood(features, values, log_noise, groups=_WHOLE):
+def log_marginal_likelihood(features, values, log_noise, groups=_WHOLE, counts=None):
     """Negative log marginal likelihood, divided by the number of values.
 
     Parameters
@@ -59,6 +62,8 @@ def log_marginal_likelihood(features, values, log_noise, groups=_WHOLE):
     log_noise : float
     groups : sequence of (ndarray of int or slice), default=(slice(None),)
         Samples of each group; every group has weights of its own.
+    counts : ndarray of shape (n,), default=None
+        What each sample counts as an observation; None: 1.
 
     Returns
     -------
@@ -67,24 +72,25 @@ def log_marginal_likelihood(features, values, log_noise, groups=_WHOLE):
         Gradient with respect to the features.
     to_log_noise : float
     """
-    total, to_features, to_log_noise = _summed(_likelihood, features, values, log_noise, groups)
+    total, to_features, to_log_noise = _summed(_likelihood, features, values, log_noise, groups, counts)
     return total / values.size, to_features / values.size, to_log_noise / values.size
 
 
-def leave_one_out(features, values, log_noise, groups=_WHOLE):
+def leave_one_out(features, values, log_noise, groups=_WHOLE, counts=None):
     """Half the logarithm of the mean square of block leave-one-out errors; arguments and returns as above."""
-    half, to_features, to_log_noise = _summed(_left_out, features, values, log_noise, groups)
+    half, to_features, to_log_noise = _summed(_left_out, features, values, log_noise, groups, counts)
     squares = 2 * half
     return 0.5 * np.log(squares / values.size), to_features / squares, to_log_noise / squares
 
 
-def _summed(term, features, values, log_noise, groups):
+def _summed(term, features, values, log_noise, groups, counts):
     """Sum of the terms of all groups, with its slopes."""
     total, to_features, to_log_noise = 0.0, np.empty(features.shape), 0.0
     for rows in groups:
         n, d, n_columns = features[rows].shape
         design, basis = _narrowed(features[rows].reshape(n * d, n_columns))
-        value, slopes, slope = term(design.reshape(n, d, -1), values[rows], log_noise)
+        n_independent = n * d if counts is None else d * counts[rows].sum()
+        value, slopes, slope = term(design.reshape(n, d, -1), values[rows], log_noise, n_independent)
         to_features[rows] = (slopes if basis is None else slopes @ basis.T).reshape(n, d, n_columns)
         total, to_log_noise = total + value, to_log_noise + slope
     return total, to_features, to_log_noise
@@ -110,19 +116,21 @@ def _solve(design, values, noise):
     return q, r, inverse, weights, values - design @ weights
 
 
-def _likelihood(features, values, log_noise):
+def _likelihood(features, values, log_noise, n_independent):
     n, d, n_columns = features.shape
     n_rows, n_outputs, noise = n * d, values.shape[2], np.exp(log_noise)
     q, r, inverse, weights, residual = _solve(features.reshape(n_rows, -1), values.reshape(n_rows, -1), noise)
     dual = residual / noise
-    log_determinant = 2 * np.log(np.abs(np.diag(r))).sum() + (n_rows - n_columns) * log_noise
+    log_determinant = 2 * np.log(np.abs(np.diag(r))).sum() + (n_independent - n_columns) * log_noise
     total = 0.5 * (np.sum(residual * dual) + np.sum(weights**2) + n_outputs * log_determinant)
     to_features = n_outputs * (q @ inverse.T) - dual @ weights.T
-    to_log_noise = 0.5 * (n_outputs * (n_rows - n_columns + noise * np.sum(inverse**2)) - noise * np.sum(dual**2))
+    to_log_noise = 0.5 * (
+        n_outputs * (n_independent - n_columns + noise * np.sum(inverse**2)) - noise * np.sum(dual**2)
+    )
     return total, to_features.reshape(features.shape), to_log_noise
 
 
-def _left_out(features, values, log_noise):
+def _left_out(features, values, log_noise, _):
     """Half the sum of the squares of leave-one-out errors."""
     n, d, n_columns = features.shape
     n_rows, noise = n * d, np.exp(log_noise)
@@ -149,12 +157,12 @@ def _left_out(features, values, log_noise):
 OBJECTIVES = {"lml": log_marginal_likelihood, "loo": leave_one_out}
 
 
-def profile_likelihood(features, values, groups=_WHOLE):
+def profile_likelihood(features, values, groups=_WHOLE, counts=None):
     """Make the loss a function of the logarithm of the noise alone, at the cost of one factorization for all of them.
 
     Parameters
     ----------
-    features, values, groups
+    features, values, groups, counts
         As of :func:`log_marginal_likelihood`.
 
     Returns
@@ -164,11 +172,12 @@ def profile_likelihood(features, values, groups=_WHOLE):
     parts = [_spectrum(features[rows], values[rows]) for rows in groups]
     squares, along = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
     missed = sum(part[2] for part in parts)
-    n_rows, n_outputs = features.shape[0] * features.shape[1], values.shape[2]
+    (n, d, _), n_outputs = features.shape, values.shape[2]
+    n_independent = n * d if counts is None else d * counts.sum()
 
     def loss(log_noise):
         total = squares + np.exp(log_noise)
-        log_determinant = np.log(total).sum() + (n_rows - len(total)) * log_noise
+        log_determinant = np.log(total).sum() + (n_independent - len(total)) * log_noise
         fit = np.sum(along**2 / total[:, None]) + missed / np.exp(log_noise)
         return 0.5 * (fit + n_outputs * log_determinant) / values.size
 
@@ -186,7 +195,7 @@ def _spectrum(features, values):
     return singular**2, u.T @ r[:n_columns, n_columns:], np.sum(r[n_columns:, n_columns:] ** 2)
 
 
-def profile_leave_one_out(features, values, groups=_WHOLE):
+def profile_leave_one_out(features, values, groups=_WHOLE, counts=None):
     """As :func:`profile_likelihood`, of :func:`leave_one_out`."""
     parts = [_left_out_by_noise(features[rows], values[rows]) for rows in groups]
     return lambda log_noise: 0.5 * np.log(sum(squares(np.exp(log_noise)) for squares in parts) / values.size)

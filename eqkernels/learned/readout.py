@@ -26,6 +26,7 @@ from eqkernels._ranges import aggregate_rows
 from eqkernels.learned.objectives import ridge_weights
 from eqkernels.learned.tape import Tape
 from eqkernels.regression.covariance import copies
+from eqkernels.regression.independence import shares_of_equivalents
 from eqkernels.regression.uncertainty import UncertainTensorRegressor
 from eqkernels.so3 import Irrep
 
@@ -92,6 +93,12 @@ class Readout(UncertainTensorRegressor):
 
     def _aggregate(self):
         return self.aggregate
+
+    def _weight_of_atoms(self, features, weight):
+        shares = shares_of_equivalents(features, self.groups_)
+        if np.all(shares == 1.0):
+            return weight
+        return shares if weight is None else weight * shares
 
     def _fit_irreps(self, features, blocks, weight):
         self.coef_, self.factors_, self.variance_ = {}, {}, {}

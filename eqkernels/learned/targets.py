@@ -34,6 +34,8 @@ class Target:
         Square roots of the weights of the samples.
     per_atom : bool
         Whether samples are atoms.
+    counts : ndarray of shape (n_samples,), or None
+        What each sample counts as an observation (:mod:`eqkernels.learned.symmetric_samples`); None: 1.
     """
 
     name: str
@@ -43,13 +45,15 @@ class Target:
     row_weights: np.ndarray
     sample_weights: np.ndarray
     per_atom: bool
+    counts: np.ndarray | None = None
 
     def pick(self, atoms):
         """Those samples that the given atoms belong to, the atoms counted anew."""
         kept, inverse = np.unique(self.segments[atoms], return_inverse=True)
         if len(kept) and kept[0] < 0:
             kept, inverse = kept[1:], inverse - 1
-        picked = {"values": self.values[kept], "sample_weights": self.sample_weights[kept]}
+        names = ["values", "sample_weights", *(["counts"] if self.counts is not None else [])]
+        picked = {name: getattr(self, name)[kept] for name in names}
         return replace(self, **picked, segments=inverse.astype(np.int64), row_weights=self.row_weights[atoms])
 
 

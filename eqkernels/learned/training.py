@@ -174,10 +174,11 @@ class Loss:
             k for k, pieces in enumerate(of_targets) if any(one.values[one.sample_weights > 0].any() for one in pieces)
         ]
         self.irreps = tuple(dict.fromkeys(of_targets[k][0].irrep for k in self.active))
-        self.roots, self.values, self.ends, self.groups = {}, {}, {}, {}
+        self.roots, self.values, self.ends, self.groups, self.counts = {}, {}, {}, {}, {}
         for k in self.active:
             self.roots[k] = np.concatenate([one.sample_weights for one in of_targets[k]])[:, None, None]
             self.values[k] = self.roots[k] * np.concatenate([one.values for one in of_targets[k]])
+            self.counts[k] = _counts(of_targets[k])
             self.ends[k] = np.cumsum([len(one.values) for one in of_targets[k]])[:-1]
             graphs = None if model.architecture.embeds else [graph for graph, _ in parts]
             self.groups[k] = _groups(graphs, of_targets[k])
@@ -228,7 +229,7 @@ class Loss:
         for k, pieces in zip(self.active, zip(*sums, strict=True), strict=True):
             features, place = self.roots[k] * np.concatenate([one.value for one in pieces]), self.packing.size + k
 
-            value = self.profile(features, self.values[k], self.groups[k])
+            value = self.profile(features, self.values[k], self.groups[k], self.counts[k])
             found = minimize_scalar(value, bounds=LOG_NOISE_BOUNDS, method="bounded", options={"xatol": 0.05})
             if found.fun < value(vector[place]):
                 vector[place] = found.x
@@ -261,11 +262,16 @@ class Loss:
         total, to_sums, size = 0.0, [], self.packing.size
         for k, pieces in zip(self.active, zip(*sums, strict=True), strict=True):
             root, features = self.roots[k], np.concatenate([one.value for one in pieces])
-            problem = root * features, self.values[k], vector[size + k], self.groups[k]
+            problem = root * features, self.values[k], vector[size + k], self.groups[k], self.counts[k]
             value, slopes, gradient[size + k] = self.objective(*problem)
             total += value
             to_sums.append(np.split(root * slopes, self.ends[k]))
         return total, to_sums
+
+
+def _counts(targets):
+    """Join the counts of the samples of all parts of a target; None where all are 1."""
+    return None if targets[0].counts is None else np.concatenate([one.counts for one in targets])
 
 
 def _groups(graphs, targets):

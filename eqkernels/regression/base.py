@@ -80,6 +80,7 @@ class TensorRegressor(FeatureDerivatives, Summarized, NestedDefaults, RegressorM
             rows = labelled_rows(features, labels.atoms)
             self.groups_, features = features.structures[rows], features.split_centers(rows)
             weight = None if weight is None else weight[self.groups_]
+            weight = self._weight_of_atoms(features, weight)
         self.atoms_fit_ = labels.atoms
         self.n_structures_fit_, self.n_environments_fit_ = len(self.n_atoms_fit_), len(features.species)
         blocks = self._tensor().to_irreps(self._project(labels.values))
@@ -87,6 +88,10 @@ class TensorRegressor(FeatureDerivatives, Summarized, NestedDefaults, RegressorM
         self.species_ = np.unique(features.species)
         self._fit_irreps(features, self._subtract_baseline(features, blocks, weight), weight)
         return self
+
+    def _weight_of_atoms(self, features, weight):
+        """Weights of labelled atoms; models that count observations know which are equivalent."""
+        return weight
 
     def predict(self, X):
         """Cartesian tensors of structures, or of all their atoms when the labels were those of atoms.

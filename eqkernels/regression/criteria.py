@@ -11,12 +11,16 @@ noise in units of it, W the sample weights), the criteria are
 - the leave-one-out error, as :math:`-\frac N2 \log \sum_B \| y_B - \mu_B \|_W^2`, which does not depend on s.
 
 All are evaluated in the eigenvectors of :math:`W^{1/2} K W^{1/2}`: one factorization serves every s and :math:`\gamma`.
+N is the number of independent components (:mod:`eqkernels.regression.independence`): the others, eigenvectors of
+:math:`\gamma` alone, are left out of the determinants.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.linalg import eigh
+
+from eqkernels.regression.independence import allowed_parts
 
 CRITERIA = ("lml", "loo_density", "loo_error")
 # Noises that are tried before the optimization: decades from rounding to "nothing but noise".
@@ -59,10 +63,6 @@ class Spectrum:
     def inverse(self, noise):
         """Eigenvalues of the inverse of the covariance, in units of the signal variance."""
         return 1.0 / (self.eigenvalues + max(noise, self.floor))
-
-    def best_signal(self, noise):
-        """Signal variance that maximizes the likelihood."""
-        return max(np.mean(self.values**2 * self.inverse(noise)[:, None]), ZERO)
 
     def solve(self, noise):
         """Scaled solution s W^(-1/2) C^(-1) y, shape (n d, n_columns)."""
@@ -125,17 +125,52 @@ class Evidence:
     groups : ndarray of int, shape (n,)
         What is left out together.
     weight : ndarray of shape (n,), default=None
+        Of the labels, times their shares.
+    shares : ndarray of shape (n,), default=None
+        Of each label among those that are equivalent to it; None: no two are.
+
+    Attributes
+    ----------
+    independent : ndarray of shape (n d,)
+        What each component counts as an observation.
     """
 
-    def __init__(self, kernel, features, irrep, values, groups, weight=None):
+    def __init__(self, kernel, features, irrep, values, groups, weight=None, shares=None):
         self.kernel = kernel
         self.features = features
         self.irrep = irrep
-        self.values = values
         self.weight = weight
-        self.rows = block_rows(groups, values.shape[1])
+        n, d, _ = values.shape
+        self.rows = block_rows(groups, d)
+        own = kernel.diag(features, irrep)
+        self.values, counts = allowed_parts(own, np.mean(np.trace(own, axis1=1, axis2=2)) / d, values)
+        shares = np.ones(n) if shares is None else shares
+        self.independent = np.repeat(shares * counts / d, d)
+        user = np.ones(n) if weight is None else weight / shares
+        self._log_weights = 0.5 * self.independent @ np.log(np.repeat(user, d))
+        self.shares = shares
         self._cache: dict = {}
         self._last = None
+
+    @property
+    def n_components(self):
+        """Number of independent components of one copy."""
+        return max(float(self.independent.sum()), 1.0)
+
+    @property
+    def n_independent(self):
+        """Number of independent components of all copies."""
+        return self.n_components * self.values.shape[2]
+
+    def best_signal(self, spectrum, noise):
+        """Signal variance that maximizes the likelihood."""
+        return max(np.sum(spectrum.values**2 * spectrum.inverse(noise)[:, None]) / self.n_independent, ZERO)
+
+    def constant(self, spectrum, signal, noise):
+        """Part of the likelihood of one copy beside misfit and determinant: weights, and the unit of its variances."""
+        surplus = len(self.independent) - self.n_components
+        of_noise = 0.5 * surplus * np.log(max(noise, spectrum.floor))
+        return self._log_weights - 0.5 * self.n_components * np.log(2 * np.pi * signal) + of_noise
 
     def spectrum(self, theta):
         """Spectrum and derivatives of the kernel at the logarithms of its free parameters; the last is kept."""
@@ -186,14 +221,16 @@ def _changes(spectrum, slopes, noise):
 
 def _marginal(problem, _, spectrum, signal, noise, changes):
     eigenvalues = spectrum.inverse(noise)
-    n, copies = spectrum.values.shape
+    copies, surplus = spectrum.values.shape[1], len(spectrum.values) - problem.n_components
     solution = eigenvalues[:, None] * spectrum.values
     misfit = np.sum(spectrum.values * solution) / signal
-    value = -0.5 * misfit + copies * _constant(spectrum, signal) + 0.5 * copies * np.sum(np.log(eigenvalues))
-    derivatives = [0.5 * (misfit - n * copies)]
+    constant = problem.constant(spectrum, signal, noise)
+    value = -0.5 * misfit + copies * constant + 0.5 * copies * np.sum(np.log(eigenvalues))
+    derivatives = [0.5 * (misfit - problem.n_independent)]
     for change, inverse in changes:
         if inverse is None:
-            squares, trace = np.sum(solution**2 * change[:, None]), eigenvalues @ change
+            squares = np.sum(solution**2 * change[:, None])
+            trace = eigenvalues @ change - surplus * (noise >= spectrum.floor)
         else:
             dual = spectrum.vectors @ solution
             squares, trace = np.sum(dual * (change @ dual)), np.sum(inverse * change)
@@ -203,7 +240,7 @@ def _marginal(problem, _, spectrum, signal, noise, changes):
 
 def _left_out(problem, criterion, spectrum, signal, noise, changes):
     eigenvalues = spectrum.inverse(noise)
-    n, copies = spectrum.values.shape
+    copies, surplus = spectrum.values.shape[1], len(spectrum.values) - problem.n_components
     solution = spectrum.solve(noise)
     blocks = []
     for rows in problem.rows:
@@ -212,11 +249,11 @@ def _left_out(problem, criterion, spectrum, signal, noise, changes):
     if criterion == "loo_density":
         misfit = sum(np.sum(residual * solution[rows]) for rows, _, residual in blocks) / signal
         log_dets = sum(np.linalg.slogdet(precision)[1].sum() for _, precision, _ in blocks)
-        value = copies * _constant(spectrum, signal) + 0.5 * (copies * log_dets - misfit)
-        derivatives = [0.5 * (misfit - n * copies)]
+        value = copies * problem.constant(spectrum, signal, noise) + 0.5 * (copies * log_dets - misfit)
+        derivatives = [0.5 * (misfit - problem.n_independent)]
     else:
         total = sum(np.sum(residual**2) for *_, residual in blocks)
-        value, derivatives = -0.5 * n * copies * np.log(max(total, np.finfo(float).tiny)), [0.0]
+        value, derivatives = -0.5 * problem.n_independent * np.log(max(total, np.finfo(float).tiny)), [0.0]
     for change, inverse in changes:
         slope, right, left = _inverse_change(spectrum, eigenvalues, solution, change, inverse)
         derivative = 0.0
@@ -227,7 +264,9 @@ def _left_out(problem, criterion, spectrum, signal, noise, changes):
                 derivative += np.sum(residual * (0.5 * moved @ residual - slope[rows])) / signal
             else:
                 change_of_residual = np.linalg.solve(precision, slope[rows] - moved @ residual)
-                derivative -= n * copies / total * np.sum(residual * change_of_residual)
+                derivative -= problem.n_independent / total * np.sum(residual * change_of_residual)
+        if criterion == "loo_density" and inverse is None and noise >= spectrum.floor:
+            derivative += 0.5 * copies * surplus
         derivatives.append(derivative)
     return value, derivatives
 
@@ -239,7 +278,3 @@ def _inverse_change(spectrum, eigenvalues, solution, change, inverse):
         return -right @ spectrum.values, right, spectrum.vectors
     right = inverse @ change
     return -right @ solution, right, inverse
-
-
-def _constant(spectrum, signal):
-    return np.sum(np.log(spectrum.root)) - 0.5 * len(spectrum.root) * np.log(2 * np.pi * signal)

@@ -24,7 +24,7 @@ from eqkernels._fitted import check_fitted
 from eqkernels._parameters import Choice, Flag, Integer, Verbosity
 from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.kernels import CovariantKernel
+from eqkernels.kernels import CovariantKernel, KernelBlocks
 from eqkernels.kernels.bounds import check_bounds
 from eqkernels.regression.atomic_parts import AtomicParts
 from eqkernels.regression.base import TensorRegressor
@@ -33,6 +33,7 @@ from eqkernels.regression.cost import announced
 from eqkernels.regression.covariance import standard_deviations, to_cartesian
 from eqkernels.regression.criteria import CRITERIA, EIGENVECTORS, Evidence
 from eqkernels.regression.hyperparameters import free_parameters, maximize
+from eqkernels.regression.independence import shares_of_equivalents
 from eqkernels.regression.kernel_ridge import aggregating_kernel
 from eqkernels.regression.leave_one_out import LeftOutLabels
 from eqkernels.regression.posterior import Posterior, factorize
@@ -113,12 +114,16 @@ class TensorGPR(AtomicParts, UncertainTensorRegressor):
         As in :class:`TensorKernelRidge`.
     y_fit_, factor_ : dict of str to ndarray
         Normalized labels, and V with V V^T the inverse of their covariance.
+    shares_ : ndarray of shape (n_labels,) or None
+        Of per-atom targets, 1 / m for atoms of which m are equivalent by symmetry; None: no two are.
 
     Notes
     -----
     Time N^3 and memory N^2 with N = n (2 lambda + 1). With a kernel without free parameters one eigendecomposition
     an irrep serves the whole optimization, with a free zeta one for each of its integers; with free weights of kernels
-    each step costs one more. Sample weights divide the noise; structures of weight zero are left out.
+    each step costs one more. Sample weights divide the noise; structures of weight zero are left out. Symmetry-
+    equivalent atoms count as one observation together, and components that symmetry forbids as none
+    (:mod:`eqkernels.regression.independence`).
 
     See Also
     --------
@@ -142,6 +147,7 @@ class TensorGPR(AtomicParts, UncertainTensorRegressor):
     ((2, 3), (2, 3), (2, 3, 3))
     """
 
+    shares_ = None
     _defaults = {**TensorRegressor._defaults, "kernel": CovariantKernel}
     _constraints = {
         **TensorRegressor._constraints,
@@ -200,10 +206,18 @@ class TensorGPR(AtomicParts, UncertainTensorRegressor):
             if getattr(self, name) != "fixed":
                 check_bounds(getattr(self, name), name)
 
+    def _weight_of_atoms(self, features, weight):
+        shares = None if isinstance(features, KernelBlocks) else shares_of_equivalents(features, self.groups_)
+        self.shares_ = None if shares is None or np.all(shares == 1.0) else shares
+        if self.shares_ is None:
+            return weight
+        return shares if weight is None else weight * shares
+
     def _fit_irreps(self, features, blocks, weight):
         if weight is not None and not weight.all():
             kept = np.flatnonzero(weight)
             features, weight, self.groups_ = features[kept], weight[kept], self.groups_[kept]
+            self.shares_ = None if self.shares_ is None else self.shares_[kept]
             self.atoms_fit_ = None if self.atoms_fit_ is None else self.atoms_fit_[kept]
             blocks = {irrep: values[kept] for irrep, values in blocks.items()}
         variants = self._kernel().variants() if self.optimizer is not None else [self._kernel()]
@@ -245,9 +259,10 @@ class TensorGPR(AtomicParts, UncertainTensorRegressor):
         squares = {}
         for irrep, problem in problems.items():
             # the criterion is half the logarithm of the squared error for each component
-            of_components = np.exp(-2 * problem("loo_error", parameters[irrep])[0] / problem.values.size)
-            of_labels = self.y_scale_[irrep] ** 2 * np.mean(problem.values**2)
-            squares[irrep] = self.y_scale_[irrep] ** 2 * of_components / problem.values.size, of_labels
+            of_components = np.exp(-2 * problem("loo_error", parameters[irrep])[0] / problem.n_independent)
+            size, shares = self.y_scale_[irrep] ** 2, problem.shares
+            of_labels = np.average(np.mean(problem.values**2, axis=(1, 2)), weights=shares)
+            squares[irrep] = size * of_components / problem.values[0].size / shares.sum(), size * of_labels
         self.__dict__.update(attributes_of(squares))
         warn_if_unrelated(self, len(self.n_atoms_fit_), squares)
         likelihoods = [problem("lml", parameters[irrep])[0] for irrep, problem in problems.items()]
@@ -272,7 +287,8 @@ class TensorGPR(AtomicParts, UncertainTensorRegressor):
             self.y_fit_[irrep] = values / (self.y_scale_[irrep] or 1.0)
 
     def _problem(self, kernel, features, irrep):
-        return Evidence(kernel, features, irrep, self.y_fit_[irrep], self.groups_, self.sample_weight_)
+        data = self.y_fit_[irrep], self.groups_, self.sample_weight_, self.shares_
+        return Evidence(kernel, features, irrep, *data)
 
     def _initial(self):
         """Logarithms of the given signal variance, noise and kernel parameters of each irrep."""

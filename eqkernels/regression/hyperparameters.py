@@ -119,7 +119,7 @@ def _best_decade(criterion, problem, point, bounds):
     for noise in NOISES * max(np.mean(spectrum.eigenvalues), ZERO):
         trial = point.copy()
         trial[1] = np.clip(np.log(noise), *bounds[1])
-        trial[0] = np.clip(np.log(spectrum.best_signal(np.exp(trial[1]))), *bounds[0])
+        trial[0] = np.clip(np.log(problem.best_signal(spectrum, np.exp(trial[1]))), *bounds[0])
         value, _ = problem(criterion, trial)
         if value > best_value:
             best, best_value = trial, value
@@ -140,9 +140,11 @@ def _covering_signal(problem, parameters):
         residual = np.linalg.solve(spectrum.precision(rows, noise), solution[rows])
         total += np.sum(residual**2)
         squares = np.sum(residual * solution[rows], axis=(1, 2))
-        ratios.append(squares / chi2.ppf(_COVERED, residual[0].size))
+        # components that symmetry forbids are among those that error bars cover
+        freedom = residual.shape[2] * np.sum(np.repeat(problem.shares, problem.values.shape[1])[rows], axis=1)
+        ratios.append(squares / chi2.ppf(_COVERED, freedom))
     if total <= _EXACT**2 * np.sum(spectrum.values**2):
-        return spectrum.best_signal(noise)
+        return problem.best_signal(spectrum, noise)
     return max(np.quantile(np.concatenate(ratios), _COVERED), np.finfo(float).tiny)
 
 

@@ -77,7 +77,7 @@ class StackedProblem:
             white = problem.white
             factor.append(lambda start, stop, white=white, ratio=ratio: ratio * white.rows(start, stop), white.size)
             jacobian += self.multiplicity * problem.n_labels * np.log(ratio)
-        problem = replace(first, white=factor, n_labels=int(self.counts.sum()))
+        problem = replace(first, white=factor, n_labels=float(self.counts.sum()))
         damped = problem.damped(noises[0])
         return problem.with_best_baseline(damped), damped, jacobian
 
@@ -179,7 +179,7 @@ class StackedProblem:
         if first.is_fitted_by_the_baseline() or not self.precious:
             return np.inf
         nothing = np.zeros((first.rank, self.multiplicity))
-        return _LARGEST * _misfit(first, nothing, first.combination) / first.n_labels / self.multiplicity
+        return _LARGEST * _misfit(first, nothing, first.combination) / max(first.n_labels, 1.0) / self.multiplicity
 
 
 def _misfit(problem, weights, combination):

@@ -29,7 +29,7 @@ from eqkernels.regression.baseline import BASELINES
 from eqkernels.regression.cancellation import KernelSums
 from eqkernels.regression.position_derivatives import check_scalar
 from eqkernels.regression.sparse.choice import SparseChoice
-from eqkernels.regression.sparse.fold import FoldJob
+from eqkernels.regression.sparse.fold import TOTALS, FoldJob
 from eqkernels.regression.sparse.map_reduce import map_reduce, map_reduce_on_cluster
 from eqkernels.regression.sparse.partial_labels import read_all_derivatives, read_partial_labels
 from eqkernels.regression.sparse.parts import Parts, TrainingData, baseline_ridge
@@ -126,8 +126,9 @@ class SparseTensorGPR(SparsePredictor):
         Of the labels minus the baseline, summed over irreps.
     environment_size_ : int
         Features of one environment, in all irreps and components that the descriptor makes.
-    label_totals_ : ndarray of shape (3,)
-        Number of labels so far, the sum of their weights and that of the logarithms of the weights.
+    label_totals_ : dict of str to ndarray of shape (3,)
+        Of each irrep, the number of independent labels so far, in which symmetry-equivalent atoms count as one and
+        components that symmetry forbids as none, the sum of their weights and that of the logarithms of the weights.
     derivative_totals_ : dict of str to ndarray of shape (3,)
         The same for all components of ``"forces"`` and ``"stress"``.
     recalibration_ : dict of str to float
@@ -370,7 +371,7 @@ class SparseTensorGPR(SparsePredictor):
         self.points_ = points.to_dict(self._kernel().uses_positions)
         self.species_ = choice.species
         self.pivots_, self.cholesky_ = choice.factors(points, self._kernel())
-        self.factors_, self.label_totals_, self.derivative_totals_ = {}, np.zeros(3), {}
+        self.factors_, self.label_totals_, self.derivative_totals_ = {}, {}, {}
         self.baseline_ridge_ = baseline_ridge(data, self._model())
         counts = ", ".join(f"{chemical_symbols[z]} {np.sum(points.species == z)}" for z in self.species_)
         self._say(f"{len(points)} sparse environments ({counts}); {self._model().summary()}")
@@ -408,8 +409,9 @@ class SparseTensorGPR(SparsePredictor):
             factors = map_reduce(job, parts.__getitem__, len(parts), self.n_jobs, meter.reach)
         else:
             factors = map_reduce_on_cluster(client, job, parts.__getitem__, len(parts), meter.reach)
+        totals = {irrep: factors.pop(TOTALS.format(irrep)) for irrep in model.multiplicities}
         self.factors_ = job.merge(self.factors_, factors)
-        self.label_totals_ = parts.totals + self.label_totals_
+        self.label_totals_ = {irrep: sums + self._totals_of(irrep) for irrep, sums in totals.items()}
         self.derivative_totals_ = self.derivative_totals_ | {
             kind: totals + self.derivative_totals_.get(kind, 0.0) for kind, totals in parts.derivative_totals.items()
         }

@@ -110,10 +110,9 @@ class Parts:
 
     Attributes
     ----------
-    totals : ndarray of shape (3,)
-        Of labels whose weight is not zero: how many, the sums of their weights and of the logarithms of these.
     derivative_totals : dict of str to ndarray of shape (3,)
-        The same for rows of one component of the derivatives.
+        Of rows of one component of the derivatives whose weight is not zero: how many, the sums of their weights and of
+        the logarithms of these.
     """
 
     def __init__(self, data, model):
@@ -123,8 +122,6 @@ class Parts:
         self.label_ends = np.arange(len(ends)) if atoms is None else np.searchsorted(atoms, ends)
         counts = np.diff(self.label_ends)
         self.weight = None if weight is None else np.repeat(weight, counts)
-        weights = np.ones(counts.sum()) if self.weight is None else self.weight
-        self.totals = _totals(weights if data.known is None else weights[data.known])
         self.derivative_totals = {}
         for kind, known in derivatives.items():
             structures = known.owners if kind == "stress" else np.searchsorted(ends, known.owners, side="right") - 1
@@ -153,9 +150,8 @@ class Parts:
         return Part(source[start:stop], start, blocks, atoms, weight, derivatives, known)
 
 
-def _totals(weight, counts=None):
+def _totals(weight, counts):
     """Count the rows with a weight, and sum the weights and their logarithms; ``counts`` rows have each."""
-    counts = np.ones(len(weight), dtype=int) if counts is None else counts
     used, counts = weight[weight > 0], counts[weight > 0]
     return np.array([counts.sum(), counts @ used, counts @ np.log(used)])
 

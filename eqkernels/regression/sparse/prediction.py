@@ -207,8 +207,12 @@ class SparsePredictor(AtomicParts, UncertainTensorRegressor):
         model = self._model()
         points, pivots = model.points_in_use(irrep)
         learned = (self.cholesky_, self.damped_, self.noise_, self.signal_variance_, self.unexplained_)
-        values: list[Any] = [*(one[irrep] for one in learned), self.label_totals_[0] > 0]
+        values: list[Any] = [*(one[irrep] for one in learned), self._totals_of(irrep)[1] > 0]
         return SparseCovariance(model.kernel, points, irrep, model.size(irrep), pivots, *values)
+
+    def _totals_of(self, irrep):
+        """Totals of the labels of an irrep; models that earlier versions saved have those of all irreps in one."""
+        return self.label_totals_.get(irrep, 0.0) if isinstance(self.label_totals_, dict) else self.label_totals_
 
     def _slices(self, features):
         return self._model().slices(len(features))

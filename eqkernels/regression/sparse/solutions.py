@@ -72,7 +72,7 @@ def solve_irreps(model, cholesky, factors, totals, derivative_totals, noises, ot
     model : SparseModel
     cholesky, factors : dict of str to ndarray
         Data of triangular factors: of the kernels among the sparse environments, and of the labels.
-    totals : ndarray of shape (3,)
+    totals : dict of str to ndarray of shape (3,)
     derivative_totals : dict of str to ndarray of shape (3,)
         Attributes ``label_totals_`` and ``derivative_totals_`` of the regressor.
     noises : dict of str to (float or "auto")
@@ -90,7 +90,7 @@ def solve_irreps(model, cholesky, factors, totals, derivative_totals, noises, ot
     """
     solutions = {}
     for irrep, noise in noises.items():
-        rank, d, (n_labels, total_weight, log_weight) = model.n_kernel(irrep), model.dim(irrep), totals
+        rank, d, (n_labels, total_weight, log_weight) = model.n_kernel(irrep), model.dim(irrep), totals[irrep]
         lower = TriangularFactor(rank, cholesky[irrep]).dense().T
         factor = TriangularFactor(model.size(irrep), factors[irrep])
         others = {}
@@ -127,7 +127,7 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, othe
     factor : TriangularFactor
         Of [kernels with the sparse environments, prior, baseline columns, labels].
     n_labels, total_weight : float
-        Number of rows that went into it, and the sum of their weights.
+        Number of independent rows that went into it, and the sum of their weights: zero where no label is known.
     multiplicity : int
         Number of label columns.
     noise : float or "auto"
@@ -143,22 +143,22 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, othe
     white, rank = whiten(factor, lower), len(lower)
     columns = right_columns(white, rank)
     design, values = columns[:, 1:-multiplicity], columns[:, -multiplicity:]
-    baseline = fit_baseline(design, values, ridge=ridge) if design.shape[1] and n_labels else None
-    if design.shape[1] and not n_labels:  # derivatives alone do not know of it
+    baseline = fit_baseline(design, values, ridge=ridge) if design.shape[1] and total_weight else None
+    if design.shape[1] and not total_weight:  # derivatives alone do not know of it
         baseline = np.zeros((design.shape[1], multiplicity))
     combination = combined(baseline, multiplicity)
     problem = SparseProblem(white, rank, combination, n_labels, total_weight)
-    stacked, least = {}, _NO_SIGNAL * problem.signal() if n_labels else 0.0
+    stacked, least = {}, _NO_SIGNAL * problem.signal() if total_weight else 0.0
     for name, rows in (others or {}).items():
         other = SparseProblem(whiten(rows.factor, lower), rank, combination, rows.n_labels, rows.total_weight)
         if rows.n_labels and other.signal() > least:
             stacked[name] = other
-    if not n_labels and not stacked:
+    if not total_weight and not stacked:
         return _nothing_learned(problem, baseline)
-    kinds = ([problem] if n_labels else []) + list(stacked.values())
-    given = ([noise] if n_labels else []) + [others[name].noise for name in stacked]
+    kinds = ([problem] if total_weight else []) + list(stacked.values())
+    given = ([noise] if total_weight else []) + [others[name].noise for name in stacked]
     if len(kinds) > 1:
-        stack = StackedProblem(kinds, bool(n_labels))
+        stack = StackedProblem(kinds, bool(total_weight))
         noises = stack.best_noises(given)
         every, damped, shift = stack.damped(noises)
         if baseline is not None:
@@ -170,7 +170,7 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, othe
     value, variance = every.likelihood(noises[0], damped)
     coef = every.coefficients(damped, lower)
     first = kinds[0]
-    if not n_labels:
+    if not total_weight:
         factor, total_weight, columns = (
             others[next(iter(stacked))].factor,
             first.total_weight,
@@ -180,7 +180,7 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, othe
     only_noise = noises[0] > _ONLY_NOISE * first.signal() and not first.is_fitted_by_the_baseline()
     other_noises = dict(zip(stacked, noises[len(noises) - len(stacked) :], strict=True))
     return SparseSolution(
-        coef, noises[0], variance, value + shift, baseline, damped.data, problem.unexplained() if n_labels else 0.0,
+        coef, noises[0], variance, value + shift, baseline, damped.data, problem.unexplained() if total_weight else 0.0,
         other_noises, given[0] == "auto" and only_noise, float(np.linalg.norm(columns[:, -multiplicity:])), rounding,
     )  # fmt: skip
 

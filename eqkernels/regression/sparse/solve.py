@@ -93,8 +93,8 @@ class SparseProblem:
         Number of columns of Phi.
     combination : ndarray of shape (n_columns - rank, multiplicity)
         How the other columns combine into the targets: labels minus baseline.
-    n_labels : int
-        Number of rows of Phi whose weight is not zero.
+    n_labels : float
+        Number of independent rows of Phi whose weight is not zero (:mod:`eqkernels.regression.independence`).
     total_weight : float
         Sum of their weights.
     """
@@ -102,7 +102,7 @@ class SparseProblem:
     white: TriangularFactor
     rank: int
     combination: np.ndarray
-    n_labels: int
+    n_labels: float
     total_weight: float
 
     def damped(self, noise):
@@ -165,7 +165,7 @@ class SparseProblem:
 
     def _evidence(self, noise, squares, log_determinant):
         """Likelihood and signal variance from the squares of the residuals and the determinant of the factor."""
-        n_values = self.n_labels * self.combination.shape[1]
+        n_values = max(self.n_labels * self.combination.shape[1], np.finfo(float).tiny)
         variance = squares / noise / n_values
         if variance == 0.0:
             return np.inf, 0.0
