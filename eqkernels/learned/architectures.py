@@ -5,14 +5,17 @@ Thomas et al., arXiv:1802.08219, Batzner et al., Nat. Commun. 13, 2453 (2022)) r
 
 .. math:: h_i \leftarrow \mathrm{gate}\Big( U h_i + V \sum_j R(r_{ij})\, Y(\hat r_{ij}) \otimes h_j \Big) ,
 
-with an optional product of the sum with itself before the gate. The cluster expansion (Drautz, Phys. Rev. B 99, 014104
+with an optional product of the sum with itself before the gate, which may be left out where there is a product (R.
+Kondor, Z. Lin, S. Trivedi, NeurIPS 2018; B. Anderson, T.-S. Hy, R. Kondor, NeurIPS 2019), and with weights of the
+neighbors by attention (:mod:`eqkernels.learned.attention`). The cluster expansion (Drautz, Phys. Rev. B 99, 014104
 (2019), with learned channels as Willatt et al., Phys. Chem. Chem. Phys. 20, 29661 (2018)) couples nu densities around
 an atom, :math:`B_1 = W \rho,\ B_{\nu + 1} = (A B_\nu) \otimes B_1`. Mixing matrices belong to the species of the atom.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any
@@ -20,7 +23,9 @@ from typing import Any
 import numpy as np
 
 from eqkernels.learned import operations as op
+from eqkernels.learned.attention import attend, number_of_heads
 from eqkernels.learned.coupling import coupling, position, slices
+from eqkernels.learned.pooling import Hierarchy
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.so3 import Irrep, Irreps
 
@@ -57,7 +62,8 @@ class MessagePassing:
     """Layers of convolutions; the features are those after every layer, side by side.
 
     With ``embeds``, ``n_species`` is the number of channels in which graphs embed the species, and weights of species
-    are combinations of these.
+    are combinations of these. ``n_heads`` are those of attention, 0 without; ``start`` are the irreps that come into
+    the first layer.
     """
 
     n_species: int
@@ -69,17 +75,25 @@ class MessagePassing:
     n_radial: int
     n_hidden: int
     products: bool
+    gated: bool = True
+    n_heads: int = 0
+    start: tuple = (Irrep(0, 1),)
 
     @property
     def of_species(self):
         """Names of the weights that belong to species."""
-        return [name for name in self.shapes if not name.startswith(("radial", "paths"))]
+        return [name for name in self.shapes if not name.startswith(("radial", "paths", "keys"))]
+
+    @property
+    def made(self):
+        """Irreps that can be made, and in how many layers each of them is."""
+        return Counter(irrep for _, _, outgoing in self.layers for irrep in outgoing)
 
     @cached_property
     def layers(self):
         """Irreps of each layer: what comes in, the message, and what goes out."""
         inside, shown = working_irreps(self.l_max, self.outputs), {Irrep(0, 1), *self.outputs}
-        layers, incoming = [], (Irrep(0, 1),)
+        layers, incoming = [], self.start
         for k in range(self.n_layers):
             last = k == self.n_layers - 1
             wanted = _sorted(shown) if last else inside
@@ -101,6 +115,11 @@ class MessagePassing:
         ]
 
     @cached_property
+    def keys(self):
+        """Coupling of the keys of each layer, whose irreps are those that come in; of attention."""
+        return [coupling(incoming, natural(self.l_max), incoming) for incoming, _, _ in self.layers]
+
+    @cached_property
     def shapes(self):
         """Shapes of the weights, by name."""
         s, c = self.n_species, self.channels
@@ -115,7 +134,11 @@ class MessagePassing:
                 shapes[f"paths_{k}"] = (product.n_paths, c)
                 shapes[f"factor_{k}"] = (s, len(message), c, c)
                 shapes[f"product_{k}"] = (s, len(outgoing), c, c)
-            shapes[f"gates_{k}"] = (s, 1, c, len(outgoing) * c)
+            if self.gated:
+                shapes[f"gates_{k}"] = (s, 1, c, len(outgoing) * c)
+            if self.n_heads:
+                shapes[f"queries_{k}"] = (s, len(incoming), c, c)
+                shapes[f"keys_{k}"] = (self.n_hidden, self.keys[k].n_paths * c)
         return shapes
 
     def initial_weights(self, random, graph):
@@ -149,6 +172,10 @@ class MessagePassing:
         """
         weights = of_species(tape, weights, graph, self.of_species)
         x = op.embed(tape, weights["species"], graph.species, graph.n_atoms)
+        return self.propagate(tape, weights, graph, scale, x, irreps)
+
+    def propagate(self, tape, weights, graph, scale, x, irreps):
+        """Features of the atoms, from those that come into the first layer and weights of the species of the graph."""
         found: dict[Irrep, list[Variable]] = {irrep: [] for irrep in irreps}
         for k in range(self.n_layers):
             x = self._layer(tape, weights, graph, scale, x, k)
@@ -162,9 +189,15 @@ class MessagePassing:
         incoming, message, outgoing = self.layers[k]
         convolution, product = self.tables[k]
         hidden = op.silu(tape, op.dense(tape, graph.radial, weights[f"radial_first_{k}"]))
-        radial = op.dense(tape, hidden, weights[f"radial_second_{k}"], scale)
+        # the sum of all weights of attention is about 1
+        size, edges = 1.0 / scale if self.n_heads else scale, graph.edges
+        radial = op.dense(tape, hidden, weights[f"radial_second_{k}"], size)
         radial = op.reshape(tape, radial, (len(radial.value), convolution.n_paths, self.channels))
-        y = op.convolve(tape, x, graph.harmonics, radial, graph.edges, convolution)
+        if self.n_heads:
+            of_attention = weights[f"queries_{k}"], weights[f"keys_{k}"]
+            rest = incoming, self.keys[k], self.n_heads
+            radial, edges = attend(tape, graph, x, hidden, radial, of_attention, *rest)
+        y = op.convolve(tape, x, graph.harmonics, radial, edges, convolution)
         y = op.mix(tape, y, weights[f"message_{k}"], message, graph.species)
         y = op.mix_onto(tape, y, message, x, weights[f"self_{k}"], incoming, graph.species)
         if product is not None:
@@ -172,6 +205,8 @@ class MessagePassing:
             squared = op.product(tape, y, other, weights[f"paths_{k}"], product)
             squared = op.mix(tape, squared, weights[f"product_{k}"], outgoing, graph.species)
             y = op.add_irreps(tape, squared, y, outgoing, message)
+        if not self.gated:
+            return y
         gates = op.mix(tape, op.take(tape, y, slice(0, 1)), weights[f"gates_{k}"], (Irrep(0, 1),), graph.species)
         gates = op.reshape(tape, gates, (graph.n_atoms, len(outgoing), self.channels))
         return op.gate(tape, y, gates, outgoing)
@@ -193,6 +228,11 @@ class ClusterExpansion:
     def of_species(self):
         """Names of the weights that belong to species."""
         return [name for name in self.shapes if not name.startswith("paths")]
+
+    @property
+    def made(self):
+        """Irreps that can be made, and in how many orders each of them is."""
+        return Counter(irrep for irreps in self.orders for irrep in irreps)
 
     @cached_property
     def orders(self):
@@ -265,7 +305,7 @@ class ClusterExpansion:
         return {irrep: op.join(tape, parts) for irrep, parts in found.items()}
 
 
-Architecture = MessagePassing | ClusterExpansion
+Architecture = MessagePassing | ClusterExpansion | Hierarchy
 
 
 def of_species(tape, weights, graph, names):
@@ -302,10 +342,34 @@ def make_architecture(parameters, n_species, irreps, n_channels=0):
         "outputs": _parsed(str(irreps)),
     }
     shared |= {name: int(getattr(parameters, name)) for name in ("channels", "l_max", "n_radial")}
+    layers = _layers(parameters, shared["channels"])
     if parameters.architecture == "ace":
-        return _checked(ClusterExpansion(**shared, body_order=int(parameters.body_order)))
-    shared |= {name: int(getattr(parameters, name)) for name in ("n_layers", "n_hidden")}
-    return _checked(MessagePassing(**shared, products=bool(parameters.products)))
+        of_atoms: Any = ClusterExpansion(**shared, body_order=int(parameters.body_order))
+    else:
+        of_atoms = MessagePassing(**shared, n_layers=int(parameters.n_layers), **layers)
+    if parameters.pooling is None:
+        return _checked(of_atoms)
+    inside = replace(of_atoms, outputs=working_irreps(shared["l_max"], shared["outputs"]))
+    start = tuple(irrep for irrep in inside.outputs if irrep in inside.made)
+    layers |= {"n_layers": int(parameters.pooling_layers), "n_species": 1, "embeds": False, "start": start}
+    return _checked(Hierarchy(replace(inside, outputs=start), MessagePassing(**{**shared, **layers})))
+
+
+def _layers(parameters, channels):
+    """Parameters of layers of message passing, between atoms or groups."""
+    gated, heads = parameters.nonlinearity == "gate", number_of_heads(parameters.attention, channels)
+    if heads and parameters.architecture == "ace" and parameters.pooling is None:
+        raise ValueError(
+            "attention weighs messages, which architecture='ace' has none of: set attention=False, or "
+            "architecture='message_passing'"
+        )
+    if not gated and not parameters.products:
+        raise ValueError(
+            "nonlinearity='tensor_product' needs products=True: without products and gates features would be linear in "
+            "those of the neighbors"
+        )
+    numbers = {"n_hidden": int(parameters.n_hidden), "products": bool(parameters.products)}
+    return {**numbers, "gated": gated, "n_heads": heads}
 
 
 @lru_cache(maxsize=64)
@@ -316,12 +380,15 @@ def _parsed(irreps):
 @lru_cache(maxsize=64)
 def _checked(architecture):
     """Architecture that can make its outputs: the same object for equal ones, so that its tables are made once."""
-    if isinstance(architecture, ClusterExpansion):
-        made, remedy = {irrep for irreps in architecture.orders for irrep in irreps}, "body_order or l_max"
-    else:
-        made = {irrep for _, _, outgoing in architecture.layers for irrep in outgoing}
-        remedy = "n_layers or l_max, or set products=True"
-    missing = [str(irrep) for irrep in architecture.outputs if irrep not in made]
+    missing = [str(irrep) for irrep in architecture.outputs if irrep not in architecture.made]
     if missing:
+        bottom = getattr(architecture, "atoms", architecture)
+        if bottom.l_max == 0:
+            raise ValueError(
+                f"l_max=0 makes invariants only, not the irreps {', '.join(missing)}: set l_max=1 or more; forces and "
+                "dipoles by charges follow from scalars (predict_forces of a model of energies)"
+            )
+        is_ace = isinstance(bottom, ClusterExpansion)
+        remedy = "body_order or l_max" if is_ace else "n_layers or l_max, or set products=True"
         raise ValueError(f"the network cannot make the irreps {', '.join(missing)}: increase {remedy}")
     return architecture

@@ -167,6 +167,8 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
 
     irreps: str | Irreps = "auto"
 
+    _takes_batches = NetworkParameters._takes_batches
+
     @whole_or_nothing
     def fit(
         self, X: Iterable[Atoms] | StructureBatch, y: Any = None, sample_weight: ArrayLike | None = None
@@ -197,7 +199,7 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
 
     def _fit(self, X, y, sample_weight, begin, readout=False):
         check_parameters(self)
-        batch = StructureBatch.from_frames(X)
+        batch = self._read(X)
         targets, formulas, unit = self._targets(y, batch, sample_weight, self.target, self.per_atom)
         irreps, species, previous = self._wanted_irreps(targets), batch.species, None
         if self.warm_start and hasattr(self, "weights_"):
@@ -231,7 +233,7 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
         if not hasattr(self, "weights_"):
             return self._fit(X, y, sample_weight, begin, readout)
         check_parameters(self)
-        batch = StructureBatch.from_frames(X)
+        batch = self._read(X)
         known_atoms(batch, self.species_, "fit on structures that contain it")
         self._check_unchanged(self.species_, self.irreps_)
         symmetries = known_symmetries(y, self.target, self.formulas_)
@@ -309,7 +311,7 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
     def _wanted_irreps(self, targets, irreps=None):
         needed, irreps = {target.irrep for target in targets}, self.irreps if irreps is None else irreps
         if isinstance(irreps, str) and irreps == "auto":
-            wanted = needed | {irrep for _, irrep in Irreps("0e" if targets else "0e+1o+2e")}
+            wanted = needed | {irrep for _, irrep in Irreps("0e" if targets or self.l_max == 0 else "0e+1o+2e")}
         else:
             wanted = {irrep for _, irrep in Irreps(irreps)}
             missing = sorted(str(irrep) for irrep in needed - wanted)
