@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from eqkernels.learned import operations as op
-from eqkernels.learned.attention import attend, number_of_heads
-from eqkernels.learned.coupling import coupling, position, slices
+from eqkernels.learned.attention import attend, attended_density, number_of_heads, shapes_of_density
+from eqkernels.learned.coupling import coupling, natural, position, reachable, slices, sort_irreps, working_irreps
 from eqkernels.learned.pooling import Hierarchy
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.so3 import Irrep, Irreps
@@ -32,29 +32,6 @@ from eqkernels.so3 import Irrep, Irreps
 # Products start as a perturbation of the linear part, so that deep networks start close to shallow ones.
 _PRODUCT_START = 0.5
 _GATE_START = 0.5
-
-
-def natural(l_max):
-    """Irreps of the harmonics up to l_max."""
-    return tuple(Irrep.natural(l) for l in range(l_max + 1))
-
-
-def working_irreps(l_max, outputs):
-    """Irreps inside the network: of harmonics, of the outputs, and of the other parity where an output needs it."""
-    irreps = set(natural(l_max)) | set(outputs)
-    if any(irrep != Irrep.natural(irrep.l) for irrep in outputs):
-        irreps |= {Irrep(irrep.l, -irrep.p) for irrep in natural(l_max)}
-    return _sorted(irreps)
-
-
-def _sorted(irreps):
-    return tuple(sorted(irreps, key=lambda irrep: (irrep.l, irrep != Irrep.natural(irrep.l))))
-
-
-def reachable(left, right, wanted):
-    """Those of the wanted irreps that a product of two lists contains."""
-    made = {result for one in left for other in right for result in one * other}
-    return tuple(irrep for irrep in wanted if irrep in made)
 
 
 @dataclass(frozen=True)
@@ -96,7 +73,7 @@ class MessagePassing:
         layers, incoming = [], self.start
         for k in range(self.n_layers):
             last = k == self.n_layers - 1
-            wanted = _sorted(shown) if last else inside
+            wanted = sort_irreps(shown) if last else inside
             message = reachable(incoming, natural(self.l_max), inside if self.products else wanted)
             outgoing = reachable(message, message, wanted) if self.products else message
             layers.append((incoming, message, outgoing))
@@ -223,11 +200,16 @@ class ClusterExpansion:
     body_order: int
     l_max: int
     n_radial: int
+    n_heads: int = 0
+    n_hidden: int = 0
 
     @property
     def of_species(self):
         """Names of the weights that belong to species."""
-        return [name for name in self.shapes if not name.startswith("paths")]
+        return self._names(self.shapes)
+
+    def _names(self, weights):
+        return [name for name in weights if not name.startswith(("paths", "radial", "keys"))]
 
     @property
     def made(self):
@@ -240,7 +222,7 @@ class ClusterExpansion:
         inside, shown = working_irreps(self.l_max, self.outputs), {Irrep(0, 1), *self.outputs}
         orders = [natural(self.l_max)]
         for nu in range(2, self.body_order + 1):
-            wanted = _sorted(shown) if nu == self.body_order else inside
+            wanted = sort_irreps(shown) if nu == self.body_order else inside
             orders.append(reachable(orders[-1], orders[0], wanted))
         return orders
 
@@ -253,23 +235,34 @@ class ClusterExpansion:
     def shapes(self):
         """Shapes of the weights, by name."""
         s, c = self.n_species, self.channels
-        shapes: dict[str, tuple[int, ...]] = {"contraction": (s, self.l_max + 1, s * self.n_radial, c)}
+        n_columns = s * self.n_radial * max(self.n_heads, 1)
+        shapes: dict[str, tuple[int, ...]] = {"contraction": (s, self.l_max + 1, n_columns, c)}
         for k, table in enumerate(self.tables):
             shapes[f"mixing_{k}"] = (s, len(self.orders[k]), c, c)
             shapes[f"paths_{k}"] = (table.n_paths, c)
+        if self.n_heads:
+            shapes |= shapes_of_density(s, c, self.n_radial, self.n_hidden)
         return shapes
+
+    def _density(self, tape, weights, graph):
+        return attended_density(tape, graph, weights, self.n_heads) if self.n_heads else graph.density(tape)
 
     def initial_weights(self, random, graph):
         """Contraction to the principal components of the density, random matrices elsewhere."""
-        weights = {"contraction": self._principal_components(random, graph)}
+        weights = {}
+        if self.n_heads:
+            of_density = shapes_of_density(self.n_species, self.channels, self.n_radial, self.n_hidden)
+            weights = {name: random.normal(size=shape) / np.sqrt(shape[-2]) for name, shape in of_density.items()}
+        weights["contraction"] = self._principal_components(random, graph, weights)
         for k in range(self.body_order - 1):
             mixing, paths = (self.shapes[f"{name}_{k}"] for name in ("mixing", "paths"))
             weights[f"mixing_{k}"] = random.normal(size=mixing) / np.sqrt(self.channels)
             weights[f"paths_{k}"] = 1.0 + 0.1 * random.normal(size=paths)
         return weights
 
-    def _principal_components(self, random, graph):
-        density = graph.density(Tape(recording=False)).value
+    def _principal_components(self, random, graph, weights):
+        tape, constants = Tape(recording=False), {name: Variable(array, False) for name, array in weights.items()}
+        density = self._density(tape, of_species(tape, constants, graph, self._names(constants)), graph).value
         n_columns = density.shape[2]
         groups = [slice(None)] if self.embeds else graph.species
         weights = np.zeros((len(groups), self.l_max + 1, n_columns, self.channels))
@@ -291,7 +284,8 @@ class ClusterExpansion:
 
     def __call__(self, tape, weights, graph, scale, irreps):
         """Features of the atoms, as of :class:`MessagePassing`."""
-        weights, density = of_species(tape, weights, graph, self.of_species), graph.density(tape)
+        weights = of_species(tape, weights, graph, self.of_species)
+        density = self._density(tape, weights, graph)
         one = op.mix(tape, density, weights["contraction"], self.orders[0], graph.species)
         found: dict[Irrep, list[Variable]] = {irrep: [] for irrep in irreps}
         current = one
@@ -344,7 +338,8 @@ def make_architecture(parameters, n_species, irreps, n_channels=0):
     shared |= {name: int(getattr(parameters, name)) for name in ("channels", "l_max", "n_radial")}
     layers = _layers(parameters, shared["channels"])
     if parameters.architecture == "ace":
-        of_atoms: Any = ClusterExpansion(**shared, body_order=int(parameters.body_order))
+        of_density = {name: layers[name] for name in ("n_heads", "n_hidden")}
+        of_atoms: Any = ClusterExpansion(**shared, body_order=int(parameters.body_order), **of_density)
     else:
         of_atoms = MessagePassing(**shared, n_layers=int(parameters.n_layers), **layers)
     if parameters.pooling is None:
@@ -358,11 +353,6 @@ def make_architecture(parameters, n_species, irreps, n_channels=0):
 def _layers(parameters, channels):
     """Parameters of layers of message passing, between atoms or groups."""
     gated, heads = parameters.nonlinearity == "gate", number_of_heads(parameters.attention, channels)
-    if heads and parameters.architecture == "ace" and parameters.pooling is None:
-        raise ValueError(
-            "attention weighs messages, which architecture='ace' has none of: set attention=False, or "
-            "architecture='message_passing'"
-        )
     if not gated and not parameters.products:
         raise ValueError(
             "nonlinearity='tensor_product' needs products=True: without products and gates features would be linear in "

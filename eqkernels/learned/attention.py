@@ -10,7 +10,8 @@ SE(3)-Transformers, NeurIPS 2020), and with the cutoff function u of the radial 
 
 is a function of the positions with two continuous derivatives: an atom that enters has no weight yet, and the 1, the
 weight of having no neighbor, keeps the others from sharing what an atom that leaves had. Channels are split into heads,
-each with weights of its own.
+each with weights of its own. The cluster expansion has a density of each head, its neighbors weighted by their species
+and distance.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import numpy as np
 
 from eqkernels.learned import _attention_loops as loops
 from eqkernels.learned import operations as op
+from eqkernels.learned.coupling import coupling, natural
+from eqkernels.so3 import Irrep
 
 #: Heads where attention is asked for without their number; fewer where there are fewer channels.
 HEADS = 4
@@ -183,3 +186,43 @@ def attend(tape, graph, x, hidden, radial, weights, irreps, table, n_heads):
     attention = softmax(tape, logits, graph.envelope(tape), graph.edges[0], n_atoms)
     n_edges = len(graph.edges[0])
     return weigh(tape, radial, attention, graph.edges[2]), (*graph.edges[:2], np.arange(n_edges))
+
+
+def shapes_of_density(n_species, channels, n_radial, n_hidden):
+    """Shapes of the weights of :func:`attended_density`, by name."""
+    return {
+        "species": (n_species, channels),
+        "queries": (n_species, 1, channels, channels),
+        "radial": (n_radial, n_hidden),
+        "keys": (n_hidden, channels),
+    }
+
+
+def attended_density(tape, graph, weights, n_heads):
+    """Density coefficients with neighbors weighted by attention.
+
+    Parameters
+    ----------
+    tape : Tape
+    graph : Graph
+    weights : dict of str to Variable
+        With those of :func:`shapes_of_density`.
+    n_heads : int
+
+    Returns
+    -------
+    Variable of shape (n_atoms, (l_max + 1)**2, n_species * n_heads * n_radial)
+        By species (or channel of their embedding), head and radial function.
+    """
+    irreps, (n_pairs, n_radial) = (Irrep(0, 1),), graph.radial.value.shape
+    x = op.embed(tape, weights["species"], graph.species, graph.n_atoms)
+    hidden = op.silu(tape, op.dense(tape, graph.radial, weights["radial"]))
+    functions = op.reshape(tape, op.join(tape, [graph.radial] * n_heads), (n_pairs, 1, n_heads * n_radial))
+    of_attention, n_harmonics = (weights["queries"], weights["keys"]), graph.harmonics.value.shape[1]
+    l_max = round(np.sqrt(n_harmonics)) - 1
+    table = coupling(irreps, natural(l_max), irreps)
+    radial, edges = attend(tape, graph, x, hidden, functions, of_attention, irreps, table, n_heads)
+    radial = op.reshape(tape, radial, (len(edges[0]), n_heads * n_radial))
+    columns, size = graph.species_of_atom[edges[1]] * n_heads * n_radial, len(graph.species) * n_heads * n_radial
+    density = op.density(tape, graph.harmonics, radial, edges[0], edges[2], columns, graph.n_atoms, size)
+    return density if graph.embedding is None else op.embed_density(tape, density, graph.embedding)
