@@ -375,8 +375,8 @@ def _checked(architecture):
         bottom = getattr(architecture, "atoms", architecture)
         if bottom.l_max == 0:
             raise ValueError(
-                f"l_max=0 makes invariants only, not the irreps {', '.join(missing)}: set l_max=1 or more; forces "
-                "follow from a model of energies (predict_forces)"
+                f"the network cannot make the irreps {', '.join(missing)}, of l_max=0 are invariants only: set l_max=1 "
+                "or more; forces follow from a model of energies (predict_forces)"
             )
         is_ace = isinstance(bottom, ClusterExpansion)
         remedy = "body_order or l_max" if is_ace else "n_layers or l_max, or set products=True"

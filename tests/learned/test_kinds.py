@@ -182,9 +182,9 @@ def test_invariant_networks_answer_for_scalars_only():
     for architecture in ("message_passing", "ace"):
         network = EquivariantNetwork(**SMALL, l_max=0, architecture=architecture).fit(frames)
         assert network.irreps_ == "0e"
-        with pytest.raises(ValueError, match="l_max=0 makes invariants only, not the irreps 1o: set l_max=1 or more"):
+        with pytest.raises(ValueError, match="cannot make the irreps 1o, of l_max=0 are invariants only: set l_max=1 or more"):
             EquivariantNetwork(**SMALL, l_max=0, architecture=architecture).fit(frames, np.ones((4, 3)) + np.eye(4, 3))
-        with pytest.raises(ValueError, match="not the irreps 2e"):
+        with pytest.raises(ValueError, match="cannot make the irreps 2e, of l_max=0"):
             EquivariantNetwork(**SMALL, l_max=0, architecture=architecture, irreps="0e+2e").fit(frames)
 
 
