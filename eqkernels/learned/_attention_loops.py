@@ -7,6 +7,18 @@ Features are (rows, components, channels); ``groups``, ``first``, ``second``, ``
 import numpy as np
 
 from eqkernels._compile import njit
+from eqkernels._vectors import (
+    add_product,
+    element,
+    fused,
+    keep,
+    lanes,
+    load_first,
+    memory,
+    store_first,
+    times,
+    zero,
+)
 
 _FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
 
@@ -20,24 +32,29 @@ def add_scores(
     The key is a message (features of the neighbor times harmonics, weighted by radial functions) that is not summed.
     Rows of ``groups`` are (first entry, end, path, third): entries of one path that end in one component.
     """
-    n_channels = features.shape[2]
-    coefficients, key, total = np.empty(values.shape[0]), np.empty(n_channels), np.empty(n_channels)
+    n_in, n_channels = features.shape[1:]
+    n_keys, n_paths = queries.shape[1], radial.shape[1]
+    coefficients, starts, jumps = np.empty(values.shape[0]), first * n_channels, groups.copy()
+    jumps[:, 2:] *= n_channels
+    sums = np.empty(n_channels)
+    x, r, q, factors, totals = memory(features), memory(radial), memory(queries), memory(coefficients), memory(sums)
     for e in range(centers.shape[0]):
-        i, j, pair = centers[e], neighbors[e], pairs[e]
         for k in range(values.shape[0]):
             coefficients[k] = values[k] * harmonics[e, second[k]]
-        total[:] = 0.0
-        for g in range(groups.shape[0]):
-            path, o = groups[g, 2], groups[g, 3]
-            key[:] = 0.0
-            for k in range(groups[g, 0], groups[g, 1]):
-                factor, a = coefficients[k], first[k]
-                for c in range(n_channels):
-                    key[c] += factor * features[j, a, c]
-            for c in range(n_channels):
-                total[c] += key[c] * radial[pair, path, c] * queries[i, o, c]
+        for c in range(0, n_channels, lanes(x)):
+            source, weight = neighbors[e] * n_in * n_channels + c, pairs[e] * n_paths * n_channels + c
+            asked, count, total = centers[e] * n_keys * n_channels + c, n_channels - c, zero(x)
+            for g in range(jumps.shape[0]):
+                key = zero(x)
+                for k in range(jumps[g, 0], jumps[g, 1]):
+                    key = add_product(key, element(factors, k), load_first(x, source + starts[k], count))
+                weighted = times(key, load_first(r, weight + jumps[g, 2], count))
+                total = fused(weighted, load_first(q, asked + jumps[g, 3], count), total)
+            store_first(totals, c, total, count)
         for c in range(n_channels):
-            out[e, heads[c]] += total[c]
+            out[e, heads[c]] += sums[c]
+    keep(coefficients)
+    keep(sums)
 
 
 @njit(nogil=True, fastmath=_FAST)
@@ -59,23 +76,31 @@ def add_score_gradients(
     to_radial,
 ):
     """Gradients of :func:`add_scores` by the queries and the radial functions."""
-    n_channels = features.shape[2]
-    coefficients, key = np.empty(values.shape[0]), np.empty(n_channels)
+    n_in, n_channels = features.shape[1:]
+    n_keys, n_paths = queries.shape[1], radial.shape[1]
+    coefficients, starts, jumps = np.empty(values.shape[0]), first * n_channels, groups.copy()
+    jumps[:, 2:] *= n_channels
+    slopes = np.empty(n_channels)
+    x, r, q, factors, of_heads = memory(features), memory(radial), memory(queries), memory(coefficients), memory(slopes)
+    to_q, to_r = memory(to_queries), memory(to_radial)
     for e in range(centers.shape[0]):
-        i, j, pair = centers[e], neighbors[e], pairs[e]
         for k in range(values.shape[0]):
             coefficients[k] = values[k] * harmonics[e, second[k]]
-        for g in range(groups.shape[0]):
-            path, o = groups[g, 2], groups[g, 3]
-            key[:] = 0.0
-            for k in range(groups[g, 0], groups[g, 1]):
-                factor, a = coefficients[k], first[k]
-                for c in range(n_channels):
-                    key[c] += factor * features[j, a, c]
-            for c in range(n_channels):
-                slope = gradient[e, heads[c]] * key[c]
-                to_queries[i, o, c] += slope * radial[pair, path, c]
-                to_radial[pair, path, c] += slope * queries[i, o, c]
+        for c in range(n_channels):
+            slopes[c] = gradient[e, heads[c]]
+        for c in range(0, n_channels, lanes(x)):
+            source, weight = neighbors[e] * n_in * n_channels + c, pairs[e] * n_paths * n_channels + c
+            asked, count = centers[e] * n_keys * n_channels + c, n_channels - c
+            slope = load_first(of_heads, c, count)
+            for g in range(jumps.shape[0]):
+                key = zero(x)
+                for k in range(jumps[g, 0], jumps[g, 1]):
+                    key = add_product(key, element(factors, k), load_first(x, source + starts[k], count))
+                key, at, path = times(key, slope), asked + jumps[g, 3], weight + jumps[g, 2]
+                store_first(to_q, at, fused(key, load_first(r, path, count), load_first(to_q, at, count)), count)
+                store_first(to_r, path, fused(key, load_first(q, at, count), load_first(to_r, path, count)), count)
+    keep(coefficients)
+    keep(slopes)
 
 
 @njit(nogil=True, fastmath=_FAST)
@@ -83,21 +108,30 @@ def add_score_feature_gradients(
     queries, harmonics, radial, centers, neighbors, pairs, heads, groups, third, second, values, gradient, to_features
 ):
     """Gradient of :func:`add_scores` by the features; rows of ``groups`` are (first entry, end, path, first)."""
-    n_channels = queries.shape[2]
-    coefficients, sums = np.empty(values.shape[0]), np.empty(n_channels)
+    n_keys, n_channels = queries.shape[1:]
+    n_in, n_paths = to_features.shape[1], radial.shape[1]
+    coefficients, ends, jumps = np.empty(values.shape[0]), third * n_channels, groups.copy()
+    jumps[:, 2:] *= n_channels
+    slopes = np.empty(n_channels)
+    r, q, factors, of_heads = memory(radial), memory(queries), memory(coefficients), memory(slopes)
+    to_x = memory(to_features)
     for e in range(centers.shape[0]):
-        i, j, pair = centers[e], neighbors[e], pairs[e]
         for k in range(values.shape[0]):
             coefficients[k] = values[k] * harmonics[e, second[k]]
-        for g in range(groups.shape[0]):
-            path, a = groups[g, 2], groups[g, 3]
-            sums[:] = 0.0
-            for k in range(groups[g, 0], groups[g, 1]):
-                factor, o = coefficients[k], third[k]
-                for c in range(n_channels):
-                    sums[c] += factor * queries[i, o, c]
-            for c in range(n_channels):
-                to_features[j, a, c] += gradient[e, heads[c]] * radial[pair, path, c] * sums[c]
+        for c in range(n_channels):
+            slopes[c] = gradient[e, heads[c]]
+        for c in range(0, n_channels, lanes(q)):
+            target, weight = neighbors[e] * n_in * n_channels + c, pairs[e] * n_paths * n_channels + c
+            asked, count = centers[e] * n_keys * n_channels + c, n_channels - c
+            slope = load_first(of_heads, c, count)
+            for g in range(jumps.shape[0]):
+                sums = zero(q)
+                for k in range(jumps[g, 0], jumps[g, 1]):
+                    sums = add_product(sums, element(factors, k), load_first(q, asked + ends[k], count))
+                at, weighted = target + jumps[g, 3], times(slope, load_first(r, weight + jumps[g, 2], count))
+                store_first(to_x, at, fused(sums, weighted, load_first(to_x, at, count)), count)
+    keep(coefficients)
+    keep(slopes)
 
 
 @njit(nogil=True, fastmath=_FAST)
@@ -169,18 +203,26 @@ def add_softmax_gradients(ratios, envelope, centers, gradient, means, to_scores,
 @njit(nogil=True, fastmath=_FAST)
 def fill_weighted(radial, attention, pairs, heads, out):
     """Write radial functions of the pair times the attention of the edge, head by head, to out[edge]."""
+    factors = np.empty(radial.shape[2])
     for e in range(pairs.shape[0]):
+        for c in range(radial.shape[2]):
+            factors[c] = attention[e, heads[c]]
         for p in range(radial.shape[1]):
             for c in range(radial.shape[2]):
-                out[e, p, c] = radial[pairs[e], p, c] * attention[e, heads[c]]
+                out[e, p, c] = radial[pairs[e], p, c] * factors[c]
 
 
 @njit(nogil=True, fastmath=_FAST)
 def add_weighted_gradients(radial, attention, pairs, heads, gradient, to_radial, to_attention):
     """Gradients of :func:`fill_weighted`."""
+    factors, sums = np.empty(radial.shape[2]), np.empty(radial.shape[2])
     for e in range(pairs.shape[0]):
+        for c in range(radial.shape[2]):
+            factors[c], sums[c] = attention[e, heads[c]], 0.0
         for p in range(radial.shape[1]):
             for c in range(radial.shape[2]):
-                g, h = gradient[e, p, c], heads[c]
-                to_radial[pairs[e], p, c] += g * attention[e, h]
-                to_attention[e, h] += g * radial[pairs[e], p, c]
+                g = gradient[e, p, c]
+                to_radial[pairs[e], p, c] += g * factors[c]
+                sums[c] += g * radial[pairs[e], p, c]
+        for c in range(radial.shape[2]):
+            to_attention[e, heads[c]] += sums[c]

@@ -94,12 +94,14 @@ def scores(tape, queries, x, harmonics, radial, edges, table, n_heads):
     loops.add_scores(asked, features, harmonics.value, weights, *edges, heads, *table.by_third, value)
 
     def pullback(gradient):
-        gradient, to_harmonics = np.ascontiguousarray(gradient), None
-        to_queries, to_x, to_radial = (np.zeros(one.shape) for one in (asked, features, weights))
+        gradient, to_x, to_harmonics = np.ascontiguousarray(gradient), None, None
+        to_queries, to_radial = np.zeros(asked.shape), np.zeros(weights.shape)
         rest = (weights, *edges, heads)
         arguments = (asked, features, harmonics.value, *rest, *table.by_third, gradient)
         loops.add_score_gradients(*arguments, to_queries, to_radial)
-        loops.add_score_feature_gradients(asked, harmonics.value, *rest, *table.by_first, gradient, to_x)
+        if x.wanted:
+            to_x = np.zeros(features.shape)
+            loops.add_score_feature_gradients(asked, harmonics.value, *rest, *table.by_first, gradient, to_x)
         if harmonics.wanted:
             to_harmonics = np.zeros(harmonics.value.shape)
             loops.add_score_harmonic_gradients(asked, features, *rest, *table.entries, gradient, to_harmonics)
