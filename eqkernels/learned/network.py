@@ -71,7 +71,8 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
         Groups of atoms that pass messages to each other above the atoms: those with the same value in this array of
         ``atoms.arrays``, e.g. ``"residuenumbers"``, or ``"molecules"``, what is connected by bonds (pairs closer than
         1.25 times their covalent radii, in Angstrom). Features of a group are the sum of those of its atoms; what comes
-        out is added to the features of each atom, divided by the number of atoms of its group.
+        out stands beside the features of each atom, divided by the number of atoms of its group. Groups are taken as
+        they are in each structure: predictions jump where a bond breaks.
     pooling_layers : int, default=1
         Layers of message passing between the mean positions of groups.
     pooling_cutoff : float, default=None

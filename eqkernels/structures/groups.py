@@ -122,6 +122,8 @@ def find_groups(batch: StructureBatch, name: str) -> GroupPositions:
     if name == MOLECULES:
         members, lifts = _connected(batch, np.arange(batch.n_atoms), batch.structure_of_atom)
     else:
+        if batch.groups is None:
+            raise ValueError(f"the groups {name!r} of the batch were not read: see with_groups")
         members, lifts = _of_labels(batch)
     sizes = np.bincount(members)
     structures = np.empty(len(sizes), dtype=np.int64)
