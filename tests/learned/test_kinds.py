@@ -182,7 +182,9 @@ def test_invariant_networks_answer_for_scalars_only():
     for architecture in ("message_passing", "ace"):
         network = EquivariantNetwork(**SMALL, l_max=0, architecture=architecture).fit(frames)
         assert network.irreps_ == "0e"
-        with pytest.raises(ValueError, match="cannot make the irreps 1o, of l_max=0 are invariants only: set l_max=1 or more"):
+        with pytest.raises(
+            ValueError, match="cannot make the irreps 1o, of l_max=0 are invariants only: set l_max=1 or more"
+        ):
             EquivariantNetwork(**SMALL, l_max=0, architecture=architecture).fit(frames, np.ones((4, 3)) + np.eye(4, 3))
         with pytest.raises(ValueError, match="cannot make the irreps 2e, of l_max=0"):
             EquivariantNetwork(**SMALL, l_max=0, architecture=architecture, irreps="0e+2e").fit(frames)
@@ -227,3 +229,20 @@ def test_pooled_features_feed_other_models():
     forces = model.predict_forces(frames)
     assert [one.shape for one in forces] == [atoms.positions.shape for atoms in frames]
     assert np.allclose(network.fit_transform(frames).blocks["0e"], network.fit(frames).transform(frames).blocks["0e"])
+
+
+@pytest.mark.parametrize("architecture", ["message_passing", "ace"])
+def test_unseen_elements_are_embedded(architecture):
+    frames, random = FRAMES["crystals"], np.random.default_rng(0)
+    options = {"attention": 2, "pooling": "molecules", "architecture": architecture, "handle_unknown": "embed"}
+    model = EquivariantNetworkRegressor(**SMALL, **options, n_species_channels=3).fit(
+        frames, random.normal(size=(3, 3))
+    )
+    unseen = [molecule("SiH4") + Atoms("Xe", positions=[[0.0, 0.0, 5.0]]), frames[0]]
+    assert_equivariant(model, unseen)
+    derivatives = model.vjp(unseen, np.ones((2, 3))).positions
+    moved, back = ([atoms.copy() for atoms in unseen] for _ in range(2))
+    moved[0].positions[1, 0] += STEP
+    back[0].positions[1, 0] -= STEP
+    difference = np.sum(model.predict(moved) - model.predict(back)) / (2 * STEP)
+    assert derivatives[1, 0] == pytest.approx(difference, rel=1e-5, abs=1e-8)
