@@ -101,6 +101,29 @@ class Flag:
         return None if isinstance(value, bool | np.bool_) else "must be True or False"
 
 
+class Heads:
+    """True, False, or a number of heads of attention."""
+
+    def problem(self, value: Any) -> str | None:
+        """Say what is wrong with a value; None if nothing is."""
+        if isinstance(value, bool | np.bool_) or (is_integer(value) and value >= 1):
+            return None
+        return "must be True, False, or a positive integer, the number of heads"
+
+
+@dataclass(frozen=True)
+class ArrayName:
+    """A name, of an array of atoms, or None where that is allowed."""
+
+    none: bool = False
+
+    def problem(self, value: Any) -> str | None:
+        """Say what is wrong with a value; None if nothing is."""
+        if (value is None and self.none) or (isinstance(value, str) and value):
+            return None
+        return "must be the name of an array of the atoms" + self.none * ", or None"
+
+
 class Jobs:
     """Number of threads or processes, with joblib's meaning."""
 

@@ -5,14 +5,17 @@ Thomas et al., arXiv:1802.08219, Batzner et al., Nat. Commun. 13, 2453 (2022)) r
 
 .. math:: h_i \leftarrow \mathrm{gate}\Big( U h_i + V \sum_j R(r_{ij})\, Y(\hat r_{ij}) \otimes h_j \Big) ,
 
-with an optional product of the sum with itself before the gate. The cluster expansion (Drautz, Phys. Rev. B 99, 014104
+with an optional product of the sum with itself before the gate, which may be left out where there is a product (R.
+Kondor, Z. Lin, S. Trivedi, NeurIPS 2018; B. Anderson, T.-S. Hy, R. Kondor, NeurIPS 2019), and with weights of the
+neighbors by attention (:mod:`eqkernels.learned.attention`). The cluster expansion (Drautz, Phys. Rev. B 99, 014104
 (2019), with learned channels as Willatt et al., Phys. Chem. Chem. Phys. 20, 29661 (2018)) couples nu densities around
 an atom, :math:`B_1 = W \rho,\ B_{\nu + 1} = (A B_\nu) \otimes B_1`. Mixing matrices belong to the species of the atom.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any
@@ -20,7 +23,9 @@ from typing import Any
 import numpy as np
 
 from eqkernels.learned import operations as op
-from eqkernels.learned.coupling import coupling, position, slices
+from eqkernels.learned.attention import attend, attended_density, number_of_heads, shapes_of_density
+from eqkernels.learned.coupling import coupling, natural, position, reachable, slices, sort_irreps, working_irreps
+from eqkernels.learned.pooling import Hierarchy
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.so3 import Irrep, Irreps
 
@@ -29,35 +34,13 @@ _PRODUCT_START = 0.5
 _GATE_START = 0.5
 
 
-def natural(l_max):
-    """Irreps of the harmonics up to l_max."""
-    return tuple(Irrep.natural(l) for l in range(l_max + 1))
-
-
-def working_irreps(l_max, outputs):
-    """Irreps inside the network: of harmonics, of the outputs, and of the other parity where an output needs it."""
-    irreps = set(natural(l_max)) | set(outputs)
-    if any(irrep != Irrep.natural(irrep.l) for irrep in outputs):
-        irreps |= {Irrep(irrep.l, -irrep.p) for irrep in natural(l_max)}
-    return _sorted(irreps)
-
-
-def _sorted(irreps):
-    return tuple(sorted(irreps, key=lambda irrep: (irrep.l, irrep != Irrep.natural(irrep.l))))
-
-
-def reachable(left, right, wanted):
-    """Those of the wanted irreps that a product of two lists contains."""
-    made = {result for one in left for other in right for result in one * other}
-    return tuple(irrep for irrep in wanted if irrep in made)
-
-
 @dataclass(frozen=True)
 class MessagePassing:
     """Layers of convolutions; the features are those after every layer, side by side.
 
     With ``embeds``, ``n_species`` is the number of channels in which graphs embed the species, and weights of species
-    are combinations of these.
+    are combinations of these. ``n_heads`` are those of attention, 0 without; ``start`` are the irreps that come into
+    the first layer.
     """
 
     n_species: int
@@ -69,20 +52,28 @@ class MessagePassing:
     n_radial: int
     n_hidden: int
     products: bool
+    gated: bool = True
+    n_heads: int = 0
+    start: tuple = (Irrep(0, 1),)
 
     @property
     def of_species(self):
         """Names of the weights that belong to species."""
-        return [name for name in self.shapes if not name.startswith(("radial", "paths"))]
+        return [name for name in self.shapes if not name.startswith(("radial", "paths", "keys"))]
+
+    @property
+    def made(self):
+        """Irreps that can be made, and in how many layers each of them is."""
+        return Counter(irrep for _, _, outgoing in self.layers for irrep in outgoing)
 
     @cached_property
     def layers(self):
         """Irreps of each layer: what comes in, the message, and what goes out."""
         inside, shown = working_irreps(self.l_max, self.outputs), {Irrep(0, 1), *self.outputs}
-        layers, incoming = [], (Irrep(0, 1),)
+        layers, incoming = [], self.start
         for k in range(self.n_layers):
             last = k == self.n_layers - 1
-            wanted = _sorted(shown) if last else inside
+            wanted = sort_irreps(shown) if last else inside
             message = reachable(incoming, natural(self.l_max), inside if self.products else wanted)
             outgoing = reachable(message, message, wanted) if self.products else message
             layers.append((incoming, message, outgoing))
@@ -101,6 +92,11 @@ class MessagePassing:
         ]
 
     @cached_property
+    def keys(self):
+        """Coupling of the keys of each layer, whose irreps are those that come in; of attention."""
+        return [coupling(incoming, natural(self.l_max), incoming) for incoming, _, _ in self.layers]
+
+    @cached_property
     def shapes(self):
         """Shapes of the weights, by name."""
         s, c = self.n_species, self.channels
@@ -115,7 +111,11 @@ class MessagePassing:
                 shapes[f"paths_{k}"] = (product.n_paths, c)
                 shapes[f"factor_{k}"] = (s, len(message), c, c)
                 shapes[f"product_{k}"] = (s, len(outgoing), c, c)
-            shapes[f"gates_{k}"] = (s, 1, c, len(outgoing) * c)
+            if self.gated:
+                shapes[f"gates_{k}"] = (s, 1, c, len(outgoing) * c)
+            if self.n_heads:
+                shapes[f"queries_{k}"] = (s, len(incoming), c, c)
+                shapes[f"keys_{k}"] = (self.n_hidden, self.keys[k].n_paths * c)
         return shapes
 
     def initial_weights(self, random, graph):
@@ -149,6 +149,10 @@ class MessagePassing:
         """
         weights = of_species(tape, weights, graph, self.of_species)
         x = op.embed(tape, weights["species"], graph.species, graph.n_atoms)
+        return self.propagate(tape, weights, graph, scale, x, irreps)
+
+    def propagate(self, tape, weights, graph, scale, x, irreps):
+        """Features of the atoms, from those that come into the first layer and weights of the species of the graph."""
         found: dict[Irrep, list[Variable]] = {irrep: [] for irrep in irreps}
         for k in range(self.n_layers):
             x = self._layer(tape, weights, graph, scale, x, k)
@@ -162,9 +166,15 @@ class MessagePassing:
         incoming, message, outgoing = self.layers[k]
         convolution, product = self.tables[k]
         hidden = op.silu(tape, op.dense(tape, graph.radial, weights[f"radial_first_{k}"]))
-        radial = op.dense(tape, hidden, weights[f"radial_second_{k}"], scale)
+        # the sum of all weights of attention is about 1
+        size, edges = 1.0 / scale if self.n_heads else scale, graph.edges
+        radial = op.dense(tape, hidden, weights[f"radial_second_{k}"], size)
         radial = op.reshape(tape, radial, (len(radial.value), convolution.n_paths, self.channels))
-        y = op.convolve(tape, x, graph.harmonics, radial, graph.edges, convolution)
+        if self.n_heads:
+            of_attention = weights[f"queries_{k}"], weights[f"keys_{k}"]
+            rest = incoming, self.keys[k], self.n_heads
+            radial, edges = attend(tape, graph, x, hidden, radial, of_attention, *rest)
+        y = op.convolve(tape, x, graph.harmonics, radial, edges, convolution)
         y = op.mix(tape, y, weights[f"message_{k}"], message, graph.species)
         y = op.mix_onto(tape, y, message, x, weights[f"self_{k}"], incoming, graph.species)
         if product is not None:
@@ -172,6 +182,8 @@ class MessagePassing:
             squared = op.product(tape, y, other, weights[f"paths_{k}"], product)
             squared = op.mix(tape, squared, weights[f"product_{k}"], outgoing, graph.species)
             y = op.add_irreps(tape, squared, y, outgoing, message)
+        if not self.gated:
+            return y
         gates = op.mix(tape, op.take(tape, y, slice(0, 1)), weights[f"gates_{k}"], (Irrep(0, 1),), graph.species)
         gates = op.reshape(tape, gates, (graph.n_atoms, len(outgoing), self.channels))
         return op.gate(tape, y, gates, outgoing)
@@ -188,11 +200,21 @@ class ClusterExpansion:
     body_order: int
     l_max: int
     n_radial: int
+    n_heads: int = 0
+    n_hidden: int = 0
 
     @property
     def of_species(self):
         """Names of the weights that belong to species."""
-        return [name for name in self.shapes if not name.startswith("paths")]
+        return self._names(self.shapes)
+
+    def _names(self, weights):
+        return [name for name in weights if not name.startswith(("paths", "radial", "keys"))]
+
+    @property
+    def made(self):
+        """Irreps that can be made, and in how many orders each of them is."""
+        return Counter(irrep for irreps in self.orders for irrep in irreps)
 
     @cached_property
     def orders(self):
@@ -200,7 +222,7 @@ class ClusterExpansion:
         inside, shown = working_irreps(self.l_max, self.outputs), {Irrep(0, 1), *self.outputs}
         orders = [natural(self.l_max)]
         for nu in range(2, self.body_order + 1):
-            wanted = _sorted(shown) if nu == self.body_order else inside
+            wanted = sort_irreps(shown) if nu == self.body_order else inside
             orders.append(reachable(orders[-1], orders[0], wanted))
         return orders
 
@@ -213,23 +235,34 @@ class ClusterExpansion:
     def shapes(self):
         """Shapes of the weights, by name."""
         s, c = self.n_species, self.channels
-        shapes: dict[str, tuple[int, ...]] = {"contraction": (s, self.l_max + 1, s * self.n_radial, c)}
+        n_columns = s * self.n_radial * max(self.n_heads, 1)
+        shapes: dict[str, tuple[int, ...]] = {"contraction": (s, self.l_max + 1, n_columns, c)}
         for k, table in enumerate(self.tables):
             shapes[f"mixing_{k}"] = (s, len(self.orders[k]), c, c)
             shapes[f"paths_{k}"] = (table.n_paths, c)
+        if self.n_heads:
+            shapes |= shapes_of_density(s, c, self.n_radial, self.n_hidden)
         return shapes
+
+    def _density(self, tape, weights, graph):
+        return attended_density(tape, graph, weights, self.n_heads) if self.n_heads else graph.density(tape)
 
     def initial_weights(self, random, graph):
         """Contraction to the principal components of the density, random matrices elsewhere."""
-        weights = {"contraction": self._principal_components(random, graph)}
+        weights = {}
+        if self.n_heads:
+            of_density = shapes_of_density(self.n_species, self.channels, self.n_radial, self.n_hidden)
+            weights = {name: random.normal(size=shape) / np.sqrt(shape[-2]) for name, shape in of_density.items()}
+        weights["contraction"] = self._principal_components(random, graph, weights)
         for k in range(self.body_order - 1):
             mixing, paths = (self.shapes[f"{name}_{k}"] for name in ("mixing", "paths"))
             weights[f"mixing_{k}"] = random.normal(size=mixing) / np.sqrt(self.channels)
             weights[f"paths_{k}"] = 1.0 + 0.1 * random.normal(size=paths)
         return weights
 
-    def _principal_components(self, random, graph):
-        density = graph.density(Tape(recording=False)).value
+    def _principal_components(self, random, graph, weights):
+        tape, constants = Tape(recording=False), {name: Variable(array, False) for name, array in weights.items()}
+        density = self._density(tape, of_species(tape, constants, graph, self._names(constants)), graph).value
         n_columns = density.shape[2]
         groups = [slice(None)] if self.embeds else graph.species
         weights = np.zeros((len(groups), self.l_max + 1, n_columns, self.channels))
@@ -251,7 +284,8 @@ class ClusterExpansion:
 
     def __call__(self, tape, weights, graph, scale, irreps):
         """Features of the atoms, as of :class:`MessagePassing`."""
-        weights, density = of_species(tape, weights, graph, self.of_species), graph.density(tape)
+        weights = of_species(tape, weights, graph, self.of_species)
+        density = self._density(tape, weights, graph)
         one = op.mix(tape, density, weights["contraction"], self.orders[0], graph.species)
         found: dict[Irrep, list[Variable]] = {irrep: [] for irrep in irreps}
         current = one
@@ -265,7 +299,7 @@ class ClusterExpansion:
         return {irrep: op.join(tape, parts) for irrep, parts in found.items()}
 
 
-Architecture = MessagePassing | ClusterExpansion
+Architecture = MessagePassing | ClusterExpansion | Hierarchy
 
 
 def of_species(tape, weights, graph, names):
@@ -302,10 +336,30 @@ def make_architecture(parameters, n_species, irreps, n_channels=0):
         "outputs": _parsed(str(irreps)),
     }
     shared |= {name: int(getattr(parameters, name)) for name in ("channels", "l_max", "n_radial")}
+    layers = _layers(parameters, shared["channels"])
     if parameters.architecture == "ace":
-        return _checked(ClusterExpansion(**shared, body_order=int(parameters.body_order)))
-    shared |= {name: int(getattr(parameters, name)) for name in ("n_layers", "n_hidden")}
-    return _checked(MessagePassing(**shared, products=bool(parameters.products)))
+        of_density = {name: layers[name] for name in ("n_heads", "n_hidden")}
+        of_atoms: Any = ClusterExpansion(**shared, body_order=int(parameters.body_order), **of_density)
+    else:
+        of_atoms = MessagePassing(**shared, n_layers=int(parameters.n_layers), **layers)
+    if parameters.pooling is None:
+        return _checked(of_atoms)
+    inside = replace(of_atoms, outputs=working_irreps(shared["l_max"], shared["outputs"]))
+    start = tuple(irrep for irrep in inside.outputs if irrep in inside.made)
+    layers |= {"n_layers": int(parameters.pooling_layers), "n_species": 1, "embeds": False, "start": start}
+    return _checked(Hierarchy(replace(inside, outputs=start), MessagePassing(**{**shared, **layers})))
+
+
+def _layers(parameters, channels):
+    """Parameters of layers of message passing, between atoms or groups."""
+    gated, heads = parameters.nonlinearity == "gate", number_of_heads(parameters.attention, channels)
+    if not gated and not parameters.products:
+        raise ValueError(
+            "nonlinearity='tensor_product' needs products=True: without products and gates features would be linear in "
+            "those of the neighbors"
+        )
+    numbers = {"n_hidden": int(parameters.n_hidden), "products": bool(parameters.products)}
+    return {**numbers, "gated": gated, "n_heads": heads}
 
 
 @lru_cache(maxsize=64)
@@ -316,12 +370,15 @@ def _parsed(irreps):
 @lru_cache(maxsize=64)
 def _checked(architecture):
     """Architecture that can make its outputs: the same object for equal ones, so that its tables are made once."""
-    if isinstance(architecture, ClusterExpansion):
-        made, remedy = {irrep for irreps in architecture.orders for irrep in irreps}, "body_order or l_max"
-    else:
-        made = {irrep for _, _, outgoing in architecture.layers for irrep in outgoing}
-        remedy = "n_layers or l_max, or set products=True"
-    missing = [str(irrep) for irrep in architecture.outputs if irrep not in made]
+    missing = [str(irrep) for irrep in architecture.outputs if irrep not in architecture.made]
     if missing:
+        bottom = getattr(architecture, "atoms", architecture)
+        if bottom.l_max == 0:
+            raise ValueError(
+                f"the network cannot make the irreps {', '.join(missing)}, of l_max=0 are invariants only: set l_max=1 "
+                "or more; forces follow from a model of energies (predict_forces)"
+            )
+        is_ace = isinstance(bottom, ClusterExpansion)
+        remedy = "body_order or l_max" if is_ace else "n_layers or l_max, or set products=True"
         raise ValueError(f"the network cannot make the irreps {', '.join(missing)}: increase {remedy}")
     return architecture

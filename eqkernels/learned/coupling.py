@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from eqkernels.so3 import clebsch_gordan_sparse
+from eqkernels.so3 import Irrep, clebsch_gordan_sparse
 
 Array = np.ndarray
 
@@ -106,3 +106,27 @@ def irrep_of_component(irreps):
 def position(irreps, irrep):
     """Slice of the components of one irrep."""
     return slices(irreps)[irreps.index(irrep)]
+
+
+def natural(l_max):
+    """Irreps of the harmonics up to l_max."""
+    return tuple(Irrep.natural(l) for l in range(l_max + 1))
+
+
+def working_irreps(l_max, outputs):
+    """Irreps inside the network: of harmonics, of the outputs, and of the other parity where an output needs it."""
+    irreps = set(natural(l_max)) | set(outputs)
+    if any(irrep != Irrep.natural(irrep.l) for irrep in outputs):
+        irreps |= {Irrep(irrep.l, -irrep.p) for irrep in natural(l_max)}
+    return sort_irreps(irreps)
+
+
+def sort_irreps(irreps):
+    """Tuple of irreps by degree, those of the harmonics first."""
+    return tuple(sorted(irreps, key=lambda irrep: (irrep.l, irrep != Irrep.natural(irrep.l))))
+
+
+def reachable(left, right, wanted):
+    """Those of the wanted irreps that a product of two lists contains."""
+    made = {result for one in left for other in right for result in one * other}
+    return tuple(irrep for irrep in wanted if irrep in made)

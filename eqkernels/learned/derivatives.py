@@ -45,4 +45,6 @@ def vector_jacobian_product(model, weights, make_graph, batch, vectors):
         np.add.at(positions, neighbors, by_edge)
         np.subtract.at(positions, centers, by_edge)
         np.add.at(strain, batch.structure_of_atom[centers], by_edge[:, :, None] * edges[:, None, :])
+    if graph.groups is not None:
+        graph.groups.add_derivatives(positions, strain)
     return Derivatives(positions, strain)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
-from eqkernels.learned import operations
+from eqkernels.learned import attention, operations
 from eqkernels.learned._graph_loops import fill_radial_basis, join_directions
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.so3 import clebsch_gordan, spherical_harmonics
@@ -46,6 +47,9 @@ class Graph:
         From center to neighbor.
     embedding : ndarray of shape (n_species, n_channels), or None
         Vectors of the species, of which weights follow; None: each species has its own.
+    cutoff : float
+    groups : Groups or None
+        Groups of atoms, of hierarchical pooling.
     """
 
     order: np.ndarray
@@ -57,7 +61,10 @@ class Graph:
     radial: Variable
     vectors: Variable
     embedding: np.ndarray | None = None
+    cutoff: float = np.inf
+    groups: Any = None
     _density: Variable | None = field(default=None, init=False)
+    _envelope: Variable | None = field(default=None, init=False)
 
     @property
     def n_atoms(self):
@@ -76,6 +83,12 @@ class Graph:
         if self.embedding is not None:
             self._density = operations.embed_density(tape, self._density, self.embedding)
         return self._density
+
+    def envelope(self, tape):
+        """Cutoff function of the lengths of the edges, computed once where it is constant."""
+        if self._envelope is None or self.vectors.wanted:
+            self._envelope = attention.envelope(tape, self.vectors, self.cutoff)
+        return self._envelope
 
 
 def make_graph(batch, species, cutoff, n_radial, l_max, tape=None, embedding=None):
@@ -104,10 +117,10 @@ def make_graph(batch, species, cutoff, n_radial, l_max, tape=None, embedding=Non
     vectors = Variable(pairs.vectors, tape is not None)
     tape = Tape(recording=False) if tape is None else tape
     representatives, pair_of_edge = undirected_pairs(pairs.offsets, pairs.neighbors, pairs.vectors)
-    radial = radial_basis(tape, _rows(tape, vectors, representatives), float(cutoff), n_radial)
+    radial = radial_basis(tape, rows_of(tape, vectors, representatives), float(cutoff), n_radial)
     harmonics = edge_harmonics(tape, vectors, l_max)
     edges = (rank[pairs.centers], rank[pairs.neighbors], pair_of_edge)
-    return Graph(order, rank, species_of_atom, rows, edges, harmonics, radial, vectors, embedding)
+    return Graph(order, rank, species_of_atom, rows, edges, harmonics, radial, vectors, embedding, float(cutoff))
 
 
 def undirected_pairs(offsets, neighbors, vectors):
@@ -129,7 +142,9 @@ def undirected_pairs(offsets, neighbors, vectors):
     return representatives[:n_pairs], pair_of_edge
 
 
-def _rows(tape, x, rows):
+def rows_of(tape, x, rows):
+    """Take some rows, each at most once."""
+
     def pullback(gradient):
         to_x = np.zeros_like(x.value)
         to_x[rows] = gradient
@@ -138,8 +153,8 @@ def _rows(tape, x, rows):
     return tape.record(x.value[rows], [x], pullback)
 
 
-def edge_harmonics(tape, vectors, l_max):
-    r"""Harmonics of the directions of edges.
+def edge_harmonics(tape, vectors, l_max, softening=0.0):
+    r"""Harmonics of the directions of edges; with a softening a, times :math:`(r^2 / (r^2 + a^2))^{l / 2}`.
 
     Their slopes follow from those of the solid harmonics,
 
@@ -148,9 +163,13 @@ def edge_harmonics(tape, vectors, l_max):
     """
     value = spherical_harmonics(vectors.value, l_max)
     value *= np.sqrt(4 * np.pi)
+    lengths = np.linalg.norm(vectors.value, axis=1, keepdims=True)
+    if softening:
+        degrees = np.repeat(np.arange(l_max + 1), 2 * np.arange(l_max + 1) + 1)
+        value *= (lengths / np.hypot(lengths, softening)) ** degrees
 
     def pullback(gradient):
-        r = np.linalg.norm(vectors.value, axis=1, keepdims=True)
+        r = np.hypot(lengths, softening)
         unit = vectors.value / r
         out = np.zeros_like(unit)
         for l in range(1, l_max + 1):

@@ -46,7 +46,8 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
     channels : int, default=16
         Features of each irrep in each layer or order.
     l_max : int, default=2
-        Highest degree of harmonics and features inside, at most 4.
+        Highest degree of harmonics and features inside, at most 4. 0: an invariant network as SchNet, a function of
+        distances, for scalar targets only; forces are derivatives of its energies.
     n_layers : int, default=2
         Layers of message passing.
     products : bool, default=True
@@ -57,7 +58,25 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
     n_radial : int, default=6
         Radial basis functions.
     n_hidden : int, default=16
-        Hidden units of the radial functions of message passing.
+        Hidden units of the radial functions of message passing, and of those of attention.
+    attention : bool or int, default=False
+        Heads of attention, True for 4: neighbors are weighted by a softmax of scalar products between features of the
+        center and of the edge, smooth at the cutoff, as in SE(3)-Transformers. Weights add up to less than 1, so that
+        features no longer grow with the number of neighbors. With ``architecture="ace"`` a density for each head.
+    nonlinearity : {"gate", "tensor_product"}, default="gate"
+        What follows a layer of message passing: gates (the sigmoid of scalars times each irrep), or nothing, which
+        leaves the Clebsch-Gordan product of ``products`` as the only nonlinearity, as in Cormorant. Clusters
+        (``architecture="ace"``) have no gates.
+    pooling : str, default=None
+        Groups of atoms that pass messages to each other above the atoms: those with the same value in this array of
+        ``atoms.arrays``, e.g. ``"residuenumbers"``, or ``"molecules"``, what is connected by bonds (pairs closer than
+        1.25 times their covalent radii, in Angstrom). Features of a group are the sum of those of its atoms; what comes
+        out stands beside the features of each atom, divided by the number of atoms of its group. Groups are taken as
+        they are in each structure: predictions jump where a bond breaks.
+    pooling_layers : int, default=1
+        Layers of message passing between the mean positions of groups.
+    pooling_cutoff : float, default=None
+        Distance of mean positions up to which groups are neighbors; None: twice the cutoff.
     target : str, CartesianTensor or dict, default=None
         The property, e.g. ``"polarizability"``, or its index symmetry, ``"ij=ji"``; None: inferred from y.
     baseline : {"composition", "mean", None}, default="composition"
@@ -145,7 +164,10 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
     References
     ----------
     N. Thomas et al., Tensor field networks, arXiv:1802.08219. T. E. Smidt, Trends Chem. 3, 82 (2021),
-    https://doi.org/10.1016/j.trechm.2020.10.006.
+    https://doi.org/10.1016/j.trechm.2020.10.006. K. T. Schuett et al., SchNet, NeurIPS 2017. F. B. Fuchs et al.,
+    SE(3)-Transformers, NeurIPS 2020. R. Kondor, Z. Lin, S. Trivedi, Clebsch-Gordan nets, NeurIPS 2018. B. Anderson,
+    T.-S. Hy, R. Kondor, Cormorant, NeurIPS 2019. S. Eismann et al., Hierarchical, rotation-equivariant neural
+    networks, Proteins 89, 493 (2021).
 
     Examples
     --------
@@ -163,9 +185,19 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
     >>> network = EquivariantNetwork(channels=4, max_iter=30, random_state=0).fit(frames, y)
     >>> alpha = network.noise_["energy:0e"]
     >>> energies = TensorRidge(alpha, normalize=False).fit(network.transform(frames), y["energy"])
+
+    Attention, and messages between molecules above those between atoms:
+
+    >>> from ase import Atoms
+    >>> pair = frames[0] + Atoms("HF", positions=[[0.0, 0.0, 4.0], [0.0, 0.7, 4.6]])
+    >>> options = {"attention": 2, "pooling": "molecules", "irreps": "0e+1o"}
+    >>> EquivariantNetwork(cutoff=3.0, channels=4, **options, random_state=0).fit_transform([pair])
+    EquivariantFeatures(1 structures, 5 centers, blocks: 0e (5, 1, 13), 1o (5, 3, 12))
     """
 
     irreps: str | Irreps = "auto"
+
+    _takes_batches = NetworkParameters._takes_batches
 
     @whole_or_nothing
     def fit(
@@ -197,7 +229,7 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
 
     def _fit(self, X, y, sample_weight, begin, readout=False):
         check_parameters(self)
-        batch = StructureBatch.from_frames(X)
+        batch = self._read(X)
         targets, formulas, unit = self._targets(y, batch, sample_weight, self.target, self.per_atom)
         irreps, species, previous = self._wanted_irreps(targets), batch.species, None
         if self.warm_start and hasattr(self, "weights_"):
@@ -231,7 +263,7 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
         if not hasattr(self, "weights_"):
             return self._fit(X, y, sample_weight, begin, readout)
         check_parameters(self)
-        batch = StructureBatch.from_frames(X)
+        batch = self._read(X)
         known_atoms(batch, self.species_, "fit on structures that contain it")
         self._check_unchanged(self.species_, self.irreps_)
         symmetries = known_symmetries(y, self.target, self.formulas_)
@@ -309,7 +341,7 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
     def _wanted_irreps(self, targets, irreps=None):
         needed, irreps = {target.irrep for target in targets}, self.irreps if irreps is None else irreps
         if isinstance(irreps, str) and irreps == "auto":
-            wanted = needed | {irrep for _, irrep in Irreps("0e" if targets else "0e+1o+2e")}
+            wanted = needed | {irrep for _, irrep in Irreps("0e" if targets or self.l_max == 0 else "0e+1o+2e")}
         else:
             wanted = {irrep for _, irrep in Irreps(irreps)}
             missing = sorted(str(irrep) for irrep in needed - wanted)

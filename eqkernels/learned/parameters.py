@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from numpy.random import RandomState
 from sklearn.base import BaseEstimator
 
-from eqkernels._parameters import Choice, Flag, Integer, Jobs, Number, Verbosity
+from eqkernels._parameters import ArrayName, Choice, Flag, Heads, Integer, Jobs, Number, Verbosity
 from eqkernels.learned.objectives import OBJECTIVES
 from eqkernels.regression.baseline import BASELINES
 from eqkernels.so3 import CartesianTensor
+from eqkernels.structures.groups import MOLECULES, with_groups
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -26,6 +27,11 @@ class NetworkParameters(BaseEstimator):
     body_order: int = 3
     n_radial: int = 6
     n_hidden: int = 16
+    attention: bool | int = False
+    nonlinearity: str = "gate"
+    pooling: str | None = None
+    pooling_layers: int = 1
+    pooling_cutoff: float | None = None
     target: str | CartesianTensor | dict | None = None
     baseline: str | None = "composition"
     aggregate: str = "sum"
@@ -60,6 +66,11 @@ class NetworkParameters(BaseEstimator):
         "body_order": Integer(1, 4),
         "n_radial": Integer(1, 50),
         "n_hidden": Integer(1, 1024),
+        "attention": Heads(),
+        "nonlinearity": Choice("gate", "tensor_product"),
+        "pooling": ArrayName(none=True),
+        "pooling_layers": Integer(1, 8),
+        "pooling_cutoff": Number(above=0, high=1000.0, none=True, why=": check its unit, that of the positions"),
         "baseline": Choice(*BASELINES),
         "aggregate": Choice("sum", "mean"),
         "objective": Choice(*OBJECTIVES),
@@ -80,3 +91,11 @@ class NetworkParameters(BaseEstimator):
         "n_jobs": Jobs(),
         "verbose": Verbosity(),
     }
+
+    @property
+    def _takes_batches(self):
+        return self.pooling in (None, MOLECULES)
+
+    def _read(self, X):
+        """Frames with all that the network needs of them."""
+        return with_groups(X, self.pooling)

@@ -17,6 +17,7 @@ from eqkernels.descriptors import Derivatives, EquivariantFeatures
 from eqkernels.learned.architectures import make_architecture
 from eqkernels.learned.derivatives import vector_jacobian_product
 from eqkernels.learned.graph import make_graph
+from eqkernels.learned.pooling import CUTOFF_OF_GROUPS, make_pooled_graph
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.learned.training import Model, split_by_size
 from eqkernels.so3 import Irrep
@@ -54,7 +55,7 @@ class Known(NamedTuple):
         counts = np.bincount(batch.structure_of_atom[atoms], minlength=batch.n_structures)
         offsets = np.concatenate([[0], np.cumsum(counts)])
         kept = batch.positions[atoms], batch.numbers[atoms], batch.cells, batch.pbc, offsets, batch.origin
-        return cls(batch, StructureBatch(*kept), atoms)
+        return cls(batch, StructureBatch(*kept, groups=batch.groups_of(atoms)), atoms)
 
     def features(self, blocks):
         """Features with a row for each known atom."""
@@ -108,6 +109,8 @@ class TrainedNetwork:
         ``make_graph(batch, tape=tape)`` makes the graph.
     handle_unknown : {"error", "ignore", "embed"}
     n_jobs : int or None
+    read_frames : callable
+        ``read_frames(X)`` makes a StructureBatch with all that the network needs.
     """
 
     model: Model
@@ -116,6 +119,7 @@ class TrainedNetwork:
     make_graph: Callable
     handle_unknown: str
     n_jobs: int | None
+    read_frames: Callable
 
     @classmethod
     def of(cls, network):
@@ -129,11 +133,11 @@ class TrainedNetwork:
                 raise ValueError("handle_unknown='embed' was set after fit, which made no embedding: fit again")
             known = np.arange(1, HEAVIEST + 1)
         graphs = graph_maker(network, species, n_channels, known)
-        return cls(model, network.weights_, known, graphs, network.handle_unknown, network.n_jobs)
+        return cls(model, network.weights_, known, graphs, network.handle_unknown, network.n_jobs, network._read)
 
     def read(self, X):
         """Structures, and which of their atoms have a known species; others are refused unless they are ignored."""
-        batch = StructureBatch.from_frames(X)
+        batch = self.read_frames(X)
         remedy = (
             "fit on structures that contain it, set handle_unknown='ignore' to leave such atoms out, or fit with "
             "handle_unknown='embed' to take them for what is like them"
@@ -217,4 +221,8 @@ def graph_maker(parameters, species, n_channels=0, known=None):
     known = species if known is None else known
     vectors = embedding(species, n_channels, known) if n_channels else None
     numbers = {"n_radial": int(parameters.n_radial), "l_max": int(parameters.l_max)}
-    return partial(make_graph, species=known, cutoff=float(parameters.cutoff), embedding=vectors, **numbers)
+    cutoff, make = float(parameters.cutoff), make_graph
+    if parameters.pooling is not None:
+        of_groups = CUTOFF_OF_GROUPS * cutoff if parameters.pooling_cutoff is None else float(parameters.pooling_cutoff)
+        make = partial(make_pooled_graph, pooling=parameters.pooling, pooling_cutoff=of_groups)
+    return partial(make, species=known, cutoff=cutoff, embedding=vectors, **numbers)

@@ -46,6 +46,9 @@ class StructureBatch:
         atoms (NaN: there are none); None: all are neutral.
     inputs : dict of str to InputValues
         Inputs beyond the geometry, where they were read (:mod:`eqkernels.structures.inputs`).
+    groups : ndarray of int, shape (n_atoms,), or None
+        Label of the group of each atom, the same in a structure for atoms of one group
+        (:mod:`eqkernels.structures.groups`); None: none were read.
 
     Examples
     --------
@@ -63,6 +66,7 @@ class StructureBatch:
     origin: int | np.ndarray = field(default=0, compare=False)
     charges: np.ndarray | None = field(default=None, compare=False)
     inputs: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    groups: np.ndarray | None = field(default=None, compare=False)
 
     @classmethod
     def from_frames(
@@ -143,11 +147,15 @@ class StructureBatch:
         atoms = np.repeat(self.offsets[picked] - offsets[:-1], counts) + np.arange(offsets[-1])
         cells = self.cells[picked], self.pbc[picked]
         charges = None if self.charges is None else self.charges[picked]
-        rest: Any = (self.number(picked), charges, self._inputs_of(atoms))
+        rest: Any = (self.number(picked), charges, self._inputs_of(atoms), self.groups_of(atoms))
         return StructureBatch(self.positions[atoms], self.numbers[atoms], *cells, offsets, *rest)
 
     def _inputs_of(self, atoms):
         return {name: replace(one, values=one.values[atoms]) for name, one in self.inputs.items()}
+
+    def groups_of(self, atoms: Any) -> NDArray[np.int64] | None:
+        """Labels of the groups of some atoms, None if none were read."""
+        return None if self.groups is None else self.groups[atoms]
 
     def number(self, structure: Any) -> Any:
         """Index of a structure of the batch, or of several, in the input of the user."""
@@ -205,6 +213,7 @@ class StructureBatch:
             self.origin[structures] if isinstance(self.origin, np.ndarray) else self.origin + start,
             None if self.charges is None else self.charges[structures],
             self._inputs_of(atoms),
+            self.groups_of(atoms),
         )
 
 

@@ -60,7 +60,7 @@ class NeighborPairs:
         return np.where(self.batch.pbc[self.batch.structure_of_atom[centers]], shifts, 0).astype(int)
 
 
-def find_neighbors(batch: StructureBatch, cutoff: float) -> NeighborPairs:
+def find_neighbors(batch: StructureBatch, cutoff: float, closest: float = MIN_DISTANCE) -> NeighborPairs:
     """Find all ordered pairs of atoms closer than the cutoff, periodic images included.
 
     Parameters
@@ -68,6 +68,8 @@ def find_neighbors(batch: StructureBatch, cutoff: float) -> NeighborPairs:
     batch : StructureBatch
     cutoff : float
         In the units of the positions.
+    closest : float, default=1e-3
+        Distance below which two atoms coincide, which is an error; 0: they may.
 
     Returns
     -------
@@ -96,7 +98,7 @@ def find_neighbors(batch: StructureBatch, cutoff: float) -> NeighborPairs:
     bad, ends = np.full(3, -1), np.empty(batch.n_atoms, dtype=np.int64)
     while True:
         neighbors, vectors, distances = np.empty(capacity, dtype=np.int64), np.empty((capacity, 3)), np.empty(capacity)
-        arguments = (batch.positions, batch.offsets, cells, inverses, batch.pbc, float(cutoff), MIN_DISTANCE)
+        arguments = (batch.positions, batch.offsets, cells, inverses, batch.pbc, float(cutoff), closest)
         find_pairs(*arguments, neighbors, vectors, distances, ends, bad)
         if bad[0] >= 0:
             raise ValueError(_coincidence(batch, bad))

@@ -40,6 +40,8 @@ def transformed(
 ) -> Atoms:
     """Copy of a structure, its positions and cell rotated (or mirrored), then moved, its atoms reordered.
 
+    Labels of the atoms follow them: arrays of integers and strings, such as residue numbers and names.
+
     Parameters
     ----------
     atoms : ase.Atoms
@@ -69,6 +71,9 @@ def transformed(
         raise ValueError(f"order={order!r} must be a permutation of the {len(atoms)} atoms")
     cell = atoms.cell.array @ rotation.T
     new = Atoms(numbers=atoms.numbers[order], positions=positions[order], cell=cell, pbc=atoms.pbc)
+    for name, values in atoms.arrays.items():
+        if name != "numbers" and values.ndim == 1 and values.dtype.kind in "iuUS":
+            new.arrays[name] = values[order]
     for name, values in turned_inputs(atoms, rotation, inputs or {}, time_reversed).items():
         if name in atoms.arrays:
             new.arrays[name] = values[order]

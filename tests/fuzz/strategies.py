@@ -184,13 +184,16 @@ def reduced(draw, symbols):
 @st.composite
 def network_parameters(draw):
     """Parameters of a small network."""
+    products = draw(st.booleans())
     return {
         "cutoff": draw(st.floats(1.6, 5.0).map(lambda x: round(x, 2))),
         "architecture": draw(st.sampled_from(["message_passing", "ace"])),
         "channels": draw(st.integers(1, 4)),
         "l_max": draw(st.integers(0, 3)),
         "n_layers": draw(st.integers(1, 2)),
-        "products": draw(st.booleans()),
+        "products": products,
+        "attention": draw(st.sampled_from([False, True, 1])),
+        "nonlinearity": draw(st.sampled_from(["gate", "tensor_product"])) if products else "gate",
         "body_order": draw(st.integers(1, 4)),
         "n_radial": draw(st.sampled_from([1, 3, 6])),
         "n_hidden": draw(st.sampled_from([1, 8])),
