@@ -21,7 +21,7 @@ from eqkernels.descriptors import (
     NBodyFeatures,
     SphericalExpansion,
 )
-from eqkernels.kernels import ChargeKernel, CovariantKernel, select_sparse_points
+from eqkernels.kernels import ChargeKernel, CovariantKernel, WignerKernel, select_sparse_points
 from eqkernels.learned import EquivariantNetwork, EquivariantNetworkRegressor
 from eqkernels.recommendation import recommend
 from eqkernels.regression import (
@@ -64,6 +64,7 @@ __all__ = [
     "TensorKernelRidge",
     "TensorRidge",
     "TensorVotingRegressor",
+    "WignerKernel",
     "load_model",
     "rank_candidates",
     "recommend",

@@ -13,46 +13,73 @@ obey :math:`K^{(\nu+1) L}_{MM'} = \sum_{l_1 l_2} \sum_{m_1 m_2 n_1 n_2} \langle 
 \langle l_1 n_1 l_2 n_2 | LM' \rangle K^{(\nu) l_1}_{m_1 n_1} S^{l_2}_{m_2 n_2}` with all :math:`l_1` up to
 :math:`\nu l_{max}`: none is left out. The integral over all proper and improper rotations, which leaves terms of one
 parity, is a sum over a product quadrature in Euler angles (uniform, Gauss-Legendre, uniform) that is exact for the
-degree :math:`\nu l_{max} + \lambda`. With even and odd l apart, an inversion changes the sign of the odd ones.
+degree :math:`\nu l_{max} + \lambda`. An inversion changes the sign of the terms of odd l, half turns about z before and
+after the rotation those of odd m and n: with these apart, matrices for a fourth of the rotations are enough.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from eqkernels._types import Floats
-from eqkernels.kernels._wigner_loops import parity_powers
+from eqkernels._types import Floats, Ints
+from eqkernels.kernels._wigner_loops import parity_powers, parity_slopes
 from eqkernels.so3 import wigner_d
 
-# Bytes of a function on the rotations of the pairs that are treated at once: they stay in the cache.
-_BYTES_PER_STEP = 2**20
+# Bytes of the arrays of the pairs that are treated at once: they stay in the cache.
+_BYTES_PER_STEP = 2**21
 
 
 @dataclass(frozen=True)
 class RotationGrid:
-    """Values of Wigner D matrices on the rotations of a quadrature.
+    """Values of Wigner D matrices on a fourth of the rotations of a quadrature.
 
     Attributes
     ----------
-    parts : tuple of two ndarray of shape (n_coefficients, n_rotations)
-        Those that multiply the overlaps of even and of odd l, as flat m, n, by ascending l.
-    projection : ndarray of shape (n_rotations, (2 lambda + 1)^2)
-        With the weights of the quadrature.
+    order : ndarray of int, shape (n_coefficients,)
+        Positions among the overlaps, by l, m, n, in the order of the matrices.
+    matrices : list of eight ndarray of shape (n, n_rotations)
+        Those of even, then of odd l, with even m and n, even m and odd n, odd m and even n, odd m and n.
+    places : list of four ndarray of int
+        Positions of the components of the irrep, by m and n, of even m and n, ... as above.
+    projections : list of four ndarray of shape (n_rotations, n)
+        Matrices of the irrep, with the weights of the quadrature.
     mean : ndarray of shape (n_rotations,)
         The weights.
     """
 
-    parts: tuple[Floats, Floats]
-    projection: Floats
+    order: Ints
+    matrices: list[Floats]
+    places: list[Ints]
+    projections: list[Floats]
     mean: Floats
 
-    @property
-    def pairs_per_step(self) -> int:
-        """Pairs of environments that are treated at once."""
-        return max(1, _BYTES_PER_STEP // (8 * len(self.mean)))
+    def steps(self, overlaps: Floats) -> Iterator[tuple[slice, Floats, Floats]]:
+        """Take some pairs at a time: the parts of their functions on the rotations, and room for those of powers.
+
+        Parameters
+        ----------
+        overlaps : ndarray of shape (n_pairs, n_coefficients)
+
+        Yields
+        ------
+        rows : slice
+        parts : ndarray of shape (8, n, n_rotations)
+        powers : ndarray of shape (5, n, n_rotations)
+            The same memory in all steps, as of the parts.
+        """
+        size = min(len(overlaps), max(1, _BYTES_PER_STEP // (8 * 13 * len(self.mean))))
+        buffer = np.empty((13, size, len(self.mean)))
+        for begin in range(0, len(overlaps), max(1, size)):
+            some = overlaps[begin : begin + size][:, self.order]
+            parts, start = buffer[:, : len(some)], 0
+            for part, matrix in zip(parts, self.matrices, strict=False):
+                np.matmul(some[:, start : start + len(matrix)], matrix, out=part)
+                start += len(matrix)
+            yield slice(begin, begin + len(some)), parts[:8], parts[8:]
 
 
 @lru_cache(maxsize=16)
@@ -73,22 +100,28 @@ def rotation_grid(l_max: int, degree: int, lam: int) -> RotationGrid:
     RotationGrid
     """
     cosines, of_cosines = np.polynomial.legendre.leggauss((degree + 2) // 2)
-    angles = 2 * np.pi * np.arange(degree + 1) / (degree + 1)
+    size = 2 * (degree // 2 + 1)  # even, and larger than the degree
+    angles = 2 * np.pi * np.arange(size // 2) / size  # the others are half turns away
     about_z, about_y = _rotations(2, angles), _rotations(1, np.arccos(cosines))
 
     def matrices(l):
         z, y = wigner_d(l, about_z), wigner_d(l, about_y)
-        product = np.einsum("amx,bxy,cyn->mnabc", z, y, z, optimize=True)
-        return product.reshape((2 * l + 1) ** 2, -1)
+        return np.einsum("amx,bxy,cyn->mnabc", z, y, z, optimize=True).reshape((2 * l + 1) ** 2, -1)
 
-    size = len(angles)
-    mean = np.repeat(np.tile(of_cosines / 2, size), size) / size**2
-    parts = tuple(
-        np.concatenate([np.zeros((0, len(mean))), *(matrices(l) for l in range(first, l_max + 1, 2))])
-        for first in (0, 1)
-    )
-    projection = np.ascontiguousarray(((2 * lam + 1) * mean * matrices(lam)).T)
-    return RotationGrid(parts, projection, mean)  # type: ignore[arg-type]
+    mean = np.repeat(np.tile(of_cosines / 2, len(angles)), len(angles)) / size**2
+    kinds = np.concatenate([4 * (l % 2) + _kinds(l) for l in range(l_max + 1)])
+    values = np.concatenate([matrices(l) for l in range(l_max + 1)])
+    chosen = [np.flatnonzero(kinds == kind) for kind in range(8)]
+    places = [np.flatnonzero(_kinds(lam) == kind) for kind in range(4)]
+    projection = (2 * lam + 1) * mean * matrices(lam)
+    projections = [np.ascontiguousarray(projection[one].T) for one in places]
+    return RotationGrid(np.concatenate(chosen), [values[one] for one in chosen], places, projections, mean)
+
+
+def _kinds(l):
+    """Whether m and n of each component are odd, as 2 for m and 1 for n."""
+    odd = np.abs(np.arange(-l, l + 1)) % 2
+    return (2 * odd[:, None] + odd).ravel()
 
 
 def _rotations(axis, angles):
@@ -102,7 +135,7 @@ def _rotations(axis, angles):
     return out
 
 
-def coupled(grid: RotationGrid, order: int, parity: int, overlaps: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+def coupled(grid: RotationGrid, order: int, parity: int, overlaps: Floats) -> tuple[Floats, Floats]:
     """Couplings of overlaps to the irrep of a grid, and to scalars.
 
     Parameters
@@ -112,32 +145,27 @@ def coupled(grid: RotationGrid, order: int, parity: int, overlaps: tuple[Floats,
         Factors nu.
     parity : {1, -1}
         Of the irrep under inversion.
-    overlaps : tuple of two ndarray of shape (n_pairs, n_coefficients)
-        Of even and odd l.
+    overlaps : ndarray of shape (n_pairs, n_coefficients)
+        By l, m, n.
 
     Returns
     -------
     products : ndarray of shape (n_pairs, (2 lambda + 1)^2)
     scalars : ndarray of shape (n_pairs,)
     """
-    products, scalars = np.empty((len(overlaps[0]), grid.projection.shape[1])), np.empty(len(overlaps[0]))
-    for start in range(0, len(scalars), grid.pairs_per_step):
-        rows = slice(start, start + grid.pairs_per_step)
-        even, odd = (part[rows] @ values for part, values in zip(overlaps, grid.parts, strict=True))
-        parity_powers(even, odd, order)
-        products[rows] = (even if parity == 1 else odd) @ grid.projection
-        scalars[rows] = even @ grid.mean
+    products, scalars = np.empty((len(overlaps), sum(map(len, grid.places)))), np.empty(len(overlaps))
+    work = np.empty((4, 4, len(grid.mean)))
+    for rows, parts, powers in grid.steps(overlaps):
+        parity_powers(parts, order, float(parity), work, powers)
+        for part, places, projection in zip(powers, grid.places, grid.projections, strict=False):
+            products[rows, places] = part @ projection
+        scalars[rows] = powers[4] @ grid.mean
     return products, scalars
 
 
 def coupled_vjp(
-    grid: RotationGrid,
-    order: int,
-    parity: int,
-    overlaps: tuple[Floats, Floats],
-    of_products: Floats,
-    of_scalars: Floats,
-) -> tuple[Floats, Floats]:
+    grid: RotationGrid, order: int, parity: int, overlaps: Floats, of_products: Floats, of_scalars: Floats
+) -> Floats:
     """Differentiate sum(of_products * products + of_scalars * scalars) of :func:`coupled` by the overlaps.
 
     Parameters
@@ -149,20 +177,14 @@ def coupled_vjp(
 
     Returns
     -------
-    tuple of two ndarray of shape (n_pairs, n_coefficients)
+    ndarray of shape (n_pairs, n_coefficients)
     """
-    out = tuple(np.empty(part.shape) for part in overlaps)
-    for start in range(0, len(of_scalars), grid.pairs_per_step):
-        rows = slice(start, start + grid.pairs_per_step)
-        even, odd = (part[rows] @ values for part, values in zip(overlaps, grid.parts, strict=True))
-        if order == 1:
-            even, odd = np.ones(even.shape), np.zeros(odd.shape)
-        else:
-            parity_powers(even, odd, order - 1)
-        along = order * (of_products[rows] @ grid.projection.T)
-        mean = order * of_scalars[rows, None] * grid.mean
-        same, other = (even, odd) if parity == 1 else (odd, even)
-        for part, values, slopes in zip(out, grid.parts, (along * same + mean * even, along * other + mean * odd),
-                                        strict=True):  # fmt: skip
-            part[rows] = slopes @ values.T
-    return out  # type: ignore[return-value]
+    out, work = np.empty(overlaps.shape), np.empty((4, 4, len(grid.mean)))
+    for rows, parts, cotangents in grid.steps(overlaps):
+        for part, places, projection in zip(cotangents, grid.places, grid.projections, strict=False):
+            part[:] = of_products[rows][:, places] @ projection.T
+        cotangents[4] = of_scalars[rows, None] * grid.mean
+        parity_slopes(parts, order, float(parity), cotangents, work)
+        slopes = np.concatenate([part @ matrix.T for part, matrix in zip(parts, grid.matrices, strict=True)], axis=1)
+        out[rows, grid.order] = slopes
+    return out

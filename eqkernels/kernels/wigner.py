@@ -21,7 +21,6 @@ Vita, Phys. Rev. B 95, 214302 (2017), and is computed so. With N_i^2 the scalar 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,13 +28,13 @@ from eqkernels._numeric import real_array
 from eqkernels._parameters import is_integer
 from eqkernels._types import Blocks, Floats
 from eqkernels.descriptors import EquivariantFeatures
-from eqkernels.descriptors.made_blocks import MadeBlocks
+from eqkernels.descriptors.made_blocks import DENSITY, MadeBlocks
 from eqkernels.kernels._environment_loops import add_to_structures
 from eqkernels.kernels.algebra import TensorKernel
 from eqkernels.kernels.bounds import check_zeta
 from eqkernels.kernels.covariant import pairs_of_environments
 from eqkernels.kernels.environments import environment_counts
-from eqkernels.kernels.rotations import RotationGrid, coupled, coupled_vjp, rotation_grid
+from eqkernels.kernels.rotations import coupled, coupled_vjp, rotation_grid
 from eqkernels.so3 import Irrep
 
 # Environments in a block of pairs: its overlaps take some MB.
@@ -44,10 +43,12 @@ _ENVIRONMENTS = 64
 _CANCELLED = 1e-14
 # The number of rotations grows with the cube of the degree.
 _MOST_BODIES = 8
+# Value of labels that a feature does not have.
+_ABSENT = -1
 
 
 class WignerKernel(TensorKernel):
-    """Kernel of the products of the densities of several neighbors, of any body order, which needs no such features.
+    r"""Kernel of the products of the densities of several neighbors, of any body order, which needs no such features.
 
     It takes the place of :class:`CovariantKernel` where angles between more than two neighbors matter and labels are
     many or good enough to tell: ``TensorKernelRidge(kernel=WignerKernel())``.
@@ -80,7 +81,7 @@ class WignerKernel(TensorKernel):
     :class:`~eqkernels.SphericalExpansion`. Other features with the blocks 0e, 1o, 2e, ... are taken for densities.
     Sums mix orders, ``1.0 * WignerKernel(3) + 1.0 * WignerKernel(5)``, with weights that :class:`~eqkernels.TensorGPR`
     chooses. Only centers of the same species are compared. A pair of environments takes operations in
-    proportion to :math:`l_{max}^2 (\\nu l_{max} + \\lambda)^3` with :math:`\\nu` neighbors, whatever the number of
+    proportion to :math:`l_{max}^2 (\nu l_{max} + \lambda)^3` with :math:`\nu` neighbors, whatever the number of
     species and radial functions. There are derivatives of predictions by positions, but no fit to forces.
 
     References
@@ -235,6 +236,12 @@ class WignerKernel(TensorKernel):
             raise ValueError(f"aggregate={self.aggregate!r} must be 'sum' or 'mean'")
 
 
+def couples_densities(kernel: object) -> bool:
+    """Whether a kernel or one of its parts is a WignerKernel, which has no further digits, nor sparse environments."""
+    parts = kernel.get_params().values() if isinstance(kernel, TensorKernel) else ()
+    return any(isinstance(one, WignerKernel) for one in (kernel, *parts))
+
+
 class _Densities:
     """Density coefficients of environments, by degree, and the inverse norms of their kernels."""
 
@@ -249,40 +256,34 @@ class _Densities:
         return [rows[start : start + _ENVIRONMENTS] for start in range(0, len(rows), _ENVIRONMENTS)]
 
     def overlaps(self, rows, other, columns):
-        """Scalar products over channels of all pairs, even and odd degrees, (n_pairs, n_coefficients)."""
+        """Scalar products over channels of all pairs, (n_pairs, n_coefficients), by l, m, n."""
         parts = []
         for left, right in zip(self.density, other.density, strict=True):
             d = left.shape[1]
             product = left[rows].reshape(len(rows) * d, -1) @ right[columns].reshape(len(columns) * d, -1).T
             parts.append(product.reshape(len(rows), d, len(columns), d).transpose(0, 2, 1, 3).reshape(-1, d * d))
-        return _by_parity(parts)
+        return np.concatenate(parts, axis=1)
 
     def own_overlaps(self, rows):
         """Those of environments with themselves."""
         parts = (part[rows] for part in self.density)
-        return _by_parity([(part @ part.transpose(0, 2, 1)).reshape(len(rows), -1) for part in parts])
+        return np.concatenate([(part @ part.transpose(0, 2, 1)).reshape(len(rows), -1) for part in parts], axis=1)
 
     def add_slopes(self, slopes, rows, other, columns, out):
         """Add to out the derivatives by the densities, of derivatives by overlaps."""
-        for l, density in enumerate(other.density):
-            d, of_parity = 2 * l + 1, slopes[l % 2]
-            first = sum((2 * k + 1) ** 2 for k in range(l % 2, l, 2))
-            part = of_parity[:, first : first + d * d].reshape(len(rows), len(columns), d, d).transpose(0, 2, 1, 3)
-            out[l][rows] += (part.reshape(len(rows) * d, -1) @ density[columns].reshape(len(columns) * d, -1)).reshape(
-                len(rows), d, -1
-            )
+        first = 0
+        for density, of_degree in zip(other.density, out, strict=True):
+            d = density.shape[1]
+            part = slopes[:, first : first + d * d].reshape(len(rows), len(columns), d, d).transpose(0, 2, 1, 3)
+            first += d * d
+            product = part.reshape(len(rows) * d, -1) @ density[columns].reshape(len(columns) * d, -1)
+            of_degree[rows] += product.reshape(len(rows), d, -1)
 
     def as_cotangents(self, arrays):
-        """Derivatives by the densities, by the names of what the features were made with."""
+        """Name derivatives by the densities as what the features were made of."""
         if self.made:
-            return {"density": np.concatenate(arrays, axis=1)}
+            return {DENSITY: np.concatenate(arrays, axis=1)}
         return {str(Irrep.natural(l)): array for l, array in enumerate(arrays)}
-
-
-def _by_parity(parts):
-    return tuple(
-        np.concatenate([np.zeros((len(parts[0]), 0)), *parts[first::2]], axis=1) for first in (0, 1)
-    )
 
 
 def _density(features, name):
@@ -293,18 +294,25 @@ def _density(features, name):
     if isinstance(features.blocks, MadeBlocks):
         made = features.density
         if made is None:
-            raise ValueError(f"a block of {name} was looked at, and may have been changed, so that its densities do not "
-                             f"stand for it any more: {remedy}")  # fmt: skip
+            raise ValueError(
+                f"a block of {name} was looked at, and may have been changed, so that its densities need not stand for "
+                f"it any more: {remedy}"
+            )
         if not made.maker.is_natural:
             raise ValueError(f"{name} has densities with inputs or time reversal, which WignerKernel does not couple")
         density = made.density.astype(float, copy=False)
         l_max = made.maker.l_max
         return [np.ascontiguousarray(density[:, l * l : (l + 1) ** 2]) for l in range(l_max + 1)]
     keys = [str(Irrep.natural(l)) for l in range(len(features.blocks))]
-    products = [key for key, labels in features.labels.items() if any(re.search(r"_\d+$", one) for one in labels.dtype.names)]
-    if set(keys) != set(features.blocks) or not keys or products:
+    of_products = any(map(_has_factors, features.labels.values()))
+    if set(keys) != set(features.blocks) or not keys or of_products:
         raise ValueError(
-            f"{name} has the blocks {', '.join(features.blocks)}{' of products' if products else ''}, expected densities "
-            f"0e, 1o, 2e, ... without gaps: {remedy}; of a union, take Restricted(WignerKernel(), part=...)"
+            f"{name} has the blocks {', '.join(features.blocks)}{' of products' if of_products else ''}, expected "
+            f"densities 0e, 1o, 2e, ... without gaps: {remedy}; of a union, take Restricted(WignerKernel(), part=...)"
         )
     return [features.block(key).astype(float, copy=False) for key in keys]
+
+
+def _has_factors(labels):
+    """Whether features are labelled as products: with fields of a first, second ... factor, -1 where there is none."""
+    return any(re.search(r"_\d+$", field) and (labels[field] != _ABSENT).any() for field in labels.dtype.names)
