@@ -100,6 +100,7 @@ class _External(FramesTransformer, BaseEstimator, auto_wrap_output_keys=None):  
         """
         check_parameters(self)
         frames = as_list(X)
+        StructureBatch.from_frames(frames)  # all are checked
         number = next((k for k, atoms in enumerate(frames) if len(atoms) > 1), 0)
         features = self._features(frames[number : number + 1], number)
         if self.check:

@@ -1,7 +1,6 @@
-"""Features of other programs: a network that is built here has the outputs of MACE's calculator, in e3nn's order."""
+"""Features of other programs, here of those in ``tests/fake_networks.py``."""
 
 import copy
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,54 +25,14 @@ from eqkernels import (
 from eqkernels.so3 import wigner_d
 from eqkernels.testing import random_rotation, transformed
 from tests.conftest import random_frames
+from tests.fake_networks import FakeMACE, hidden, rows
 
 
-def harmonics(vectors):
-    """Harmonics up to l = 2 as e3nn's ``component`` normalization orders them: 1; x, y, z; xz, xy, ..."""
-    x, y, z = vectors.T
-    second = [
-        np.sqrt(3) * x * z,
-        np.sqrt(3) * x * y,
-        y**2 - (x**2 + z**2) / 2,
-        np.sqrt(3) * y * z,
-        np.sqrt(0.75) * (z**2 - x**2),
-    ]
-    return [np.ones((1, len(x))), np.array([x, y, z]), np.array(second)]
-
-
-def hidden(atoms, channels):
-    """Sums over neighbors, a list of arrays (n_atoms, channels, 2 l + 1)."""
-    offsets = atoms.get_all_distances(mic=atoms.pbc.any(), vector=True)
-    numbers, out = atoms.numbers, [np.zeros((len(atoms), channels, 2 * l + 1)) for l in range(3)]
-    for i in range(len(atoms)):
-        r = np.linalg.norm(offsets[i], axis=1)
-        for l, values in enumerate(harmonics(offsets[i])):
-            for k in range(channels):
-                out[l][i, k] = values @ (np.exp(-r * (k + 1) / 2) * (1 + 0.3 * numbers) * (r > 0))
-    return out
-
-
-class FakeMACE:
-    """The part of MACECalculator that is used: rows of two layers, the last with scalars."""
-
-    def __init__(self, channels=4, n_models=1, hidden_irreps="{0}x0e+{0}x1o+{0}x2e", dtype="float32"):
-        layers = [hidden_irreps.format(channels), f"{channels}x0e"]
-        products = [SimpleNamespace(linear=SimpleNamespace(irreps_out=one)) for one in layers]
-        self.channels, self.models = channels, [SimpleNamespace(products=products)] * n_models
-        self.dtype = dtype
+class NotCopied(FakeMACE):
+    """The same, which is not to be copied with a model."""
 
     def __deepcopy__(self, memo):
         raise AssertionError("a network is not copied")
-
-    def get_descriptors(self, atoms=None, invariants_only=True, num_layers=-1):
-        assert not invariants_only
-        parts = hidden(atoms, self.channels)
-        last = np.tanh(parts[0][:, :, 0] + np.sum(parts[1] ** 2, axis=2))
-        return np.concatenate([*(one.reshape(len(atoms), -1) for one in parts), last], axis=1).astype(self.dtype)
-
-
-def rows(frames):
-    return [np.concatenate([one.reshape(len(atoms), -1) for one in hidden(atoms, 3)], axis=1) for atoms in frames]
 
 
 def rows_by_component(frames):
@@ -142,7 +101,7 @@ def test_layers_of_mace(molecules):
                                    TensorKernelRidge(kernel=CovariantKernel() + ChargeKernel())])  # fmt: skip
 def test_models_and_pipelines(model, waters):
     frames, dipoles, matrices, _ = waters
-    descriptor = MACEFeatures(FakeMACE(dtype="float64"))
+    descriptor = MACEFeatures(NotCopied(dtype="float64"))
     fitted = clone(model).set_params(descriptor=descriptor).fit(frames[:30], dipoles[:30])
     predicted = fitted.predict(frames[30:])
     assert fitted.score(frames[30:], dipoles[30:]) > 0.9
@@ -164,7 +123,7 @@ def test_a_target_without_features_says_so(waters):
 
 def test_unions_clones_and_saving(waters, tmp_path):
     frames, dipoles, *_ = waters
-    calculator = FakeMACE()
+    calculator = NotCopied()
     union = EquivariantUnion(
         [("mace", MACEFeatures(calculator)), ("soap", LambdaSOAP(3.0, n_max=2, l_max=2, irreps="0e+1o"))]
     )
