@@ -197,7 +197,7 @@ class WignerKernel(TensorKernel):
         self._check()
         irrep = Irrep.parse(irrep)
         left = _Densities(X, "X")
-        right = left if Y is None or Y is X else _Densities(Y, "Y")
+        right = left if Y is None else _Densities(Y, "Y")
         if [part.shape[1:] for part in left.density] != [part.shape[1:] for part in right.density]:
             raise ValueError("X and Y have different densities: make them with the same fitted descriptor")
         for side in (left, right):

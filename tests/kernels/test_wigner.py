@@ -128,8 +128,8 @@ def test_what_cancels_by_symmetry_is_zero():
 
 @pytest.mark.parametrize("kernel", [
     WignerKernel(), WignerKernel(3, 1, False), WignerKernel(5, 3, aggregate="mean"), WignerKernel(2, 2),
-    0.5 * WignerKernel(3) * WignerKernel(4, 1) + Restricted(WignerKernel(), "C"),
-], ids=range(5))  # fmt: skip
+    0.5 * WignerKernel(3) * WignerKernel(4, 1) + Restricted(WignerKernel(), "C"), CovariantKernel() + WignerKernel(),
+], ids=range(6))  # fmt: skip
 @pytest.mark.parametrize("descriptor", [LambdaSOAP, SphericalExpansion])
 def test_derivatives_are_differences(kernel, descriptor):
     frames = random_frames(3, n_frames=5, n_species=2)
@@ -151,6 +151,16 @@ def test_derivatives_are_differences(kernel, descriptor):
         values = [np.sum(weights * kernel(moved(k * step), right, irrep=irrep)) for k in (-2, -1, 1, 2)]
         numeric = (8 * (values[2] - values[1]) - values[3] + values[0]) / (12 * step)
         assert found == pytest.approx(numeric, rel=1e-6)
+
+
+def test_derivatives_of_a_set_with_itself(molecules):
+    features = SphericalExpansion(**SMALL).fit_transform(molecules)
+    weights = np.random.default_rng(0).normal(size=(len(features), len(features), 3, 3))
+    own = WignerKernel().vjp(features, features, "1o", weights)
+    for key, array in WignerKernel().vjp(features, features.copy(), "1o", weights).items():
+        np.testing.assert_allclose(own[key], array, rtol=0, atol=1e-12 * np.abs(array).max())
+    with pytest.raises(ValueError, match=r"weights has shape \(2, 2\)"):
+        WignerKernel().vjp(features, features, "1o", np.ones((2, 2)))
 
 
 @pytest.mark.parametrize("model", [TensorKernelRidge, TensorGPR])
