@@ -17,11 +17,13 @@ from eqkernels.descriptors import (
     EquivariantPCA,
     EquivariantUnion,
     FeatureSelection,
+    FunctionFeatures,
     LambdaSOAP,
+    MACEFeatures,
     NBodyFeatures,
     SphericalExpansion,
 )
-from eqkernels.kernels import ChargeKernel, CovariantKernel, select_sparse_points
+from eqkernels.kernels import ChargeKernel, CovariantKernel, WignerKernel, select_sparse_points
 from eqkernels.learned import EquivariantNetwork, EquivariantNetworkRegressor
 from eqkernels.recommendation import recommend
 from eqkernels.regression import (
@@ -52,8 +54,10 @@ __all__ = [
     "EquivariantPCA",
     "EquivariantUnion",
     "FeatureSelection",
+    "FunctionFeatures",
     "Irreps",
     "LambdaSOAP",
+    "MACEFeatures",
     "EquivariantNetworkRegressor",
     "NBodyFeatures",
     "SparseTensorGPR",
@@ -64,6 +68,7 @@ __all__ = [
     "TensorKernelRidge",
     "TensorRidge",
     "TensorVotingRegressor",
+    "WignerKernel",
     "load_model",
     "rank_candidates",
     "recommend",

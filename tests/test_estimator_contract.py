@@ -22,7 +22,9 @@ from eqkernels import (
     EquivariantPCA,
     EquivariantUnion,
     FeatureSelection,
+    FunctionFeatures,
     LambdaSOAP,
+    MACEFeatures,
     NBodyFeatures,
     SparseTensorGPR,
     SphericalExpansion,
@@ -31,8 +33,10 @@ from eqkernels import (
     TensorKernelRidge,
     TensorRidge,
     TensorVotingRegressor,
+    WignerKernel,
 )
 from tests.conftest import random_frames
+from tests.fake_networks import FakeMACE, rows
 
 SMALL = {"cutoff": 3.0, "n_max": 3, "l_max": 2}
 NETWORK = {"cutoff": 4.0, "channels": 4, "n_layers": 1, "max_iter": 3, "random_state": 0}
@@ -53,6 +57,8 @@ ESTIMATORS = {
     "LambdaSOAP of long range": lambda: soap(long_range=6, long_range_n_max=2, n_species_channels=1),
     "NBodyFeatures": lambda: NBodyFeatures(**{**SMALL, "n_max": 2}, n_components=20, n_products=100),
     "Bispectrum": lambda: Bispectrum(**{**SMALL, "n_max": 2}),
+    "FunctionFeatures": lambda: FunctionFeatures(rows, "3x0e+3x1o+3x2e"),
+    "MACEFeatures": lambda: MACEFeatures(FakeMACE(dtype="float64")),
     "EquivariantUnion": lambda: EquivariantUnion([("a", soap()), ("b", soap().set_params(cutoff=4.0))]),
     "FeatureSelection": lambda: FeatureSelection(5),
     "EquivariantPCA": lambda: EquivariantPCA(5),
@@ -60,6 +66,7 @@ ESTIMATORS = {
     "TensorRidge": lambda: TensorRidge(alpha=1e-3, descriptor=soap()),
     "TensorKernelRidge": lambda: TensorKernelRidge(alpha=1e-6, kernel=CovariantKernel(), descriptor=soap()),
     "chosen alpha": lambda: TensorKernelRidge([1e-6, 1e-3], kernel=CovariantKernel(), descriptor=soap()),
+    "WignerKernel": lambda: TensorKernelRidge(kernel=WignerKernel(), descriptor=soap()),
     "TensorRidge auto": lambda: TensorRidge(descriptor=soap()),
     "TensorGPR": lambda: TensorGPR(CovariantKernel(), descriptor=soap(), random_state=np.random.RandomState(0)),
     "SparseTensorGPR": lambda: SparseTensorGPR(12, kernel=CovariantKernel(), descriptor=soap(), random_state=0),

@@ -17,7 +17,7 @@ from eqkernels.io import save_model
 from eqkernels.io.frame_files import FrameFile
 from eqkernels.io.label_reader import labels_of
 from eqkernels.io.label_sources import LabelSource
-from eqkernels.kernels import CovariantKernel
+from eqkernels.kernels import CovariantKernel, WignerKernel
 from eqkernels.learned import EquivariantNetworkRegressor
 from eqkernels.recommendation import recommend
 from eqkernels.regression import SparseTensorGPR, TensorCommittee, TensorGPR, TensorKernelRidge, TensorRidge
@@ -35,7 +35,7 @@ MODELS: dict[str, Any] = {
     "search": AutoTensorRegressor,
 }
 _DESCRIPTORS = {one.__name__: one for one in (LambdaSOAP, NBodyFeatures, SphericalExpansion)}
-_KERNELS = {"CovariantKernel": CovariantKernel}
+_KERNELS = {one.__name__: one for one in (CovariantKernel, WignerKernel)}
 
 
 def train(

@@ -3,6 +3,7 @@
 from eqkernels.descriptors.bispectrum import Bispectrum
 from eqkernels.descriptors.density.gradients import Derivatives, FeatureGradients
 from eqkernels.descriptors.expansion import SphericalExpansion
+from eqkernels.descriptors.external import FunctionFeatures, MACEFeatures
 from eqkernels.descriptors.features import EquivariantFeatures
 from eqkernels.descriptors.lambda_soap import LambdaSOAP
 from eqkernels.descriptors.nbody import NBodyFeatures
@@ -19,7 +20,9 @@ __all__ = [
     "EquivariantUnion",
     "FeatureGradients",
     "FeatureSelection",
+    "FunctionFeatures",
     "LambdaSOAP",
+    "MACEFeatures",
     "NBodyFeatures",
     "SphericalExpansion",
 ]

@@ -40,6 +40,7 @@ from eqkernels.descriptors.density.input_expansion import InputExpansion
 from eqkernels.descriptors.density_parameters import DensityParameters
 from eqkernels.descriptors.features import row_features
 from eqkernels.descriptors.input_parameters import InputParameters
+from eqkernels.descriptors.made_blocks import DENSITY
 from eqkernels.descriptors.output import allocate
 from eqkernels.structures import FramesTransformer, StructureBatch, each_frame, elements, symbols
 from eqkernels.structures.elements import CHANNELS
@@ -287,7 +288,8 @@ class DensityTransformer(
         X : sequence of ase.Atoms
         cotangents : EquivariantFeatures, or dict of str to ndarray of shape (n_centers, 2 lambda + 1, n_features)
             A number for each feature of some or all blocks of ``transform(X)``: for forces, the derivative of the
-            energy by the feature.
+            energy by the feature. Those by the coefficients of the density that features are made of,
+            (n_centers, (l_max + 1)^2, n_channels), have the key ``"density"``.
 
         Returns
         -------
@@ -296,11 +298,14 @@ class DensityTransformer(
         """
         batch, is_center, expansion = self._read(X)
         shapes = {key: (int(is_center.sum()), *shape) for key, shape in self._block_shapes().items()}
+        shapes[DENSITY] = int(is_center.sum()), (expansion.l_max + 1) ** 2, expansion.n_channels
         arrays = checked_cotangents(cotangents, shapes)
-        contract_blocks = self._contractor()
+        contract_blocks, of_density = self._contractor(), arrays.pop(DENSITY, None)
 
         def contract(rows, density, out):
             contract_blocks(density, {key: array[rows] for key, array in arrays.items()}, out)
+            if of_density is not None:
+                out += of_density[rows]
 
         return vector_jacobian_product(expansion, batch, is_center, contract, self.n_jobs)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 from numpy.typing import ArrayLike, NDArray
 
 from eqkernels._ranges import aggregate_rows
@@ -400,15 +401,20 @@ class EquivariantFeatures:
         return to_metatensor(self)
 
     @classmethod
-    def from_metatensor(cls, tensor_map: Any, n_atoms: ArrayLike | None = None) -> EquivariantFeatures:
+    def from_metatensor(
+        cls, tensor_map: Any, n_atoms: ArrayLike | None = None, frames: Sequence[Atoms] | None = None
+    ) -> EquivariantFeatures:
         """Features from a TensorMap such as featomic's, see :mod:`eqkernels.descriptors.interop`.
 
         Parameters
         ----------
         tensor_map : metatensor.TensorMap
-            With the keys ``o3_lambda, o3_sigma, center_type`` (or center_type among the samples).
+            With the keys ``o3_lambda, o3_sigma, center_type`` (or center_type among the samples, or from the frames),
+            or a single block of scalars.
         n_atoms : array-like of int, shape (n_structures,), default=None
-            Number of atoms of each structure; None: every atom is a center.
+            Number of atoms of each structure; None: that of the frames, or every atom is a center.
+        frames : sequence of ase.Atoms, default=None
+            The structures, which say the species of the centers where the tensor map does not.
 
         Returns
         -------
@@ -416,7 +422,7 @@ class EquivariantFeatures:
         """
         from eqkernels.descriptors.interop import from_metatensor
 
-        return cls(**from_metatensor(tensor_map, n_atoms))
+        return cls(**from_metatensor(tensor_map, n_atoms, frames))
 
 
 def _joined_labels(ours, theirs):

@@ -12,15 +12,20 @@ distinguished by a further property ``copy``. Values are not changed. featomic's
 neighbor types moved to the properties, has the same names, but keeps both orders of the channels at equal degrees
 (l_1 = l_2) and has no weights: its features of l_1 < l_2 times :math:`\sqrt 2` make the same scalar products as
 :class:`~eqkernels.descriptors.LambdaSOAP`.
+
+Tensor maps of other programs, such as the ``features`` of models of metatomic, may lack the species of the centers,
+which are those of the frames then; a single block under the key ``_``, without components, holds scalars.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from ase import Atoms
+from numpy.typing import ArrayLike, NDArray
 
 from eqkernels.so3 import Irrep
 
@@ -110,7 +115,19 @@ def _ours(name):
     return re.sub(r"^neighbor(_\d+)?_type$", lambda match: f"species{match[1] or ''}", name)
 
 
-def from_metatensor(tensor_map: Any, n_atoms: ArrayLike | None = None) -> dict[str, Any]:
+def is_tensor_map(value: Any) -> bool:
+    """Whether a value looks like a TensorMap, of metatensor or of metatensor.torch."""
+    return hasattr(value, "items") and hasattr(getattr(value, "keys", None), "names")
+
+
+def arrays_of(values: Any) -> NDArray[Any]:
+    """Array of numpy of what may be a tensor of torch."""
+    return np.asarray(values.detach().cpu().numpy() if hasattr(values, "detach") else values)
+
+
+def from_metatensor(
+    tensor_map: Any, n_atoms: ArrayLike | None = None, frames: Sequence[Atoms] | None = None
+) -> dict[str, Any]:
     """Convert a TensorMap to the arguments of :class:`EquivariantFeatures`.
 
     Blocks of the same irrep and different central species are joined. Their properties may differ, as where a species
@@ -121,7 +138,9 @@ def from_metatensor(tensor_map: Any, n_atoms: ArrayLike | None = None) -> dict[s
     tensor_map : metatensor.TensorMap
         With the keys and names that the module lists, or center_type among the samples.
     n_atoms : array-like of int, shape (n_structures,), default=None
-        Number of atoms of each structure; None: every atom is a center.
+        Number of atoms of each structure; None: that of the frames, or every atom is a center.
+    frames : sequence of ase.Atoms, default=None
+        The structures, which say the species of the centers where the tensor map does not.
 
     Returns
     -------
@@ -130,13 +149,16 @@ def from_metatensor(tensor_map: Any, n_atoms: ArrayLike | None = None) -> dict[s
     Raises
     ------
     ValueError
-        If names or samples are others, or if n_atoms is needed.
+        If names or samples are others, or if n_atoms or frames are needed.
     """
-    if not hasattr(tensor_map, "items") or not hasattr(tensor_map.keys, "names"):
+    if not is_tensor_map(tensor_map):
         raise TypeError(f"tensor_map must be a metatensor.TensorMap, got {type(tensor_map).__name__}")
+    numbers = None if frames is None else [atoms.numbers for atoms in frames]
+    if numbers is not None and n_atoms is None:
+        n_atoms = [len(one) for one in numbers]
     parts: dict = {}
     for key, block in tensor_map.items():
-        irrep, samples = _read_key(tensor_map.keys.names, key, block)
+        irrep, samples = _read_key(list(tensor_map.keys.names), key, block, numbers)
         parts.setdefault(irrep, []).append((samples, block))
     if not parts:
         raise ValueError("tensor_map has no blocks")
@@ -164,25 +186,45 @@ def from_metatensor(tensor_map: Any, n_atoms: ArrayLike | None = None) -> dict[s
     }
 
 
-def _read_key(names, key, block):
+def _read_key(names, key, block, numbers):
     """Irrep of a block, and its samples as columns (system, atom, center_type)."""
-    types = "center_type" in names
-    wanted = {*_KEYS, "center_type"} if types else set(_KEYS)
-    sample_names = ["system", "atom"] if types else ["system", "atom", "center_type"]
-    if set(names) != wanted or list(block.samples.names) != sample_names:
+    types, scalars = "center_type" in names, names == ["_"]
+    wanted = {"_"} if scalars else {*_KEYS, "center_type"} if types else set(_KEYS)
+    found = list(block.samples.names)
+    complete = types or "center_type" in found
+    sample_names = ["system", "atom", "center_type"] if complete and not types else ["system", "atom"]
+    if set(names) != wanted or found != sample_names:
         raise ValueError(
-            f"tensor_map has the keys {list(names)} and the samples {list(block.samples.names)}, expected the keys "
+            f"tensor_map has the keys {names} and the samples {found}, expected the keys "
             "['o3_lambda', 'o3_sigma', 'center_type'] and the samples ['system', 'atom'] (or center_type among "
             "them): move other keys with tensor_map.keys_to_properties, e.g. of ['neighbor_1_type', 'neighbor_2_type']"
         )
+    samples = np.asarray(arrays_of(block.samples.values), dtype=np.int64)
+    if not complete:
+        samples = np.column_stack([samples, _species(samples, numbers)])
+    elif types:
+        samples = np.column_stack([samples, np.full(len(samples), int(key["center_type"]))])
+    if scalars:
+        if len(block.components):
+            raise ValueError("the block of a tensor_map without o3_lambda has components, expected scalars")
+        return "0e", samples
     lam = int(key["o3_lambda"])
-    mu = [np.asarray(component.values).ravel().tolist() for component in block.components]
+    mu = [arrays_of(component.values).ravel().tolist() for component in block.components]
     if mu != [list(range(-lam, lam + 1))]:
         raise ValueError(f"the block of o3_lambda={lam} has the components {mu}, expected o3_mu = {-lam} .. {lam}")
-    samples = np.asarray(block.samples.values, dtype=np.int64)
-    if types:
-        samples = np.column_stack([samples, np.full(len(samples), int(key["center_type"]))])
     return str(Irrep(lam, int(key["o3_sigma"]) * Irrep.natural(lam).p)), samples
+
+
+def _species(samples, numbers):
+    """Atomic numbers of the centers, from those of the structures."""
+    if numbers is None:
+        raise ValueError("tensor_map does not say the species of the centers (center_type): pass the frames, frames=")
+    structures, atoms = samples.T
+    for system, atom in samples:
+        if not 0 <= system < len(numbers) or not 0 <= atom < len(numbers[system]):
+            raise ValueError(f"tensor_map has the sample system {system}, atom {atom}, which the frames do not have")
+    starts = np.cumsum([0, *map(len, numbers)])
+    return np.concatenate([np.zeros(0, dtype=int), *numbers])[starts[structures] + atoms].astype(np.int64)
 
 
 def _joined(irrep, blocks):
@@ -190,8 +232,9 @@ def _joined(irrep, blocks):
     names = list(blocks[0].properties.names)
     if any(list(block.properties.names) != names for block in blocks):
         raise ValueError(f"the blocks of {irrep} have different names of properties")
-    properties = [np.asarray(block.properties.values, dtype=np.int64) for block in blocks]
-    values = [np.asarray(block.values) for block in blocks]
+    properties = [np.asarray(arrays_of(block.properties.values), dtype=np.int64) for block in blocks]
+    values = [arrays_of(block.values) for block in blocks]
+    values = [one if len(block.components) else one[:, None] for one, block in zip(values, blocks, strict=True)]
     union = properties[0]
     if any(not np.array_equal(part, union) for part in properties):
         union, where = np.unique(np.concatenate(properties), axis=0, return_inverse=True)

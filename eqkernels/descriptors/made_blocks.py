@@ -22,6 +22,8 @@ from eqkernels.descriptors.products.product_blocks import product_block
 from eqkernels.descriptors.products.sectors import Channels
 from eqkernels.so3 import Irreps
 
+#: what derivatives by the density have for a key, in the place of an irrep
+DENSITY = "density"
 # Elements of a block (2 MiB) that is made whole when some of its rows are asked for: the others soon are.
 _SMALL = 2**18
 
@@ -126,6 +128,8 @@ class MadeBlocks(MutableMapping):
 
     def shape(self, key: str) -> tuple[int, int, int]:
         """Shape of a block, which is not made."""
+        if key == DENSITY:
+            return self.density.shape
         if key in self.made:
             return self.made[key].shape
         return len(self.density), self.maker.dims[key], self.maker.widths[key]

@@ -31,6 +31,7 @@ _ESTIMATORS = (
     "TensorRidge",
     "AutoTensorRegressor",
     "TensorVotingRegressor",
+    "WignerKernel",
 )
 #: classes by the module that makes them public
 CLASSES = {
@@ -53,6 +54,12 @@ _ALLOWED = {
     "NdArrayNode": {"numpy.ndarray", "numpy.bool_", "numpy.str_", *(f"numpy.{name}" for name in _NUMBERS)},
     "RandomStateNode": {"numpy.random.mtrand.RandomState"},
 }
+#: why some objects are not stored, and what to do
+_REASONS = dict.fromkeys(
+    ("eqkernels.descriptors.external.FunctionFeatures", "eqkernels.descriptors.external.MACEFeatures"),
+    "it holds a function or network of another program. Fit the model to descriptor.fit_transform(frames), save it, "
+    "and predict from features",
+)
 _ADVICE = "joblib.dump stores any model, for your own use with the same versions"
 
 
@@ -82,7 +89,7 @@ def portable_schema(schema: dict[str, Any]) -> tuple[dict[str, Any], dict[str, s
         name = "numpy.bool_" if name == "numpy.bool" else public.get(name, name)
         if name not in _ALLOWED.get(node["__loader__"], ()):
             kind = _described(name, node["__loader__"])
-            raise TypeError(f"{where} is {kind}, which save_model does not store: {_ADVICE}")
+            raise TypeError(f"{where} is {kind}, which save_model does not store: {_REASONS.get(name, _ADVICE)}")
         node["__module__"], _, node["__class__"] = name.rpartition(".")
         if node.get("type") == "numpy":
             node["file"] = files.setdefault(node["file"], f"{len(files)}.npy")

@@ -7,6 +7,7 @@ from eqkernels.kernels.charges import ChargeKernel
 from eqkernels.kernels.covariant import CovariantKernel
 from eqkernels.kernels.restricted import Restricted
 from eqkernels.kernels.sparse_points import select_sparse_points
+from eqkernels.kernels.wigner import WignerKernel
 
 __all__ = [
     "AtomicDipoleKernel",
@@ -18,5 +19,6 @@ __all__ = [
     "Scaled",
     "Sum",
     "TensorKernel",
+    "WignerKernel",
     "select_sparse_points",
 ]

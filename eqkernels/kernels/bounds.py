@@ -49,8 +49,8 @@ def integers(bounds, name):
 
 
 def is_exponent(name):
-    """Whether a parameter is an exponent of a kernel, by its name."""
-    return name.split("__")[-1] == "zeta"
+    """Whether a parameter is an exponent of a kernel or another integer that is chosen, by its name."""
+    return name.split("__")[-1] in ("zeta", "body_order")
 
 
 def is_fixed(bounds):

@@ -20,6 +20,7 @@ from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import CovariantKernel, TensorKernel
 from eqkernels.kernels.precomputed import Precomputed, read_kernel
+from eqkernels.kernels.wigner import couples_densities
 from eqkernels.regression.atomic_parts import AtomicParts
 from eqkernels.regression.base import TensorRegressor
 from eqkernels.regression.cancellation import (
@@ -241,7 +242,8 @@ class TensorKernelRidge(AtomicParts, TensorRegressor):
                 if search is None:
                     alpha = self.alpha_[irrep]
                 else:
-                    alpha = _chosen_alpha(search, irrep, kernel, size, invariants, values)
+                    most = NEGLIGIBLE if couples_densities(self._kernel()) else _MOST_CANCELLATION
+                    alpha = _chosen_alpha(search, irrep, kernel, size, invariants, values, most)
                 self.dual_coef_[irrep] = solve_dual(kernel, values, alpha, weight) if size else np.zeros(values.shape)
                 self.cancellation_[irrep] = cancellation_of_duals(self.dual_coef_[irrep], size, values)
                 if search is None and self.target is None:
@@ -316,14 +318,14 @@ def aggregating_kernel(model):
     return kernel
 
 
-def _chosen_alpha(search, irrep, kernel, size, invariants, values):
+def _chosen_alpha(search, irrep, kernel, size, invariants, values, most):
     """Alpha of an irrep, with which rounding of kernels of this size, and of features as of invariants, is harmless."""
     of_kept = values[search.kept]
     spread = np.linalg.norm(np.std(of_kept, axis=0))
 
     def is_stable(dual, weights):
         of_features = cancellation(weights, invariants, spread)
-        return of_features <= NEGLIGIBLE and cancellation(dual, size, spread) <= _MOST_CANCELLATION
+        return of_features <= NEGLIGIBLE and cancellation(dual, size, spread) <= most
 
     if len(of_kept) < len(values):
         kernel = kernel[np.ix_(search.kept, search.kept)]

@@ -484,6 +484,7 @@ def test_skops_finds_no_other_type(name, tmp_path):
 
 def test_every_public_estimator_can_be_saved():
     public = {name for name in eqkernels.__all__ if hasattr(getattr(eqkernels, name), "get_params")}
+    public -= {"FunctionFeatures", "MACEFeatures"}  # they hold what other programs made
     assert public <= {name for names in CLASSES.values() for name in names}
 
 

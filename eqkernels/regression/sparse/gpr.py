@@ -24,6 +24,7 @@ from eqkernels.descriptors.streamed_gradients import check_differentiable
 from eqkernels.kernels import CovariantKernel, TensorKernel
 from eqkernels.kernels.environments import evenly
 from eqkernels.kernels.sparse_points import SELECTIONS, check_n_points_of_model
+from eqkernels.kernels.wigner import couples_densities
 from eqkernels.regression.base import _check_weight, checked_features, declare_target
 from eqkernels.regression.baseline import BASELINES
 from eqkernels.regression.cancellation import KernelSums
@@ -454,6 +455,11 @@ class SparseTensorGPR(SparsePredictor):
         check_parameters(self)
         if not isinstance(self._kernel(), TensorKernel):
             raise TypeError(f"kernel={self.kernel!r} must be a kernel such as CovariantKernel(zeta=2)")
+        if couples_densities(self._kernel()):
+            raise TypeError(
+                f"kernel={self.kernel!r} needs densities, which are not kept of sparse environments: take "
+                "TensorKernelRidge or TensorGPR"
+            )
         for name in ("noise", "derivative_noise"):
             value = getattr(self, name)
             if isinstance(value, str) and value != "auto":
