@@ -165,7 +165,8 @@ def value_and_vjp(model: Any, atoms: Atoms, cotangents: NDArray[np.float64]) -> 
     """
     model = differentiable(model)
     descriptor: Any = getattr(model, "descriptor_", None)
-    if not hasattr(model, "_vjp_of_part") or descriptor is None:
+    of_frames = getattr(model, "baseline_model_", None) is not None  # which does not predict from features
+    if not hasattr(model, "_vjp_of_part") or descriptor is None or of_frames:
         prediction = np.asarray(model.predict([atoms]))
         return prediction, model.vjp([atoms], cotangents) if prediction.shape == cotangents.shape else None
     frames = model._frames([atoms])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from numpy.random import RandomState
 from sklearn.base import BaseEstimator
@@ -27,7 +28,7 @@ class NetworkParameters(BaseEstimator):
     n_radial: int = 6
     n_hidden: int = 16
     target: str | CartesianTensor | dict | None = None
-    baseline: str | None = "composition"
+    baseline: Any = "composition"
     aggregate: str = "sum"
     objective: str = "lml"
     solver: str = "auto"

@@ -1,5 +1,6 @@
 """Regressors of tensors with scikit-learn's interface."""
 
+from eqkernels.regression.calculator_baseline import CalculatorBaseline
 from eqkernels.regression.committee import TensorCommittee
 from eqkernels.regression.gpr import TensorGPR
 from eqkernels.regression.kernel_ridge import TensorKernelRidge
@@ -9,6 +10,7 @@ from eqkernels.regression.sparse.gpr import SparseTensorGPR
 from eqkernels.regression.voting import TensorVotingRegressor
 
 __all__ = [
+    "CalculatorBaseline",
     "SparseTensorGPR",
     "TensorCommittee",
     "TensorGPR",
