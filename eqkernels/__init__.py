@@ -25,12 +25,14 @@ from eqkernels.kernels import ChargeKernel, CovariantKernel, select_sparse_point
 from eqkernels.learned import EquivariantNetwork, EquivariantNetworkRegressor
 from eqkernels.recommendation import recommend
 from eqkernels.regression import (
+    CalculatorBaseline,
     SparseTensorGPR,
     TensorCommittee,
     TensorGPR,
     TensorKernelRidge,
     TensorRidge,
     TensorVotingRegressor,
+    TholePolarizability,
     rank_candidates,
 )
 from eqkernels.regression.summary import summary
@@ -44,6 +46,7 @@ __all__ = [
     "AutoTensorRegressor",
     "SOAP",
     "Bispectrum",
+    "CalculatorBaseline",
     "CartesianTensor",
     "ChargeKernel",
     "CovariantKernel",
@@ -64,6 +67,7 @@ __all__ = [
     "TensorKernelRidge",
     "TensorRidge",
     "TensorVotingRegressor",
+    "TholePolarizability",
     "load_model",
     "rank_candidates",
     "recommend",

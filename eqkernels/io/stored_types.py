@@ -31,6 +31,7 @@ _ESTIMATORS = (
     "TensorRidge",
     "AutoTensorRegressor",
     "TensorVotingRegressor",
+    "TholePolarizability",
 )
 #: classes by the module that makes them public
 CLASSES = {

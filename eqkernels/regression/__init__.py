@@ -7,6 +7,7 @@ from eqkernels.regression.kernel_ridge import TensorKernelRidge
 from eqkernels.regression.ranking import rank_candidates
 from eqkernels.regression.ridge import TensorRidge
 from eqkernels.regression.sparse.gpr import SparseTensorGPR
+from eqkernels.regression.thole import TholePolarizability
 from eqkernels.regression.voting import TensorVotingRegressor
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "TensorKernelRidge",
     "TensorRidge",
     "TensorVotingRegressor",
+    "TholePolarizability",
     "rank_candidates",
 ]

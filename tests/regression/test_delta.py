@@ -169,7 +169,8 @@ def test_fitted_baselines_survive_clones_and_refits():
     known = baseline.predict(FRAMES)
     model = TensorKernelRidge(1e-5, descriptor=SOAP, baseline=baseline).fit(FRAMES[:8], inertia(FRAMES[:8]))
     cloned = clone(make_pipeline(model))[0]
-    assert cloned.baseline is baseline and not hasattr(cloned, "dual_coef_")
+    assert cloned.baseline is baseline
+    assert not hasattr(cloned, "dual_coef_")
     before = model.predict(TEST)
     np.testing.assert_allclose(cloned.fit(FRAMES[:8], inertia(FRAMES[:8])).predict(TEST), before, atol=1e-10)
     rest = TensorKernelRidge(1e-5, descriptor=SOAP).fit(FRAMES[:8], inertia(FRAMES[:8]) - known[:8])
@@ -338,7 +339,8 @@ def test_automatic_model():
     mean, std = model.predict(frames, return_std=True)
     spread = np.std(y - cheap(frames))
     np.testing.assert_allclose(mean, rest.predict(frames) + cheap(frames), atol=0.2 * spread)
-    assert std.shape == mean.shape and model.estimators_[0].baseline == "composition"
+    assert std.shape == mean.shape
+    assert model.estimators_[0].baseline == "composition"
 
 
 def test_labels_that_the_baseline_explains():
