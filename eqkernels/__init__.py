@@ -18,6 +18,7 @@ from eqkernels.descriptors import (
     EquivariantUnion,
     FeatureSelection,
     LambdaSOAP,
+    MultiScale,
     NBodyFeatures,
     SphericalExpansion,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "FeatureSelection",
     "Irreps",
     "LambdaSOAP",
+    "MultiScale",
     "EquivariantNetworkRegressor",
     "NBodyFeatures",
     "SparseTensorGPR",

@@ -5,6 +5,7 @@ from eqkernels.descriptors.density.gradients import Derivatives, FeatureGradient
 from eqkernels.descriptors.expansion import SphericalExpansion
 from eqkernels.descriptors.features import EquivariantFeatures
 from eqkernels.descriptors.lambda_soap import LambdaSOAP
+from eqkernels.descriptors.multi_scale import MultiScale
 from eqkernels.descriptors.nbody import NBodyFeatures
 from eqkernels.descriptors.selection import EquivariantPCA, FeatureSelection
 from eqkernels.descriptors.soap import SOAP
@@ -20,6 +21,7 @@ __all__ = [
     "FeatureGradients",
     "FeatureSelection",
     "LambdaSOAP",
+    "MultiScale",
     "NBodyFeatures",
     "SphericalExpansion",
 ]

@@ -21,6 +21,7 @@ _ESTIMATORS = (
     "EquivariantUnion",
     "FeatureSelection",
     "LambdaSOAP",
+    "MultiScale",
     "NBodyFeatures",
     "SOAP",
     "SparseTensorGPR",

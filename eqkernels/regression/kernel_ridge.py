@@ -128,8 +128,8 @@ class TensorKernelRidge(AtomicParts, TensorRegressor):
     -----
     One eigendecomposition of the kernel serves all candidates of alpha, and all structures that are left out (all
     per-atom targets of a structure together), see :mod:`eqkernels.regression.regularization`. The baseline is fitted
-    anew without each of them; a baseline that is a model is not, so that one which was fitted to the same labels makes
-    these errors somewhat too small. With more than 2400 components ``alpha="auto"`` compares a few candidates by Cholesky
+    anew without each of them; a baseline that is a model is not, and makes these errors too small where it was fitted
+    to the same labels. With more than 2400 components ``alpha="auto"`` compares a few candidates by Cholesky
     factorizations and by a part of the structures, left out one by one, in at most twice the time of a stated alpha,
     see :mod:`eqkernels.regression.cholesky_search`.
 
