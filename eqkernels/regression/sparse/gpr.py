@@ -94,8 +94,9 @@ class SparseTensorGPR(SparsePredictor):
     target : str or CartesianTensor, default=None
         The property, e.g. ``"polarizability"``, or its index symmetry, ``"ij=ji"``, see :class:`CartesianTensor` for
         the names; None: found from y.
-    baseline : {"composition", "mean", None}, default="composition"
-        What is fitted to the scalar (0e) part first, as in :class:`TensorKernelRidge`.
+    baseline : {"composition", "mean", None}, model or function of frames, default="composition"
+        What is fitted to the scalar (0e) part first, or a model whose predictions (forces, stress and derivatives too)
+        are subtracted, as in :class:`TensorKernelRidge`.
     memory : float, default=1.0
         GiB that the sparse points and the features and kernels of one block may take in each of the ``n_jobs``, on top
         of the program itself and the triangular matrices of n_points rows. More points, or a larger structure, are
