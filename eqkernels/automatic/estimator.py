@@ -51,7 +51,8 @@ class AutoTensorRegressor(DeltaLearning, Summarized, RegressorMixin, BaseEstimat
         Whether the target is a sum over atoms or their mean; None: what the target says, or how labels grow with the
         structures.
     baseline : {"composition", "mean", None}, model or function of frames, default="composition"
-        What is subtracted from the labels of all models, as in :class:`TensorKernelRidge`.
+        What is subtracted from the labels of all models, as in :class:`TensorKernelRidge`. A model that is not fitted
+        is fitted to all labels first, also to those that are held back then.
     per_atom : bool, default=None
         Whether y belongs to atoms; None: what the target says, or the only way in which y can be read.
     random_state : int, RandomState or None, default=None

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from eqkernels._fitted import last_step
 from eqkernels._numeric import as_floats
 from eqkernels.descriptors import Derivatives
+from eqkernels.regression.pipelines import differentiable
 from eqkernels.structures import StructureBatch, as_list, atom_counts, cell_volumes
 
 # Structures that a baseline is asked for at once, of a sequence that makes them when they are asked for.
@@ -69,6 +71,7 @@ def _where(atom, n_atoms):
 
 def baseline_forces(model: Any, frames: Any) -> list[np.ndarray]:
     """Ask for the forces of a baseline of energies, (n_atoms, 3) for each structure."""
+    model = _of_frames(model)
     if hasattr(model, "predict_forces"):
         return _by_atoms(model, frames, model.predict_forces, (3,), "forces")
     if hasattr(model, "predict_derivatives"):
@@ -78,6 +81,7 @@ def baseline_forces(model: Any, frames: Any) -> list[np.ndarray]:
 
 def baseline_derivatives(model: Any, frames: Any, shape: tuple[int, ...]) -> list[np.ndarray]:
     """Ask for derivatives by the positions, (n_atoms, 3, ..., 3) for each structure, the direction last."""
+    model = _of_frames(model)
     if hasattr(model, "predict_derivatives"):
         return _by_atoms(model, frames, model.predict_derivatives, (*shape, 3), "derivatives")
     if not shape and hasattr(model, "predict_forces"):
@@ -87,6 +91,7 @@ def baseline_derivatives(model: Any, frames: Any, shape: tuple[int, ...]) -> lis
 
 def baseline_stress(model: Any, frames: Any) -> np.ndarray:
     """Ask for the stress of a baseline of energies, (n_structures, 3, 3)."""
+    model = _of_frames(model)
     if not hasattr(model, "predict_stress"):
         raise _without(model, "stress", "predict_stress")
     parts = []
@@ -117,6 +122,7 @@ def baseline_vjp(model: Any, frames: Any, cotangents: Any, shape: tuple[int, ...
     -------
     Derivatives
     """
+    model = _of_frames(model)
     if hasattr(model, "vjp"):
         return model.vjp(frames, cotangents)
     if per_atom:
@@ -144,6 +150,11 @@ def _parts(frames: Any) -> Iterator[tuple[int, list]]:
     size = max(len(frames), 1) if in_memory else _STRUCTURES_PER_PART
     for start in range(0, len(frames), size):
         yield start, as_list(frames[start : start + size], start)
+
+
+def _of_frames(model):
+    """Model with the methods that its last step has, if it is a pipeline."""
+    return differentiable(model) if hasattr(model, "steps") and hasattr(last_step(model), "vjp") else model
 
 
 def _predicted(model, part):

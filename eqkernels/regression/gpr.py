@@ -362,8 +362,8 @@ class TensorGPR(AtomicParts, UncertainTensorRegressor):
     def predict_left_out(self, return_std: bool = False, return_cov: bool = False) -> Any:
         """Predict every training structure by the model fitted without it, at the same hyperparameters.
 
-        All labelled atoms of a structure are left out together. The baseline is that of the others. Nothing is fitted
-        anew: all follows from the factorization of the whole.
+        All labelled atoms of a structure are left out together. The baseline is that of the others, but for one that
+        is a model, which stays as it is. Nothing is fitted anew: all follows from the factorization of the whole.
 
         Parameters
         ----------

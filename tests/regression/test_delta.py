@@ -28,6 +28,7 @@ from eqkernels import (
     summary,
 )
 from eqkernels.regression import CalculatorBaseline
+from eqkernels.validation import expected_error
 from tests.conftest import random_frames, water_set
 
 SOAP = LambdaSOAP(cutoff=3.0, n_max=3, l_max=2)
@@ -412,3 +413,34 @@ def test_calculators():
         CalculatorBaseline(EMT(), "dipole").predict_forces(frames)
     with pytest.raises(TypeError, match="must be an ASE calculator"):
         CalculatorBaseline("emt").predict(frames)
+
+
+def test_pipelines_have_the_derivatives_of_their_last_step():
+    pipeline = make_pipeline(clone(SOAP), TensorRidge(1e-3)).fit(FRAMES, inertia(FRAMES))
+    inside = TensorRidge(1e-3, descriptor=SOAP).fit(FRAMES, inertia(FRAMES))
+    models = [
+        TensorRidge(1e-4, descriptor=SOAP, baseline=one).fit(FRAMES, inertia(FRAMES)) for one in (pipeline, inside)
+    ]
+    for found, expected in zip(*(model.predict_derivatives(TEST) for model in models), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-8)
+    cotangents = np.ones((len(TEST), 3, 3))
+    for found, expected in zip(*(model.vjp(TEST, cotangents) for model in models), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-8)
+    calculator = TensorCalculator({"polarizability": models[0]})
+    atoms = TEST[0].copy()
+    calculator.calculate(atoms, ["raman_tensors"])
+    np.testing.assert_allclose(
+        calculator.results["raman_tensors"], models[1].predict_derivatives([atoms])[0], atol=1e-8
+    )
+
+
+def test_expected_errors_hold_labels_back_from_the_baseline():
+    """Left out in closed form, they would be known to a baseline that was fitted to them."""
+    frames = water_set(24, seed=3)[0]
+    noise = np.random.default_rng(0).normal(size=(len(frames), 3, 3))
+    y = noise + noise.transpose(0, 2, 1)
+    flexible = TensorRidge(1e-9, descriptor=SOAP, target="ij=ji")
+    model = TensorGPR(descriptor=SOAP, optimizer=None, noise=1.0, target="ij=ji", baseline=flexible).fit(frames, y)
+    error = expected_error(model, frames, y)
+    assert "held back" in error.how
+    assert error.rmse > 0.8 * error.spread
