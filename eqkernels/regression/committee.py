@@ -230,6 +230,9 @@ class TensorCommittee(DeltaLearning, Summarized, NestedDefaults, Recalibrated, R
         final = last_step(self._base())
         return final.baseline if isinstance(final, DeltaLearning) else None
 
+    def _offset_kernel(self):
+        return getattr(last_step(self._base()), "_offset_kernel", lambda: None)()
+
     def _inputs(self, X, y, frames, weight):
         """Structures that can be indexed, with descriptors computed once where the members would compute the same."""
         if isinstance(y, dict):

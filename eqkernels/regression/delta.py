@@ -99,6 +99,7 @@ class DeltaLearning:
         if not is_model(self.baseline):
             self.__dict__.pop("baseline_model_", None)
             return
+        self._refuse_charges(frames)
         self.baseline_model_ = fitted_baseline(self.baseline, frames, labels, weight, known)
 
     def _minus_baseline(self: Any, frames: Any, labels: Labels, known: Any = None) -> Labels:
@@ -120,12 +121,25 @@ class DeltaLearning:
         """Predictions, with so many axes behind those of the tensor, and those of the baseline."""
         if self.baseline_model_ is None or frames is None:
             return values
+        self._refuse_charges(frames)
         per_atom = is_per_atom(self)
         n_atoms = [len(one) for one in values] if per_atom else np.zeros(len(values), dtype=int)
         shape, atoms = target_of(self).shape, slice(None) if per_atom else None
         found = baseline_values(self.baseline_model_, frames, n_atoms, shape, atoms, finite=not per_atom)
         found = found.reshape(*found.shape, *[1] * n_axes)
         return values + (by_structure(found, n_atoms) if per_atom else found)
+
+    def _refuse_charges(self, frames):
+        """Refuse charged molecules where the kernel makes the moment of their charge, which the baseline has too."""
+        kernel = getattr(self, "_offset_kernel", lambda: None)()
+        if kernel is None or not kernel.uses_positions:
+            return
+        charged = [k for k, atoms in enumerate(frames) if atoms.info.get("charge")]
+        if charged:
+            raise ValueError(
+                f"structure {charged[0]} has a total charge: its moment would be counted twice, by kernel="
+                f"{kernel!r:.60} and by baseline={named(self.baseline)}. Take CovariantKernel() alone, or no model as baseline"
+            )
 
 
 def fitted_baseline(baseline: Any, frames: Any, labels: Labels, weight: Any = None, known: Any = None) -> Any:

@@ -10,11 +10,12 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import cross_val_predict
+from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
 
 from eqkernels import (
     AutoTensorRegressor,
+    ChargeKernel,
     CovariantKernel,
     EquivariantNetworkRegressor,
     LambdaSOAP,
@@ -444,3 +445,52 @@ def test_expected_errors_hold_labels_back_from_the_baseline():
     error = expected_error(model, frames, y)
     assert "held back" in error.how
     assert error.rmse > 0.8 * error.spread
+
+
+def test_charged_molecules_have_their_moment_once():
+    """Neutral molecules have charges of the atoms beside a baseline; charged ones are refused."""
+    kernel, y = CovariantKernel() + ChargeKernel(), moments(FRAMES)
+    plain = TensorKernelRidge(1e-4, kernel=kernel, descriptor=SOAP)
+    model = clone(plain).set_params(baseline=lambda frames: 0.9 * moments(frames)).fit(FRAMES, y)
+    rest = clone(plain).fit(FRAMES, 0.1 * y)
+    np.testing.assert_allclose(model.predict(TEST), rest.predict(TEST) + 0.9 * moments(TEST), atol=1e-8)
+    for found, expected in zip(model.predict_charges(TEST), rest.predict_charges(TEST), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-8)
+    ions = [atoms.copy() for atoms in FRAMES]
+    ions[3].info["charge"] = 1
+    for one in (model, TensorCommittee(model, n_estimators=2)):
+        with pytest.raises(ValueError, match="structure 3 has a total charge: its moment would be counted twice"):
+            clone(one).fit(ions, y)
+    with pytest.raises(ValueError, match="structure 3 has a total charge"):
+        model.predict(ions)
+
+
+def test_compositions_keep_what_was_fitted():
+    """Clones of a committee, a mean, a pipeline or a search have the fitted baseline; unfitted ones are searched."""
+    baseline = TensorRidge(1e-1, descriptor=SOAP).fit(FRAMES, inertia(FRAMES))
+    model = TensorRidge(1e-3, descriptor=SOAP, baseline=baseline)
+    committee, voting = TensorCommittee(model), TensorVotingRegressor([("a", model)])
+    search = GridSearchCV(model, {"alpha": [1e-3]}, cv=3)
+    assert clone(committee).estimator.baseline is baseline
+    assert clone(voting).estimators[0][1].baseline is baseline
+    assert clone(search).estimator.baseline is baseline
+    grid = {"baseline": ["composition", None, TensorRidge(1e-2, descriptor=SOAP)]}
+    found = GridSearchCV(TensorRidge(1e-3, descriptor=SOAP), grid, cv=3).fit(FRAMES, inertia(FRAMES))
+    assert found.best_estimator_.predict(TEST).shape == (len(TEST), 3, 3)
+    nested = GridSearchCV(clone(model).set_params(baseline=clone(baseline)), {"baseline__alpha": [1e-3, 1e3]}, cv=3)
+    assert nested.fit(FRAMES, inertia(FRAMES)).best_params_["baseline__alpha"] in (1e-3, 1e3)
+    assert "baseline=TensorRidge" in repr(model)
+
+
+def test_networks_go_on_with_the_same_baseline():
+    network = EquivariantNetworkRegressor(
+        3.0, channels=2, n_layers=1, max_iter=2, random_state=0, baseline=TensorRidge(1e-2, descriptor=SOAP)
+    )
+    network.fit(FRAMES[:12], inertia(FRAMES[:12]))
+    first = network.baseline_model_
+    network.partial_fit(FRAMES, inertia(FRAMES))
+    assert network.baseline_model_ is first
+    rest = network.descriptor_.formulas_
+    assert rest == {"y": "ij=ji"}
+    network.set_params(baseline="mean").fit(FRAMES, inertia(FRAMES))
+    assert network.baseline_model_ is None
