@@ -138,7 +138,8 @@ class DeltaLearning:
         if charged:
             raise ValueError(
                 f"structure {charged[0]} has a total charge: its moment would be counted twice, by kernel="
-                f"{kernel!r:.60} and by baseline={named(self.baseline)}. Take CovariantKernel() alone, or no model as baseline"
+                f"{kernel!r:.60} and by baseline={named(self.baseline)}. Take CovariantKernel() alone, or no model as "
+                "baseline"
             )
 
 
