@@ -20,6 +20,7 @@ from eqkernels.descriptors import (
     FunctionFeatures,
     LambdaSOAP,
     MACEFeatures,
+    MultiScale,
     NBodyFeatures,
     SphericalExpansion,
 )
@@ -27,12 +28,14 @@ from eqkernels.kernels import ChargeKernel, CovariantKernel, WignerKernel, selec
 from eqkernels.learned import EquivariantNetwork, EquivariantNetworkRegressor
 from eqkernels.recommendation import recommend
 from eqkernels.regression import (
+    CalculatorBaseline,
     SparseTensorGPR,
     TensorCommittee,
     TensorGPR,
     TensorKernelRidge,
     TensorRidge,
     TensorVotingRegressor,
+    TholePolarizability,
     rank_candidates,
 )
 from eqkernels.regression.summary import summary
@@ -46,6 +49,7 @@ __all__ = [
     "AutoTensorRegressor",
     "SOAP",
     "Bispectrum",
+    "CalculatorBaseline",
     "CartesianTensor",
     "ChargeKernel",
     "CovariantKernel",
@@ -58,6 +62,7 @@ __all__ = [
     "Irreps",
     "LambdaSOAP",
     "MACEFeatures",
+    "MultiScale",
     "EquivariantNetworkRegressor",
     "NBodyFeatures",
     "SparseTensorGPR",
@@ -68,6 +73,7 @@ __all__ = [
     "TensorKernelRidge",
     "TensorRidge",
     "TensorVotingRegressor",
+    "TholePolarizability",
     "WignerKernel",
     "load_model",
     "rank_candidates",

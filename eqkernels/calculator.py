@@ -190,7 +190,8 @@ class TensorCalculator(Calculator):
             self.results["forces"] = -derivatives.positions
             if structure.cell.rank == 3:
                 stress = 0.5 * (derivatives.strain[0] + derivatives.strain[0].T) / structure.get_volume()
-                self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+                if np.isfinite(stress).all():  # that of a baseline may be unknown
+                    self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
         elif wanted & {"energy", "free_energy"} or "energy" not in self.results:
             energy = model.predict([structure])
         else:

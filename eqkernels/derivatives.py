@@ -6,7 +6,6 @@ regressor has seen no positions; the functions here put both together again.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +13,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from eqkernels._fitted import last_step
 from eqkernels.descriptors import Derivatives
+from eqkernels.regression.pipelines import differentiable as differentiable
 
 __all__ = ["predict_derivatives", "predict_forces", "predict_stress", "vjp"]
 
@@ -107,36 +106,6 @@ def vjp(model: Any, frames: Sequence[Atoms], cotangents: Any) -> Derivatives:
     return differentiable(model, "vjp").vjp(frames, cotangents)
 
 
-def differentiable(model: Any, method: str = "vjp") -> Any:
-    """Regressor with the descriptor that stands before it in a pipeline.
-
-    Parameters
-    ----------
-    model : estimator, or pipeline or search of one
-    method : str, default="vjp"
-        That it must have.
-
-    Returns
-    -------
-    estimator
-        The model itself, or a copy of the last step that takes frames.
-    """
-    model = getattr(model, "best_estimator_", model)
-    regressor = last_step(model)
-    if not hasattr(regressor, method):
-        raise TypeError(
-            f"{type(regressor).__name__} has no derivatives by positions: take TensorRidge, TensorKernelRidge, "
-            "TensorGPR, SparseTensorGPR or EquivariantNetworkRegressor"
-        )
-    if regressor is model or len(model.steps) == 1:
-        return regressor
-    if getattr(regressor, "descriptor_", None) is not None:
-        raise TypeError(f"the steps before {type(regressor).__name__} must make features of frames, such as LambdaSOAP")
-    bound = copy.copy(regressor)
-    bound.descriptor_ = model.steps[0][1] if len(model.steps) == 2 else model[:-1]
-    return bound
-
-
 def has_derivatives(model: Any) -> bool:
     """Whether a model can be differentiated by the positions."""
     try:
@@ -165,7 +134,8 @@ def value_and_vjp(model: Any, atoms: Atoms, cotangents: NDArray[np.float64]) -> 
     """
     model = differentiable(model)
     descriptor: Any = getattr(model, "descriptor_", None)
-    if not hasattr(model, "_vjp_of_part") or descriptor is None:
+    of_frames = getattr(model, "baseline_model_", None) is not None  # which does not predict from features
+    if not hasattr(model, "_vjp_of_part") or descriptor is None or of_frames:
         prediction = np.asarray(model.predict([atoms]))
         return prediction, model.vjp([atoms], cotangents) if prediction.shape == cotangents.shape else None
     frames = model._frames([atoms])

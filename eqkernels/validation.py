@@ -24,6 +24,7 @@ from sklearn.model_selection import GroupShuffleSplit, KFold, ShuffleSplit
 from eqkernels._fitted import last_step
 from eqkernels._progress import say
 from eqkernels.metrics import frobenius_rmse, irrep_rmse, isotropic_mean
+from eqkernels.regression.delta import is_fitted_within
 from eqkernels.regression.fitted_targets import target_of
 from eqkernels.structures import as_list, is_by_structure
 from eqkernels.structures.paired import paired_rows
@@ -210,7 +211,8 @@ def expected_error(
     (60, True)
     """
     frames, y = as_list(frames), _as_labels(y)
-    if groups is None and forces is None and hasattr(model, "predict_left_out") and hasattr(model, "X_fit_"):
+    closed = hasattr(model, "predict_left_out") and hasattr(model, "X_fit_") and not is_fitted_within(model)
+    if groups is None and forces is None and closed:
         return _left_out(model, frames, y, target)
     parts = held_back(frames, groups, random_state)
     errors, predicted, differences = [], [], []

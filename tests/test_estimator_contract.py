@@ -25,6 +25,7 @@ from eqkernels import (
     FunctionFeatures,
     LambdaSOAP,
     MACEFeatures,
+    MultiScale,
     NBodyFeatures,
     SparseTensorGPR,
     SphericalExpansion,
@@ -33,6 +34,7 @@ from eqkernels import (
     TensorKernelRidge,
     TensorRidge,
     TensorVotingRegressor,
+    TholePolarizability,
     WignerKernel,
 )
 from tests.conftest import random_frames
@@ -60,6 +62,7 @@ ESTIMATORS = {
     "FunctionFeatures": lambda: FunctionFeatures(rows, "3x0e+3x1o+3x2e"),
     "MACEFeatures": lambda: MACEFeatures(FakeMACE(dtype="float64")),
     "EquivariantUnion": lambda: EquivariantUnion([("a", soap()), ("b", soap().set_params(cutoff=4.0))]),
+    "MultiScale": lambda: MultiScale(soap(), cutoff=(2.0, 3.5)),
     "FeatureSelection": lambda: FeatureSelection(5),
     "EquivariantPCA": lambda: EquivariantPCA(5),
     "EquivariantNetwork": lambda: EquivariantNetwork(**NETWORK),
@@ -67,6 +70,10 @@ ESTIMATORS = {
     "TensorKernelRidge": lambda: TensorKernelRidge(alpha=1e-6, kernel=CovariantKernel(), descriptor=soap()),
     "chosen alpha": lambda: TensorKernelRidge([1e-6, 1e-3], kernel=CovariantKernel(), descriptor=soap()),
     "WignerKernel": lambda: TensorKernelRidge(kernel=WignerKernel(), descriptor=soap()),
+    "TensorRidge of the rest": lambda: TensorRidge(
+        1e-3, descriptor=soap(), baseline=TensorRidge(1.0, descriptor=soap())
+    ),
+    "TholePolarizability": lambda: TholePolarizability(a=2.0),
     "TensorRidge auto": lambda: TensorRidge(descriptor=soap()),
     "TensorGPR": lambda: TensorGPR(CovariantKernel(), descriptor=soap(), random_state=np.random.RandomState(0)),
     "SparseTensorGPR": lambda: SparseTensorGPR(12, kernel=CovariantKernel(), descriptor=soap(), random_state=0),
@@ -76,6 +83,7 @@ ESTIMATORS = {
     "EquivariantNetworkRegressor": lambda: EquivariantNetworkRegressor(**NETWORK),
 }
 MODELS = [name for name, make in ESTIMATORS.items() if hasattr(make(), "predict")]
+OF_FRAMES = ["EquivariantNetworkRegressor", "AutoTensorRegressor", "TensorRidge of the rest", "TholePolarizability"]
 OF_FEATURES = ["FeatureSelection", "EquivariantPCA"]
 # what is decided anew by each call, with no part in what was learned
 CHANGED_AT_WILL = {"n_jobs", "verbose", "memory", "random_state", "handle_unknown"}
@@ -84,6 +92,14 @@ CHANGED_AT_WILL = {"n_jobs", "verbose", "memory", "random_state", "handle_unknow
 def vectors(frames):
     """Dipoles of fixed charges."""
     return np.array([(0.4 * a.numbers) @ (a.positions - a.positions.mean(axis=0)) for a in frames])
+
+
+def labels(name, frames=None):
+    """What a model is fitted to: dipoles, or for those that know of nothing else polarizabilities."""
+    frames = FRAMES if frames is None else frames
+    if name != "TholePolarizability":
+        return vectors(frames)
+    return np.array([10.0 * len(a) * np.eye(3) + a.positions.T @ a.positions for a in frames])
 
 
 FRAMES = random_frames(seed=3, n_frames=14, n_species=2)
@@ -96,7 +112,7 @@ def inputs(name, frames):
 
 def fitted(name):
     model = ESTIMATORS[name]()
-    return model.fit(inputs(name, FRAMES), vectors(FRAMES))
+    return model.fit(inputs(name, FRAMES), labels(name))
 
 
 def result(name, model, frames=TEST):
@@ -197,18 +213,21 @@ def bad_inputs(name):
     """Structures and labels that are refused early and late."""
     frames = [atoms.copy() for atoms in FRAMES]
     frames[-1].positions[0, 0] = np.nan
-    y = vectors(FRAMES)
+    y = labels(name)
     if name in OF_FEATURES:
         yield frames, y
         return
     yield frames, y
     close = [atoms.copy() for atoms in FRAMES]
     close[-1].positions[1] = close[-1].positions[0]  # seen when neighbors are searched
-    searches_neighbors = name in MODELS or name in ("SOAP contracted", "NBodyFeatures")
+    searches_neighbors = (name in MODELS and name != "TholePolarizability") or name in (
+        "SOAP contracted",
+        "NBodyFeatures",
+    )
     if searches_neighbors:
         yield close, y
     if name in MODELS:
-        yield FRAMES, np.where(np.arange(len(y))[:, None] == 5, np.nan, y)
+        yield FRAMES, np.where(np.arange(len(y)).reshape(-1, *[1] * (y.ndim - 1)) == 5, np.nan, y)
         yield FRAMES, y[:-1]
 
 
@@ -299,7 +318,7 @@ def spoil(value):
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_arrays_belong_to_the_caller(name, of_features):
     """Frames, features, labels and weights may be overwritten after a fit, and so may what predict returns."""
-    takes_features = name in MODELS and name not in ("EquivariantNetworkRegressor", "AutoTensorRegressor")
+    takes_features = name in MODELS and name not in OF_FRAMES
     if of_features and not (takes_features or name in OF_FEATURES):
         pytest.skip("takes frames")
     if not of_features and name in OF_FEATURES:
@@ -307,7 +326,7 @@ def test_arrays_belong_to_the_caller(name, of_features):
     descriptor = soap().fit(FRAMES)
     frames = [atoms.copy() for atoms in FRAMES]
     X = descriptor.transform(frames) if of_features else frames
-    y, weight = vectors(FRAMES), np.linspace(1, 2, len(FRAMES))
+    y, weight = labels(name), np.linspace(1, 2, len(FRAMES))
     model = ESTIMATORS[name]()
     arguments = {"sample_weight": weight} if name in MODELS else {}
     model.fit(X, y, **arguments)
@@ -339,7 +358,9 @@ def test_alone_in_a_batch_and_rotated(name):
         atoms.positions = atoms.positions @ rotation.T
     turned = result(name, model, moved)
     for key, array in together.items():
-        if key in ("", "1o") and name in MODELS:
+        if name == "TholePolarizability":
+            np.testing.assert_allclose(turned[key], rotation @ array @ rotation.T, atol=1e-8 * np.std(array))
+        elif key in ("", "1o") and name in MODELS:
             np.testing.assert_allclose(turned[key], array @ rotation.T, rtol=0, atol=1e-8 * np.std(array))
         elif key in ("", "0e"):
             np.testing.assert_allclose(turned[key], array, rtol=0, atol=1e-8 * np.std(array))

@@ -28,12 +28,13 @@ from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.metrics import tensor_r2
 from eqkernels.recommendation import choose_aggregate, read_facts
 from eqkernels.regression.base import _check_weight as check_weight
+from eqkernels.regression.delta import Baseline, DeltaLearning, scalar_baseline
 from eqkernels.regression.summary import Summarized
-from eqkernels.structures import as_list
+from eqkernels.structures import as_list, read_labels
 from eqkernels.validation import ErrorTail, ExpectedError
 
 
-class AutoTensorRegressor(Summarized, RegressorMixin, BaseEstimator):
+class AutoTensorRegressor(DeltaLearning, Summarized, RegressorMixin, BaseEstimator):
     """Regression of Cartesian tensors by the best model that is found in a stated time.
 
     Descriptors, kernels, Gaussian processes and networks are compared on structures that they did not see. The model is
@@ -49,6 +50,9 @@ class AutoTensorRegressor(Summarized, RegressorMixin, BaseEstimator):
     aggregate : {"sum", "mean"}, default=None
         Whether the target is a sum over atoms or their mean; None: what the target says, or how labels grow with the
         structures.
+    baseline : {"composition", "mean", None}, model or function of frames, default="composition"
+        What is subtracted from the labels of all models, as in :class:`TensorKernelRidge`. A model that is not fitted
+        is fitted to all labels first, also to those that are held back then.
     per_atom : bool, default=None
         Whether y belongs to atoms; None: what the target says, or the only way in which y can be read.
     random_state : int, RandomState or None, default=None
@@ -109,6 +113,7 @@ class AutoTensorRegressor(Summarized, RegressorMixin, BaseEstimator):
     _constraints = {  # noqa: RUF012
         "time_budget": Number(above=0),
         "aggregate": Choice("sum", "mean", None),
+        "baseline": Baseline(),
         "n_jobs": Jobs(),
         "verbose": Verbosity(),
     }
@@ -119,6 +124,7 @@ class AutoTensorRegressor(Summarized, RegressorMixin, BaseEstimator):
         *,
         target: Any = None,
         aggregate: str | None = None,
+        baseline: Any = "composition",
         per_atom: bool | None = None,
         random_state: Any = None,
         n_jobs: int | None = None,
@@ -127,6 +133,7 @@ class AutoTensorRegressor(Summarized, RegressorMixin, BaseEstimator):
         self.time_budget = time_budget
         self.target = target
         self.aggregate = aggregate
+        self.baseline = baseline
         self.per_atom = per_atom
         self.random_state = random_state
         self.n_jobs = n_jobs
@@ -165,12 +172,16 @@ class AutoTensorRegressor(Summarized, RegressorMixin, BaseEstimator):
         weight = check_weight(sample_weight, len(frames))
         facts = read_facts(frames, y, self.target, self.per_atom)
         aggregate, why = (self.aggregate, []) if self.aggregate else choose_aggregate(facts, self.target)
-        options = {"target": facts.tensor, "per_atom": facts.per_atom, "aggregate": aggregate}
+        options = {"target": facts.tensor, "per_atom": facts.per_atom, "aggregate": aggregate,
+                   "baseline": scalar_baseline(self.baseline)}  # fmt: skip
         self.target_, self.axial_ = facts.tensor.formula, facts.tensor.axial
         self.per_atom_ = facts.per_atom
+        labels = read_labels(y, facts.n_atoms, facts.tensor, facts.per_atom)
+        self._fit_baseline_model(frames, labels, weight)
+        labels = self._minus_baseline(frames, labels)
         random = check_random_state(self.random_state)
         search = Search(
-            Labelled(frames, facts.labels, weight), facts, options, groups, int(random.randint(2**31)), begin,
+            Labelled(frames, labels.given(), weight), facts, options, groups, int(random.randint(2**31)), begin,
             float(self.time_budget), self.n_jobs, bool(self.verbose),
         )  # fmt: skip
         found = search.run()
@@ -204,7 +215,8 @@ class AutoTensorRegressor(Summarized, RegressorMixin, BaseEstimator):
                 values = model.predict(frames)
             if weight > 0:
                 parts.append(weight * values)
-        return (sum(parts), self.error_bar_scale_ * std) if return_std else sum(parts)
+        values = self._plus_baseline(frames, sum(parts))
+        return (values, self.error_bar_scale_ * std) if return_std else values
 
     def score(self, X, y, sample_weight=None):
         """R2 with the squares of all components summed, see :func:`eqkernels.metrics.tensor_r2`."""

@@ -12,7 +12,7 @@ from eqkernels._fitted import gives_std
 from eqkernels.automatic import AutoTensorRegressor
 from eqkernels.cli.console import Problem, check_output, say, show
 from eqkernels.cli.labelled import name_of, read_labelled
-from eqkernels.descriptors import LambdaSOAP, NBodyFeatures, SphericalExpansion
+from eqkernels.descriptors import LambdaSOAP, MultiScale, NBodyFeatures, SphericalExpansion
 from eqkernels.io import save_model
 from eqkernels.io.frame_files import FrameFile
 from eqkernels.io.label_reader import labels_of
@@ -20,7 +20,14 @@ from eqkernels.io.label_sources import LabelSource
 from eqkernels.kernels import CovariantKernel, WignerKernel
 from eqkernels.learned import EquivariantNetworkRegressor
 from eqkernels.recommendation import recommend
-from eqkernels.regression import SparseTensorGPR, TensorCommittee, TensorGPR, TensorKernelRidge, TensorRidge
+from eqkernels.regression import (
+    SparseTensorGPR,
+    TensorCommittee,
+    TensorGPR,
+    TensorKernelRidge,
+    TensorRidge,
+    TholePolarizability,
+)
 from eqkernels.so3 import cartesian_tensor
 from eqkernels.validation import ExpectedError, expected_error
 
@@ -34,7 +41,8 @@ MODELS: dict[str, Any] = {
     "committee": TensorCommittee,
     "search": AutoTensorRegressor,
 }
-_DESCRIPTORS = {one.__name__: one for one in (LambdaSOAP, NBodyFeatures, SphericalExpansion)}
+_DESCRIPTORS = {one.__name__: one for one in (LambdaSOAP, MultiScale, NBodyFeatures, SphericalExpansion)}
+_BASELINES = {"TholePolarizability": TholePolarizability}
 _KERNELS = {one.__name__: one for one in (CovariantKernel, WignerKernel)}
 
 
@@ -140,8 +148,8 @@ def build(kind: str, parameters: dict[str, Any], settings: dict[str, Any]) -> An
     parameters : dict
         Those that the model does not have are left out.
     settings : dict
-        Parameters of the model, and under ``descriptor`` and ``kernel`` those of its parts, of which ``name`` is the
-        class.
+        Parameters of the model, and under ``descriptor``, ``kernel`` and ``baseline`` those of its parts, of which
+        ``name`` is the class.
 
     Returns
     -------
@@ -159,6 +167,8 @@ def build(kind: str, parameters: dict[str, Any], settings: dict[str, Any]) -> An
             value = _part(value, _DESCRIPTORS)
         elif name == "kernel" and isinstance(value, dict):
             value = _part(value, _KERNELS)
+        elif name == "baseline" and isinstance(value, dict):
+            value = _part(value, _BASELINES)
         model.set_params(**{name: value})
     return model
 

@@ -6,6 +6,7 @@ from eqkernels.descriptors.expansion import SphericalExpansion
 from eqkernels.descriptors.external import FunctionFeatures, MACEFeatures
 from eqkernels.descriptors.features import EquivariantFeatures
 from eqkernels.descriptors.lambda_soap import LambdaSOAP
+from eqkernels.descriptors.multi_scale import MultiScale
 from eqkernels.descriptors.nbody import NBodyFeatures
 from eqkernels.descriptors.selection import EquivariantPCA, FeatureSelection
 from eqkernels.descriptors.soap import SOAP
@@ -23,6 +24,7 @@ __all__ = [
     "FunctionFeatures",
     "LambdaSOAP",
     "MACEFeatures",
+    "MultiScale",
     "NBodyFeatures",
     "SphericalExpansion",
 ]

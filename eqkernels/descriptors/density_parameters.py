@@ -31,6 +31,16 @@ class Precision:
         return None if known else "must be 'float64' or 'float32'"
 
 
+class Cutoff(Number):
+    """A positive number; several are those of another class."""
+
+    def problem(self, value: Any) -> str | None:
+        """Say what is wrong with a value; None if nothing is."""
+        more = ": several cutoffs are those of MultiScale(descriptor, cutoff=(3.0, 6.0))"
+        problem = super().problem(value)
+        return problem + more if problem is not None and isinstance(value, list | tuple | np.ndarray) else problem
+
+
 @dataclass(eq=False, repr=False, kw_only=True)
 class DensityParameters(BaseEstimator):
     """Parameters of the density expansion, those that all descriptors have.
@@ -106,7 +116,7 @@ class DensityParameters(BaseEstimator):
     verbose: int = 0
 
     _constraints = {
-        "cutoff": Number(above=0),
+        "cutoff": Cutoff(above=0),
         "n_max": Integer(1, _N_MAX_LIMIT),
         "l_max": Integer(0, _L_MAX_LIMIT),
         "sigma": Number(above=0),

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from eqkernels.descriptors.base import BlockTransformer
-from eqkernels.descriptors.density.gradients import Derivatives, feature_gradients
+from eqkernels.descriptors.density.gradients import feature_gradients
+from eqkernels.descriptors.joined import JoinedDescriptors, reductions
+from eqkernels.descriptors.joined import features_vjp as features_vjp
 from eqkernels.descriptors.lambda_soap import LambdaSOAP
-from eqkernels.descriptors.union import EquivariantUnion
 from eqkernels.structures.derivative_labels import to_voigt
 
 
@@ -57,7 +58,7 @@ def scalars_only(descriptor):
     transformer
     """
     reduced = copy.copy(descriptor)
-    if isinstance(descriptor, EquivariantUnion):
+    if isinstance(descriptor, JoinedDescriptors):
         reduced.transformers_ = [(name, scalars_only(member)) for name, member in descriptor.transformers_]
     elif isinstance(descriptor, LambdaSOAP):
         reduced.irreps_ = "0e"
@@ -73,12 +74,12 @@ def check_differentiable(descriptor, forward):
     forward : bool
         Whether all of them are needed, not only their contraction with a cotangent.
     """
-    if isinstance(descriptor, EquivariantUnion):
+    if isinstance(descriptor, JoinedDescriptors):
         for _, member in descriptor.transformers_:
             check_differentiable(member, forward)
     elif hasattr(descriptor, "steps") and not forward:
         check_differentiable(descriptor.steps[0][1], forward)
-        for reduction in _reductions(descriptor):
+        for reduction in reductions(descriptor):
             check_differentiable(reduction, forward)
     elif not (isinstance(descriptor, BlockTransformer) if forward else hasattr(descriptor, "vjp")):
         what = "be fitted to forces, stress or other derivatives" if forward else "predict derivatives"
@@ -109,9 +110,9 @@ def iter_gradients(descriptor, frames, memory, width=0, strain=False, irrep="0e"
     StreamedGradients
     """
     first = dict.fromkeys((irrep, "0e"), 0)
-    union = isinstance(descriptor, EquivariantUnion)
+    union = isinstance(descriptor, JoinedDescriptors)
     for member in [member for _, member in descriptor.transformers_] if union else [descriptor]:
-        if isinstance(member, EquivariantUnion):
+        if isinstance(member, JoinedDescriptors):
             raise TypeError("a union of unions has no derivatives of single features: join all descriptors in one")
         blocks = {key: block for key, block in member._blocks().items() if key in first}
         if blocks:
@@ -155,40 +156,3 @@ def _stops(sizes, memory):
         start = max(start + 1, int(np.searchsorted(ends, done + memory, side="right")))
         stops.append(start)
     return stops
-
-
-def _reductions(pipeline):
-    """List the steps of a pipeline after the descriptor."""
-    return [step for _, step in pipeline.steps[1:] if step is not None and step != "passthrough"]
-
-
-def features_vjp(descriptor, frames, cotangents):
-    """Vector-Jacobian product of a descriptor or of a union of them.
-
-    Parameters
-    ----------
-    descriptor : transformer with ``vjp``, EquivariantUnion of them, or pipeline of one of both and reductions
-    frames : list of ase.Atoms
-    cotangents : dict of str to ndarray of shape (n_centers, 2 lambda + 1, n_features)
-
-    Returns
-    -------
-    Derivatives
-    """
-    if hasattr(descriptor, "steps"):
-        for reduction in reversed(_reductions(descriptor)):
-            cotangents = reduction.vjp(cotangents)
-        return features_vjp(descriptor.steps[0][1], frames, cotangents)
-    if not isinstance(descriptor, EquivariantUnion):
-        return descriptor.vjp(frames, cotangents)
-    sums, first = [], dict.fromkeys(cotangents, 0)
-    for _, member in descriptor.transformers_:
-        part = {}
-        for key, block in member.transform(frames[:1]).blocks.items():
-            if key in cotangents:
-                columns = slice(first[key], first[key] + block.shape[2])
-                part[key] = np.ascontiguousarray(cotangents[key][:, :, columns])
-                first[key] = columns.stop
-        if part:
-            sums.append(features_vjp(member, frames, part))
-    return Derivatives.summed(sums)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import reduce
-from operator import or_
 from typing import Any
 
 from ase import Atoms
 from sklearn.base import clone
 from sklearn.utils.metaestimators import _BaseComposition
 
-from eqkernels._fitted import check_fitted, whole_or_nothing
+from eqkernels._fitted import whole_or_nothing
 from eqkernels._parameters import check_parameters
-from eqkernels.descriptors.features import EquivariantFeatures
-from eqkernels.structures import FramesTransformer, StructureBatch, as_list, takes_batches
+from eqkernels.descriptors.joined import JoinedDescriptors
+from eqkernels.structures import StructureBatch
 
 
 class NamedDescriptors:
@@ -32,7 +30,7 @@ class NamedDescriptors:
         return None
 
 
-class EquivariantUnion(FramesTransformer, _BaseComposition, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+class EquivariantUnion(JoinedDescriptors, _BaseComposition, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Join the blocks of several descriptors, e.g. of two cutoffs.
 
     Blocks of the same irrep are joined along the features; the centers must be the same. The parts keep their names, so
@@ -47,6 +45,10 @@ class EquivariantUnion(FramesTransformer, _BaseComposition, auto_wrap_output_key
     ----------
     transformers_ : list of (str, transformer)
         The fitted descriptors.
+
+    See Also
+    --------
+    MultiScale : The same descriptor with several cutoffs.
 
     Examples
     --------
@@ -92,40 +94,10 @@ class EquivariantUnion(FramesTransformer, _BaseComposition, auto_wrap_output_key
         self.transformers_ = [(name, clone(transformer).fit(X, y)) for name, transformer in self.transformers]
         return self
 
-    def transform(self, X: Iterable[Atoms] | StructureBatch) -> EquivariantFeatures:
-        """Compute the features of all descriptors and join them.
-
-        Parameters
-        ----------
-        X : sequence of ase.Atoms
-
-        Returns
-        -------
-        EquivariantFeatures
-        """
-        check_fitted(self)
-        X = self._read_once(X)
-        return reduce(or_, (_named(name, transformer.transform(X)) for name, transformer in self.transformers_))
-
-    @property
-    def _takes_batches(self) -> bool:
-        transformers = getattr(self, "transformers_", self.transformers)
-        return all(takes_batches(transformer) for _, transformer in transformers)
-
-    def _read_once(self, X):
-        return StructureBatch.from_frames(X) if self._takes_batches else as_list(X)
+    def _unfitted(self):
+        return self.transformers
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         return tags
-
-
-def _named(name, features):
-    if not isinstance(features, EquivariantFeatures):
-        raise TypeError(
-            f"transformer {name!r} makes {type(features).__name__}, not EquivariantFeatures: use LambdaSOAP, whose "
-            "block 0e has the features of SOAP"
-        )
-    features.parts = {name: {key: (0, block.shape[2]) for key, block in features.blocks.items()}}
-    return features

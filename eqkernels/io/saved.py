@@ -31,6 +31,8 @@ from sklearn.utils.validation import check_is_fitted
 from eqkernels._version import __version__
 from eqkernels.io.archive import HEADER, SCHEMA, checked_archive, write_archive
 from eqkernels.io.stored_types import TRUSTED, check_schema, portable_schema
+from eqkernels.regression.baseline_values import named
+from eqkernels.regression.calculator_baseline import CalculatorBaseline
 from eqkernels.regression.summary import known_facts, summary
 
 #: version of the format, of which files tell and up to which they are read
@@ -94,6 +96,7 @@ def save_model(
     check_is_fitted(model)
     if hasattr(model, "best_estimator_"):
         raise TypeError(f"a {type(model).__name__} is not stored: save its best_estimator_")
+    _refuse_programs(model)
     header = {**_header(model, units), "notes": notes}
     with TemporaryFile(dir=os.path.dirname(os.path.realpath(path))) as dumped:
         try:
@@ -159,6 +162,20 @@ def load_header(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     with _checked(path) as (_, header):
         return header
+
+
+def _refuse_programs(model):
+    """Refuse models with a baseline that is a function or a calculator, wherever it stands."""
+    baseline = getattr(model, "baseline_model_", None)
+    if baseline is not None and (isinstance(baseline, CalculatorBaseline) or not hasattr(baseline, "get_params")):
+        raise TypeError(
+            f"baseline={named(baseline)} of the model cannot be saved, for it is a program, not numbers: fit a model "
+            "with another baseline to y minus what it says, save that, and add what it says to predictions; or keep "
+            "all for your own use, with joblib.dump"
+        )
+    for part in [baseline, *getattr(model, "estimators_", []), *(step for _, step in getattr(model, "steps", []))]:
+        if part is not None:
+            _refuse_programs(part)
 
 
 def _skops():

@@ -21,6 +21,7 @@ _ESTIMATORS = (
     "EquivariantUnion",
     "FeatureSelection",
     "LambdaSOAP",
+    "MultiScale",
     "NBodyFeatures",
     "SOAP",
     "SparseTensorGPR",
@@ -31,6 +32,7 @@ _ESTIMATORS = (
     "TensorRidge",
     "AutoTensorRegressor",
     "TensorVotingRegressor",
+    "TholePolarizability",
     "WignerKernel",
 )
 #: classes by the module that makes them public

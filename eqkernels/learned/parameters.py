@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from numpy.random import RandomState
 from sklearn.base import BaseEstimator
@@ -33,7 +34,7 @@ class NetworkParameters(BaseEstimator):
     pooling_layers: int = 1
     pooling_cutoff: float | None = None
     target: str | CartesianTensor | dict | None = None
-    baseline: str | None = "composition"
+    baseline: Any = "composition"
     aggregate: str = "sum"
     objective: str = "lml"
     solver: str = "auto"

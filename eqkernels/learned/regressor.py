@@ -24,11 +24,14 @@ from eqkernels.learned.readout import Readout, predict_tensors
 from eqkernels.learned.targets import of_property
 from eqkernels.learned.trained import TrainedNetwork
 from eqkernels.metrics import tensor_r2
+from eqkernels.regression.baseline_values import baseline_vjp
 from eqkernels.regression.covariance import scale_of_irreps
+from eqkernels.regression.delta import Baseline, DeltaLearning, is_model, scalar_baseline
+from eqkernels.regression.fitted_targets import target_of
 from eqkernels.regression.position_derivatives import PositionDerivatives
 from eqkernels.regression.summary import Summarized
 from eqkernels.regression.uncertainty import held_out
-from eqkernels.structures import StructureBatch, is_by_structure
+from eqkernels.structures import StructureBatch, atom_counts, is_by_structure, read_labels
 
 # Part of the structures that error bars are scaled by, and how many there are at least and at most.
 _HELD_BACK, _FEWEST_HELD, _MOST_HELD = 0.15, 10, 1000
@@ -37,7 +40,7 @@ _WITHIN = 0.6827
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class EquivariantNetworkRegressor(PositionDerivatives, Summarized, RegressorMixin, NetworkParameters):
+class EquivariantNetworkRegressor(DeltaLearning, PositionDerivatives, Summarized, RegressorMixin, NetworkParameters):
     """Regression of Cartesian tensors on learned equivariant features.
 
     An :class:`EquivariantNetwork` is trained, then its readout, a ridge of each irrep with the noise found in training,
@@ -47,7 +50,8 @@ class EquivariantNetworkRegressor(PositionDerivatives, Summarized, RegressorMixi
     Parameters
     ----------
     cutoff, architecture, ..., per_atom
-        As in :class:`EquivariantNetwork`, which has ``irreps`` besides: here they are those of the target.
+        As in :class:`EquivariantNetwork`, which has ``irreps`` besides: here they are those of the target. ``baseline``
+        may also be a model or a function of frames, for y of one property, as in :class:`TensorKernelRidge`.
     error_bars : bool, default=False
         Whether predictions have error bars, those of the readout as a Gaussian process. Features are then learned from
         85 % of the structures, and the error bars of each irrep are scaled by the errors on the others, which are at
@@ -89,7 +93,7 @@ class EquivariantNetworkRegressor(PositionDerivatives, Summarized, RegressorMixi
 
     error_bars: bool = False
 
-    _constraints = {**NetworkParameters._constraints, "error_bars": Flag()}
+    _constraints = {**NetworkParameters._constraints, "error_bars": Flag(), "baseline": Baseline()}
 
     @whole_or_nothing
     def fit(
@@ -145,14 +149,16 @@ class EquivariantNetworkRegressor(PositionDerivatives, Summarized, RegressorMixi
             With ``return_std``.
         """
         check_fitted(self)
+        X, frames = self._with_frames(X)
         if return_std:
-            return self._predict_with_std(X)
+            mean, std = self._predict_with_std(X)
+            return self._plus_baseline(frames, mean), std
         if isinstance(X, EquivariantFeatures):
             predicted = {name: readout.predict(X) for name, readout in self.readouts_.items()}
         else:
             network = TrainedNetwork.of(self.descriptor_)
             predicted = predict_tensors(network, self.readouts_, network.read(X))
-        return predicted if self.several_ else predicted["y"]
+        return predicted if self.several_ else self._plus_baseline(frames, predicted["y"])
 
     def score(
         self, X: Iterable[Atoms] | StructureBatch | EquivariantFeatures, y: Any, sample_weight: ArrayLike | None = None
@@ -202,13 +208,26 @@ class EquivariantNetworkRegressor(PositionDerivatives, Summarized, RegressorMixi
         (3, 3)
         """
         check_fitted(self)
+        X, frames = self._with_frames(X)
         network = TrainedNetwork.of(self.descriptor_)
         read = network.read(X)
         total: dict[str, np.ndarray] = {}
         for name, vectors in self._by_name("cotangents", cotangents).items():
             for irrep, block in self.readouts_[name].vjp(read, vectors).items():
                 total[irrep] = total[irrep] + block if irrep in total else block
-        return network.vjp(read, total)
+        own = network.vjp(read, total)
+        return own if frames is None else Derivatives.summed([own, self._baseline_vjp(frames, cotangents)])
+
+    def _vjps(self, frames, cotangents):
+        """Without the baseline."""
+        network = TrainedNetwork.of(self.descriptor_)
+        read = network.read(frames)
+        for one in cotangents:
+            yield network.vjp(read, self.readouts_["y"].vjp(read, one))
+
+    def _baseline_vjp(self, frames, cotangents):
+        tensor, per_atom = target_of(self), self.readouts_["y"].per_atom_
+        return baseline_vjp(self.baseline_model_, frames, cotangents, tensor.shape, per_atom)
 
     def _frames(self, X):
         check_fitted(self)
@@ -243,7 +262,10 @@ class EquivariantNetworkRegressor(PositionDerivatives, Summarized, RegressorMixi
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         begin = time.process_time()
         check_parameters(self)
-        batch, network = self._read(X), self._network(resumes)
+        X, frames = self._with_frames(X)
+        batch = self._read(X)
+        y, tensor = self._delta(batch, frames, y, sample_weight, resumes)
+        network = self._network(resumes, tensor)
         train = network._partial_fit if resumes else network._fit
         to_learn: tuple = (batch, y, sample_weight)
         if self.error_bars:
@@ -262,6 +284,19 @@ class EquivariantNetworkRegressor(PositionDerivatives, Summarized, RegressorMixi
                 self._scale_error_bars(self.readouts_[name], features, labels, sample_weight, *parts)
         self.n_structures_fit_ = batch.n_structures
         return self
+
+    def _delta(self, batch, frames, y, sample_weight, resumes):
+        """Labels minus those of a baseline that is a model, and their tensor; None where there is no such baseline."""
+        if not is_model(self.baseline):
+            self.__dict__.pop("baseline_model_", None)
+            return y, None
+        if isinstance(y, dict):
+            raise TypeError("y is a dict: a baseline that is a model is that of one property, fit a network for each")
+        declared: Any = self.target, self.per_atom
+        labels = read_labels(y, atom_counts(batch), *declared)
+        if not resumes or self.baseline_model_ is None:
+            self._fit_baseline_model(frames, labels, sample_weight)
+        return self._minus_baseline(frames, labels).given(), labels.tensor
 
     def _scale_error_bars(self, readout, features, labels, sample_weight, learned, held):
         """Scale by errors on structures that neither features nor readout have learned from."""
@@ -283,9 +318,11 @@ class EquivariantNetworkRegressor(PositionDerivatives, Summarized, RegressorMixi
             return pairs["y"]
         return tuple({name: pair[k] for name, pair in pairs.items()} for k in range(2))
 
-    def _network(self, resumes):
+    def _network(self, resumes, tensor=None):
         """Make the network to train: new, or a copy whose arrays training replaces, which leaves the old one whole."""
         parameters = {name: getattr(self, name) for name in NetworkParameters._get_param_names()}
+        parameters["baseline"] = scalar_baseline(self.baseline)
+        parameters["target"] = self.target if tensor is None else tensor
         if hasattr(self, "descriptor_") and (self.warm_start or resumes):
             return copy.copy(self.descriptor_).set_params(**parameters)
         return EquivariantNetwork(**parameters)
@@ -304,7 +341,7 @@ class EquivariantNetworkRegressor(PositionDerivatives, Summarized, RegressorMixi
             "n_channels": getattr(network, "species_channels_", 0),
         }
         kind["answers_unknown"], kind["error_bars"] = self.handle_unknown == "embed", self.error_bars
-        return Readout(noise, aggregate=self.aggregate, baseline=self.baseline, **kind)
+        return Readout(noise, aggregate=self.aggregate, baseline=scalar_baseline(self.baseline), **kind)
 
     def _by_name(self, what, values):
         """Values of each property by its name."""

@@ -11,36 +11,34 @@ from sklearn.base import BaseEstimator, RegressorMixin, clone
 from eqkernels._defaults import NestedDefaults
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels._numeric import as_floats
-from eqkernels._parameters import Choice, check_parameters, is_number
-from eqkernels._warnings import warn
+from eqkernels._parameters import check_parameters, is_number
 from eqkernels.descriptors import EquivariantFeatures, LambdaSOAP
 from eqkernels.kernels import KernelBlocks
 from eqkernels.kernels.centers import similarity_of
 from eqkernels.metrics import tensor_r2
-from eqkernels.regression.baseline import BASELINES, composition_design, fit_baseline
+from eqkernels.regression.baseline import composition_design, fit_baseline
 from eqkernels.regression.cancellation import KernelSums
+from eqkernels.regression.delta import Baseline, DeltaLearning, scalar_baseline
+from eqkernels.regression.fitted_targets import declare_target, projected
 from eqkernels.regression.position_derivatives import FeatureDerivatives
 from eqkernels.regression.summary import Summarized
-from eqkernels.so3 import CartesianTensor, Irreps, cartesian_tensor
-from eqkernels.so3.inference import SYMMETRY_TOLERANCE, infer_formula
+from eqkernels.so3 import CartesianTensor, cartesian_tensor
 from eqkernels.structures import StructureBatch, as_list, atom_counts, by_structure, read_labels, takes_batches
 from eqkernels.structures.batch import structure_number
 from eqkernels.structures.elements import shares
 from eqkernels.structures.labels import of_atoms
 
-# Labels whose symmetry is broken only by rounding are projected without a word.
-_ROUNDING = 1e-12
 # Weights beyond this, or below its inverse, over- or underflow with the squares of features and labels.
 _LARGEST_WEIGHT = 1e50
 # Structures predicted at once: their kernel with the training set is what takes the memory.
 _STRUCTURES_PER_BLOCK = 256
 
 
-class TensorRegressor(FeatureDerivatives, Summarized, NestedDefaults, RegressorMixin, BaseEstimator):
+class TensorRegressor(DeltaLearning, FeatureDerivatives, Summarized, NestedDefaults, RegressorMixin, BaseEstimator):
     """Base class: subclasses have ``_fit_irreps``, ``_predict_irreps`` and ``_irrep_vjp``, one irrep at a time."""
 
     _defaults = {"descriptor": LambdaSOAP}
-    _constraints: dict = {"baseline": Choice(*BASELINES)}
+    _constraints: dict = {"baseline": Baseline()}
 
     @whole_or_nothing
     def fit(self, X, y, sample_weight=None):
@@ -68,9 +66,12 @@ class TensorRegressor(FeatureDerivatives, Summarized, NestedDefaults, RegressorM
             If frames, features or labels are unusable; the message names the structure and the remedy.
         """
         self._check_parameters()
+        X, frames = self._with_frames(X)
         X = self._checked_input(X)
         labels = self._read_labels(y, self._atom_counts(X))
         self._warn_of_symmetry(X, labels)
+        self._fit_baseline_model(frames, labels, sample_weight)
+        labels = self._minus_baseline(frames, labels)
         features = self._features_to_fit(X, labels.given())
         self._check_blocks(features)
         weight = _check_weight(sample_weight, len(features))
@@ -83,8 +84,7 @@ class TensorRegressor(FeatureDerivatives, Summarized, NestedDefaults, RegressorM
             weight = self._weight_of_atoms(features, weight)
         self.atoms_fit_ = labels.atoms
         self.n_structures_fit_, self.n_environments_fit_ = len(self.n_atoms_fit_), len(features.species)
-        blocks = self._tensor().to_irreps(self._project(labels.values))
-        blocks = self._without_offset(features, blocks)
+        blocks = self._without_offset(features, self._irreps_of(labels))
         self.species_ = np.unique(features.species)
         self._fit_irreps(features, self._subtract_baseline(features, blocks, weight), weight)
         return self
@@ -107,8 +107,10 @@ class TensorRegressor(FeatureDerivatives, Summarized, NestedDefaults, RegressorM
             centers of the descriptor, or whose species had no label at fit.
         """
         check_fitted(self)
+        X, frames = self._with_frames(X)
         X = self._checked_input(X)
-        return np.concatenate([self._predict_features(features) for features in self._blocks_of_features(X)])
+        parts = [self._predict_features(features) for features in self._blocks_of_features(X)]
+        return self._plus_baseline(frames, np.concatenate(parts))
 
     def score(self, X, y, sample_weight=None):
         """R2 with the squares of all components summed, see :func:`eqkernels.metrics.tensor_r2`.
@@ -214,28 +216,19 @@ class TensorRegressor(FeatureDerivatives, Summarized, NestedDefaults, RegressorM
     def _tensor(self):
         return CartesianTensor(self.target_, axial=self.axial_)
 
+    def _irreps_of(self, labels):
+        """Irreps of the labels; those from which a baseline was subtracted have the symmetry of the target."""
+        values = labels.values if self.baseline_model_ is not None else self._project(labels.values)
+        return self._tensor().to_irreps(values)
+
     def _project(self, values, name="y"):
-        """Labels with the symmetry of the target; a warning says how large the part is that is removed."""
-        tensor = self._tensor()
-        broken = tensor.asymmetry(values)
-        if broken > SYMMETRY_TOLERANCE:
-            raise ValueError(
-                f"{name} breaks the declared symmetry {self.target_!r}: {broken:.1%} of its norm lies outside. State "
-                f"the symmetry that it has (inferred: target={infer_formula(values)!r}), or project it yourself with "
-                f"CartesianTensor({self.target_!r}).project({name})"
-            )
-        if broken > _ROUNDING:
-            warn(
-                f"{name} is symmetric under {self.target_!r} only to {broken:.1e} of its norm; the asymmetric part is "
-                "discarded. Set target= to keep it"
-            )
-        return tensor.project(values)
+        return projected(self._tensor(), values, name)
 
     # -- baseline ---------------------------------------------------------------------------------------------------
 
     def _subtract_baseline(self, features, blocks, weight):
         self.baseline_ = None
-        if self.baseline is None or "0e" not in blocks:
+        if scalar_baseline(self.baseline) is None or "0e" not in blocks:
             return blocks
         design = self._baseline_design(features)
         self.baseline_ = fit_baseline(design, blocks["0e"][:, 0], self.groups_, weight)
@@ -246,7 +239,7 @@ class TensorRegressor(FeatureDerivatives, Summarized, NestedDefaults, RegressorM
         unseen = np.setdiff1d(features.species, self.species_) if self._answers_unknown() else ()
         if len(unseen):  # elements that were not seen contribute what those like them do
             counts = counts + features.composition(unseen) @ shares(self.species_, unseen)
-        return composition_design(counts, self.baseline, self._aggregate())
+        return composition_design(counts, scalar_baseline(self.baseline), self._aggregate())
 
     def _offset_kernel(self):
         """Kernel that may know a part of the labels without learning; None: nothing does."""
@@ -298,6 +291,13 @@ class TensorRegressor(FeatureDerivatives, Summarized, NestedDefaults, RegressorM
         atoms = np.full((ends[-1], *values.shape[1:]), np.nan)
         atoms[((ends - features.n_atoms)[features.structures] + features.atoms)[known]] = values
         return by_structure(atoms, features.n_atoms)
+
+    def _of_rows(self, features, known, values):
+        """Values of the predicted rows, from those by structure."""
+        if not self.per_atom_:
+            return values
+        first_atom = np.cumsum(features.n_atoms) - features.n_atoms
+        return np.concatenate(values)[(first_atom[features.structures] + features.atoms)[known]]
 
     def _known_centers(self, features):
         """Which centers have a species that was a center at fit, or is answered for; for structures, all must."""
@@ -356,28 +356,6 @@ class TensorRegressor(FeatureDerivatives, Summarized, NestedDefaults, RegressorM
 def takes_a_descriptor(X):
     """Whether X is frames, not features or kernels."""
     return not isinstance(X, EquivariantFeatures | KernelBlocks)
-
-
-def declare_target(transformer, tensor, per_atom):
-    """Say to a descriptor, and to all its parts that would find it from labels, what the target is.
-
-    Parameters
-    ----------
-    transformer : estimator
-    tensor : CartesianTensor
-    per_atom : bool
-
-    Returns
-    -------
-    transformer
-    """
-    wanted = {"irreps": str(tensor.irreps + Irreps("0e")), "target": tensor, "per_atom": per_atom}
-    open_ = {}
-    for path, value in transformer.get_params().items():
-        name = path.rpartition("__")[2]
-        if name in wanted and (value is None or (name == "irreps" and isinstance(value, str) and value == "auto")):
-            open_[path] = wanted[name]
-    return transformer.set_params(**open_)
 
 
 def checked_features(features, descriptor):

@@ -25,7 +25,7 @@ from eqkernels._parameters import Integer, Jobs, check_parameters, is_integer, i
 from eqkernels._progress import Meter
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.metrics import tensor_r2
-from eqkernels.regression.base import TensorRegressor, _check_weight, declare_target
+from eqkernels.regression.base import TensorRegressor, _check_weight
 from eqkernels.regression.covariance import (
     raised,
     scale_of_irreps,
@@ -34,6 +34,8 @@ from eqkernels.regression.covariance import (
     to_cartesian,
     to_components,
 )
+from eqkernels.regression.delta import Baseline, DeltaLearning, is_model
+from eqkernels.regression.fitted_targets import declare_target
 from eqkernels.regression.kernel_ridge import TensorKernelRidge
 from eqkernels.regression.summary import Summarized
 from eqkernels.regression.uncertainty import Recalibrated
@@ -58,7 +60,7 @@ class Share:
         return f"must be a fraction of the structures, above 0 and at most 1.0, or {number}"
 
 
-class TensorCommittee(Summarized, NestedDefaults, Recalibrated, RegressorMixin, BaseEstimator):
+class TensorCommittee(DeltaLearning, Summarized, NestedDefaults, Recalibrated, RegressorMixin, BaseEstimator):
     """Committee of regressors on random subsets, with calibrated error bars.
 
     Parameters
@@ -141,7 +143,8 @@ class TensorCommittee(Summarized, NestedDefaults, Recalibrated, RegressorMixin, 
         self
         """
         self._check_parameters()
-        X, y = self._inputs(X, y)
+        X, frames = self._with_frames(X)
+        X, y = self._inputs(X, y, frames, sample_weight)
         if len(X) < 2:
             raise ValueError("a committee needs structures to leave out, got n_samples=1: give at least two")
         weight = _check_weight(sample_weight, len(X))
@@ -177,12 +180,14 @@ class TensorCommittee(Summarized, NestedDefaults, Recalibrated, RegressorMixin, 
         if return_std and return_cov:
             raise ValueError("at most one of return_std and return_cov can be requested")
         check_fitted(self)
+        X, frames = self._with_frames(X)
         mean, cov, lengths = self._statistics(self._predictions(X))
         if return_std:
             cov = standard_deviations(self._tensor(), cov)
         parts = [mean, cov] if return_std or return_cov else [mean]
         if self.per_atom_:
             parts = [by_structure(part, lengths) for part in parts]
+        parts[0] = self._plus_baseline(frames, parts[0])
         return tuple(parts) if len(parts) > 1 else parts[0]
 
     def score(self, X, y, sample_weight=None):
@@ -201,6 +206,9 @@ class TensorCommittee(Summarized, NestedDefaults, Recalibrated, RegressorMixin, 
         base = self._base()
         if isinstance(base, type) or not all(hasattr(base, name) for name in ("fit", "predict", "get_params")):
             raise TypeError(f"estimator={base!r:.60} must be a regressor, such as TensorKernelRidge(), or a pipeline")
+        problem = Baseline().problem(self.baseline)
+        if problem is not None:
+            raise ValueError(f"TensorCommittee: baseline={self.baseline!r} of the estimator {problem}")
         if getattr(last_step(self._base()), "kernel", None) == "precomputed":
             raise TypeError("a committee cannot use kernel='precomputed': give its estimator a kernel")
 
@@ -212,9 +220,20 @@ class TensorCommittee(Summarized, NestedDefaults, Recalibrated, RegressorMixin, 
         final = last_step(member)
         if "target" in final.get_params():  # that of all labels, not of a subset
             final.set_params(target=self._tensor())
+        if is_model(self.baseline):
+            final.set_params(baseline="composition")
         return declare_target(member, self._tensor(), self.per_atom_)
 
-    def _inputs(self, X, y):
+    @property
+    def baseline(self) -> Any:
+        """That of the estimator: the committee learns what a model leaves, members have that of the scalar part."""
+        final = last_step(self._base())
+        return final.baseline if isinstance(final, DeltaLearning) else None
+
+    def _offset_kernel(self):
+        return getattr(last_step(self._base()), "_offset_kernel", lambda: None)()
+
+    def _inputs(self, X, y, frames, weight):
         """Structures that can be indexed, with descriptors computed once where the members would compute the same."""
         if isinstance(y, dict):
             raise TypeError("y is a dict: a committee has one property, fit one for each of them")
@@ -224,7 +243,8 @@ class TensorCommittee(Summarized, NestedDefaults, Recalibrated, RegressorMixin, 
         per_atom = getattr(final, "per_atom", None) if self.per_atom is None else self.per_atom
         labels = read_labels(y, atom_counts(X), getattr(final, "target", None), per_atom)
         self.target_, self.axial_, self.per_atom_ = labels.tensor.formula, labels.tensor.axial, labels.per_atom
-        y, self.descriptor_ = labels.given(), None
+        self._fit_baseline_model(frames, labels, weight)
+        y, self.descriptor_ = self._minus_baseline(frames, labels).given(), None
         if isinstance(base, TensorRegressor) and "descriptor" in base.get_params(deep=False):  # not learned ones
             base.target_, base.axial_, base.per_atom_ = self.target_, self.axial_, self.per_atom_
             X = base._features_to_fit(X, y)

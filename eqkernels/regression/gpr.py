@@ -213,6 +213,14 @@ class TensorGPR(AtomicParts, UncertainTensorRegressor):
             return weight
         return shares if weight is None else weight * shares
 
+    def _minus_baseline(self, frames, labels, known=None):
+        rest = super()._minus_baseline(frames, labels, known)
+        self.__dict__.pop("baseline_fit_", None)
+        if self.baseline_model_ is not None:  # for predict_left_out, which sees no frames
+            given = labels.given() - rest.given()
+            self.baseline_fit_ = np.concatenate(given) if labels.per_atom else given
+        return rest
+
     def _fit_irreps(self, features, blocks, weight):
         if weight is not None and not weight.all():
             kept = np.flatnonzero(weight)
@@ -370,8 +378,8 @@ class TensorGPR(AtomicParts, UncertainTensorRegressor):
     def predict_left_out(self, return_std: bool = False, return_cov: bool = False) -> Any:
         """Predict every training structure by the model fitted without it, at the same hyperparameters.
 
-        All labelled atoms of a structure are left out together. The baseline is that of the others. Nothing is fitted
-        anew: all follows from the factorization of the whole.
+        All labelled atoms of a structure are left out together. The baseline is that of the others, but for one that
+        is a model, which stays as it is. Nothing is fitted anew: all follows from the factorization of the whole.
 
         Parameters
         ----------
@@ -394,6 +402,9 @@ class TensorGPR(AtomicParts, UncertainTensorRegressor):
             blocks[irrep], covariances[irrep] = posterior.left_out(labels)
         blocks = self._without_offset(EquivariantFeatures.of_checked(**self.X_fit_), blocks, -1)
         mean = self._of_training_set(tensor.to_cartesian(blocks))
+        if self.baseline_model_ is not None:
+            known = self.baseline_fit_
+            mean = mean + (by_structure(known, self.n_atoms_fit_) if self.per_atom_ else known)
         if not return_std and not return_cov:
             return mean
         cov = to_cartesian(tensor, self._joined(covariances))

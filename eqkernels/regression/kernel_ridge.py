@@ -70,11 +70,17 @@ class TensorKernelRidge(AtomicParts, TensorRegressor):
     target : str or CartesianTensor, default=None
         The property, e.g. ``"polarizability"``, or its index symmetry, ``"ij=ji"``, see :class:`CartesianTensor` for
         the names; None: found from y.
-    baseline : {"composition", "mean", None}, default="composition"
+    baseline : {"composition", "mean", None}, model or function of frames, default="composition"
         What is fitted to the scalar (0e) part first: contributions of the elements (a constant where X is an array,
         which does not tell the elements), a constant, or nothing. Contributions of rare elements are drawn towards that
         of the average atom, as far as the errors on structures left out become smaller. They grow with the structure
         where the kernel does; for labels that do not, take ``aggregate="mean"``.
+
+        A model (anything with ``predict(frames)``) or a function of frames that returns arrays like y: what it says is
+        subtracted from y first and added to predictions (delta learning), derivatives too if it has
+        ``predict_forces``, ``predict_stress`` or ``predict_derivatives``; contributions of the elements are fitted to
+        the rest. A model that is not fitted is cloned and fitted to y; one that is fitted stays as it is, in clones
+        too. X is frames then, and the descriptor that of this model. See :doc:`delta learning </recipes/delta>`.
     per_atom : bool, default=None
         Whether y belongs to atoms; None: what the target says, or the only way in which y can be read.
     verbose : int, default=0
@@ -110,6 +116,8 @@ class TensorKernelRidge(AtomicParts, TensorRegressor):
         Whether the labels were those of atoms.
     baseline_ : ndarray of shape (n_columns, n_scalars) or None
         Contribution of each element of ``species_``, or the constant.
+    baseline_model_ : object or None
+        What is subtracted first and added to predictions, if ``baseline`` is a model: fitted.
     descriptor_ : transformer or None
         The fitted descriptor, if X was a list of frames.
     n_structures_fit_, n_environments_fit_ : int
@@ -121,7 +129,8 @@ class TensorKernelRidge(AtomicParts, TensorRegressor):
     -----
     One eigendecomposition of the kernel serves all candidates of alpha, and all structures that are left out (all
     per-atom targets of a structure together), see :mod:`eqkernels.regression.regularization`. The baseline is fitted
-    anew without each of them. With more than 2400 components ``alpha="auto"`` compares a few candidates by Cholesky
+    anew without each of them; a baseline that is a model is not, and makes these errors too small where it was fitted
+    to the same labels. With more than 2400 components ``alpha="auto"`` compares a few candidates by Cholesky
     factorizations and by a part of the structures, left out one by one, in at most twice the time of a stated alpha,
     see :mod:`eqkernels.regression.cholesky_search`.
 

@@ -24,6 +24,12 @@ from eqkernels._numeric import as_floats
 from eqkernels.descriptors import Derivatives, EquivariantFeatures
 from eqkernels.descriptors.streamed_gradients import check_differentiable, features_vjp, scalars_only
 from eqkernels.kernels import KernelBlocks
+from eqkernels.regression.baseline_values import (
+    baseline_derivatives,
+    baseline_forces,
+    baseline_stress,
+    baseline_vjp,
+)
 from eqkernels.so3 import CartesianTensor
 from eqkernels.structures import atom_counts, cell_volumes
 from eqkernels.structures.derivative_labels import check_volumes
@@ -36,6 +42,9 @@ _STRUCTURES_PER_SLICE = 32
 
 class PositionDerivatives:
     """Models with ``vjp(X, cotangents)``, and ``_differentiated()``, the tensor that they predict, of structures."""
+
+    baseline_model_: Any = None
+    _with_frames: Callable
 
     def predict_derivatives(self, X: Sequence[Atoms]) -> list[NDArray[np.float64]]:
         """Differentiate the tensors of structures by the positions of their atoms.
@@ -58,12 +67,15 @@ class PositionDerivatives:
         ValueError
             If the targets are those of atoms.
         """
+        X, known = self._with_frames(X)
         frames, tensor = self._frames(X), self._differentiated()
+        of_baseline = [] if known is None else baseline_derivatives(self.baseline_model_, known, tensor.shape)
         n_atoms, basis = atom_counts(frames), basis_tensors(tensor)
         out = np.zeros((n_atoms.sum(), *tensor.shape, 3))
         cotangents = [np.broadcast_to(one, (len(frames), *tensor.shape)) for one in basis]
         for one, derivatives in zip(basis, self._vjps(frames, cotangents), strict=True):
             out += one[..., None] * derivatives.positions.reshape(len(out), *[1] * tensor.rank, 3)
+        out += np.concatenate(of_baseline) if of_baseline else 0.0
         return np.split(out, np.cumsum(n_atoms)[:-1])
 
     def predict_forces(self, X: Sequence[Atoms]) -> list[NDArray[np.float64]]:
@@ -85,10 +97,13 @@ class PositionDerivatives:
         ValueError
             If the target is not an energy: a scalar of structures.
         """
+        X, known = self._with_frames(X)
         frames = self._frames(X)
         check_scalar(self._differentiated(), "predicted")
-        positions = next(iter(self._vjps(frames, [np.ones(len(frames))]))).positions
-        return np.split(-positions, np.cumsum(atom_counts(frames))[:-1])
+        of_baseline = [] if known is None else baseline_forces(self.baseline_model_, known)
+        forces = -next(iter(self._vjps(frames, [np.ones(len(frames))]))).positions
+        forces += np.concatenate(of_baseline) if of_baseline else 0.0
+        return np.split(forces, np.cumsum(atom_counts(frames))[:-1])
 
     def predict_stress(self, X: Sequence[Atoms]) -> NDArray[np.float64]:
         """Predict stress with a model of energies: derivatives by strain over the volume, as in ASE.
@@ -110,12 +125,14 @@ class PositionDerivatives:
         ValueError
             If the target is not a scalar of structures, or a structure has no cell of three vectors.
         """
+        X, known = self._with_frames(X)
         frames = self._frames(X)
         volumes = cell_volumes(frames)
         check_scalar(self._differentiated(), "predicted")
         check_volumes(volumes, np.arange(len(volumes)))
+        of_baseline = 0.0 if known is None else baseline_stress(self.baseline_model_, known)
         strain = next(iter(self._vjps(frames, [np.ones(len(frames))]))).strain
-        return 0.5 * (strain + strain.transpose(0, 2, 1)) / volumes[:, None, None]
+        return 0.5 * (strain + strain.transpose(0, 2, 1)) / volumes[:, None, None] + of_baseline
 
     def _frames(self, X: Any) -> Any:
         """Frames, read and checked."""
@@ -164,9 +181,13 @@ class FeatureDerivatives(PositionDerivatives):
         ValueError
             If cotangents have another shape than the predictions.
         """
-        frames = self._frames(X)
-        return next(self._vjps(frames, [checked_cotangents(cotangents, atom_counts(frames), self._tensor().shape,
-                                                           self.per_atom_)]))  # fmt: skip
+        X, known = self._with_frames(X)
+        frames, shape = self._frames(X), self._tensor().shape
+        checked = checked_cotangents(cotangents, atom_counts(frames), shape, self.per_atom_)
+        own = next(self._vjps(frames, [checked]))
+        if known is None:
+            return own
+        return Derivatives.summed([own, baseline_vjp(self.baseline_model_, known, cotangents, shape, self.per_atom_)])
 
     def _frames(self, X):
         check_fitted(self)

@@ -57,7 +57,8 @@ def warn_if_unrelated(model, n_structures, squares):
     squares : dict of str to (float, float)
         Of each irrep the mean squares of left-out errors and of labels.
     """
-    if model.target is not None or n_structures < _FEWEST:
+    # what a baseline leaves may well be noise
+    if model.target is not None or n_structures < _FEWEST or model.baseline_model_ is not None:
         return
     sizes = {irrep: Irrep.parse(irrep).dim * np.array(pair) for irrep, pair in squares.items()}
     tensors = [irrep for irrep in sizes if irrep[:-1] != "0"]

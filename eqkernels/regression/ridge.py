@@ -38,8 +38,9 @@ class TensorRidge(TensorRegressor):
         What turns frames into equivariant features when X is a list of frames; None: ``LambdaSOAP()``.
     target : str or CartesianTensor, default=None
         The property, e.g. ``"polarizability"``, or its index symmetry, ``"ij=ji"``, None: found from y.
-    baseline : {"composition", "mean", None}, default="composition"
-        What is fitted to the scalar (0e) part first.
+    baseline : {"composition", "mean", None}, model or function of frames, default="composition"
+        What is fitted to the scalar (0e) part first, or a model whose predictions are subtracted, as in
+        :class:`TensorKernelRidge`.
     per_atom : bool, default=None
         Whether y belongs to atoms; None: what the target says, or the only way in which y can be read.
 

@@ -12,6 +12,8 @@ from ase.data import chemical_symbols
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
+from eqkernels.regression.baseline_values import named
+from eqkernels.regression.delta import is_fitted_within
 from eqkernels.so3 import CartesianTensor
 from eqkernels.so3.cartesian import PSEUDO
 
@@ -148,7 +150,7 @@ def summary(model: Any) -> Summary:
         "species": " ".join(facts["species"] or ()),
         "descriptor": ", ".join(map(_short, _descriptors(steps))),
         "kernel": _short(final._kernel()) if hasattr(final, "_kernel") and not isinstance(final.kernel, str) else "",
-        "baseline": str(final.baseline) if getattr(final, "baseline_", None) is not None else "",
+        "baseline": _baseline(final),
         "sparse points": _points(final),
         "members": f"{len(final.estimators_)} {_title(final.estimators_[0])}" if hasattr(final, "estimators_") else "",
         "training": _training(final),
@@ -245,6 +247,15 @@ def _listed(values):
 def _training_set(model):
     counts = {"structures": "n_structures_fit_", "environments": "n_environments_fit_"}
     return ", ".join(f"{getattr(model, name):,} {what}" for what, name in counts.items() if getattr(model, name, 0))
+
+
+def _baseline(model):
+    """Baseline of the scalar part, and before it a model: fitted to all labels, as leave-one-out errors have it."""
+    if getattr(model, "baseline_model_", None) is None:
+        return str(model.baseline) if getattr(model, "baseline_", None) is not None else ""
+    name = _short(model.baseline) if hasattr(model.baseline, "get_params") else named(model.baseline)
+    fitted = ", fitted to all labels, also for leave-one-out errors" if is_fitted_within(model) else ""
+    return f"{name}{fitted}; then composition"
 
 
 def _points(model):

@@ -90,9 +90,11 @@ class UncertainTensorRegressor(Recalibrated, TensorRegressor):
         if not return_std and not return_cov:
             return super().predict(X)
         check_fitted(self)
+        X, frames = self._with_frames(X)
         X = self._checked_input(X)
         if isinstance(return_cov, str):
-            return self._predict_joint(X, return_cov, include_noise)
+            mean, cov = self._predict_joint(X, return_cov, include_noise)
+            return self._plus_baseline(frames, mean), cov
         means, spreads = [], []
         for features in self._blocks_of_features(X):
             rows, known = self._rows_to_predict(features)
@@ -101,7 +103,7 @@ class UncertainTensorRegressor(Recalibrated, TensorRegressor):
             spread = standard_deviations(self._tensor(), covariance) if return_std else covariance
             means.append(self._by_structure(features, known, self._tensors_of(rows, blocks)))
             spreads.append(self._by_structure(features, known, spread))
-        return np.concatenate(means), np.concatenate(spreads)
+        return self._plus_baseline(frames, np.concatenate(means)), np.concatenate(spreads)
 
     def predict_irreps(self, X, include_noise=True):
         """Irreducible components and their covariances.
@@ -119,11 +121,18 @@ class UncertainTensorRegressor(Recalibrated, TensorRegressor):
             Copy by copy, in it m = -lambda .. lambda. They turn by :func:`~eqkernels.so3.wigner_d`.
         """
         check_fitted(self)
-        means, covariances = [], []
+        X, frames = self._with_frames(X)
+        means, covariances, start = [], [], 0
         for features in self._blocks_of_features(self._checked_input(X)):
-            rows, _ = self._rows_to_predict(features)
+            rows, known = self._rows_to_predict(features)
             blocks, spread = self._posterior(rows, False, include_noise)
-            means.append(self._tensor().to_irreps(self._tensors_of(rows, blocks)))
+            values, stop = self._tensors_of(rows, blocks), start + len(features)
+            if frames is not None:
+                values = self._by_structure(features, known, values)
+                values = self._plus_baseline(frames[start:stop], values)
+                values = self._of_rows(features, known, values)
+            start = stop
+            means.append(self._tensor().to_irreps(values))
             covariances.append({irrep: self.recalibration_[irrep] ** 2 * one for irrep, one in spread.items()})
         return tuple({irrep: np.concatenate([part[irrep] for part in parts]) for irrep in parts[0]}
                      for parts in (means, covariances))  # fmt: skip
@@ -143,6 +152,7 @@ class UncertainTensorRegressor(Recalibrated, TensorRegressor):
         """
         check_fitted(self)
         random = check_random_state(random_state)
+        X, frames = self._with_frames(X)
         features, rows, known = self._joint_rows(self._checked_input(X))
         blocks, covariances = self._posterior(rows, True, True)
         samples = {}
@@ -154,7 +164,8 @@ class UncertainTensorRegressor(Recalibrated, TensorRegressor):
             root = self.recalibration_[irrep] * vectors * np.sqrt(np.maximum(values, 0.0))
             drawn = (random.normal(size=(n_samples, size)) @ root.T).reshape(n_samples, n, multiplicity, d)
             samples[irrep] = mean + drawn.swapaxes(2, 3)
-        return self._by_structure(features, known, np.moveaxis(self._tensors_of(rows, samples), 0, -1))
+        drawn = self._by_structure(features, known, np.moveaxis(self._tensors_of(rows, samples), 0, -1))
+        return self._plus_baseline(frames, drawn, 1)
 
     def _joined(self, covariances):
         return scaled(self._tensor(), join_irreps(self._tensor(), covariances), self.recalibration_)

@@ -16,7 +16,7 @@ from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels._parameters import Jobs, check_parameters, is_number
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.metrics import tensor_r2
-from eqkernels.regression.base import declare_target
+from eqkernels.regression.fitted_targets import declare_target
 from eqkernels.structures import as_list, atom_counts, read_labels
 
 

@@ -10,7 +10,7 @@ from eqkernels._ranges import aggregate_rows
 from eqkernels.descriptors import LambdaSOAP
 from eqkernels.kernels import CovariantKernel
 from eqkernels.kernels.environments import block_scale
-from eqkernels.regression.base import declare_target
+from eqkernels.regression.fitted_targets import declare_target
 from eqkernels.structures import by_structure
 from eqkernels.symmetry.left_out import LeftOut, design_of_kernel
 

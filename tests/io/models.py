@@ -25,6 +25,7 @@ from eqkernels import (
     TensorGPR,
     TensorKernelRidge,
     TensorRidge,
+    TholePolarizability,
 )
 from eqkernels.datasets import load_water_clusters
 from eqkernels.kernels import Restricted
@@ -140,6 +141,25 @@ def _bispectrum(frames):
 
 def _expansion(frames):
     return SphericalExpansion(cutoff=3.0, n_max=2, l_max=1).fit(frames)
+
+
+def _thole(frames):
+    return TholePolarizability("linear").fit(frames, WATER.polarizability[TRAIN])
+
+
+def _delta_of_thole(frames):
+    model = TensorGPR(descriptor=descriptor(l_max=1), baseline=TholePolarizability(), optimizer=None)
+    return model.fit(frames, WATER.polarizability[TRAIN])
+
+
+def _delta_of_a_fitted_model(frames):
+    baseline = make_pipeline(descriptor(n_max=1), TensorRidge(1e-3)).fit(frames, WATER.polarizability[TRAIN])
+    return TensorRidge(1e-4, descriptor=descriptor(), baseline=baseline).fit(frames, WATER.polarizability[TRAIN])
+
+
+def _delta_of_a_network(frames):
+    network = EquivariantNetworkRegressor(channels=2, max_iter=2, baseline=TholePolarizability(), random_state=0)
+    return network.fit(frames, WATER.polarizability[TRAIN])
 
 
 def _declared_irreps(frames):

@@ -14,13 +14,14 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import joblib
 import numpy as np
 import pytest
+from ase.calculators.emt import EMT
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 import eqkernels
-from eqkernels import LambdaSOAP, TensorGPR, TensorKernelRidge, TensorRidge
+from eqkernels import CalculatorBaseline, LambdaSOAP, TensorGPR, TensorKernelRidge, TensorRidge, TensorVotingRegressor
 from eqkernels.io import load_header, load_model, save_model
 from eqkernels.io.stored_types import CLASSES, TRUSTED
 from tests.io.make_golden import GOLDEN, structures
@@ -482,9 +483,22 @@ def test_skops_finds_no_other_type(name, tmp_path):
     assert set(skops_io.get_untrusted_types(file=tmp_path / "model")) <= set(TRUSTED)
 
 
+@pytest.mark.parametrize("baseline", [lambda frames: np.zeros((len(frames), 3, 3)), np.sum, CalculatorBaseline(EMT())])
+def test_baselines_that_are_programs_are_refused(baseline, tmp_path):
+    """They would have to be run to be loaded."""
+    model = TensorRidge(1e-3, descriptor=LambdaSOAP(n_max=1, l_max=2)).fit(WATER.frames[:3], WATER.polarizability[:3])
+    model.baseline = model.baseline_model_ = baseline
+    with pytest.raises(TypeError, match=r"baseline=.* cannot be saved, for it is a program"):
+        save_model(model, tmp_path / "model")
+    voting = TensorVotingRegressor([("a", model)])
+    voting.estimators_ = [model]
+    with pytest.raises(TypeError, match="cannot be saved, for it is a program"):
+        save_model(voting, tmp_path / "model")
+
+
 def test_every_public_estimator_can_be_saved():
     public = {name for name in eqkernels.__all__ if hasattr(getattr(eqkernels, name), "get_params")}
-    public -= {"FunctionFeatures", "MACEFeatures"}  # they hold what other programs made
+    public -= {"FunctionFeatures", "MACEFeatures", "CalculatorBaseline"}  # they hold what other programs made
     assert public <= {name for names in CLASSES.values() for name in names}
 
 

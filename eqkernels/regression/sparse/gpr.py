@@ -25,14 +25,19 @@ from eqkernels.kernels import CovariantKernel, TensorKernel
 from eqkernels.kernels.environments import evenly
 from eqkernels.kernels.sparse_points import SELECTIONS, check_n_points_of_model
 from eqkernels.kernels.wigner import couples_densities
-from eqkernels.regression.base import _check_weight, checked_features, declare_target
-from eqkernels.regression.baseline import BASELINES
+from eqkernels.regression.base import _check_weight, checked_features
 from eqkernels.regression.cancellation import KernelSums
+from eqkernels.regression.delta import Baseline
+from eqkernels.regression.fitted_targets import declare_target
 from eqkernels.regression.position_derivatives import check_scalar
 from eqkernels.regression.sparse.choice import SparseChoice
 from eqkernels.regression.sparse.fold import TOTALS, FoldJob
 from eqkernels.regression.sparse.map_reduce import map_reduce, map_reduce_on_cluster
-from eqkernels.regression.sparse.partial_labels import read_all_derivatives, read_partial_labels
+from eqkernels.regression.sparse.partial_labels import (
+    minus_baseline_derivatives,
+    read_all_derivatives,
+    read_partial_labels,
+)
 from eqkernels.regression.sparse.parts import Parts, TrainingData, baseline_ridge
 from eqkernels.regression.sparse.prediction import SparsePredictor
 from eqkernels.regression.sparse.solutions import solve_irreps
@@ -90,8 +95,9 @@ class SparseTensorGPR(SparsePredictor):
     target : str or CartesianTensor, default=None
         The property, e.g. ``"polarizability"``, or its index symmetry, ``"ij=ji"``, see :class:`CartesianTensor` for
         the names; None: found from y.
-    baseline : {"composition", "mean", None}, default="composition"
-        What is fitted to the scalar (0e) part first, as in :class:`TensorKernelRidge`.
+    baseline : {"composition", "mean", None}, model or function of frames, default="composition"
+        What is fitted to the scalar (0e) part first, or a model whose predictions (forces, stress and derivatives too)
+        are subtracted, as in :class:`TensorKernelRidge`.
     memory : float, default=1.0
         GiB that the sparse points and the features and kernels of one block may take in each of the ``n_jobs``, on top
         of the program itself and the triangular matrices of n_points rows. More points, or a larger structure, are
@@ -199,7 +205,7 @@ class SparseTensorGPR(SparsePredictor):
         "aggregate": Choice(None, "sum", "mean"),
         "force_noise": _Auto(above=0),
         "stress_noise": _Auto(above=0),
-        "baseline": Choice(*BASELINES),
+        "baseline": Baseline(),
         "memory": Number(above=0),
         "n_jobs": Jobs(),
         "verbose": Verbosity(),
@@ -314,9 +320,9 @@ class SparseTensorGPR(SparsePredictor):
         if begun:
             check_unchanged(self, _FREE_BETWEEN_PARTS)
         self._check_parameters()
+        X, frames = self._with_frames(X)
         source = self._source(X, begun)
-        data = self._read_data(source, y, sample_weight, others, begun)
-        self._warn_of_symmetry(source.X, data.labels)
+        data = self._read_data(source, y, sample_weight, others, begun, frames)
         self._noises()  # refused before the work
         if not begun:
             self._begin(data)
@@ -328,7 +334,7 @@ class SparseTensorGPR(SparsePredictor):
                 self._solve()
         return self
 
-    def _read_data(self, source, y, sample_weight, others, begun):
+    def _read_data(self, source, y, sample_weight, others, begun, frames):
         known, some = None, any(one is not None for one in others)
         if not some:
             labels = self._read_more_labels(y, source.n_atoms) if begun else self._read_labels(y, source.n_atoms)
@@ -339,10 +345,16 @@ class SparseTensorGPR(SparsePredictor):
             self.target_, self.axial_, self.per_atom_ = labels.tensor.formula, labels.tensor.axial, labels.per_atom
         if others[0] is not None or others[1] is not None:
             check_scalar(self._tensor(), "fitted")
-        blocks = self._tensor().to_irreps(self._project(labels.values))
+        self._warn_of_symmetry(source.X, labels)
         weight = _check_weight(sample_weight, len(source))
         derivatives = read_all_derivatives(source, labels, known, others, self._project) if some else {}
-        return TrainingData(source, labels, blocks, weight, derivatives, known)
+        if not begun:
+            self._fit_baseline_model(frames, labels, weight, known)
+        labels = self._minus_baseline(frames, labels, known)
+        if self.baseline_model_ is not None:
+            derivatives = minus_baseline_derivatives(self.baseline_model_, frames, source.n_atoms, derivatives,
+                                                     self._tensor(), self._project)  # fmt: skip
+        return TrainingData(source, labels, self._irreps_of(labels), weight, derivatives, known)
 
     def _source(self, X, begun):
         X = self._checked_input(X)

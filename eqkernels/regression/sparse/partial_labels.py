@@ -8,9 +8,11 @@ from __future__ import annotations
 import numpy as np
 
 from eqkernels._numeric import as_floats, is_missing
+from eqkernels.regression.baseline_values import baseline_derivatives, baseline_forces, baseline_stress
 from eqkernels.regression.sparse.derivatives import check_derivatives_possible, read_forces_and_stress
 from eqkernels.so3 import CartesianTensor, cartesian_tensor, infer_formula
 from eqkernels.structures import DerivativeLabels, StructureBatch, check_sum_rules, read_derivatives, read_labels
+from eqkernels.structures.derivative_labels import to_voigt
 from eqkernels.structures.labels import Labels, of_atoms
 
 
@@ -123,15 +125,57 @@ def _of_tensor(values, tensor, project):
     if tensor.rank == 0:
         owners = np.flatnonzero(np.isfinite(values).any(axis=1))
         return {"forces": DerivativeLabels(-values[owners], owners)}
+    flat = _irreps_of_derivatives(values, tensor, lambda tensors: project(tensors, "derivatives"))
+    owners = np.flatnonzero(np.isfinite(flat[:, :, 0]).any(axis=1))
+    return {"derivatives": DerivativeLabels(flat[owners], owners)}
+
+
+def _irreps_of_derivatives(values, tensor, project):
+    """Irreps of derivatives (n_atoms, 3, ..., 3), one after the other, (n_atoms, 3, n_components); NaN if unknown."""
     tensors = _by_direction(values)
     there = np.isfinite(tensors.reshape(len(tensors), -1)).all(axis=1)
     flat = np.full((len(tensors), sum(multiplicity * irrep.dim for multiplicity, irrep in tensor.irreps)), np.nan)
     if there.any():
-        blocks = tensor.to_irreps(project(tensors[there], "derivatives"))
+        blocks = tensor.to_irreps(project(tensors[there]))
         flat[there] = np.concatenate([block.reshape(len(block), -1) for block in blocks.values()], axis=1)
-    flat = flat.reshape(len(values), 3, -1)
-    owners = np.flatnonzero(there.reshape(-1, 3).any(axis=1))
-    return {"derivatives": DerivativeLabels(flat[owners], owners)}
+    return flat.reshape(len(values), 3, -1)
+
+
+def minus_baseline_derivatives(model, frames, n_atoms, derivatives, tensor, project):
+    """Labels of derivatives minus those of a baseline, which is asked for structures with labels alone.
+
+    Parameters
+    ----------
+    model : object
+        The baseline.
+    frames : sequence of ase.Atoms
+    n_atoms : ndarray of int, shape (n_structures,)
+    derivatives : dict of str to DerivativeLabels
+    tensor : CartesianTensor
+    project : callable
+        As of :func:`read_all_derivatives`.
+
+    Returns
+    -------
+    dict of str to DerivativeLabels
+    """
+    rest, ends = {}, np.cumsum(n_atoms)
+    for kind, labels in derivatives.items():
+        structures = labels.owners if kind == "stress" else np.searchsorted(ends, labels.owners, side="right")
+        picked, place = np.unique(structures, return_inverse=True)
+        some = [frames[int(k)] for k in picked]
+        if kind == "stress":
+            rest[kind] = DerivativeLabels(labels.values - to_voigt(baseline_stress(model, some)), labels.owners)
+            continue
+        first = np.cumsum(n_atoms[picked]) - n_atoms[picked]
+        rows = first[place] + labels.owners - (ends - n_atoms)[structures]
+        if kind == "forces":
+            values = np.concatenate(baseline_forces(model, some))
+        else:
+            every = np.concatenate(baseline_derivatives(model, some, tensor.shape))
+            values = _irreps_of_derivatives(every, tensor, lambda one: project(one, "derivatives of the baseline"))
+        rest[kind] = DerivativeLabels(labels.values - values[rows], labels.owners)
+    return rest
 
 
 def _spread(known, values):

@@ -13,6 +13,7 @@ from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.descriptors.streamed_gradients import check_differentiable
 from eqkernels.regression.atomic_parts import AtomicParts
 from eqkernels.regression.covariance import copies, standard_deviations, to_cartesian
+from eqkernels.regression.delta import scalar_baseline
 from eqkernels.regression.kernel_ridge import aggregating_kernel
 from eqkernels.regression.sparse.covariance import SparseCovariance
 from eqkernels.regression.sparse.derivatives import factor_key, spread_of_derivatives
@@ -167,6 +168,9 @@ class SparsePredictor(AtomicParts, UncertainTensorRegressor):
     def _aggregate(self):
         return getattr(self._kernel(), "aggregate", "sum")
 
+    def _readable_again(self, X):
+        return X if lazy_sequence(X) and len(X) else super()._readable_again(X)
+
     def _checked_input(self, X):
         return X if lazy_sequence(X) and len(X) else super()._checked_input(X)
 
@@ -220,8 +224,10 @@ class SparsePredictor(AtomicParts, UncertainTensorRegressor):
     def _model(self):
         multiplicities = {str(irrep): multiplicity for multiplicity, irrep in self._tensor().irreps}
         points = EquivariantFeatures.of_checked(**self.points_)
-        return SparseModel(self._kernel(), points, self.species_, self.baseline, self.pivots_, multiplicities,
-                           self.environment_size_, self._bytes())  # fmt: skip
+        return SparseModel(
+            self._kernel(), points, self.species_, scalar_baseline(self.baseline), self.pivots_, multiplicities,
+            self.environment_size_, self._bytes(),
+        )  # fmt: skip
 
     def _bytes(self):
         return min(self.memory * 2.0**30, LARGEST)
