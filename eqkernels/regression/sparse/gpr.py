@@ -29,6 +29,7 @@ from eqkernels.regression.baseline import BASELINES
 from eqkernels.regression.cancellation import KernelSums
 from eqkernels.regression.position_derivatives import check_scalar
 from eqkernels.regression.sparse.choice import SparseChoice
+from eqkernels.regression.sparse.derivative_weights import FEWEST_TENSORS, choose_by_derivatives
 from eqkernels.regression.sparse.fold import FoldJob
 from eqkernels.regression.sparse.map_reduce import map_reduce, map_reduce_on_cluster
 from eqkernels.regression.sparse.partial_labels import read_all_derivatives, read_partial_labels
@@ -339,7 +340,8 @@ class SparseTensorGPR(SparsePredictor):
             check_scalar(self._tensor(), "fitted")
         blocks = self._tensor().to_irreps(self._project(labels.values))
         weight = _check_weight(sample_weight, len(source))
-        derivatives = read_all_derivatives(source, labels, known, others, self._project) if some else {}
+        charges = source.charges if self._kernel().uses_positions else None
+        derivatives = read_all_derivatives(source, labels, known, others, self._project, charges) if some else {}
         return TrainingData(source, labels, blocks, weight, derivatives, known)
 
     def _source(self, X, begun):
@@ -363,9 +365,14 @@ class SparseTensorGPR(SparsePredictor):
         irreps = [str(irrep) for _, irrep in self._tensor().irreps]
         choice = SparseChoice(data, irreps, self.n_points, check_random_state(self.random_state))
         self.descriptor_ = self._fitted_descriptor(data, choice.candidates)
+        if data.derivatives:
+            check_differentiable(self.descriptor_, forward=True)
         self.__dict__.pop("kernel_", None)
         self.__dict__.update(self._chosen_kernel(data, choice.candidates))
         points, self.environment_size_ = choice.points(self.descriptor_, self._kernel(), self.selection, self._bytes())
+        if open_weights(self._kernel()):  # tensors are too few to tell
+            rest = self.descriptor_, data, points, 0.2 * self._bytes()
+            self.kernel_ = dict.fromkeys(data.blocks, choose_by_derivatives(self._kernel(), *rest))
         self._check_blocks(points)
         self.points_ = points.to_dict(self._kernel().uses_positions)
         self.species_ = choice.species
@@ -385,6 +392,10 @@ class SparseTensorGPR(SparsePredictor):
         """Attribute with the kernel whose weights were left open, chosen for the irrep of the largest labels."""
         if not open_weights(self._kernel()):
             return {}
+        labelled = candidates if data.known is None else candidates[data.known[candidates]]
+        if len(labelled) < FEWEST_TENSORS and "derivatives" in data.derivatives:
+            return {}
+        candidates = labelled if len(labelled) else candidates
         some = candidates[evenly(len(candidates), MOST_STRUCTURES)]
         features = data.source[some]
         if self.descriptor_ is not None:

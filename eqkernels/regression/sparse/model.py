@@ -126,10 +126,10 @@ class SparseModel:
         used, place = np.unique(pivots // d, return_inverse=True)
         if len(used) in (0, len(self.points)):
             return self.points, pivots
-        return some_points(self.points, used, irrep), d * place + pivots % d
+        return some_points(self.points, used, irrep, self.kernel.more_irreps), d * place + pivots % d
 
 
-def some_points(points, rows, irrep):
+def some_points(points, rows, irrep, more=()):
     """Sparse points with the blocks that kernels of an irrep need, without a copy where they are the first ones.
 
     Parameters
@@ -138,13 +138,15 @@ def some_points(points, rows, irrep):
     rows : ndarray of int
         Ascending.
     irrep : str
+    more : tuple of str, default=()
+        Other irreps whose features the kernels need.
 
     Returns
     -------
     EquivariantFeatures
     """
     own = copy(points)
-    own.blocks = {key: block for key, block in points.blocks.items() if key in (irrep, "0e")}
+    own.blocks = {key: block for key, block in points.blocks.items() if key in (irrep, "0e", *more)}
     # names of features do not matter here, parts of unions do
     own.labels = {}
     own.parts = {name: {key: one[key] for key in own.blocks if key in one} for name, one in points.parts.items()}
@@ -181,7 +183,8 @@ def factor_points(kernel, points, chosen):
     with threadpool_limits(1):  # the same bits whatever the number of threads
         for irrep, rows in chosen.items():
             n, d = widths[irrep], Irrep.parse(irrep).dim
-            matrix = kernel(some_points(points, rows, irrep), irrep=irrep).transpose(0, 2, 1, 3).reshape(n, n)
+            some = some_points(points, rows, irrep, kernel.more_irreps)
+            matrix = kernel(some, irrep=irrep).transpose(0, 2, 1, 3).reshape(n, n)
             kept, lower = pivoted_cholesky(matrix)
             pivots[irrep] = (d * rows[:, None] + np.arange(d)).ravel()[kept]
             cholesky[irrep] = TriangularFactor.of_upper(lower.T).data
