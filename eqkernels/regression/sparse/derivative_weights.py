@@ -20,7 +20,8 @@ from eqkernels._types import Floats
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import TensorKernel
 from eqkernels.kernels.environments import evenly
-from eqkernels.regression.sparse.derivatives import kernel_derivatives, offset_slopes
+from eqkernels.regression.sparse.derivatives import atoms_of_centers, kernel_derivatives, offset_slopes
+from eqkernels.regression.sparse.element_charges import IRREP, element_slopes
 from eqkernels.regression.sparse.model import some_points
 from eqkernels.regression.weights import NOISES, WEIGHTS, open_weights
 from eqkernels.structures import DerivativeLabels
@@ -34,7 +35,7 @@ _RANK = 1e-12
 
 
 def choose_by_derivatives(
-    kernel: TensorKernel, descriptor: Any, data: Any, points: EquivariantFeatures, memory: float
+    kernel: TensorKernel, descriptor: Any, data: Any, points: EquivariantFeatures, memory: float, species: Any = None
 ) -> TensorKernel:
     """Copy of a kernel with its open weights chosen by derivatives, and fixed.
 
@@ -49,6 +50,8 @@ def choose_by_derivatives(
         Sparse environments, each a structure of its own.
     memory : float
         Bytes for the derivatives of features.
+    species : ndarray of int, default=None
+        Elements with charges of their own, which are fitted first.
 
     Returns
     -------
@@ -62,6 +65,13 @@ def choose_by_derivatives(
     offset = offset_slopes(kernel, features, irrep)
     values = labels.of_irrep(irrep, multiplicities)
     values = values if offset is None else values - offset[labels.owners][..., None]
+    flat = values.reshape(-1, values.shape[3]).copy()
+    known = np.isfinite(flat).all(axis=1)
+    if species is not None and irrep == IRREP:
+        of_atoms = np.zeros((features.n_atoms.sum(), 3, 3, len(species)))
+        of_atoms[atoms_of_centers(features)] = element_slopes(features, species)
+        design = of_atoms[labels.owners].reshape(len(flat), -1)[known]
+        flat[known] -= design @ np.linalg.lstsq(design, flat[known], rcond=None)[0]
     points = some_points(points, evenly(len(points), _POINTS), irrep, kernel.more_irreps)
 
     def rows_of(one):
@@ -72,8 +82,6 @@ def choose_by_derivatives(
         return rows.reshape(-1, size), own.reshape(size, size)
 
     rest, parts = _terms(kernel, names, rows_of)
-    flat = values.reshape(-1, values.shape[3])
-    known = np.isfinite(flat).all(axis=1)
     likelihood = _Likelihood(rest, parts, flat, known)
     return clone(kernel).set_params(**likelihood.best(), **{f"{name}_bounds": "fixed" for name in names})
 

@@ -19,6 +19,7 @@ from eqkernels._ranges import structure_blocks
 from eqkernels.descriptors.streamed_gradients import iter_gradients
 from eqkernels.kernels.charges import known_places
 from eqkernels.regression.sparse._derivative_loops import add_block_slopes, add_scalar_slopes, add_slopes
+from eqkernels.regression.sparse.element_charges import element_slopes
 from eqkernels.so3 import Irrep
 from eqkernels.structures import DerivativeLabels, atom_counts, cell_volumes, read_forces, read_stress
 
@@ -128,8 +129,14 @@ def derivative_rows(job, block, features):
                 job.descriptor, part.X, features[start:stop], model.kernel, points, part.derivatives, memory, irrep
             )
             offset = offset_slopes(model.kernel, features[start:stop], irrep)
+            design = _baseline_slopes(model, features[start:stop], irrep)
             for kind, kernel in kernels.items():
-                yield factor_key(irrep, kind), _rows(part, kind, irrep, kernel, pivots, model, offset)
+                yield factor_key(irrep, kind), _rows(part, kind, irrep, kernel, pivots, model, (design, offset))
+
+
+def atoms_of_centers(features):
+    """Atom of each center, counted over all atoms."""
+    return (np.cumsum(features.n_atoms) - features.n_atoms)[features.structures] + features.atoms
 
 
 def offset_slopes(kernel, features, irrep):
@@ -149,12 +156,20 @@ def offset_slopes(kernel, features, irrep):
     """
     if not kernel.uses_positions or kernel.offset(features, irrep) is None:
         return None
-    d = Irrep.parse(irrep).dim
-    first_atom = np.cumsum(features.n_atoms) - features.n_atoms
-    atoms, out = first_atom[features.structures] + features.atoms, np.zeros((features.n_atoms.sum(), 3, d))
+    d, atoms = Irrep.parse(irrep).dim, atoms_of_centers(features)
+    out = np.zeros((features.n_atoms.sum(), 3, d))
     for component, cotangent in enumerate(np.eye(d)):
         cotangents = np.broadcast_to(cotangent[:, None], (len(features), d, 1))
         out[atoms, :, component] = kernel.offset_vjp(features, irrep, cotangents)[known_places(features).rows]
+    return out
+
+
+def _baseline_slopes(model, features, irrep):
+    """Derivatives of the dipoles of charges of the elements, (n_atoms, 3, 2 lambda + 1, n_species), or None."""
+    if irrep == "0e" or not model.n_baseline(irrep):
+        return None
+    out = np.zeros((features.n_atoms.sum(), 3, 3, len(model.species)))
+    out[atoms_of_centers(features)] = element_slopes(features, model.species)
     return out
 
 
@@ -240,8 +255,7 @@ def kernel_derivatives(descriptor, frames, features, kernel, points, labels, mem
 
 def _add_by_positions(gradient, features, place, out):
     """Add derivatives by positions at fixed features."""
-    first_atom = np.cumsum(features.n_atoms) - features.n_atoms
-    atoms = first_atom[features.structures] + features.atoms
+    atoms = atoms_of_centers(features)
     for kind in ("forces", "derivatives"):
         if kind in out:
             gradient.add(features.places, place[kind][atoms], out[kind])
@@ -337,10 +351,11 @@ class _Slope:
         return np.ascontiguousarray(array[here][:, columns].transpose(0, 2, 1, 3))
 
 
-def _rows(part, kind, irrep, kernel, pivots, model, offset=None):
+def _rows(part, kind, irrep, kernel, pivots, model, known_slopes):
     """Rows of the factor of an irrep from the derivatives of its kernels: without those whose label is missing.
 
-    ``offset`` (n_atoms, 3, 2 lambda + 1) are derivatives of what is known without learning, None for nothing.
+    ``known_slopes`` are derivatives of the baseline (n_atoms, 3, 2 lambda + 1, n_columns), and of what is known without
+    learning (n_atoms, 3, 2 lambda + 1); None for nothing.
     """
     known = part.derivatives[kind]
     n, k, d = kernel.shape[:3]
@@ -353,7 +368,9 @@ def _rows(part, kind, irrep, kernel, pivots, model, offset=None):
     columns = np.zeros((model.size(irrep), n, k, d))
     point, component = np.divmod(pivots, d)
     np.multiply(np.moveaxis(kernel[:, :, :, point, component], 3, 0), factor[:, None, None], out=columns[: len(pivots)])
-    labels = known.of_irrep(irrep, model.multiplicities)
+    labels, (design, offset) = known.of_irrep(irrep, model.multiplicities), known_slopes
+    if design is not None and kind == "derivatives":
+        columns[len(pivots) + 1 : -labels.shape[3]] = np.moveaxis(design[known.owners], 3, 0)
     if offset is not None and kind == "derivatives":
         labels = labels - offset[known.owners][..., None]
     columns[-labels.shape[3] :] = np.moveaxis(labels, 3, 0)

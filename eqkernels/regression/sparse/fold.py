@@ -12,6 +12,7 @@ from eqkernels._ranges import structure_blocks
 from eqkernels.regression.base import labelled_rows
 from eqkernels.regression.baseline import composition_design
 from eqkernels.regression.sparse.derivatives import derivative_rows
+from eqkernels.regression.sparse.element_charges import element_dipoles
 from eqkernels.regression.sparse.model import SparseModel
 from eqkernels.regression.sparse.triangular import TriangularFactor
 from eqkernels.structures import atom_counts
@@ -23,7 +24,7 @@ class FoldJob:
 
     The columns of the rows are: kernels with the sparse points; the standard deviation of the label by the prior, whose
     sum of squares is the trace of the full kernel matrix; baseline; labels. Derivatives have factors of their own with
-    the same columns, of which those of prior and baseline are zero: the composition does not change, and what sparse
+    the same columns, of which those of prior and composition are zero: the composition does not change, and what sparse
     environments leave out is estimated from the tensors alone.
 
     Attributes
@@ -74,7 +75,10 @@ class FoldJob:
         # what symmetry makes zero, such as the variance of a dipole across the plane of a molecule, may be -1e-19
         prior = np.maximum(np.einsum("naa->na", model.kernel.diag(features, irrep=irrep)), 0.0)
         columns[n_kernel] = np.sqrt(prior)
-        if model.n_baseline(irrep):
+        if model.n_baseline(irrep) and irrep != "0e":
+            dipoles = element_dipoles(features, model.species)
+            columns[n_kernel + 1 : -multiplicity] = dipoles.transpose(2, 0, 1)
+        elif model.n_baseline(irrep):
             design = composition_design(features.composition(model.species), model.baseline, model.kernel.aggregate)
             columns[n_kernel + 1 : -multiplicity, :, 0] = design.T
         offset = model.kernel.offset(features, irrep)

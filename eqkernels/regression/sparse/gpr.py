@@ -30,6 +30,7 @@ from eqkernels.regression.cancellation import KernelSums
 from eqkernels.regression.position_derivatives import check_scalar
 from eqkernels.regression.sparse.choice import SparseChoice
 from eqkernels.regression.sparse.derivative_weights import FEWEST_TENSORS, choose_by_derivatives
+from eqkernels.regression.sparse.element_charges import IRREP, has_element_charges
 from eqkernels.regression.sparse.fold import FoldJob
 from eqkernels.regression.sparse.map_reduce import map_reduce, map_reduce_on_cluster
 from eqkernels.regression.sparse.partial_labels import read_all_derivatives, read_partial_labels
@@ -91,7 +92,8 @@ class SparseTensorGPR(SparsePredictor):
         The property, e.g. ``"polarizability"``, or its index symmetry, ``"ij=ji"``, see :class:`CartesianTensor` for
         the names; None: found from y.
     baseline : {"composition", "mean", None}, default="composition"
-        What is fitted to the scalar (0e) part first, as in :class:`TensorKernelRidge`.
+        What is fitted to the scalar (0e) part first, as in :class:`TensorKernelRidge`. ``"composition"`` of dipoles
+        with derivatives is a charge of each element, see :doc:`derivatives </derivatives>`.
     memory : float, default=1.0
         GiB that the sparse points and the features and kernels of one block may take in each of the ``n_jobs``, on top
         of the program itself and the triangular matrices of n_points rows. More points, or a larger structure, are
@@ -133,6 +135,8 @@ class SparseTensorGPR(SparsePredictor):
         The same for all components of ``"forces"`` and ``"stress"``.
     recalibration_ : dict of str to float
         Factors of the standard deviations, 1 until ``recalibrate``.
+    element_charges_ : ndarray of shape (n_species,), or None
+        Charges of the elements ``species_`` of a fit to derivatives of dipoles, up to one that all have in common.
     baseline_ridge_ : float
         Ridge of the contributions of the elements, chosen at the first fit.
     factors_ : dict of str to ndarray
@@ -370,12 +374,14 @@ class SparseTensorGPR(SparsePredictor):
         self.__dict__.pop("kernel_", None)
         self.__dict__.update(self._chosen_kernel(data, choice.candidates))
         points, self.environment_size_ = choice.points(self.descriptor_, self._kernel(), self.selection, self._bytes())
+        self.species_ = choice.species
+        charged = has_element_charges(self.baseline, self._tensor(), data)
+        self.element_charges_ = np.zeros(len(choice.species)) if charged else None
         if open_weights(self._kernel()):  # tensors are too few to tell
-            rest = self.descriptor_, data, points, 0.2 * self._bytes()
+            rest = self.descriptor_, data, points, 0.2 * self._bytes(), self.species_ if charged else None
             self.kernel_ = dict.fromkeys(data.blocks, choose_by_derivatives(self._kernel(), *rest))
         self._check_blocks(points)
         self.points_ = points.to_dict(self._kernel().uses_positions)
-        self.species_ = choice.species
         self.pivots_, self.cholesky_ = choice.factors(points, self._kernel())
         self.factors_, self.label_totals_, self.derivative_totals_ = {}, np.zeros(3), {}
         self.baseline_ridge_ = baseline_ridge(data, self._model())
@@ -442,6 +448,8 @@ class SparseTensorGPR(SparsePredictor):
         for solved in solutions.values():
             self.noise_ |= solved.other_noises
         self.baseline_ = solutions["0e"].baseline if "0e" in solutions else None
+        if self.element_charges_ is not None:
+            self.element_charges_ = solutions[IRREP].baseline[:, 0]
         self.log_marginal_likelihood_value_ = sum(solved.log_likelihood for solved in solutions.values())
 
     # -- parameters -------------------------------------------------------------------------------------------------

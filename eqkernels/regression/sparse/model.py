@@ -12,6 +12,7 @@ from eqkernels._memory import check_memory
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import TensorKernel
 from eqkernels.kernels.centers import similarity_of
+from eqkernels.regression.sparse.element_charges import IRREP
 from eqkernels.regression.sparse.memory import centers_of_block
 from eqkernels.regression.sparse.solve import pivoted_cholesky
 from eqkernels.regression.sparse.triangular import TriangularFactor
@@ -41,6 +42,8 @@ class SparseModel:
         Features of one environment, in all irreps and components that the descriptor makes.
     memory : float
         Bytes for the sparse points and the arrays of one block.
+    element_charges : bool, default=False
+        Whether vectors have the baseline of :mod:`eqkernels.regression.sparse.element_charges`.
     """
 
     kernel: TensorKernel
@@ -51,6 +54,7 @@ class SparseModel:
     multiplicities: dict[str, int]
     environment_size: int
     memory: float
+    element_charges: bool = False
 
     def size(self, irrep):
         """Count the columns of the factor of an irrep: kernels, prior, baseline, labels."""
@@ -65,7 +69,9 @@ class SparseModel:
         return len(self.pivots[irrep])
 
     def n_baseline(self, irrep):
-        """Count the baseline columns: none but for scalars."""
+        """Count the baseline columns: none but for scalars, and for vectors that are made of charges."""
+        if irrep == IRREP and self.element_charges:
+            return len(self.species)
         if irrep != "0e" or self.baseline is None:
             return 0
         return 1 if self.baseline == "mean" else len(self.species)
