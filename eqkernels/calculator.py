@@ -29,6 +29,7 @@ from eqkernels.derivatives import (
     OneProperty,
     has_derivatives,
     jacobian,
+    predict_derivatives,
     value_and_vjp,
 )
 
@@ -204,6 +205,12 @@ class TensorCalculator(Calculator):
             self.results["forces"], self.results["forces_std"] = np.asarray(mean[0]), np.asarray(std[0])
 
     def _calculate_tensor(self, name, model, structure, wanted):
+        names = set(_DERIVATIVES.get(name, ()))
+        if structure.pbc.any() and wanted & names and not wanted & {name, f"{name}_std"}:
+            # the dipole of a crystal has no value, its derivatives have
+            derivatives = predict_derivatives(model, [structure])[0]
+            self.results.update(dict.fromkeys(names, np.asarray(derivatives)))
+            return
         if self._wants_std(name, wanted):
             mean, std = model.predict([structure], return_std=True)
             self.results[f"{name}_std"] = _plain(std[0])
@@ -212,8 +219,7 @@ class TensorCalculator(Calculator):
         self.results[name] = _plain(mean[0])
         if np.asarray(mean).dtype == object:
             self._of_atoms.add(name)
-        names = _DERIVATIVES.get(name, ())
-        if wanted & set(names):
+        if wanted & names:
             derivatives = jacobian(model, structure, np.shape(self.results[name]))
             self.results.update(dict.fromkeys(names, derivatives))
 

@@ -89,7 +89,7 @@ def check_differentiable(descriptor, forward):
         )
 
 
-def iter_gradients(descriptor, frames, memory, width=0, strain=False, irrep="0e"):
+def iter_gradients(descriptor, frames, memory, width=0, strain=False, irrep="0e", more=()):
     """Differentiate the features of an irrep and the invariant ones of all centers, some centers at a time.
 
     Parameters
@@ -104,12 +104,14 @@ def iter_gradients(descriptor, frames, memory, width=0, strain=False, irrep="0e"
     strain : bool, default=False
         Whether to make those of scalars by the strain too.
     irrep : str, default="0e"
+    more : tuple of str, default=()
+        Other irreps whose features are differentiated too.
 
     Yields
     ------
     StreamedGradients
     """
-    first = dict.fromkeys((irrep, "0e"), 0)
+    first = dict.fromkeys((irrep, "0e", *more), 0)
     union = isinstance(descriptor, JoinedDescriptors)
     for member in [member for _, member in descriptor.transformers_] if union else [descriptor]:
         if isinstance(member, JoinedDescriptors):

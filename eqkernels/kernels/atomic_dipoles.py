@@ -14,6 +14,9 @@ are features of quadrupoles, with the components :math:`M_{2m}` of :math:`\mathb
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +27,7 @@ from eqkernels.kernels.blocks import KernelBlocks
 from eqkernels.kernels.bounds import start_value
 from eqkernels.kernels.charges import known_places
 from eqkernels.kernels.covariant import CovariantKernel
+from eqkernels.kernels.position_gradients import PositionGradient
 from eqkernels.kernels.precise_sums import multiply_kernels
 from eqkernels.so3 import Irrep
 from eqkernels.structures.places import moments_vjp
@@ -101,6 +105,44 @@ class AtomicDipoleKernel(TensorKernel):
             return super().diag(X, irrep)
         return self._factor() * self._inner().diag(self._features(X, irrep), _KEYS[irrep])
 
+    def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str = "0e") -> list[Any]:
+        """Differentiate kernels with single environments by the features, and by the positions of the centers.
+
+        Parameters
+        ----------
+        X : EquivariantFeatures
+            Complete structures.
+        Y : EquivariantFeatures
+            Structures of one environment at most, such as sparse points.
+        irrep : str, default="0e"
+
+        Returns
+        -------
+        list of KernelGradient and PositionGradient
+        """
+        if irrep not in _KEYS:
+            return []
+        left, right = self._features(X, irrep), self._features(Y, irrep)
+        points = np.zeros((len(Y), *right.block_shape(_KEYS[irrep])[1:]))
+        points[right.structures] = right.block(_KEYS[irrep])
+        places, slopes = known_places(X), _slopes(irrep)
+        whole, out = places.whole, []
+        for one in self._inner().gradient(left, right, _KEYS[irrep]):
+            one = one.times(self._factor())
+            if one.block == _KEYS[irrep]:
+                lift = np.einsum("mab,ib->ima", slopes, whole.centered()[places.rows])
+                out.append(replace(one, block="1o", lift=lift, lifted=points))
+                by_positions = partial(_by_positions, places, X.block("1o"), slopes, one.points, points)
+                out.append(PositionGradient.of(by_positions, places))
+            elif irrep == "0e":
+                arrays = {name: getattr(one, name) for name in ("points", "own")}
+                squeezed = {name: None if array is None else array[..., 0, 0] for name, array in arrays.items()}
+                zero = np.zeros((len(X.species), len(Y)))
+                out.append(replace(one, **{name: zero if a is None else a for name, a in squeezed.items()}))
+            else:
+                out.append(one)
+        return out
+
     def vjp(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, weights: Floats) -> Blocks:
         """Vector-Jacobian product: derivatives of sum(weights * kernel) by the features and the positions of X."""
         if irrep not in _KEYS:
@@ -157,6 +199,19 @@ class AtomicDipoleKernel(TensorKernel):
         blocks = {_KEYS[irrep]: block} | ({"0e": features.block("0e")} if "0e" in features.blocks else {})
         rows = features.species, features.structures, features.atoms, features.n_atoms
         return EquivariantFeatures.of_checked(blocks, *rows, positions=places)
+
+
+def _by_positions(places, dipoles, slopes, factors, points, structure):
+    """Differentiate kernels by the positions of a structure, at fixed features."""
+    whole = places.whole
+    first, last = whole.offsets[[structure, structure + 1]]
+    here = np.flatnonzero((places.rows >= first) & (places.rows < last))
+    made = np.einsum("mab,iaf->ibmf", slopes, dipoles[here].astype(float, copy=False), optimize=True)
+    (n, _, d, width), n_points = made.shape, len(points)
+    products = (made.reshape(n * 3 * d, width) @ points.reshape(n_points * d, width).T).reshape(n, 3, d, n_points, d)
+    out = np.zeros((last - first, 3, d, n_points, d))
+    out[places.rows[here] - first] = factors[here, None, None, :, None] * products
+    return out - out.mean(axis=0)
 
 
 def _slopes(irrep):

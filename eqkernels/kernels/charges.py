@@ -33,7 +33,8 @@ from eqkernels.kernels.bounds import start_value
 from eqkernels.kernels.contraction import Contraction
 from eqkernels.kernels.covariant import CovariantKernel, pairs_of_environments
 from eqkernels.kernels.environments import environment_arrays, environment_scale, environments
-from eqkernels.kernels.gradients import KernelGradient
+from eqkernels.kernels.gradients import polynomial_gradient
+from eqkernels.kernels.position_gradients import PositionGradient
 from eqkernels.kernels.precise_sums import multiply_kernels, precise_products, precise_weights
 from eqkernels.so3 import Irrep
 from eqkernels.structures.places import Places, moments
@@ -169,11 +170,53 @@ class ChargeKernel(TensorKernel):
                 out[k] = (part + part.T) / 2
         return self._factor() * out
 
-    def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str = "0e") -> list[KernelGradient]:
-        """Refuse labels that are derivatives."""
-        raise TypeError(
-            "ChargeKernel has no derivatives to fit to: fit forces, stress and derivatives with CovariantKernel alone"
-        )
+    def gradient(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str = "0e") -> list[Any]:
+        """Differentiate kernels with single environments by the features, and by the positions of the centers.
+
+        Parameters
+        ----------
+        X : EquivariantFeatures
+            Complete structures.
+        Y : EquivariantFeatures
+            Structures of one environment at most, such as sparse points.
+        irrep : str, default="0e"
+
+        Returns
+        -------
+        list of KernelGradient and PositionGradient
+        """
+        self._check(X, Y, irrep)
+        if irrep not in _DEGREES:
+            return []
+        normal = self.normalize is not False
+        scales = tuple(environment_scale(one, "0e", self.normalize) for one in (X, Y)) if normal else None
+        charges = self._charges_of_points(X, Y, scales)
+        arms = np.zeros((len(Y), 2 * _DEGREES[irrep] + 1))
+        arms[Y.structures] = self._factor() * self._displacements(Y, irrep)
+        by_features = polynomial_gradient(X, Y, int(self.zeta), scales, False)
+        along = self._displacements(X, irrep)[:, None, :, None] * arms[:, None]
+        by_features = by_features.times(along[..., 0, 0] if irrep == "0e" else along)
+        places = known_places(X)
+        whole = places.whole
+
+        def slopes(structure):
+            first, last = whole.offsets[[structure, structure + 1]]
+            every = np.zeros((last - first, len(Y)))
+            here = np.flatnonzero((places.rows >= first) & (places.rows < last))
+            every[places.rows[here] - first] = charges[here]
+            return whole.multipole_slopes(self.reach, _DEGREES[irrep], every, structure)[..., None] * arms
+
+        return [by_features, PositionGradient.of(slopes, places)]
+
+    def _charges_of_points(self, X, Y, scales):
+        """Kernels of the charges of centers with those of single environments, (n_centers, n_points)."""
+        out = np.zeros((len(X.species), len(Y)))
+        left, right = (np.ones(len(X.species)), np.ones(len(Y.species))) if scales is None else scales
+        for species in np.intersect1d(X.species, Y.species):
+            i, m = np.flatnonzero(X.species == species), np.flatnonzero(Y.species == species)
+            products = X.block_rows("0e", i)[:, 0].astype(float) @ Y.block_rows("0e", m)[:, 0].astype(float).T
+            out[np.ix_(i, Y.structures[m])] = (left[i, None] * right[m] * products) ** int(self.zeta)
+        return out
 
     def vjp(self, X: EquivariantFeatures, Y: EquivariantFeatures, irrep: str, weights: Floats) -> Blocks:
         """Vector-Jacobian product: derivatives of sum(weights * kernel) by the features and the positions of X.

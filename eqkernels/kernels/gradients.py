@@ -20,6 +20,7 @@ Chem. 115, 1051 (2015)) and to derivatives of dipoles and polarizabilities.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,11 @@ class KernelGradient:
         The features: ``"0e"`` or the irrep of the kernel.
     direction : ndarray of shape (n_centers, 2 lambda + 1, n_columns), or None
         What ``own`` multiplies; None: the features of the environment.
+    lift : ndarray of shape (n_centers, 2 lambda + 1, d), or None
+        Matrices that make features of the kernel from the d components of the block, as dipoles of atoms make a
+        quadrupole.
+    lifted : ndarray of shape (n_points, 2 lambda + 1, n_columns), or None
+        Features of the points that were made so, which ``points`` multiplies.
     """
 
     points: np.ndarray | None
@@ -50,6 +56,8 @@ class KernelGradient:
     columns: tuple[int, int] | None = None
     block: str = "0e"
     direction: np.ndarray | None = None
+    lift: np.ndarray | None = None
+    lifted: np.ndarray | None = None
 
     def times(self, factor):
         """Gradient of the kernel times a number or an array (n_centers, n_points), or with more axes for scalars."""
@@ -65,7 +73,7 @@ class KernelGradient:
             out[rows] = array
             return out
 
-        arrays = {name: spread(getattr(self, name)) for name in ("points", "own", "direction")}
+        arrays = {name: spread(getattr(self, name)) for name in ("points", "own", "direction", "lift")}
         return replace(self, columns=self.columns if columns is None else columns, **arrays)
 
 
@@ -83,14 +91,17 @@ def sum_gradients(gradients):
 
     Parameters
     ----------
-    gradients : list of KernelGradient
+    gradients : list of KernelGradient or PositionGradient
 
     Returns
     -------
-    list of KernelGradient
+    list of KernelGradient or PositionGradient
     """
-    sums: dict[tuple, KernelGradient] = {}
+    sums: dict[tuple, Any] = {}
     for k, one in enumerate(gradients):
+        if one.block == "positions" or one.lift is not None:
+            sums[(k,)] = one
+            continue
         key = one.block, one.columns, None if one.direction is None else k
         other = sums.get(key)
         if other is not None:

@@ -59,7 +59,7 @@ class AtomicParts:
         check_fitted(self)
         if self.per_atom_:
             raise ValueError("the model was fitted to per-atom targets: predict gives them")
-        if charges and not self._kernel().uses_positions:
+        if charges and not self._has_charges():
             raise ValueError("the kernel of the model has no charges: fit it with CovariantKernel() + ChargeKernel()")
         X, parts = self._checked_input(X), []
         for features in self._blocks_of_features(X):
@@ -70,6 +70,9 @@ class AtomicParts:
             atoms[first_atom[features.structures] + features.atoms] = of_centers
             parts.append(by_structure(atoms, features.n_atoms))
         return np.concatenate(parts)
+
+    def _has_charges(self: Any):
+        return self._kernel().uses_positions
 
     def _charges_of(self: Any, features):
         """Charges that each irrep needs; for a quadrupole those of its traceless part, with which its trace agrees."""

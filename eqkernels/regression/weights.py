@@ -23,10 +23,10 @@ from eqkernels.regression.criteria import Spectrum
 
 #: structures by which weights are chosen
 MOST_STRUCTURES = 120
-# Weights that are tried, in units of the ratio of the traces; the first stands for no charges.
-_WEIGHTS = 10.0 ** np.array([-6, -2, -1.5, -1, -0.5, 0])
-# Regularizations, in units of the mean eigenvalue.
-_ALPHAS = 10.0 ** np.arange(-10.0, 1.0)
+#: weights that are tried, in units of the ratio of the traces; the first stands for no charges
+WEIGHTS = 10.0 ** np.array([-6, -2, -1.5, -1, -0.5, 0])
+#: regularizations, in units of the mean eigenvalue
+NOISES = 10.0 ** np.arange(-10.0, 1.0)
 
 
 def open_weights(kernel: TensorKernel) -> list[str]:
@@ -61,14 +61,14 @@ def choose_weights(kernel: TensorKernel, features: EquivariantFeatures, irrep: s
     if size > 0:  # else there are charges alone, whose weight does not matter
         traces = {name: np.trace(np.einsum("nnab->ab", part)) for name, part in parts.items()}
         units = {name: size / max(trace, np.finfo(float).tiny) for name, trace in traces.items()}
-        weights = {name: _WEIGHTS[0] * unit for name, unit in units.items()}
+        weights = {name: WEIGHTS[0] * unit for name, unit in units.items()}
 
         def density(name, weight):
             matrix = rest + sum({**weights, name: weight}[one] * part for one, part in parts.items())
             return left_out_density(matrix, values[some])
 
         for name, unit in units.items():
-            densities = {weight: density(name, weight) for weight in _WEIGHTS * unit}
+            densities = {weight: density(name, weight) for weight in WEIGHTS * unit}
             weights[name] = max(densities, key=densities.__getitem__)
     chosen = {name: float(weight) for name, weight in weights.items()}
     return clone(kernel).set_params(**chosen, **{f"{name}_bounds": "fixed" for name in chosen})
@@ -89,7 +89,7 @@ def left_out_density(matrix: Floats, values: Floats) -> float:
     n, d, copies = values.shape
     spectrum, best = Spectrum(matrix, values), -np.inf
     vectors = spectrum.vectors.reshape(n, d, -1)
-    for alpha in _ALPHAS * np.sum(spectrum.eigenvalues) / len(spectrum.eigenvalues):
+    for alpha in NOISES * np.sum(spectrum.eigenvalues) / len(spectrum.eigenvalues):
         precision = (vectors * spectrum.inverse(alpha)) @ vectors.transpose(0, 2, 1)
         solution = spectrum.solve(alpha).reshape(n, d, copies)
         misfit = max(np.sum(solution * np.linalg.solve(precision, solution)) / (n * d * copies), np.finfo(float).tiny)

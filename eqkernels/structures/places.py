@@ -104,6 +104,32 @@ class Whole:
             out[part] += graph.vjp(of_cotangents, graph.mean(fields[part]))
         return out
 
+    def multipole_slopes(self, reach: float, degree: int, charges: Floats, structure: int) -> Floats:
+        """Differentiate the multipoles of several sets of charges of the centers of one structure by its positions.
+
+        Parameters
+        ----------
+        reach : float
+        degree : int
+        charges : ndarray of shape (n_centers_of_structure, n_sets)
+        structure : int
+
+        Returns
+        -------
+        ndarray of shape (n_centers_of_structure, 3, 2 degree + 1, n_sets)
+            Of sum_i charges[i] displacements[i].
+        """
+        own = slice(self.offsets[structure], self.offsets[structure + 1])
+        centered = self.positions[own] - self.positions[own].mean(axis=0)
+        graph, fields = _Graph(self.positions[own], reach), moments(centered, degree)
+        means = graph.mean(charges)
+        unit = np.eye(fields.shape[1])
+        of_fields = np.stack([moments_vjp(centered, degree, np.tile(one, (len(centered), 1))) for one in unit], axis=2)
+        out = of_fields[..., None] * (charges - means)[:, None, None]
+        out -= out.mean(axis=0)
+        graph.add_slopes(means, graph.mean(fields), out)
+        return out
+
     def moments_vjp(self, degree: int, cotangents: Floats) -> Floats:
         """Differentiate sum(cotangents * moments), those of degree 1 about the origin, others about the mean."""
         by_fields = moments_vjp(self.centered(), degree, cotangents)
@@ -288,11 +314,29 @@ class _Graph:
         along = np.sum(
             (of_cotangents[self.i] - of_cotangents[self.j]) * (of_fields[self.i] - of_fields[self.j]), axis=1
         )
-        forces = (along / _SPREAD * 3 * self.rest**2 * -2 / self.reach**2)[:, None] * self.vectors
+        forces = along[:, None] * self._slopes()
         out = np.zeros((self.n, 3))
         np.add.at(out, self.i, forces)
         np.add.at(out, self.j, -forces)
         return out
+
+    def add_slopes(self, of_charges, of_fields, out):
+        """Add the derivatives of minus sum_i charges[i] mean(fields)[i], for each set of charges, to out.
+
+        The means of charges (n, n_sets) and of fields (n, d) are those of the graph; out (n, 3, d, n_sets).
+        """
+        slopes, n = self._slopes(), self.n
+        ends = np.concatenate([self.i, self.j])
+        others = np.concatenate([self.j, self.i])
+        for x in range(3):
+            for mu in range(of_fields.shape[1]):
+                weights = np.tile(slopes[:, x] * (of_fields[self.i, mu] - of_fields[self.j, mu]), 2)
+                matrix = coo_matrix((weights, (ends, others)), shape=(n, n)).tocsr()
+                out[:, x, mu] += np.bincount(ends, weights, n)[:, None] * of_charges - matrix @ of_charges
+
+    def _slopes(self):
+        """Differentiate the weights of pairs by the position of the first, over epsilon."""
+        return (3 / _SPREAD * self.rest**2 * -2 / self.reach**2)[:, None] * self.vectors
 
 
 def _neutral(n):

@@ -96,7 +96,8 @@ def _check_translation(derivatives, starts, whole):
         f"{structures[worst]}: their sum over the atoms has components up to {largest:.3g}, the derivatives up to "
         f"{np.abs(derivatives[a:b]).max():.3g}, and must be zero, for a tensor does not change when all atoms move "
         "together. No model can follow them there: subtract the mean over the atoms of each structure (of an ion, "
-        "whose dipole depends on the origin, that is the total charge over the number of atoms)"
+        "whose dipole depends on the origin, that is the total charge over the number of atoms, which a ChargeKernel "
+        'takes from atoms.info["charge"])'
     )
     if part[worst] > _BROKEN:
         raise ValueError(text + ", or check that they belong to these structures")

@@ -274,8 +274,8 @@ def test_messages(features):
         ChargeKernel()(bare, irrep="1o")
     with pytest.raises(ValueError, match=r"positions must be finite, of shape \(1, 3\)"):
         EquivariantFeatures(bare.blocks, [1], [0], [0], [1], positions=[[0.0, 0.0]])
-    with pytest.raises(TypeError, match="no derivatives to fit to"):
-        ChargeKernel().gradient(features, features)
+    with pytest.raises(ValueError, match="single environments"):
+        ChargeKernel().gradient(features, features, "1o")
     for wrong in ({"reach": 0}, {"reach": "far"}, {"weight": -1.0}, {"zeta": 1.5}, {"normalize": 3}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             ChargeKernel(**wrong)(features, irrep="1o")

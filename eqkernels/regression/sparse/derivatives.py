@@ -17,7 +17,10 @@ import numpy as np
 
 from eqkernels._ranges import structure_blocks
 from eqkernels.descriptors.streamed_gradients import iter_gradients
+from eqkernels.kernels.charges import known_places
 from eqkernels.regression.sparse._derivative_loops import add_block_slopes, add_scalar_slopes, add_slopes
+from eqkernels.regression.sparse.element_charges import element_slopes
+from eqkernels.so3 import Irrep
 from eqkernels.structures import DerivativeLabels, atom_counts, cell_volumes, read_forces, read_stress
 
 #: Rows for one component of a tensor that one label of each kind makes.
@@ -125,8 +128,49 @@ def derivative_rows(job, block, features):
             kernels = kernel_derivatives(
                 job.descriptor, part.X, features[start:stop], model.kernel, points, part.derivatives, memory, irrep
             )
+            offset = offset_slopes(model.kernel, features[start:stop], irrep)
+            design = _baseline_slopes(model, features[start:stop], irrep)
             for kind, kernel in kernels.items():
-                yield factor_key(irrep, kind), _rows(part, kind, irrep, kernel, pivots, model)
+                yield factor_key(irrep, kind), _rows(part, kind, irrep, kernel, pivots, model, (design, offset))
+
+
+def atoms_of_centers(features):
+    """Atom of each center, counted over all atoms."""
+    return (np.cumsum(features.n_atoms) - features.n_atoms)[features.structures] + features.atoms
+
+
+def offset_slopes(kernel, features, irrep):
+    """Differentiate what the kernel knows without learning, such as the dipole of the total charge.
+
+    Parameters
+    ----------
+    kernel : TensorKernel
+    features : EquivariantFeatures
+        Of complete structures.
+    irrep : str
+
+    Returns
+    -------
+    ndarray of shape (n_atoms, 3, 2 lambda + 1), or None
+        None: it knows nothing.
+    """
+    if not kernel.uses_positions or kernel.offset(features, irrep) is None:
+        return None
+    d, atoms = Irrep.parse(irrep).dim, atoms_of_centers(features)
+    out = np.zeros((features.n_atoms.sum(), 3, d))
+    for component, cotangent in enumerate(np.eye(d)):
+        cotangents = np.broadcast_to(cotangent[:, None], (len(features), d, 1))
+        out[atoms, :, component] = kernel.offset_vjp(features, irrep, cotangents)[known_places(features).rows]
+    return out
+
+
+def _baseline_slopes(model, features, irrep):
+    """Derivatives of the dipoles of charges of the elements, (n_atoms, 3, 2 lambda + 1, n_species), or None."""
+    if irrep == "0e" or not model.n_baseline(irrep):
+        return None
+    out = np.zeros((features.n_atoms.sum(), 3, 3, len(model.species)))
+    out[atoms_of_centers(features)] = element_slopes(features, model.species)
+    return out
 
 
 def spread_of_derivatives(descriptor, frames, features, kernel, spread, kind, noise, volumes, memory):
@@ -196,13 +240,25 @@ def kernel_derivatives(descriptor, frames, features, kernel, points, labels, mem
     place = {kind: np.full(sizes.get(kind, features.n_atoms.sum()), -1) for kind in labels}
     for kind, known in labels.items():
         place[kind][known.owners] = np.arange(len(known))
-    slopes = [_Slope(one, features, points, irrep) for one in kernel.gradient(features, points, irrep)]
+    gradients = kernel.gradient(features, points, irrep)
+    slopes = [_Slope(one, features, points, irrep) for one in gradients if one.block != "positions"]
+    for one in gradients:
+        if one.block == "positions":
+            _add_by_positions(one, features, place, out)
     strain, width = len(labels.get("stress", ())) > 0, len(points) * (1 if irrep == "0e" else d * d + 1)
-    for gradients in iter_gradients(descriptor, frames, memory, width, strain, irrep):
+    for gradients in iter_gradients(descriptor, frames, memory, width, strain, irrep, kernel.more_irreps):
         for kind in ("stress",) if gradients.kind == "stress" else ("forces", "derivatives"):
             if kind in out:
                 _add_part(gradients, place[kind][gradients.targets], features, points, slopes, out[kind])
     return out
+
+
+def _add_by_positions(gradient, features, place, out):
+    """Add derivatives by positions at fixed features."""
+    atoms = atoms_of_centers(features)
+    for kind in ("forces", "derivatives"):
+        if kind in out:
+            gradient.add(features.places, place[kind][atoms], out[kind])
 
 
 def _add_part(gradients, rows, features, points, slopes, out):
@@ -234,7 +290,9 @@ class _Slope:
     def __init__(self, gradient, features, points, irrep):
         self.gradient, self.block, self.scalar = gradient, gradient.block, irrep == "0e"
         self.features = features.block(self.block) if gradient.direction is None else gradient.direction
-        self.points = points.block(self.block)
+        self.points, self.lift = points.block(self.block), gradient.lift
+        if gradient.lifted is not None:
+            self.points = gradient.lifted[points.structures]
         self.range = (0, np.inf) if gradient.columns is None else gradient.columns
         # directions have the columns of the range alone
         self.shift = 0 if gradient.direction is None else self.range[0]
@@ -250,8 +308,10 @@ class _Slope:
         values = values if inside.all() else np.ascontiguousarray(values[..., inside])
         ids, first = gradients.columns[inside], centers.min()
         here, centers = slice(first, centers.max() + 1), centers - first
+        if self.lift is not None:
+            values = np.einsum("edc,ekcf->ekdf", self.lift[here][centers], values, optimize=True)
         products = self._products(values, columns, ids)
-        if self.scalar:
+        if self.scalar and self.block == "0e":
             own = self.features[here, 0][:, ids].astype(float)
             pair = (np.ascontiguousarray(x[here][:, columns]) for x in (self.gradient.points, self.gradient.own))
             target = out.reshape(len(out), out.shape[1], len(columns))
@@ -291,8 +351,12 @@ class _Slope:
         return np.ascontiguousarray(array[here][:, columns].transpose(0, 2, 1, 3))
 
 
-def _rows(part, kind, irrep, kernel, pivots, model):
-    """Rows of the factor of an irrep from the derivatives of its kernels: without those whose label is missing."""
+def _rows(part, kind, irrep, kernel, pivots, model, known_slopes):
+    """Rows of the factor of an irrep from the derivatives of its kernels: without those whose label is missing.
+
+    ``known_slopes`` are derivatives of the baseline (n_atoms, 3, 2 lambda + 1, n_columns), and of what is known without
+    learning (n_atoms, 3, 2 lambda + 1); None for nothing.
+    """
     known = part.derivatives[kind]
     n, k, d = kernel.shape[:3]
     if kind == "stress":
@@ -304,7 +368,11 @@ def _rows(part, kind, irrep, kernel, pivots, model):
     columns = np.zeros((model.size(irrep), n, k, d))
     point, component = np.divmod(pivots, d)
     np.multiply(np.moveaxis(kernel[:, :, :, point, component], 3, 0), factor[:, None, None], out=columns[: len(pivots)])
-    labels = known.of_irrep(irrep, model.multiplicities)
+    labels, (design, offset) = known.of_irrep(irrep, model.multiplicities), known_slopes
+    if design is not None and kind == "derivatives":
+        columns[len(pivots) + 1 : -labels.shape[3]] = np.moveaxis(design[known.owners], 3, 0)
+    if offset is not None and kind == "derivatives":
+        labels = labels - offset[known.owners][..., None]
     columns[-labels.shape[3] :] = np.moveaxis(labels, 3, 0)
     if part.weight is not None:
         columns *= np.sqrt(part.weight[structures])[:, None, None]

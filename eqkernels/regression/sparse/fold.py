@@ -14,6 +14,7 @@ from eqkernels.regression.base import labelled_rows
 from eqkernels.regression.baseline import composition_design
 from eqkernels.regression.independence import allowed_parts, shares_of_equivalents
 from eqkernels.regression.sparse.derivatives import derivative_rows
+from eqkernels.regression.sparse.element_charges import element_dipoles
 from eqkernels.regression.sparse.model import SparseModel
 from eqkernels.regression.sparse.triangular import TriangularFactor
 from eqkernels.structures import atom_counts
@@ -28,7 +29,7 @@ class FoldJob:
 
     The columns of the rows are: kernels with the sparse points; the standard deviation of the label by the prior, whose
     sum of squares is the trace of the full kernel matrix; baseline; labels. Derivatives have factors of their own with
-    the same columns, of which those of prior and baseline are zero: the composition does not change, and what sparse
+    the same columns, of which those of prior and composition are zero: the composition does not change, and what sparse
     environments leave out is estimated from the tensors alone.
 
     Attributes
@@ -104,12 +105,17 @@ class FoldJob:
         own = model.kernel.diag(features, irrep=irrep)
         # what symmetry makes zero, such as the variance of a dipole across the plane of a molecule, may be -1e-19
         columns[n_kernel] = np.sqrt(np.maximum(np.einsum("naa->na", own), 0.0))
-        if model.n_baseline(irrep):
+        if model.n_baseline(irrep) and irrep != "0e":
+            dipoles = element_dipoles(features, model.species)
+            columns[n_kernel + 1 : -multiplicity] = dipoles.transpose(2, 0, 1)
+        elif model.n_baseline(irrep):
             design = composition_design(features.composition(model.species), model.baseline, model.kernel.aggregate)
             columns[n_kernel + 1 : -multiplicity, :, 0] = design.T
         offset = model.kernel.offset(features, irrep)
         values = values if offset is None else values - offset[..., None]
-        values, counts = allowed_parts(own, self._usual_sizes(features, irrep), values)
+        counts = np.full(n, d)
+        if irrep == "0e" or not model.n_baseline(irrep):  # charges of elements reach beyond the kernel
+            values, counts = allowed_parts(own, self._usual_sizes(features, irrep), values)
         columns[-multiplicity:] = values.transpose(2, 0, 1)
         whole = np.ones(n) if shares is None else shares
         user = np.ones(n) if weight is None else weight

@@ -31,6 +31,8 @@ from eqkernels.regression.delta import Baseline
 from eqkernels.regression.fitted_targets import declare_target
 from eqkernels.regression.position_derivatives import check_scalar
 from eqkernels.regression.sparse.choice import SparseChoice
+from eqkernels.regression.sparse.derivative_weights import FEWEST_TENSORS, choose_by_derivatives
+from eqkernels.regression.sparse.element_charges import IRREP, has_element_charges
 from eqkernels.regression.sparse.fold import TOTALS, FoldJob
 from eqkernels.regression.sparse.map_reduce import map_reduce, map_reduce_on_cluster
 from eqkernels.regression.sparse.partial_labels import (
@@ -97,7 +99,8 @@ class SparseTensorGPR(SparsePredictor):
         the names; None: found from y.
     baseline : {"composition", "mean", None}, model or function of frames, default="composition"
         What is fitted to the scalar (0e) part first, or a model whose predictions (forces, stress and derivatives too)
-        are subtracted, as in :class:`TensorKernelRidge`.
+        are subtracted, as in :class:`TensorKernelRidge`. ``"composition"`` of dipoles with derivatives is a charge of
+        each element, see :doc:`derivatives </derivatives>`.
     memory : float, default=1.0
         GiB that the sparse points and the features and kernels of one block may take in each of the ``n_jobs``, on top
         of the program itself and the triangular matrices of n_points rows. More points, or a larger structure, are
@@ -140,6 +143,8 @@ class SparseTensorGPR(SparsePredictor):
         The same for all components of ``"forces"`` and ``"stress"``.
     recalibration_ : dict of str to float
         Factors of the standard deviations, 1 until ``recalibrate``.
+    element_charges_ : ndarray of shape (n_species,), or None
+        Charges of the elements ``species_`` of a fit to derivatives of dipoles, up to one that all have in common.
     baseline_ridge_ : float
         Ridge of the contributions of the elements, chosen at the first fit.
     factors_ : dict of str to ndarray
@@ -347,7 +352,8 @@ class SparseTensorGPR(SparsePredictor):
             check_scalar(self._tensor(), "fitted")
         self._warn_of_symmetry(source.X, labels)
         weight = _check_weight(sample_weight, len(source))
-        derivatives = read_all_derivatives(source, labels, known, others, self._project) if some else {}
+        charges = source.charges if self._kernel().uses_positions else None
+        derivatives = read_all_derivatives(source, labels, known, others, self._project, charges) if some else {}
         if not begun:
             self._fit_baseline_model(frames, labels, weight, known)
         labels = self._minus_baseline(frames, labels, known)
@@ -377,12 +383,19 @@ class SparseTensorGPR(SparsePredictor):
         irreps = [str(irrep) for _, irrep in self._tensor().irreps]
         choice = SparseChoice(data, irreps, self.n_points, check_random_state(self.random_state))
         self.descriptor_ = self._fitted_descriptor(data, choice.candidates)
+        if data.derivatives:
+            check_differentiable(self.descriptor_, forward=True)
         self.__dict__.pop("kernel_", None)
         self.__dict__.update(self._chosen_kernel(data, choice.candidates))
         points, self.environment_size_ = choice.points(self.descriptor_, self._kernel(), self.selection, self._bytes())
+        self.species_ = choice.species
+        charged = has_element_charges(self.baseline, self._tensor(), data)
+        self.element_charges_ = np.zeros(len(choice.species)) if charged else None
+        if open_weights(self._kernel()):  # tensors are too few to tell
+            rest = self.descriptor_, data, points, 0.2 * self._bytes(), self.species_ if charged else None
+            self.kernel_ = dict.fromkeys(data.blocks, choose_by_derivatives(self._kernel(), *rest))
         self._check_blocks(points)
         self.points_ = points.to_dict(self._kernel().uses_positions)
-        self.species_ = choice.species
         self.pivots_, self.cholesky_ = choice.factors(points, self._kernel())
         self.factors_, self.label_totals_, self.derivative_totals_ = {}, {}, {}
         self.baseline_ridge_ = baseline_ridge(data, self._model())
@@ -399,6 +412,10 @@ class SparseTensorGPR(SparsePredictor):
         """Attribute with the kernel whose weights were left open, chosen for the irrep of the largest labels."""
         if not open_weights(self._kernel()):
             return {}
+        labelled = candidates if data.known is None else candidates[data.known[candidates]]
+        if len(labelled) < FEWEST_TENSORS and "derivatives" in data.derivatives:
+            return {}
+        candidates = labelled if len(labelled) else candidates
         some = candidates[evenly(len(candidates), MOST_STRUCTURES)]
         features = data.source[some]
         if self.descriptor_ is not None:
@@ -446,6 +463,8 @@ class SparseTensorGPR(SparsePredictor):
         for solved in solutions.values():
             self.noise_ |= solved.other_noises
         self.baseline_ = solutions["0e"].baseline if "0e" in solutions else None
+        if self.element_charges_ is not None:
+            self.element_charges_ = solutions[IRREP].baseline[:, 0]
         self.log_marginal_likelihood_value_ = sum(solved.log_likelihood for solved in solutions.values())
 
     # -- parameters -------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from eqkernels._memory import check_memory
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import TensorKernel
 from eqkernels.kernels.centers import similarity_of
+from eqkernels.regression.sparse.element_charges import IRREP
 from eqkernels.regression.sparse.memory import centers_of_block
 from eqkernels.regression.sparse.solve import pivoted_cholesky
 from eqkernels.regression.sparse.triangular import TriangularFactor
@@ -41,6 +42,8 @@ class SparseModel:
         Features of one environment, in all irreps and components that the descriptor makes.
     memory : float
         Bytes for the sparse points and the arrays of one block.
+    element_charges : bool, default=False
+        Whether vectors have the baseline of :mod:`eqkernels.regression.sparse.element_charges`.
     """
 
     kernel: TensorKernel
@@ -51,6 +54,7 @@ class SparseModel:
     multiplicities: dict[str, int]
     environment_size: int
     memory: float
+    element_charges: bool = False
 
     def size(self, irrep):
         """Count the columns of the factor of an irrep: kernels, prior, baseline, labels."""
@@ -65,7 +69,9 @@ class SparseModel:
         return len(self.pivots[irrep])
 
     def n_baseline(self, irrep):
-        """Count the baseline columns: none but for scalars."""
+        """Count the baseline columns: none but for scalars, and for vectors that are made of charges."""
+        if irrep == IRREP and self.element_charges:
+            return len(self.species)
         if irrep != "0e" or self.baseline is None:
             return 0
         return 1 if self.baseline == "mean" else len(self.species)
@@ -126,10 +132,10 @@ class SparseModel:
         used, place = np.unique(pivots // d, return_inverse=True)
         if len(used) in (0, len(self.points)):
             return self.points, pivots
-        return some_points(self.points, used, irrep), d * place + pivots % d
+        return some_points(self.points, used, irrep, self.kernel.more_irreps), d * place + pivots % d
 
 
-def some_points(points, rows, irrep):
+def some_points(points, rows, irrep, more=()):
     """Sparse points with the blocks that kernels of an irrep need, without a copy where they are the first ones.
 
     Parameters
@@ -138,13 +144,15 @@ def some_points(points, rows, irrep):
     rows : ndarray of int
         Ascending.
     irrep : str
+    more : tuple of str, default=()
+        Other irreps whose features the kernels need.
 
     Returns
     -------
     EquivariantFeatures
     """
     own = copy(points)
-    own.blocks = {key: block for key, block in points.blocks.items() if key in (irrep, "0e")}
+    own.blocks = {key: block for key, block in points.blocks.items() if key in (irrep, "0e", *more)}
     # names of features do not matter here, parts of unions do
     own.labels = {}
     own.parts = {name: {key: one[key] for key in own.blocks if key in one} for name, one in points.parts.items()}
@@ -181,7 +189,8 @@ def factor_points(kernel, points, chosen):
     with threadpool_limits(1):  # the same bits whatever the number of threads
         for irrep, rows in chosen.items():
             n, d = widths[irrep], Irrep.parse(irrep).dim
-            matrix = kernel(some_points(points, rows, irrep), irrep=irrep).transpose(0, 2, 1, 3).reshape(n, n)
+            some = some_points(points, rows, irrep, kernel.more_irreps)
+            matrix = kernel(some, irrep=irrep).transpose(0, 2, 1, 3).reshape(n, n)
             kept, lower = pivoted_cholesky(matrix)
             pivots[irrep] = (d * rows[:, None] + np.arange(d)).ravel()[kept]
             cholesky[irrep] = TriangularFactor.of_upper(lower.T).data

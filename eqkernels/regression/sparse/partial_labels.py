@@ -87,7 +87,7 @@ def _by_direction(values):
     return np.moveaxis(values, -1, 1).reshape(3 * len(values), *values.shape[1:-1])
 
 
-def read_all_derivatives(source, labels, known, others, project):
+def read_all_derivatives(source, labels, known, others, project, charges=None):
     """Check forces, stress and derivatives.
 
     Parameters
@@ -100,6 +100,8 @@ def read_all_derivatives(source, labels, known, others, project):
         Forces, stress and derivatives, as for ``SparseTensorGPR.fit``, or None.
     project : callable
         Takes tensors and their name, and returns them with the symmetry of the target.
+    charges : ndarray of shape (n_structures,), default=None
+        Total charges of the structures, if the model knows of them: dipoles of ions depend on the origin.
 
     Returns
     -------
@@ -114,10 +116,23 @@ def read_all_derivatives(source, labels, known, others, project):
         raise ValueError("derivatives of a scalar are minus its forces: state only forces or derivatives")
     values = read_derivatives(derivatives, source.n_atoms, labels.tensor.rank)
     tensors = labels.values if known is None else np.where(_spread(known, labels.values), labels.values, np.nan)
-    check_sum_rules(values, source.n_atoms, lambda picked: _batch(source, picked), tensors)
+    neutral = values, tensors
+    if charges is not None and charges.any() and labels.tensor.rank == 1 and not labels.tensor.axial:
+        neutral = _without_charges(source, values, tensors, charges)
+    check_sum_rules(neutral[0], source.n_atoms, lambda picked: _batch(source, picked), neutral[1])
     found = read_forces_and_stress(source, forces, stress, False)
     own = _of_tensor(values, labels.tensor, project)
     return {**found, **{kind: one for kind, one in own.items() if len(one)}}
+
+
+def _without_charges(source, values, tensors, charges):
+    """Dipoles and their derivatives without those of the total charges, which are in equal parts on the atoms."""
+    shares = np.repeat(charges / np.maximum(source.n_atoms, 1), source.n_atoms)
+    ions, tensors = np.flatnonzero(charges), tensors.copy()
+    batch = _batch(source, ions)
+    means = [batch.positions[a:b].mean(axis=0) for a, b in zip(batch.offsets, batch.offsets[1:], strict=False)]
+    tensors[ions] -= charges[ions, None] * np.reshape(means, (-1, 3))
+    return values - shares[:, None, None] * np.eye(3), tensors
 
 
 def _of_tensor(values, tensor, project):

@@ -17,6 +17,12 @@ from eqkernels.regression.delta import scalar_baseline
 from eqkernels.regression.kernel_ridge import aggregating_kernel
 from eqkernels.regression.sparse.covariance import SparseCovariance
 from eqkernels.regression.sparse.derivatives import factor_key, spread_of_derivatives
+from eqkernels.regression.sparse.element_charges import (
+    IRREP,
+    add_element_charges,
+    charges_of_elements,
+    element_dipoles,
+)
 from eqkernels.regression.sparse.memory import LARGEST
 from eqkernels.regression.sparse.model import SparseModel
 from eqkernels.regression.sparse.source import lazy_sequence
@@ -188,6 +194,27 @@ class SparsePredictor(AtomicParts, UncertainTensorRegressor):
             for first, stop in structure_blocks(np.concatenate([[0], np.cumsum(atom_counts(part))]), limit):
                 yield part[first:stop]
 
+    def _tensors_of(self, rows, blocks):
+        charges = self._element_charges()
+        if charges is not None:
+            dipoles = element_dipoles(rows, self.species_) @ charges
+            blocks = {**blocks, IRREP: blocks[IRREP] + dipoles[:, :, None]}
+        return super()._tensors_of(rows, blocks)
+
+    def _vjp_of_part(self, descriptor, frames, features, cotangents):
+        derivatives, charges = super()._vjp_of_part(descriptor, frames, features, cotangents), self._element_charges()
+        if charges is None:
+            return derivatives
+        return add_element_charges(derivatives, features, self.species_, charges, cotangents[IRREP][:, :, 0])
+
+    def _charges_of(self, features):
+        charges, known = self._element_charges(), self._kernel().uses_positions
+        of_kernel = super()._charges_of(features) if known else 0.0
+        return of_kernel if charges is None else of_kernel + charges_of_elements(features, self.species_, charges)
+
+    def _has_charges(self):
+        return super()._has_charges() or self._element_charges() is not None
+
     def _predict_irreps(self, features):
         return predict_irreps(self._model(), self._sums, self.coef_, self.cancellation_, features)
 
@@ -226,8 +253,12 @@ class SparsePredictor(AtomicParts, UncertainTensorRegressor):
         points = EquivariantFeatures.of_checked(**self.points_)
         return SparseModel(
             self._kernel(), points, self.species_, scalar_baseline(self.baseline), self.pivots_, multiplicities,
-            self.environment_size_, self._bytes(),
+            self.environment_size_, self._bytes(), self._element_charges() is not None,
         )  # fmt: skip
+
+    def _element_charges(self):
+        """Charges of the elements; None where there are none, and of models of earlier versions."""
+        return vars(self).get("element_charges_")
 
     def _bytes(self):
         return min(self.memory * 2.0**30, LARGEST)

@@ -143,13 +143,17 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, othe
     white, rank = whiten(factor, lower), len(lower)
     columns = right_columns(white, rank)
     design, values = columns[:, 1:-multiplicity], columns[:, -multiplicity:]
+    others = others or {}
     baseline = fit_baseline(design, values, ridge=ridge) if design.shape[1] and total_weight else None
-    if design.shape[1] and not total_weight:  # derivatives alone do not know of it
+    in_derivatives = any(right_columns(rows.factor, rank)[:, 1:-multiplicity].any() for rows in others.values())
+    if in_derivatives:
+        baseline = _of_all_labels([columns, *(right_columns(rows.factor, rank) for rows in others.values())], multiplicity)
+    elif design.shape[1] and not total_weight:  # derivatives alone do not know of it
         baseline = np.zeros((design.shape[1], multiplicity))
     combination = combined(baseline, multiplicity)
     problem = SparseProblem(white, rank, combination, n_labels, total_weight)
     stacked, least = {}, _NO_SIGNAL * problem.signal() if total_weight else 0.0
-    for name, rows in (others or {}).items():
+    for name, rows in others.items():
         other = SparseProblem(whiten(rows.factor, lower), rank, combination, rows.n_labels, rows.total_weight)
         if rows.n_labels and other.signal() > least:
             stacked[name] = other
@@ -157,7 +161,7 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, othe
         return _nothing_learned(problem, baseline)
     kinds = ([problem] if total_weight else []) + list(stacked.values())
     given = ([noise] if total_weight else []) + [others[name].noise for name in stacked]
-    if len(kinds) > 1:
+    if len(kinds) > 1 or in_derivatives:
         stack = StackedProblem(kinds, bool(total_weight))
         noises = stack.best_noises(given)
         every, damped, shift = stack.damped(noises)
@@ -183,6 +187,12 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, othe
         coef, noises[0], variance, value + shift, baseline, damped.data, problem.unexplained() if total_weight else 0.0,
         other_noises, given[0] == "auto" and only_noise, float(np.linalg.norm(columns[:, -multiplicity:])), rounding,
     )  # fmt: skip
+
+
+def _of_all_labels(columns, multiplicity):
+    """Baseline of least squares on labels of all kinds, of which each has the columns prior, baseline, labels."""
+    rows = np.concatenate(columns)
+    return np.linalg.lstsq(rows[:, 1:-multiplicity], rows[:, -multiplicity:], rcond=BASELINE_RANK)[0]
 
 
 def _nothing_learned(problem, baseline):

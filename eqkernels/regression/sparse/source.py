@@ -35,18 +35,23 @@ class Source:
         Atomic number of each atom; 0 for atoms that have no features.
     volumes : ndarray of shape (n_structures,), or None
         Of the cells of frames, 0 for those without.
+    charges : ndarray of shape (n_structures,), or None
+        Total charges of frames, 0 where they are not stated.
+    periodic : ndarray of bool, shape (n_structures,), or None
+        Which frames are periodic.
     """
 
     def __init__(self, X, batches=True):
         self.X, self.batches = X, batches
         if isinstance(X, EquivariantFeatures):
-            self.n_atoms, self.volumes = X.n_atoms, None
+            self.n_atoms, self.volumes, self.charges, self.periodic = X.n_atoms, None, None, None
             self.numbers = np.zeros(X.n_atoms.sum(), dtype=np.int64)
             self.numbers[(np.cumsum(X.n_atoms) - X.n_atoms)[X.structures] + X.atoms] = X.species
         else:
             size = _STRUCTURES_PER_SCAN if lazy_sequence(X) else max(len(X), 1)
             parts = [self._scan(start, size) for start in range(0, max(len(X), 1), size)]
-            self.n_atoms, self.numbers, self.volumes = (np.concatenate(part) for part in zip(*parts, strict=True))
+            arrays = (np.concatenate(part) for part in zip(*parts, strict=True))
+            self.n_atoms, self.numbers, self.volumes, self.charges, self.periodic = arrays
         self.ends = np.cumsum(self.n_atoms)
 
     def __len__(self):
@@ -54,7 +59,9 @@ class Source:
 
     def _scan(self, start, size):
         batch = StructureBatch.from_frames(self.X[start : start + size], start)
-        return np.diff(batch.offsets), batch.numbers, np.abs(np.linalg.det(batch.cells))
+        charges = np.zeros(len(batch)) if batch.charges is None else np.nan_to_num(batch.charges[:, 0])
+        volumes, periodic = np.abs(np.linalg.det(batch.cells)), batch.pbc.any(axis=1)
+        return np.diff(batch.offsets), batch.numbers, volumes, charges, periodic
 
     def __getitem__(self, key):
         """Part of X for a slice or an array of indices."""
