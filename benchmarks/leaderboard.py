@@ -284,7 +284,10 @@ def relative(runs, reference="default"):
     squares: dict = {}
     for one in runs:
         squares.setdefault((one.set, one.model), {})[one.split] = one.rmse**2
-    lines = [f"| model | data sets | RMSE / {reference}: geometric mean | smallest | largest |", "|---|---|---|---|---|"]
+    lines = [
+        f"| model | data sets | RMSE / {reference}: geometric mean | smallest | largest |",
+        "|---|---|---|---|---|",
+    ]
     for model in MODELS:
         factors = []
         for name in SETS:

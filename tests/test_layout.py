@@ -37,6 +37,7 @@ LEVELS = [
     "plotting",
     "symmetry.equivariance_check",
     "testing",
+    "error_distribution",
     "validation",
     "inspection",
     "recommendation",
