@@ -10,6 +10,8 @@ Every split draws structures to train and to test at random. Rows are models, co
 - RMSE and MAE of the Frobenius norm of the error on structures to test, as root mean square and mean over splits;
 - stated: the error that the model itself says to expect, of the training set alone, and its ratio to the RMSE with the
   standard error of the ratio over splits (of one split of 25 structures, chance alone makes 15 % and more);
+- off by: root mean square, over splits, of the logarithm of this ratio in units of the standard error that the stated
+  error and the RMSE have together: 1 if the stated errors are right, and are known as well as they say;
 - bars: components of the tensors that lie within one standard deviation, 68 % if the error bars are right;
 - CPU seconds of the fit.
 
@@ -29,15 +31,21 @@ import numpy as np
 from sklearn.base import clone
 
 from eqkernels import (
-    AutoTensorRegressor, EquivariantNetworkRegressor, LambdaSOAP, SparseTensorGPR, TensorKernelRidge, datasets, io,
+    AutoTensorRegressor,
+    EquivariantNetworkRegressor,
+    LambdaSOAP,
+    SparseTensorGPR,
+    TensorKernelRidge,
+    datasets,
+    io,
     recommend,
 )  # fmt: skip
+from eqkernels.automatic.facts import choose_aggregate, read_facts, species_channels
 from eqkernels.descriptors import EquivariantUnion
 from eqkernels.kernels import CovariantKernel
 from eqkernels.metrics import frobenius_mae, frobenius_rmse, isotropic_mean
-from eqkernels.recommendation import choose_aggregate, read_facts, species_channels
 from eqkernels.structures.paired import paired_rows
-from eqkernels.validation import expected_error
+from eqkernels.validation import expected_error, measured
 
 N_POINTS = 500
 
@@ -97,6 +105,7 @@ class Run:
     mae: float
     spread: float
     median: float
+    rmse_error: float
     stated: float | None
     stated_error: float | None
     bars: float | None
@@ -194,6 +203,7 @@ class Case:
     y: object
     forces: list | None
     target: str | None
+    tensor: object
     aggregate: str | None
     per_atom: bool
     n_species: int
@@ -224,7 +234,7 @@ def run(name, model, split, folder, options):
     facts = read_facts([frames[k] for k in learned], some(y, learned), target, None)
     case = Case(
         facts.frames, some(y, learned), None if forces is None else some(forces, learned), target,
-        choose_aggregate(facts, target)[0], facts.per_atom, facts.n_species, options.seconds, options.seed,
+        facts.tensor, choose_aggregate(facts, target)[0], facts.per_atom, facts.n_species, options.seconds, options.seed,
     )  # fmt: skip
     others, true = [frames[k] for k in held], some(y, held)
     begin = time.process_time()
@@ -238,12 +248,10 @@ def run(name, model, split, folder, options):
     except (TypeError, ValueError, AttributeError):
         pass  # no error bars
     rmse, mae = float(frobenius_rmse(true, made)), float(frobenius_mae(true, made))
-    pairs = paired_rows(true, made)
-    norms = np.linalg.norm((pairs.true - pairs.pred).reshape(len(pairs.true), -1), axis=1)
-    spread = np.sqrt(np.mean(np.sum((pairs.true - isotropic_mean(pairs.true)).reshape(len(pairs.true), -1) ** 2, 1)))
+    error = measured(None, true, made, case.tensor, "", [(0, 1.0)])
     return Run(
-        name, model, split, len(learned), rmse, mae, float(spread), float(np.median(norms)), *(stated or (None, None)),
-        bars, seconds, " ".join(repr(getattr(fitted, "estimators_", fitted)).split()),
+        name, model, split, len(learned), rmse, mae, error.spread, error.tail.median, error.standard_error,
+        *(stated or (None, None)), bars, seconds, " ".join(repr(getattr(fitted, "estimators_", fitted)).split()),
     )  # fmt: skip
 
 
@@ -260,23 +268,33 @@ def ratio(runs):
     return whole, np.sqrt((n - 1) / n * np.sum((without - without.mean()) ** 2))
 
 
+def deviation(runs):
+    """How far the stated errors are from the true ones, in units of the standard error of both; None if not stated."""
+    with_error = [one for one in runs if one.stated_error]
+    if not with_error:
+        return None
+    of_both = [np.hypot(one.stated_error / one.stated, one.rmse_error / one.rmse) for one in with_error]
+    return np.sqrt(np.mean([(np.log(one.stated / one.rmse) / s) ** 2 for one, s in zip(with_error, of_both)]))
+
+
 def row(runs):
     """Line of the table."""
     rmse = np.sqrt(np.mean([one.rmse**2 for one in runs]))
-    deviation = np.std([one.rmse for one in runs], ddof=1) / np.sqrt(len(runs)) if len(runs) > 1 else np.nan
-    stated = between = bars = ""
+    sampled = np.std([one.rmse for one in runs], ddof=1) / np.sqrt(len(runs)) if len(runs) > 1 else np.nan
+    stated = between = bars = off = ""
     if runs[0].stated is not None:
         stated = f"{np.sqrt(np.mean([one.stated**2 for one in runs])):.3g}"
         between = "{:.2f} +- {:.2f}".format(*ratio(runs))
+        off = "" if deviation(runs) is None else f"{deviation(runs):.1f}"
     if runs[0].bars is not None:
         bars = f"{np.mean([one.bars for one in runs]):.0%}"
     return (
-        f"| {runs[0].set} | {runs[0].model} | {rmse:.3g} +- {deviation:.1g} | {np.mean([one.mae for one in runs]):.3g} "
-        f"| {stated} | {between} | {bars} | {np.mean([one.seconds for one in runs]):.0f} |"
+        f"| {runs[0].set} | {runs[0].model} | {rmse:.3g} +- {sampled:.1g} | {np.mean([one.mae for one in runs]):.3g} "
+        f"| {stated} | {between} | {off} | {bars} | {np.mean([one.seconds for one in runs]):.0f} |"
     )
 
 
-HEADER = "| data | model | RMSE | MAE | stated | stated / RMSE | bars | CPU s |\n|---|---|---|---|---|---|---|---|"
+HEADER = "| data | model | RMSE | MAE | stated | stated / RMSE | off by | bars | CPU s |\n|---|---|---|---|---|---|---|---|---|"
 
 
 def relative(runs, reference="default"):

@@ -122,7 +122,7 @@ def resampled_rmse(
     squares, counts : ndarray of shape (n_structures,)
         Sums of squared errors, and how many they are.
     limit : float
-        No mean square of a structure is larger, unless one of these is.
+        No mean square of a structure is larger, unless one of these is; see :func:`largest_of_more`.
     n_resamplings, random_state : int
 
     Returns
@@ -131,16 +131,28 @@ def resampled_rmse(
     """
     random, n = np.random.default_rng(random_state), len(squares)
     order = np.argsort(squares / counts)
-    means, counts, k = (squares / counts)[order], counts[order], int(np.sqrt(n))
+    means, counts = (squares / counts)[order], counts[order]
     drawn = random.integers(n, size=(n_resamplings, n))
-    values = means[drawn]
-    if k >= _FEWEST_LARGEST and means[n - k - 1] > 0:
-        threshold, above = means[n - k - 1], drawn >= n - k
-        inverse_exponent = np.mean(np.log(means[n - k :] / threshold))
+    values, (k, threshold, inverse_exponent) = means[drawn], _pareto(means)
+    if threshold > 0:
+        above = drawn >= n - k
         pareto = threshold * random.random(above.sum()) ** -inverse_exponent
         values[above] = np.minimum(pareto, max(limit, means[-1]))
     weights = counts[drawn]
     return np.sqrt(np.sum(weights * values, axis=1) / np.sum(weights, axis=1))
+
+
+def largest_of_more(values: np.ndarray, times: float = 10.0) -> float:
+    """Largest of so many times as many values, on the Pareto distribution through those that are there."""
+    values = np.sort(values)
+    return float(values[-1] * times ** _pareto(values)[2])
+
+
+def _pareto(values):
+    """Count the largest of ascending values; the threshold below them, and the inverse of their exponent."""
+    k = int(np.sqrt(len(values)))
+    threshold = values[-k - 1] if k >= _FEWEST_LARGEST else 0.0
+    return k, threshold, float(np.mean(np.log(values[-k:] / threshold))) if threshold > 0 else 0.0
 
 
 def interval_of(rmse: float, resampled: np.ndarray) -> tuple[float, float]:

@@ -28,6 +28,7 @@ from eqkernels.error_distribution import (
     RESAMPLINGS,
     ErrorTail,
     interval_of,
+    largest_of_more,
     resampled_rmse,
     squares_of_structures,
     standard_error_of,
@@ -180,8 +181,8 @@ def expected_error(
     curve = extrapolated(errors[:2], len(frames))
     sizes = (errors[0][0], errors[1][0], len(frames))
     factors = _growth(of_part[0], of_part[1], sizes) / curve[-1][1]
-    predicted = np.concatenate(predicted)
-    return measured(fitted, y[held], predicted, target, how, curve, rmse_of_forces, held, factors)
+    joined = np.concatenate(predicted)
+    return measured(fitted, y[held], joined, target, how, curve, rmse_of_forces, held, factors)
 
 
 def held_back_errors(
@@ -329,7 +330,7 @@ def measured(model, y, predicted, target, how, curve, rmse_of_forces=None, numbe
     _, squares, counts = squares_of_structures(pairs, pairs.true - pairs.pred)
     _, deviations, _ = squares_of_structures(pairs, pairs.true - constant)
     rmse = float(np.sqrt(squares.sum() / counts.sum()))
-    others = factors * resampled_rmse(squares, counts, limit=np.max(deviations / counts))
+    others = factors * resampled_rmse(squares, counts, limit=largest_of_more(deviations / counts))
     interval = interval_of(factor * rmse, factor * others)
     irreps, spreads = (irrep_rmse(pairs.true, other, target=target) for other in (pairs.pred, constant))
     return ExpectedError(

@@ -40,8 +40,8 @@ LEVELS = [
     "error_distribution",
     "validation",
     "inspection",
-    "recommendation",
     "automatic",
+    "recommendation",
     "cli",
     "eqkernels",
 ]
