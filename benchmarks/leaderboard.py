@@ -234,7 +234,8 @@ def run(name, model, split, folder, options):
     facts = read_facts([frames[k] for k in learned], some(y, learned), target, None)
     case = Case(
         facts.frames, some(y, learned), None if forces is None else some(forces, learned), target,
-        facts.tensor, choose_aggregate(facts, target)[0], facts.per_atom, facts.n_species, options.seconds, options.seed,
+        facts.tensor, choose_aggregate(facts, target)[0], facts.per_atom, facts.n_species, options.seconds,
+        options.seed,
     )  # fmt: skip
     others, true = [frames[k] for k in held], some(y, held)
     begin = time.process_time()
@@ -273,8 +274,11 @@ def deviation(runs):
     with_error = [one for one in runs if one.stated_error]
     if not with_error:
         return None
-    of_both = [np.hypot(one.stated_error / one.stated, one.rmse_error / one.rmse) for one in with_error]
-    return np.sqrt(np.mean([(np.log(one.stated / one.rmse) / s) ** 2 for one, s in zip(with_error, of_both)]))
+    squares = [
+        (np.log(one.stated / one.rmse) / np.hypot(one.stated_error / one.stated, one.rmse_error / one.rmse)) ** 2
+        for one in with_error
+    ]
+    return np.sqrt(np.mean(squares))
 
 
 def row(runs):
@@ -294,7 +298,8 @@ def row(runs):
     )
 
 
-HEADER = "| data | model | RMSE | MAE | stated | stated / RMSE | off by | bars | CPU s |\n|---|---|---|---|---|---|---|---|---|"
+COLUMNS = "data", "model", "RMSE", "MAE", "stated", "stated / RMSE", "off by", "bars", "CPU s"
+HEADER = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
 
 
 def relative(runs, reference="default"):
@@ -322,7 +327,7 @@ def relative(runs, reference="default"):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", help="with files of SETS")
-    parser.add_argument("--sets", help="names, or parts of them, with commas; all that are there")
+    parser.add_argument("--sets", help="names, or what is before their colon, with commas; all that are there")
     parser.add_argument("--models", default=",".join(MODELS), help=f"of {', '.join(MODELS)}")
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--first-split", type=int, default=0)
@@ -347,7 +352,7 @@ def main():
     runs, wanted = [], options.sets.split(",") if options.sets else [""]
     for name, one in SETS.items():
         there = one.loader or (options.folder is not None and (options.folder / one.file).exists())
-        if not there or not any(part in name for part in wanted):
+        if not there or not any(part in ("", name, name.split(":")[0]) for part in wanted):
             continue
         for model in options.models.split(","):
             if one.forces and model in ("search", "network", "constant"):
