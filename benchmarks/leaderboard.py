@@ -134,9 +134,8 @@ def fixed(descriptor, kernel=None):
     """Kernel ridge regression, which knows its leave-one-out error, with stated settings."""
 
     def fit(case):
-        shared = {"descriptor": clone(descriptor).set_params(**case.channels(descriptor)), "kernel": kernel}
-        if kernel is None:
-            shared["aggregate"] = case.aggregate
+        shared = {"descriptor": clone(descriptor).set_params(**case.channels(descriptor)), "aggregate": case.aggregate}
+        shared["kernel"] = None if kernel is None else kernel(case)
         if case.forces is not None:
             model = SparseTensorGPR(N_POINTS, random_state=case.seed, target=case.target, **shared)
             return model.fit(case.frames, case.y, forces=case.forces), None
@@ -187,12 +186,24 @@ MODELS = {
     "constant": constant,
     "default": fixed(LambdaSOAP()),
     "readme": fixed(LambdaSOAP(cutoff=4.0, n_max=5, l_max=3)),
-    "tensoap": fixed(LambdaSOAP(cutoff=4.0, n_max=8, l_max=6, sigma=0.3), CovariantKernel(zeta=2, normalize=True)),
+    "tensoap": fixed(
+        LambdaSOAP(cutoff=4.0, n_max=8, l_max=6, sigma=0.3),
+        lambda case: CovariantKernel(2, normalize=True, aggregate=case.aggregate or "sum"),
+    ),
     "joined": fixed(EquivariantUnion([("short", LambdaSOAP(**SHORT)), ("long", LambdaSOAP(**LONG))])),
     "recommend": recommended,
     "search": searched,
     "network": network,
 }
+
+
+def changed(text):
+    """Default model with one parameter changed, such as "cutoff=4.0" or "zeta=3"."""
+    name, _, value = text.partition("=")
+    number = float(value)
+    if name == "zeta":
+        return fixed(LambdaSOAP(), lambda case: CovariantKernel(int(number), aggregate=case.aggregate or "sum"))
+    return fixed(LambdaSOAP(**{name: number if "." in value else int(number)}))
 
 
 @dataclass
@@ -239,7 +250,7 @@ def run(name, model, split, folder, options):
     )  # fmt: skip
     others, true = [frames[k] for k in held], some(y, held)
     begin = time.process_time()
-    fitted, stated = MODELS[model](case)
+    fitted, stated = (MODELS.get(model) or changed(model))(case)
     seconds = time.process_time() - begin
     made, bars = fitted.predict(others), None
     try:
@@ -311,7 +322,7 @@ def relative(runs, reference="default"):
         f"| model | data sets | RMSE / {reference}: geometric mean | smallest | largest |",
         "|---|---|---|---|---|",
     ]
-    for model in MODELS:
+    for model in dict.fromkeys([*MODELS, *(one.model for one in runs)]):
         factors = []
         for name in SETS:
             mine, other = squares.get((name, model), {}), squares.get((name, reference), {})
@@ -328,7 +339,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", help="with files of SETS")
     parser.add_argument("--sets", help="names, or what is before their colon, with commas; all that are there")
-    parser.add_argument("--models", default=",".join(MODELS), help=f"of {', '.join(MODELS)}")
+    parser.add_argument(
+        "--models", default=",".join(MODELS), help=f"of {', '.join(MODELS)}; or a change of the default, cutoff=4.0"
+    )
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--first-split", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=30.0, help="CPU time of searches and networks")
@@ -343,7 +356,7 @@ def main():
     if options.read:
         runs = [Run(**json.loads(line)) for path in options.read for line in path.read_text().splitlines()]
         for name in SETS:
-            for model in MODELS:
+            for model in dict.fromkeys(one.model for one in runs):
                 mine = {one.split: one for one in runs if (one.set, one.model) == (name, model)}
                 if mine:
                     print(row(list(mine.values())))
