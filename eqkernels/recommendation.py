@@ -7,10 +7,11 @@ wanted of the model:
   power of the number of components (structures times 2 lambda + 1);
 - sparse Gaussian processes take any number of structures, and forces;
 - networks learn features too, which takes some hundred labels and minutes; where they could be the more accurate ones,
-  both are fitted to a part of the data, and compared by their errors on structures that were held back.
+  both are fitted to a part of the data, and compared by their errors on structures that were held back, with the mean
+  of the labels too.
 
-The cutoff and the radial functions are those of a few candidates with the smallest leave-one-out error on a part of the
-data.
+The descriptor and the exponent of the kernel are those with the smallest leave-one-out error on a part of the data, of
+the candidates of :class:`~eqkernels.AutoTensorRegressor`.
 """
 
 from __future__ import annotations
@@ -20,38 +21,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 
 from eqkernels._parameters import is_number
-from eqkernels._progress import Meter
-from eqkernels.descriptors import LambdaSOAP
+from eqkernels.automatic.facts import LARGEST_EXACT, choose_aggregate, read_facts
+from eqkernels.automatic.kernel_search import KernelSearch
+from eqkernels.automatic.labelled_structures import Labelled
 from eqkernels.learned import EquivariantNetworkRegressor
-from eqkernels.regression import SparseTensorGPR, TensorCommittee, TensorGPR, TensorKernelRidge
+from eqkernels.metrics import isotropic_mean
+from eqkernels.regression import SparseTensorGPR, TensorCommittee, TensorGPR
 from eqkernels.so3 import CartesianTensor
-from eqkernels.so3.properties import find_property
-from eqkernels.structures import StructureBatch, as_list, atom_counts, read_labels
+from eqkernels.structures import as_list, by_structure
 from eqkernels.validation import held_back_errors
 
-# Components of an irrep up to which an exact Gaussian process is fitted within a minute on one core.
-LARGEST_EXACT = 3500
 # Fewest structures, or labelled atoms, from which a network may be the more accurate one.
 _FEWEST_FOR_NETWORK = 300
 # Structures on which they are compared, and seconds for the network at most.
 _COMPARED, _SECONDS = 500, 30.0
-# More elements than this share channels, of which there are so many.
-_SPECIES, _CHANNELS = 6, 4
-# Structures and components on which candidates are compared.
-_PROBED, _PROBED_COMPONENTS = 150, 600
+# Components on which descriptors and kernels are compared.
+_PROBED_COMPONENTS = 600
 _POINTS = 1000
 _MINUTES, _MEMBERS = 2.0, 4
-# Candidates, of which the first is the default.
-_DESCRIPTORS: tuple[dict[str, Any], ...] = (
-    {"cutoff": 5.0},
-    {"cutoff": 4.0, "n_max": 5, "l_max": 3},
-    {"cutoff": 6.5, "n_max": 8, "sigma": 0.5, "scaling_scale": 3.0, "scaling_exponent": 4.0},
-)
-_INTENSIVE = {"band_gap", "dielectric", "stress", "elastic", "piezoelectric", "second_harmonic", "conductivity",
-              "thermal_expansion", "polarization", "g_tensor"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -131,18 +121,17 @@ def recommend(
     facts = read_facts(as_list(frames), y, target, per_atom)
     aggregate, why_aggregate = choose_aggregate(facts, target)
     shared = {"target": target, "per_atom": per_atom, "aggregate": aggregate}
-    descriptor, why_descriptor = _descriptor(facts, aggregate, verbose)
-    descriptor.set_params(n_jobs=n_jobs)
+    parts, why_descriptor = _parts(facts, aggregate, n_jobs, verbose)
     if forces or facts.largest > LARGEST_EXACT:
         model = SparseTensorGPR(
-            min(_POINTS, facts.n_centers), descriptor=descriptor, random_state=random_state, n_jobs=n_jobs, **shared
+            min(_POINTS, facts.n_centers), random_state=random_state, n_jobs=n_jobs, **parts, **shared
         )
         why = "SparseTensorGPR: forces need its derivatives" if forces else (
             f"SparseTensorGPR: {facts.largest} components are too many for an exact Gaussian process "
             f"(at most {LARGEST_EXACT})"
         )  # fmt: skip
     else:
-        model = TensorGPR(descriptor=descriptor, random_state=random_state, **shared)
+        model = TensorGPR(random_state=random_state, **parts, **shared)
         why = (
             f"TensorGPR: with {facts.n_structures} structures of {facts.n_compositions} compositions an exact Gaussian "
             "process is accurate, and has error bars"
@@ -150,56 +139,17 @@ def recommend(
     if not forces and facts.n_labels >= _FEWEST_FOR_NETWORK:
         network, seconds = _network(minutes, random_state, n_jobs, shared)
         errors = _compared(facts, model, network.estimator, random_state, verbose)
-        names = type(model).__name__, "EquivariantNetworkRegressor"
-        compared = f"errors on structures held back: {names[0]} {errors[0]:.3g}, {names[1]} {errors[1]:.3g}"
-        if errors[1] < errors[0]:
+        names = type(model).__name__, "EquivariantNetworkRegressor", "mean of the labels"
+        listed = ", ".join(f"{name} {error:.3g}" for name, error in zip(names, errors, strict=False))
+        compared, best = f"errors on structures held back: {listed}", int(np.argmin(errors))
+        if best == 1:
             why = f"{names[1]}: {_MEMBERS} of them, {seconds:.0f} s each, for error bars"
             return Recommendation(network, [why, compared, *why_aggregate])
+        if best == 2:
+            model.set_params(baseline="mean")
+            compared += ": nothing is learned that carries over to other structures, check the labels"
         return Recommendation(model, [why, compared, why_descriptor, *why_aggregate])
     return Recommendation(model, [why, why_descriptor, *why_aggregate])
-
-
-@dataclass(frozen=True)
-class _Facts:
-    """What decides: see the names."""
-
-    n_atoms: np.ndarray
-    frames: list[Any]
-    y: Any
-    target: Any
-    per_atom: bool
-    tensor: CartesianTensor
-    n_labels: int
-    n_compositions: int
-    n_species: int
-    norms: np.ndarray
-    labels: np.ndarray
-
-    @property
-    def n_structures(self):
-        return len(self.frames)
-
-    @property
-    def n_centers(self):
-        return int(self.n_atoms.sum())
-
-    @property
-    def largest(self):
-        """Components of the largest irrep."""
-        return self.n_labels * max(irrep.dim for _, irrep in self.tensor.irreps)
-
-
-def read_facts(frames, y, target, per_atom):
-    """Read frames and labels, and what decides about models of them."""
-    n_atoms = atom_counts(StructureBatch.from_frames(frames))
-    labels = read_labels(y, n_atoms, target, per_atom)
-    formulas = {tuple(np.unique(atoms.numbers, return_counts=True)[0]) + tuple(
-        np.unique(atoms.numbers, return_counts=True)[1]) for atoms in frames}  # fmt: skip
-    norms = np.linalg.norm(labels.values.reshape(len(labels.values), -1), axis=1)
-    return _Facts(
-        n_atoms, frames, y, target, labels.per_atom, labels.tensor, len(labels.values), len(formulas),
-        len({int(number) for atoms in frames for number in atoms.numbers}), norms, labels.given(),
-    )  # fmt: skip
 
 
 def _network(minutes, random_state, n_jobs, shared):
@@ -215,56 +165,47 @@ def _network(minutes, random_state, n_jobs, shared):
 
 
 def _compared(facts, model, network, random_state, verbose):
-    """Errors of a model and of a network on a part of the data."""
+    """Errors of a model, of a network and of the mean, on a part of the data."""
     some = np.random.default_rng(0).permutation(facts.n_structures)[:_COMPARED]
     network = clone(network).set_params(time_budget=min(network.time_budget, _SECONDS))
-    frames, y = [facts.frames[k] for k in some], [facts.y[k] for k in some]
+    frames, labels = [facts.frames[k] for k in some], facts.labels[some]
     models = [clone(one).set_params(target=facts.tensor, per_atom=facts.per_atom) for one in (model, network)]
+    models.append(_Mean(facts.per_atom))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        labels = y if facts.per_atom else np.asarray(y)
         return held_back_errors(models, frames, labels, random_state=random_state, verbose=verbose)
 
 
-def choose_aggregate(facts, target):
-    """Choose the sum or mean over atoms, for targets of structures of different sizes."""
-    if facts.per_atom or len(np.unique(facts.n_atoms)) == 1:
-        return None, []
-    known = find_property(target) if isinstance(target, str) else None
-    if known is not None and known.name in _INTENSIVE:
-        return "mean", [f"aggregate='mean': {known.name} does not grow with the structure"]
-    if known is not None and known.name != "energy":
-        return None, []
-    slope = np.polyfit(np.log(facts.n_atoms), np.log(np.maximum(facts.norms, 1e-300)), 1)[0]
-    if slope < 0.5 and facts.tensor.formula != "i":
-        return "mean", [f"aggregate='mean': the labels do not grow with the structures (n_atoms^{slope:.1f})"]
-    return None, []
-
-
-def species_channels(n_species: int) -> dict[str, Any]:
-    """Parameters of descriptors by which more than a few elements share channels."""
-    return {"n_species_channels": _CHANNELS} if n_species > _SPECIES else {}
-
-
-def _descriptor(facts, aggregate, verbose):
-    """Descriptor with the smallest leave-one-out error on a part of the data."""
-    shared = species_channels(facts.n_species)
-    n = min(_PROBED, max(10, _PROBED_COMPONENTS * facts.n_structures // max(facts.largest, 1)))
-    some = np.random.default_rng(0).permutation(facts.n_structures)[:n]
-    frames, y = [facts.frames[k] for k in some], [facts.y[k] for k in some]
-    errors, meter = [], Meter("comparison of descriptors", len(_DESCRIPTORS), "the candidates", verbose)
-    for parameters in _DESCRIPTORS:
-        model = TensorKernelRidge(
-            descriptor=LambdaSOAP(**parameters, **shared), target=facts.tensor, per_atom=facts.per_atom,
-            aggregate=aggregate,
-        )  # fmt: skip
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            errors.append(-model.fit(frames, y if facts.per_atom else np.asarray(y)).best_score_)
-        meter.advance(1)
-    best = int(np.argmin(errors))
-    words = ", ".join(f"{name}={value}" for name, value in {**_DESCRIPTORS[best], **shared}.items())
-    listed = ", ".join(f"{error:.3g}" for error in errors)
-    return LambdaSOAP(**_DESCRIPTORS[best], **shared), (
-        f"LambdaSOAP({words}): smallest leave-one-out error of {len(errors)} on {len(some)} structures ({listed})"
+def _parts(facts, aggregate, n_jobs, verbose):
+    """Descriptor and kernel with the smallest leave-one-out error on a part of the data."""
+    options = {"target": facts.tensor, "per_atom": facts.per_atom, "aggregate": aggregate}
+    search = KernelSearch(
+        Labelled(facts.frames, facts.labels), np.random.default_rng(0).permutation(facts.n_structures),
+        facts.largest / facts.n_structures, options, facts.n_species, n_jobs=n_jobs,
+        bounds=(_PROBED_COMPONENTS, _PROBED_COMPONENTS), verbose=verbose,
+    )  # fmt: skip
+    best = search.run()
+    errors = np.sort([one["rmse"] for one in search.tried])
+    n = search.tried[0]["n_structures"]
+    return best.parts(aggregate, n_jobs), (
+        f"{best}: smallest leave-one-out error on {n} structures, {errors[0]:.3g}, of {len(errors)}, up to "
+        f"{errors[-1]:.3g}"
     )
+
+
+class _Mean(BaseEstimator):
+    """The mean of the labels, of which models have to be better."""
+
+    def __init__(self, per_atom):
+        self.per_atom = per_atom
+
+    def fit(self, frames, y):
+        values = np.concatenate(list(y)) if self.per_atom else y
+        self.mean_ = isotropic_mean(values[np.isfinite(values.reshape(len(values), -1)).all(axis=1)])
+        return self
+
+    def predict(self, frames):
+        whole = np.broadcast_to(
+            self.mean_, (sum(map(len, frames)) if self.per_atom else len(frames), *self.mean_.shape)
+        )
+        return by_structure(whole, np.array([len(atoms) for atoms in frames])) if self.per_atom else whole

@@ -8,7 +8,8 @@ on all of the rest and on half of it, which gives the exponent of the learning c
 and with it the error of the model that is fitted to everything (C. Cortes et al., NIPS 6, 327 (1993)).
 
 A few structures that are far from all others may make up most of the mean square. It is then not known well, from
-whatever sample; the median of the errors is, and both are said.
+whatever sample: the interval in which it lies is wide (:mod:`eqkernels.error_distribution`), and the median of the
+errors, which is known well, is said too.
 """
 
 from __future__ import annotations
@@ -23,6 +24,15 @@ from sklearn.model_selection import GroupShuffleSplit, KFold, ShuffleSplit
 
 from eqkernels._fitted import last_step
 from eqkernels._progress import say
+from eqkernels.error_distribution import (
+    RESAMPLINGS,
+    ErrorTail,
+    interval_of,
+    largest_of_more,
+    resampled_rmse,
+    squares_of_structures,
+    standard_error_of,
+)
 from eqkernels.metrics import frobenius_rmse, irrep_rmse, isotropic_mean
 from eqkernels.regression.delta import is_fitted_within
 from eqkernels.regression.fitted_targets import target_of
@@ -32,79 +42,11 @@ from eqkernels.structures.paired import paired_rows
 # Held back of data that are not left out in closed form: a fifth, at most so many structures.
 _HELD_BACK, _MOST_HELD_BACK = 0.2, 1000
 # Learning curves fall at most with the first power of the number of structures (b), and do not rise.
-_STEEPEST = 1.0
-_RESAMPLINGS = 200
+_STEEPEST, _TINY = 1.0, np.finfo(float).tiny
 # Structures that are held back in all, if there are so many, in so many parts at most: few say little.
 _ENOUGH_HELD_BACK, _MOST_PARTS = 100, 5
-# Outliers have more than this share of the squared error and are this part of the structures at most.
-_TAIL_SHARE, _TAIL_STRUCTURES, _FEWEST_FOR_TAIL = 0.5, 0.02, 20
-_MOST, _LISTED = 0.95, 5
 # Structures from which a part is worth a point of the learning curve.
 _FEWEST = 10
-
-
-@dataclass(frozen=True)
-class ErrorTail:
-    """How errors are distributed over structures, of which a few may have most of the squared error.
-
-    Attributes
-    ----------
-    median, most : float
-        Half of the structures, and 95 % of them, have smaller errors: Frobenius norms, for per-atom targets the root
-        mean square over the atoms of a structure.
-    outliers : list of int
-        Structures that have more than half of the squared error of all, if they are 2 % of them at most.
-    share : float
-        Of the squared error, that of the outliers.
-    without : float
-        Root mean square of the Frobenius norm over all other structures.
-    """
-
-    median: float
-    most: float
-    outliers: list[int]
-    share: float
-    without: float
-
-    @classmethod
-    def of(cls, pairs: Any, numbers: Any = None, factor: float = 1.0) -> ErrorTail:
-        """Measure errors.
-
-        Parameters
-        ----------
-        pairs : PairedRows
-            True and predicted tensors.
-        numbers : ndarray of int, default=None
-            What the structures are called; None: their places.
-        factor : float, default=1.0
-            All errors are multiplied by it.
-        """
-        norms = np.linalg.norm((pairs.true - pairs.pred).reshape(len(pairs.true), -1), axis=1)
-        structures, which = np.unique(pairs.structures, return_inverse=True)
-        squares, counts = np.bincount(which, norms**2), np.bincount(which)
-        order = np.argsort(-squares, kind="stable")
-        shares = np.cumsum(squares[order]) / max(squares.sum(), np.finfo(float).tiny)
-        n = int(np.searchsorted(shares, _TAIL_SHARE)) + 1
-        n = n if n <= max(1, _TAIL_STRUCTURES * len(order)) and len(order) >= _FEWEST_FOR_TAIL else 0
-        others, errors = order[n:], np.sqrt(squares / counts)
-        names = structures if numbers is None else np.asarray(numbers)[structures]
-        return cls(
-            factor * float(np.median(errors)), factor * float(np.quantile(errors, _MOST)),
-            [int(names[k]) for k in order[:n]], float(shares[n - 1]) if n else 0.0,
-            factor * float(np.sqrt(squares[others].sum() / counts[others].sum())),
-        )  # fmt: skip
-
-    def lines(self) -> list[str]:
-        """Lines of text."""
-        lines = [f"half of the structures have errors below {self.median:.3g}, {_MOST:.0%} below {self.most:.3g}"]
-        if self.outliers:
-            n = len(self.outliers)
-            which = ", ".join(map(str, self.outliers[:_LISTED])) + (", ..." if n > _LISTED else "")
-            lines.append(
-                f"{n} structure{'s have' if n > 1 else ' has'} {self.share:.0%} of the squared error ({which}); that "
-                f"of the others is {self.without:.3g}: the error depends on how often such structures occur"
-            )
-        return lines
 
 
 @dataclass(frozen=True)
@@ -116,7 +58,7 @@ class ExpectedError:
     rmse : float
         Root mean square of the Frobenius norm of the error, in the units of y.
     standard_error : float
-        Of `rmse`, from the number of structures that it was measured on.
+        Of `rmse`: a third of the width of `interval`, on a logarithmic scale.
     spread : float
         `rmse` of the best constant: the mean of the scalar part.
     irreps, spreads : dict of str to float
@@ -131,6 +73,9 @@ class ExpectedError:
         RMSE of a component of the forces, if there are any; with four fifths of the structures.
     tail : ErrorTail or None
         How the errors are distributed over the structures.
+    interval : (float, float) or None
+        Which holds the error over all structures like these in nine of ten cases: `rmse` is that of as many structures
+        as were predicted, of which a few may have most of it, continued along the learning curve.
     """
 
     rmse: float
@@ -143,13 +88,13 @@ class ExpectedError:
     how: str
     forces: float | None = None
     tail: ErrorTail | None = None
+    interval: tuple[float, float] | None = None
 
     def __str__(self):
         lines = [f"{'irrep':>8} {'RMSE':>12} {'spread':>12}   per component"]
         lines += [f"{key:>8} {self.irreps[key]:12.4g} {self.spreads[key]:12.4g}" for key in self.irreps]
-        lines.append(
-            f"{'tensor':>8} {self.rmse:12.4g} {self.spread:12.4g}   Frobenius norm, +- {self.standard_error:.2g}"
-        )
+        between = f", between {self.interval[0]:.3g} and {self.interval[1]:.3g}" if self.interval else ""
+        lines.append(f"{'tensor':>8} {self.rmse:12.4g} {self.spread:12.4g}   Frobenius norm{between}")
         if self.forces is not None:
             lines.append(f"{'forces':>8} {self.forces:12.4g} {'':12}   per component")
         return "\n".join([*lines, *(self.tail.lines() if self.tail is not None else []), self.how])
@@ -215,7 +160,7 @@ def expected_error(
     if groups is None and forces is None and closed:
         return _left_out(model, frames, y, target)
     parts = held_back(frames, groups, random_state)
-    errors, predicted, differences = [], [], []
+    errors, of_part, predicted, differences = [], [], [], []
     fits = [(parts[0], len(parts[0][0]) // 2), *((part, len(part[0])) for part in parts)]
     for k, ((learned, held), n) in enumerate(fits):
         say(f"expected error: fit {k + 1} of {len(fits)}, to {n} structures", verbose)
@@ -224,6 +169,8 @@ def expected_error(
         fitted = clone(model).fit([frames[k] for k in some], y[some], **extra)
         made = fitted.predict(others)
         errors.append((n, frobenius_rmse(y[held], made)))
+        if k < 2:
+            of_part.append(_resampled(y[held], made))
         if k > 0:
             predicted.append(_as_labels(made))
             if forces is not None:
@@ -234,7 +181,10 @@ def expected_error(
     how = f"{len(held)} structures held back" + (f", in {len(parts)} parts" if len(parts) > 1 else "")
     how += "" if groups is None else ", in whole groups"
     curve = extrapolated(errors[:2], len(frames))
-    return measured(fitted, y[held], np.concatenate(predicted), target, how, curve, rmse_of_forces, held)
+    sizes = (errors[0][0], errors[1][0], len(frames))
+    factors = _growth(of_part[0], of_part[1], sizes) / curve[-1][1]
+    joined = np.concatenate(predicted)
+    return measured(fitted, y[held], joined, target, how, curve, rmse_of_forces, held, factors)
 
 
 def held_back_errors(
@@ -347,8 +297,22 @@ def extrapolated(errors, n):
     (few, before), (many, after) = errors
     if not after > 0:
         return [(few, 1.0), (many, 1.0), (n, 1.0)]
-    exponent = float(np.clip(np.log(before / after) / np.log(many / few), 0.0, _STEEPEST))
-    return [(few, before / after), (many, 1.0), (n, (many / n) ** exponent)]
+    return [(few, before / after), (many, 1.0), (n, float(_growth(before, after, (few, many, n))))]
+
+
+def _growth(before, after, sizes):
+    """Factor from the second to the third size on the power law through errors at the first and the second."""
+    few, many, n = sizes
+    ratio = np.maximum(before, _TINY) / np.maximum(after, _TINY)
+    return (many / n) ** np.clip(np.log(ratio) / np.log(many / few), 0.0, _STEEPEST)
+
+
+def _resampled(y, predicted):
+    """Root mean squares of the errors of further samples, the same ones for all predictions."""
+    pairs = paired_rows(y, predicted)
+    _, squares, counts = squares_of_structures(pairs, pairs.true - pairs.pred)
+    drawn = np.random.default_rng(1).integers(len(counts), size=(RESAMPLINGS, len(counts)))
+    return np.sqrt(squares[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
 
 
 def _as_labels(y):
@@ -360,20 +324,21 @@ def _as_labels(y):
     return np.asarray(y)
 
 
-def measured(model, y, predicted, target, how, curve, rmse_of_forces=None, numbers=None):
-    """Errors of predictions, with the last factor of a curve relative to them."""
+def measured(model, y, predicted, target, how, curve, rmse_of_forces=None, numbers=None, factors=1.0):
+    """Errors of predictions, with the last factor of a curve relative to them, and how well it is known by factors."""
     target = target if target is not None else _target_of(model)
     pairs = paired_rows(y, predicted)
-    factor, constant = curve[-1][1], isotropic_mean(pairs.true)
-    norms = np.linalg.norm((pairs.true - pairs.pred).reshape(len(pairs.true), -1), axis=1)
-    rmse = float(np.sqrt(np.mean(norms**2)))
-    constant = np.broadcast_to(constant, pairs.true.shape)
+    factor, constant = curve[-1][1], np.broadcast_to(isotropic_mean(pairs.true), pairs.true.shape)
+    _, squares, counts = squares_of_structures(pairs, pairs.true - pairs.pred)
+    _, deviations, _ = squares_of_structures(pairs, pairs.true - constant)
+    rmse = float(np.sqrt(squares.sum() / counts.sum()))
+    others = factors * resampled_rmse(squares, counts, limit=largest_of_more(deviations / counts))
+    interval = interval_of(factor * rmse, factor * others)
     irreps, spreads = (irrep_rmse(pairs.true, other, target=target) for other in (pairs.pred, constant))
-    spread = frobenius_rmse(pairs.true, constant)
     return ExpectedError(
-        factor * rmse, factor * _standard_error(norms, pairs.structures), spread,
-        {key: factor * value for key, value in irreps.items()}, spreads, len(np.unique(pairs.structures)),
-        [(n, part * rmse) for n, part in curve], how, rmse_of_forces, ErrorTail.of(pairs, numbers, factor),
+        factor * rmse, standard_error_of(factor * rmse, interval), frobenius_rmse(pairs.true, constant),
+        {key: factor * value for key, value in irreps.items()}, spreads, len(counts),
+        [(n, part * rmse) for n, part in curve], how, rmse_of_forces, ErrorTail.of(pairs, numbers, factor), interval,
     )  # fmt: skip
 
 
@@ -382,11 +347,3 @@ def _target_of(model):
         return target_of(model)
     except TypeError:  # a model of others
         return None
-
-
-def _standard_error(norms, structures):
-    """Resample the structures: the standard deviation of their root mean square."""
-    _, which = np.unique(structures, return_inverse=True)
-    squares, counts = np.bincount(which, norms**2), np.bincount(which)
-    drawn = np.random.default_rng(0).integers(len(counts), size=(_RESAMPLINGS, len(counts)))
-    return float(np.std(np.sqrt(squares[drawn].sum(axis=1) / counts[drawn].sum(axis=1))))

@@ -37,10 +37,11 @@ LEVELS = [
     "plotting",
     "symmetry.equivariance_check",
     "testing",
+    "error_distribution",
     "validation",
     "inspection",
-    "recommendation",
     "automatic",
+    "recommendation",
     "cli",
     "eqkernels",
 ]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
+from sklearn.base import clone
 
 from eqkernels import recommend, recommendation
 from eqkernels.datasets import load_water_clusters
@@ -41,25 +42,43 @@ def alloys():
     return frames, y + y.swapaxes(1, 2)
 
 
-@pytest.mark.parametrize("network_is_better", [False, True])
-def test_kernels_and_networks_are_compared(alloys, monkeypatch, network_is_better):
+@pytest.mark.parametrize("best", ["kernel", "network", "mean"])
+def test_kernels_and_networks_are_compared(alloys, monkeypatch, best):
     seen = []
 
     def errors(models, frames, y, **options):
         seen.extend(models)
-        return [2.0, 1.0] if network_is_better else [2.0, 3.0]
+        return {"kernel": [2.0, 3.0, 4.0], "network": [2.0, 1.0, 4.0], "mean": [2.0, 3.0, 1.0]}[best]
 
     monkeypatch.setattr(recommendation, "held_back_errors", errors)
     advice = recommend(*alloys, target="dielectric", minutes=10)
-    assert [type(one).__name__ for one in seen] == ["TensorGPR", "EquivariantNetworkRegressor"]
+    assert [type(one).__name__ for one in seen] == ["TensorGPR", "EquivariantNetworkRegressor", "_Mean"]
     assert seen[1].time_budget == 30  # for the comparison
-    assert all(one.aggregate == "mean" for one in seen)
-    if network_is_better:
+    assert all(one.aggregate == "mean" for one in seen[:2])
+    assert clone(seen[0]).kernel.aggregate == "mean"
+    if best == "network":
         assert advice.model.estimator.time_budget == 150
         assert advice.model.estimator.aggregate == "mean"
     else:
         assert type(advice.model).__name__ == "TensorGPR"
-    assert any("TensorGPR 2, EquivariantNetworkRegressor" in reason for reason in advice.reasons)
+        assert advice.model.baseline == ("mean" if best == "mean" else "composition")
+    compared = next(reason for reason in advice.reasons if "TensorGPR 2, EquivariantNetworkRegressor" in reason)
+    assert ("nothing is learned" in compared) == (best == "mean")
+
+
+@pytest.mark.parametrize("per_atom", [False, True])
+def test_the_mean_of_the_labels(per_atom):
+    frames = [molecule(name) for name in ("H2O", "CH4", "NH3")]
+    y = [np.eye(3) * k + np.triu(np.ones((3, 3)), 1) for k in range(3)]
+    labels = np.array(y)
+    if per_atom:
+        labels = np.empty(3, dtype=object)
+        labels[:] = [np.repeat(one[None], len(atoms), axis=0) for one, atoms in zip(y, frames, strict=True)]
+        labels[0][1] = np.nan
+    made = recommendation._Mean(per_atom).fit(frames, labels).predict(frames[1:])
+    mean = (5 * 1 + 4 * 2) / 11 if per_atom else 1.0
+    assert [one.shape for one in made] == [one.shape for one in labels[1:]]
+    np.testing.assert_allclose(made[0], np.broadcast_to(mean * np.eye(3), made[0].shape), atol=1e-12)
 
 
 def test_the_better_of_both_is_taken(water):

@@ -146,3 +146,26 @@ def test_outliers_are_named_by_their_place_in_the_data(data):
     y[21] += 100.0
     assert expected_error(TensorGPR(descriptor=SMALL).fit(frames, y), frames, y).tail.outliers == [21]
     assert expected_error(TensorRidge(descriptor=SMALL), frames, y).tail.outliers == [21]
+
+
+def test_the_interval_holds_the_error_on_other_structures():
+    water = load_water_clusters()
+    frames, y = [water.frames[k] for k in range(100, 400)], water.dipole[100:400]  # dimers
+    order = np.random.default_rng(0).permutation(300)
+    few, others = order[:60], order[60:]
+    model = TensorRidge(descriptor=SMALL).fit([frames[k] for k in few], y[few])
+    error = expected_error(model, [frames[k] for k in few], y[few])
+    low, high = error.interval
+    assert low < error.rmse < high
+    assert low < frobenius_rmse(y[others], model.predict([frames[k] for k in others])) < high
+    assert error.standard_error == pytest.approx(error.rmse * np.log(high / low) / 3.29)
+    assert f"between {low:.3g} and {high:.3g}" in str(error)
+
+
+def test_an_uncertain_learning_curve_widens_the_interval(data):
+    """Leave-one-out knows all structures, held-back parts are continued to them."""
+    frames, y = data
+    model = TensorGPR(descriptor=SMALL).fit(frames, y)
+    exact, continued = expected_error(model, frames, y), expected_error(TensorRidge(descriptor=SMALL), frames, y)
+    assert exact.interval[0] < exact.rmse < exact.interval[1]
+    assert continued.interval[0] < continued.rmse < continued.interval[1]

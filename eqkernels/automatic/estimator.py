@@ -21,12 +21,12 @@ from sklearn.utils import check_random_state
 
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels._parameters import Choice, Jobs, Number, Verbosity, check_parameters
+from eqkernels.automatic.facts import choose_aggregate, read_facts
 from eqkernels.automatic.kernel_search import edges
 from eqkernels.automatic.labelled_structures import Labelled
 from eqkernels.automatic.search import Search
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.metrics import tensor_r2
-from eqkernels.recommendation import choose_aggregate, read_facts
 from eqkernels.regression.base import _check_weight as check_weight
 from eqkernels.regression.delta import Baseline, DeltaLearning, scalar_baseline
 from eqkernels.regression.summary import Summarized

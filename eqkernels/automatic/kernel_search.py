@@ -14,19 +14,21 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from eqkernels._progress import Meter
+from eqkernels.automatic.facts import species_channels
 from eqkernels.automatic.labelled_structures import Labelled
 from eqkernels.descriptors import LambdaSOAP
 from eqkernels.kernels import CovariantKernel
-from eqkernels.recommendation import species_channels
 from eqkernels.regression import TensorKernelRidge
+from eqkernels.structures.elements import MANY
 
 # Components of the largest irrep on which all candidates are compared, and on which the last ones are.
-_FEWEST_COMPONENTS, _MOST_COMPONENTS = 450, 1800
+_COMPONENTS = 450, 1800
 _GROWTH = 4
 # From short to long: what is in reach, and how finely it is resolved. The first is the library's default.
 _DESCRIPTORS: tuple[dict[str, Any], ...] = (
@@ -37,22 +39,34 @@ _DESCRIPTORS: tuple[dict[str, Any], ...] = (
     {"cutoff": 6.5, "n_max": 8, "sigma": 0.5, "scaling_scale": 3.0, "scaling_exponent": 4.0},
 )
 _ZETAS = (2, 1, 3, 4)
+# How far many elements learn from each other.
+_SIMILARITIES = (0.0, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
 class KernelSetting:
-    """Parameters of a descriptor, and the exponent of the kernel."""
+    """Parameters of a descriptor and of the kernel."""
 
     descriptor: dict[str, Any]
     zeta: int = 2
+    center_similarity: float = 0.0
 
     def __str__(self):
         words = ", ".join(f"{name}={value}" for name, value in self.descriptor.items())
-        return f"LambdaSOAP({words}), zeta={self.zeta}"
+        alike = f", center_similarity={self.center_similarity:g}" if self.center_similarity else ""
+        return f"LambdaSOAP({words}), zeta={self.zeta}{alike}"
 
-    def parts(self, n_jobs: int | None = None) -> dict[str, Any]:
+    def parts(self, aggregate: str | None, n_jobs: int | None = None) -> dict[str, Any]:
         """Make the descriptor and the kernel, not fitted."""
-        return {"descriptor": LambdaSOAP(**self.descriptor, n_jobs=n_jobs), "kernel": CovariantKernel(zeta=self.zeta)}
+        kernel = CovariantKernel(self.zeta, aggregate=aggregate or "sum", center_similarity=self.center_similarity)
+        return {"descriptor": LambdaSOAP(**self.descriptor, n_jobs=n_jobs), "kernel": kernel}
+
+    def others(self, n_species: int) -> list[KernelSetting]:
+        """List the same with other kernels."""
+        settings = [replace(self, zeta=zeta) for zeta in _ZETAS]
+        if n_species >= MANY:
+            settings += [replace(self, center_similarity=similarity) for similarity in _SIMILARITIES]
+        return [one for one in settings if one != self]
 
 
 @dataclass
@@ -68,9 +82,15 @@ class KernelSearch:
         Components of the largest irrep that a structure has, in the mean.
     options : dict
         Of all models: target, per_atom, aggregate.
+    n_species : int
+        Elements, which learn from each other where they are many.
     over : callable
         Says whether the time is over.
     n_jobs : int, default=None
+    bounds : pair of int
+        Components on which all candidates are compared, and on which the last ones are.
+    verbose : int
+        Whether to say how far the first comparison is.
 
     Attributes
     ----------
@@ -82,21 +102,24 @@ class KernelSearch:
     order: np.ndarray
     components: float
     options: dict[str, Any]
-    over: Callable[[], bool]
+    n_species: int
+    over: Callable[[], bool] = lambda: False
     n_jobs: int | None = None
+    bounds: tuple[int, int] = _COMPONENTS
+    verbose: int = 0
     tried: list[dict[str, Any]] = field(default_factory=list)
 
-    def run(self, candidates: list[KernelSetting]) -> KernelSetting:
-        """Find the best of the candidates, with the zeta that suits it."""
-        n = self._structures(_FEWEST_COMPONENTS)
-        first = self._compare(candidates, n)
+    def run(self) -> KernelSetting:
+        """Find the best descriptor, and the kernel that suits it."""
+        n = self._structures(self.bounds[0])
+        first = self._compare(candidate_settings(self.n_species), n)
         best = first[0]
-        others = [KernelSetting(best.descriptor, zeta) for zeta in _ZETAS if zeta != best.zeta]
+        others = best.others(self.n_species)
         left = [*first[: (len(first) + 1) // 2], *others]
-        more = min(_GROWTH * n, self._structures(_MOST_COMPONENTS))
-        if more > n and not self.over():
-            return self._compare(left, more)[0]
-        return self._compare(others, n, [best])[0] if others and not self.over() else best
+        more = min(_GROWTH * n, self._structures(self.bounds[1]))
+        if self.over():
+            return best
+        return self._compare(left, more)[0] if more > n else self._compare(others, n, [best])[0]
 
     def _structures(self, components):
         return int(np.clip(components / self.components, min(10, len(self.order)), len(self.order)))
@@ -104,13 +127,15 @@ class KernelSearch:
     def _compare(self, settings, n, known=()):
         """Sort settings by their errors on n structures; those for which there is no time are left out."""
         some = self.data.pick(np.sort(self.order[:n]))
+        meter = Meter("comparison of descriptors", len(settings), "the candidates", self.verbose)
         for setting in settings:
             start = time.process_time()
-            model = TensorKernelRidge(**setting.parts(self.n_jobs), **self.options)
+            model = TensorKernelRidge(**setting.parts(self.options["aggregate"], self.n_jobs), **self.options)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # candidates need not suit the data
                 error = -some.fit(model).best_score_
             self._note(setting, n, error, time.process_time() - start)
+            meter.advance(1)
             if self.over():
                 break
         mine = [one for one in self.tried if one["n_structures"] == n and one["setting"] in [*settings, *known]]

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from eqkernels.automatic.facts import LARGEST_EXACT
 from eqkernels.automatic.kernel_search import KernelSetting
 from eqkernels.automatic.labelled_structures import Labelled
 from eqkernels.learned import EquivariantNetworkRegressor
-from eqkernels.recommendation import LARGEST_EXACT
 from eqkernels.regression import SparseTensorGPR, TensorGPR
 
 # Sparse points for each root of a second, and their bounds: the fit grows with the second power of their number.
@@ -74,7 +74,7 @@ class KernelMember:
         return min(n, self.most) * self.components <= LARGEST_EXACT
 
     def _model(self, data):
-        parts = self.setting.parts(self.n_jobs)
+        parts = self.setting.parts(self.options["aggregate"], self.n_jobs)
         if self._is_exact(len(data)):
             return TensorGPR(random_state=self.random_state, **parts, **self.options)
         n_atoms = sum(map(len, data.frames))

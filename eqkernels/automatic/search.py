@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from eqkernels._progress import say
-from eqkernels.automatic.kernel_search import KernelSearch, KernelSetting, candidate_settings
+from eqkernels.automatic.kernel_search import KernelSearch, KernelSetting
 from eqkernels.automatic.labelled_structures import Labelled
 from eqkernels.automatic.members import KernelMember, NetworkMember, seconds_of_runs
 from eqkernels.automatic.stacking import scale_of_error_bars, stack
@@ -48,7 +48,7 @@ class Search:
     ----------
     data : Labelled
     facts : object
-        Numbers of labels, components and elements, as :mod:`eqkernels.recommendation` reads them.
+        Numbers of labels, components and elements, as :mod:`eqkernels.automatic.facts` reads them.
     options : dict
         Of all models: target, per_atom, aggregate.
     groups : array-like or None
@@ -103,10 +103,10 @@ class Search:
 
     def _kernel_setting(self, order):
         search = KernelSearch(
-            self.data, order, self._components, self.options,
+            self.data, order, self._components, self.options, self.facts.n_species,
             lambda: self._elapsed() > _COMPARING * self.budget, self.n_jobs,
         )  # fmt: skip
-        setting = search.run(candidate_settings(self.facts.n_species))
+        setting = search.run()
         self.tried += [
             {"model": str(one["setting"]), **{key: one[key] for key in ("n_structures", "rmse", "seconds")},
              "how": "one by one"}

@@ -98,7 +98,9 @@ def evaluate(
         show(line)
     if expected:
         median = f", half of the structures below {expected['median']:.3g}" if "median" in expected else ""
-        show(f"expected from training: {expected['rmse']:.4g} (Frobenius norm){median}")
+        low, high = expected.get("interval") or (None, None)
+        between = f", between {low:.3g} and {high:.3g}" if high else ""
+        show(f"expected from training: {expected['rmse']:.4g} (Frobenius norm){between}{median}")
     table("largest errors", ("structure", "formula", "error"), evaluation.worst())
     if html is not None or plots is not None:
         from eqkernels.cli.report import draw, write_page

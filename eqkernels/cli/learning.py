@@ -86,7 +86,8 @@ def train(
             say("estimating the error on new structures ...")
             expected = expected_error(estimator, data.frames, data.y, groups=data.groups, forces=labels_of_forces)
         show_expected(expected, data)
-        notes["expected_error"] = {"rmse": expected.rmse, "irreps": expected.irreps, "curve": expected.curve}
+        notes["expected_error"] = {"rmse": expected.rmse, "irreps": expected.irreps, "curve": expected.curve,
+                                   "interval": expected.interval}  # fmt: skip
         if expected.tail is not None:
             notes["expected_error"] |= {"median": expected.tail.median, "without_outliers": expected.tail.without}
         save_model(estimator, output, units=data.units, notes=notes)

@@ -116,8 +116,8 @@ def test_too_few_structures(organics):
 def test_halving_keeps_the_best(organics):
     frames, y = organics
     options = {"target": "dipole", "per_atom": False, "aggregate": None}
-    search = KernelSearch(Labelled(frames, y), np.arange(200), 3.0, options, lambda: False)
-    found = search.run(candidate_settings(4))
+    search = KernelSearch(Labelled(frames, y), np.arange(200), 3.0, options, 4)
+    found = search.run()
     sizes = [one["n_structures"] for one in search.tried]
     assert sorted(set(sizes)) == [150, 200]
     last = [one for one in search.tried if one["n_structures"] == 200]
@@ -129,8 +129,8 @@ def test_halving_keeps_the_best(organics):
 def test_search_ends_with_its_time(organics):
     frames, y = organics
     options = {"target": "dipole", "per_atom": False, "aggregate": None}
-    search = KernelSearch(Labelled(frames, y), np.arange(200), 3.0, options, lambda: True)
-    assert search.run(candidate_settings(4)) == candidate_settings(4)[0]
+    search = KernelSearch(Labelled(frames, y), np.arange(200), 3.0, options, 4, lambda: True)
+    assert search.run() == candidate_settings(4)[0]
     assert len(search.tried) == 1
 
 
@@ -140,4 +140,23 @@ def test_edges():
         "zeta=4 is the largest that is tried",
     ]
     assert edges(KernelSetting({"cutoff": 5.0}, 2)) == []
-    assert all("n_species_channels" in one.descriptor for one in candidate_settings(20))
+
+
+def test_many_elements_are_embedded_and_learn_from_each_other():
+    assert all("n_species_channels" in one.descriptor for one in candidate_settings(7))
+    assert all("n_species_channels" not in one.descriptor for one in candidate_settings(6) + candidate_settings(20))
+    few, many = (KernelSetting({"cutoff": 5.0}).others(n) for n in (19, 20))
+    assert {one.center_similarity for one in few} == {0.0}
+    assert {one.center_similarity for one in many} == {0.0, 0.5, 1.0}
+    assert "center_similarity=0.5" in str(many[-2])
+    assert many[-1].parts("mean")["kernel"].center_similarity == 1.0
+
+
+@pytest.mark.parametrize("target", ["dielectric", "polarizability"])
+def test_means_and_sums_over_atoms(organics, target):
+    """A tensor that does not grow with the molecule is a mean over its atoms."""
+    frames = organics[0][:40]
+    y = np.array([np.einsum("ni,nj->ij", one, one) for one in (atoms.positions for atoms in frames)])
+    model = AutoTensorRegressor(3, target=target, random_state=0).fit(frames, y)
+    assert model.estimators_[0].kernel.aggregate == ("mean" if target == "dielectric" else "sum")
+    assert np.isfinite(model.predict(frames[:2])).all()
