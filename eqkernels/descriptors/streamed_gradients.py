@@ -88,6 +88,13 @@ def check_differentiable(descriptor, forward):
         )
 
 
+def members(descriptor):
+    """Members of a union, fitted if it is; of another descriptor itself."""
+    if not isinstance(descriptor, EquivariantUnion):
+        return [descriptor]
+    return [member for _, member in getattr(descriptor, "transformers_", descriptor.transformers)]
+
+
 def iter_gradients(descriptor, frames, memory, width=0, strain=False, irrep="0e"):
     """Differentiate the features of an irrep and the invariant ones of all centers, some centers at a time.
 
@@ -109,8 +116,7 @@ def iter_gradients(descriptor, frames, memory, width=0, strain=False, irrep="0e"
     StreamedGradients
     """
     first = dict.fromkeys((irrep, "0e"), 0)
-    union = isinstance(descriptor, EquivariantUnion)
-    for member in [member for _, member in descriptor.transformers_] if union else [descriptor]:
+    for member in members(descriptor):
         if isinstance(member, EquivariantUnion):
             raise TypeError("a union of unions has no derivatives of single features: join all descriptors in one")
         blocks = {key: block for key, block in member._blocks().items() if key in first}
