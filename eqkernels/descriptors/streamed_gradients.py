@@ -89,6 +89,17 @@ def check_differentiable(descriptor, forward):
         )
 
 
+def members(descriptor):
+    """Members of joined descriptors, fitted if these are; of another descriptor itself."""
+    if not isinstance(descriptor, JoinedDescriptors):
+        return [descriptor]
+    if hasattr(descriptor, "transformers_"):
+        return [member for _, member in descriptor.transformers_]
+    if hasattr(descriptor, "transformers"):
+        return [member for _, member in descriptor.transformers]
+    return [descriptor.descriptor]  # stated once for all scales
+
+
 def iter_gradients(descriptor, frames, memory, width=0, strain=False, irrep="0e", more=()):
     """Differentiate the features of an irrep and the invariant ones of all centers, some centers at a time.
 
@@ -112,8 +123,7 @@ def iter_gradients(descriptor, frames, memory, width=0, strain=False, irrep="0e"
     StreamedGradients
     """
     first = dict.fromkeys((irrep, "0e", *more), 0)
-    union = isinstance(descriptor, JoinedDescriptors)
-    for member in [member for _, member in descriptor.transformers_] if union else [descriptor]:
+    for member in members(descriptor):
         if isinstance(member, JoinedDescriptors):
             raise TypeError("a union of unions has no derivatives of single features: join all descriptors in one")
         blocks = {key: block for key, block in member._blocks().items() if key in first}

@@ -36,10 +36,13 @@ class DerivativeLabels:
         the other, NaN in directions where they are not known.
     owners : ndarray of int, shape (n_labels,)
         The atom (counted over all atoms of all structures) or structure of each label, ascending.
+    by_structure : bool
+        Whether owners are structures.
     """
 
     values: np.ndarray
     owners: np.ndarray
+    by_structure: bool = False
 
     def __len__(self) -> int:
         return len(self.owners)
@@ -47,7 +50,7 @@ class DerivativeLabels:
     def between(self, first: int, stop: int) -> DerivativeLabels:
         """Labels of the owners first .. stop - 1, counted from the first."""
         rows = slice(*np.searchsorted(self.owners, [first, stop]))
-        return DerivativeLabels(self.values[rows], self.owners[rows] - first)
+        return DerivativeLabels(self.values[rows], self.owners[rows] - first, self.by_structure)
 
     def of_irrep(self, irrep: str, multiplicities: Mapping[str, int]) -> NDArray[np.float64]:
         """Labels of an irrep, (n_labels, n_directions, 2 lambda + 1, multiplicity), of a tensor with all of these."""
@@ -105,7 +108,7 @@ def read_forces(forces: Sequence[Any], n_atoms: NDArray[np.int64]) -> Derivative
         k = int(np.searchsorted(ends, atom, side="right"))
         return f"the force on structure {k}, atom {atom - ends[k] + n_atoms[k]}"
 
-    return _known(values, where)
+    return known_rows(values, where)
 
 
 def read_derivatives(
@@ -203,7 +206,7 @@ def read_stress(stress: Sequence[Any] | NDArray[np.float64], volumes: NDArray[np
         if one.shape not in ((3, 3), (6,)):
             raise ValueError(f"stress[{k}] has shape {one.shape}, expected (3, 3), or (6,) as from Atoms.get_stress()")
         full[k] = one if one.ndim == 2 else voigt_6_to_full_3x3_stress(one)
-    labels = _known(full.reshape(-1, 9), lambda k: f"the stress of structure {k}")
+    labels = known_rows(full.reshape(-1, 9), lambda k: f"the stress of structure {k}")
     skew = np.abs(full - full.transpose(0, 2, 1)).max(axis=(1, 2))[labels.owners]
     uneven = np.flatnonzero(skew > _ROUNDING * np.abs(labels.values).max(initial=0.0))
     if len(uneven):
@@ -213,7 +216,7 @@ def read_stress(stress: Sequence[Any] | NDArray[np.float64], volumes: NDArray[np
         )
     check_volumes(volumes, labels.owners)
     matrices = labels.values.reshape(-1, 3, 3)
-    return DerivativeLabels(to_voigt(matrices), labels.owners)
+    return DerivativeLabels(to_voigt(matrices), labels.owners, by_structure=True)
 
 
 def check_volumes(volumes, structures):
@@ -241,7 +244,8 @@ def _check_length(given, name, n):
         raise ValueError(f"{name} has {len(given)} entries for {n} structures: give one for each, or None or NaN")
 
 
-def _known(values, where):
+def known_rows(values, where):
+    """Labels of the rows that are not NaN; ``where(row)`` names a row in messages on those that are unusable."""
     owners = np.flatnonzero(_check_known(values, where))
     return DerivativeLabels(np.ascontiguousarray(values[owners]), owners)
 

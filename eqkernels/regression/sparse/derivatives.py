@@ -18,8 +18,9 @@ import numpy as np
 from eqkernels._ranges import structure_blocks
 from eqkernels.descriptors.streamed_gradients import iter_gradients
 from eqkernels.kernels.charges import known_places
-from eqkernels.regression.sparse._derivative_loops import add_block_slopes, add_scalar_slopes, add_slopes
 from eqkernels.regression.sparse.element_charges import element_slopes
+from eqkernels.regression.sparse.input_rows import kernel_input_derivatives, of_positions
+from eqkernels.regression.sparse.slopes import KernelSlope, add_slopes_of_part
 from eqkernels.so3 import Irrep
 from eqkernels.structures import DerivativeLabels, atom_counts, cell_volumes, read_forces, read_stress
 
@@ -92,9 +93,9 @@ def derivative_work(model, n_atoms, labels):
     """
     ends = np.concatenate([[0], np.cumsum(n_atoms)])
     rows = np.zeros(len(n_atoms))
-    for kind, known in labels.items():
-        bounds = np.arange(len(ends)) if kind == "stress" else ends
-        rows += COMPONENTS[kind] * np.diff(np.searchsorted(known.owners, bounds))
+    for known in labels.values():
+        bounds = np.arange(len(ends)) if known.by_structure else ends
+        rows += known.values.shape[1] * np.diff(np.searchsorted(known.owners, bounds))
     gradients = 3 * np.minimum(n_atoms, _TYPICAL_NEIGHBORS) * n_atoms * model.work_per_center()
     return rows + gradients * (rows > 0)
 
@@ -125,9 +126,10 @@ def derivative_rows(job, block, features):
             part = block.block(start, stop, n_atoms)
             if not any(len(known) for known in part.derivatives.values()):
                 continue
-            kernels = kernel_derivatives(
-                job.descriptor, part.X, features[start:stop], model.kernel, points, part.derivatives, memory, irrep
-            )
+            of_part = job.descriptor, part.X, features[start:stop], model.kernel, points
+            by_position, by_input = of_positions(part.derivatives)
+            kernels = kernel_derivatives(*of_part, by_position, memory, irrep) if by_position else {}
+            kernels |= kernel_input_derivatives(*of_part, by_input, memory, irrep) if by_input else {}
             offset = offset_slopes(model.kernel, features[start:stop], irrep)
             design = _baseline_slopes(model, features[start:stop], irrep)
             for kind, kernel in kernels.items():
@@ -165,7 +167,7 @@ def offset_slopes(kernel, features, irrep):
 
 
 def _baseline_slopes(model, features, irrep):
-    """Derivatives of the dipoles of charges of the elements, (n_atoms, 3, 2 lambda + 1, n_species), or None."""
+    """Differentiate the dipoles of charges of elements, (n_atoms, 3, 2 lambda + 1, n_species); None without them."""
     if irrep == "0e" or not model.n_baseline(irrep):
         return None
     out = np.zeros((features.n_atoms.sum(), 3, 3, len(model.species)))
@@ -241,7 +243,7 @@ def kernel_derivatives(descriptor, frames, features, kernel, points, labels, mem
     for kind, known in labels.items():
         place[kind][known.owners] = np.arange(len(known))
     gradients = kernel.gradient(features, points, irrep)
-    slopes = [_Slope(one, features, points, irrep) for one in gradients if one.block != "positions"]
+    slopes = [KernelSlope(one, features, points, irrep) for one in gradients if one.block != "positions"]
     for one in gradients:
         if one.block == "positions":
             _add_by_positions(one, features, place, out)
@@ -249,7 +251,7 @@ def kernel_derivatives(descriptor, frames, features, kernel, points, labels, mem
     for gradients in iter_gradients(descriptor, frames, memory, width, strain, irrep, kernel.more_irreps):
         for kind in ("stress",) if gradients.kind == "stress" else ("forces", "derivatives"):
             if kind in out:
-                _add_part(gradients, place[kind][gradients.targets], features, points, slopes, out[kind])
+                add_slopes_of_part(gradients, place[kind][gradients.targets], features, points, slopes, out[kind])
     return out
 
 
@@ -261,96 +263,6 @@ def _add_by_positions(gradient, features, place, out):
             gradient.add(features.places, place[kind][atoms], out[kind])
 
 
-def _add_part(gradients, rows, features, points, slopes, out):
-    """Add derivatives of the features of some centers, species by species, to those of kernels."""
-    for species in np.unique(points.species):
-        entries = np.flatnonzero((rows >= 0) & (features.species[gradients.centers] == species))
-        if len(entries):
-            columns = np.flatnonzero(points.species == species)
-            chosen, first = rows[entries], rows[entries].min()
-            n, d = chosen.max() + 1 - first, out.shape[2]
-            target = np.zeros((n, out.shape[1], d, len(columns), d))
-            for slope in slopes:
-                if slope.block == gradients.block:
-                    slope.add(gradients, entries, chosen - first, columns, target)
-            out[first : first + n, :, :, columns] += target
-
-
-class _Slope:
-    """Derivative of the kernels by a range of the features of a block, :class:`KernelGradient`, as arrays to loop over.
-
-    Parameters
-    ----------
-    gradient : KernelGradient
-    features, points : EquivariantFeatures
-    irrep : str
-        Of the kernels.
-    """
-
-    def __init__(self, gradient, features, points, irrep):
-        self.gradient, self.block, self.scalar = gradient, gradient.block, irrep == "0e"
-        self.features = features.block(self.block) if gradient.direction is None else gradient.direction
-        self.points, self.lift = points.block(self.block), gradient.lift
-        if gradient.lifted is not None:
-            self.points = gradient.lifted[points.structures]
-        self.range = (0, np.inf) if gradient.columns is None else gradient.columns
-        # directions have the columns of the range alone
-        self.shift = 0 if gradient.direction is None else self.range[0]
-
-    def add(self, gradients, entries, rows, columns, out):
-        """Add the derivatives of the entries by the points ``columns`` to out[rows]."""
-        low, high = self.range
-        inside = (gradients.columns >= low) & (gradients.columns < high)
-        if not inside.any():
-            return
-        every = len(entries) == len(gradients.centers)
-        values, centers = (x if every else x[entries] for x in (gradients.values, gradients.centers))
-        values = values if inside.all() else np.ascontiguousarray(values[..., inside])
-        ids, first = gradients.columns[inside], centers.min()
-        here, centers = slice(first, centers.max() + 1), centers - first
-        if self.lift is not None:
-            values = np.einsum("edc,ekcf->ekdf", self.lift[here][centers], values, optimize=True)
-        products = self._products(values, columns, ids)
-        if self.scalar and self.block == "0e":
-            own = self.features[here, 0][:, ids].astype(float)
-            pair = (np.ascontiguousarray(x[here][:, columns]) for x in (self.gradient.points, self.gradient.own))
-            target = out.reshape(len(out), out.shape[1], len(columns))
-            add_slopes(values[:, :, 0], products, own, centers, rows, *pair, target)
-        elif self.block == "0e":
-            along = self._along(values, here, centers, ids)
-            pair = (self._factors(x, here, columns) for x in (self.gradient.points, self.gradient.own))
-            add_scalar_slopes(products, along, centers, rows, *pair, out)
-        elif self.gradient.points is not None:
-            n, k, d, _ = values.shape
-            factors = np.ascontiguousarray(self.gradient.points[here][:, columns])
-            add_block_slopes(products.reshape(n, k, d, len(columns), d), centers, rows, factors, out)
-        else:
-            along = self._along(values, here, centers, ids)
-            own = self._factors(self.gradient.own, here, columns)
-            none = np.zeros((*along.shape, len(columns)))
-            add_scalar_slopes(none, along, centers, rows, own, own, out)
-
-    def _products(self, values, columns, ids):
-        """Products of the derivatives with the features of points, (n, k, n_points) or (n, k, d n_points d)."""
-        if self.block != "0e" and self.gradient.points is None:
-            return None
-        n, k, d, width = values.shape
-        environments = self.points[np.ix_(columns, np.arange(d), ids)].astype(float, copy=False)
-        return (values.reshape(n * k * d, width) @ environments.reshape(-1, width).T).reshape(n, k, -1)
-
-    def _along(self, values, here, centers, ids):
-        """Products of the derivatives with the features of the environment, or with its direction, (n, k)."""
-        own = self.features[here][:, :, ids - self.shift].astype(float, copy=False)[centers]
-        return np.einsum("nkdf,ndf->nk", values, own, optimize=True)
-
-    def _factors(self, array, here, columns):
-        """Factors as arrays (n_centers, d, n_points, d)."""
-        if array is None:
-            there = self.gradient.own if self.gradient.points is None else self.gradient.points
-            array = np.zeros_like(there)
-        return np.ascontiguousarray(array[here][:, columns].transpose(0, 2, 1, 3))
-
-
 def _rows(part, kind, irrep, kernel, pivots, model, known_slopes):
     """Rows of the factor of an irrep from the derivatives of its kernels: without those whose label is missing.
 
@@ -359,12 +271,12 @@ def _rows(part, kind, irrep, kernel, pivots, model, known_slopes):
     """
     known = part.derivatives[kind]
     n, k, d = kernel.shape[:3]
+    structures = known.owners
+    if not known.by_structure:
+        structures = np.repeat(np.arange(len(part.X)), atom_counts(part.X))[structures]
+    factor = (-1.0 if kind == "forces" else 1.0) * np.ones(n)
     if kind == "stress":
-        structures = known.owners
-        factor = 1.0 / cell_volumes(part.X)[structures]
-    else:
-        structures = np.repeat(np.arange(len(part.X)), atom_counts(part.X))[known.owners]
-        factor = (-1.0 if kind == "forces" else 1.0) * np.ones(n)
+        factor /= cell_volumes(part.X)[structures]
     columns = np.zeros((model.size(irrep), n, k, d))
     point, component = np.divmod(pivots, d)
     np.multiply(np.moveaxis(kernel[:, :, :, point, component], 3, 0), factor[:, None, None], out=columns[: len(pivots)])

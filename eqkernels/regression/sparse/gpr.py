@@ -27,13 +27,15 @@ from eqkernels.kernels.sparse_points import SELECTIONS, check_n_points_of_model
 from eqkernels.kernels.wigner import couples_densities
 from eqkernels.regression.base import _check_weight, checked_features
 from eqkernels.regression.cancellation import KernelSums
-from eqkernels.regression.delta import Baseline
+from eqkernels.regression.delta import Baseline, is_model
 from eqkernels.regression.fitted_targets import declare_target
 from eqkernels.regression.position_derivatives import check_scalar
 from eqkernels.regression.sparse.choice import SparseChoice
 from eqkernels.regression.sparse.derivative_weights import FEWEST_TENSORS, choose_by_derivatives
+from eqkernels.regression.sparse.derivatives import check_derivatives_possible
 from eqkernels.regression.sparse.element_charges import IRREP, has_element_charges
 from eqkernels.regression.sparse.fold import TOTALS, FoldJob
+from eqkernels.regression.sparse.input_rows import is_by_input, read_all_input_derivatives
 from eqkernels.regression.sparse.map_reduce import map_reduce, map_reduce_on_cluster
 from eqkernels.regression.sparse.partial_labels import (
     minus_baseline_derivatives,
@@ -48,7 +50,7 @@ from eqkernels.regression.weights import MOST_STRUCTURES, choose_weights, open_w
 from eqkernels.structures import read_labels
 
 # Parameters that are used anew whenever the coefficients are solved.
-_FREE_BETWEEN_PARTS = ("noise", "force_noise", "stress_noise", "derivative_noise")
+_FREE_BETWEEN_PARTS = ("noise", "force_noise", "stress_noise", "derivative_noise", "input_noise")
 
 
 class _Auto(Number):
@@ -77,6 +79,12 @@ class SparseTensorGPR(SparsePredictor):
     selection : {"fps", "leverage", "random"}, default="fps"
         How they are chosen: by farthest-point sampling, with probabilities proportional to their leverage, or all with
         the same.
+    displacement : float, default=None
+        If stated, sparse environments are chosen among those of the structures and of two copies of each, whose atoms
+        are displaced by Gaussian random vectors of this standard deviation in each direction (and inputs of the
+        descriptor by such of their root mean square). A fit to forces has three labels for each environment, and more
+        basis functions than environments make better use of them: where most environments are sparse points already,
+        try 0.05 Angstrom and more points. None: of the structures alone.
     noise : "auto", float, array-like of shape (n_irreps,) or dict of str to float, default="auto"
         Variance of the noise of the labels in units of the signal variance, as ``noise`` of :class:`TensorGPR` and
         ``alpha`` of :class:`TensorKernelRidge`: what is added to the diagonal of the kernel matrix, 1e-12 at least.
@@ -87,6 +95,8 @@ class SparseTensorGPR(SparsePredictor):
         units are those of positions to the power -2 and -6. ``"auto"``: by the marginal likelihood, with ``noise``.
     derivative_noise : "auto", float, array-like of shape (n_irreps,) or dict of str to float, default="auto"
         The same of derivatives of tensors, for each irrep of the tensor.
+    input_noise : "auto" or float, default="auto"
+        The same of components of derivatives of a scalar by inputs.
     kernel : TensorKernel, default=None
         Covariant kernel; None: ``CovariantKernel()``. Its ``aggregate`` makes the target extensive or intensive.
     aggregate : {"sum", "mean"}, default=None
@@ -207,9 +217,11 @@ class SparseTensorGPR(SparsePredictor):
     _defaults = {**SparsePredictor._defaults, "kernel": CovariantKernel}
     _constraints = {
         "selection": Choice(*SELECTIONS),
+        "displacement": Number(above=0, none=True),
         "aggregate": Choice(None, "sum", "mean"),
         "force_noise": _Auto(above=0),
         "stress_noise": _Auto(above=0),
+        "input_noise": _Auto(above=0),
         "baseline": Baseline(),
         "memory": Number(above=0),
         "n_jobs": Jobs(),
@@ -221,10 +233,12 @@ class SparseTensorGPR(SparsePredictor):
         n_points=500,
         *,
         selection="fps",
+        displacement=None,
         noise="auto",
         force_noise="auto",
         stress_noise="auto",
         derivative_noise="auto",
+        input_noise="auto",
         kernel=None,
         aggregate=None,
         descriptor=None,
@@ -238,10 +252,12 @@ class SparseTensorGPR(SparsePredictor):
     ):
         self.n_points = n_points
         self.selection = selection
+        self.displacement = displacement
         self.noise = noise
         self.force_noise = force_noise
         self.stress_noise = stress_noise
         self.derivative_noise = derivative_noise
+        self.input_noise = input_noise
         self.kernel = kernel
         self.aggregate = aggregate
         self.descriptor = descriptor
@@ -256,7 +272,10 @@ class SparseTensorGPR(SparsePredictor):
     # -- fit --------------------------------------------------------------------------------------------------------
 
     @whole_or_nothing
-    def fit(self, X, y=None, sample_weight=None, *, forces=None, stress=None, derivatives=None, client=None):
+    def fit(
+        self, X, y=None, sample_weight=None, *, forces=None, stress=None, derivatives=None, input_derivatives=None,
+        client=None,
+    ):  # fmt: skip
         """Choose the sparse environments and fit.
 
         Parameters
@@ -278,6 +297,11 @@ class SparseTensorGPR(SparsePredictor):
             Derivatives of y by the positions, for each structure: ``derivatives[k][a, i, j]`` is that of component i of
             a dipole by coordinate j of atom a, ``[a, i, l, j]`` that of component il of a polarizability. None, or NaN
             for a direction, an atom or a structure where they are not known. See :doc:`derivatives </derivatives>`.
+        input_derivatives : dict of str to array-like of shape (n_structures, ...), default=None
+            Derivatives of a scalar y by inputs of the descriptor, by their name: with an energy in an electric field
+            ``{"electric_field": -dipoles}``, plus the dipoles where the data set gives its field the other sign. For
+            an input of atoms, a list with one array (n_atoms, ...) for each structure. None or NaN where they are not
+            known. See :doc:`inputs </inputs>`.
         client : distributed.Client, default=None
             Cluster that does the work, part by part; lost workers are made up for.
 
@@ -293,17 +317,18 @@ class SparseTensorGPR(SparsePredictor):
             If sparse points or one structure take more than ``memory``, or the matrices more than the machine has.
         """
         self.__dict__.pop("factors_", None)
-        return self._add(X, y, sample_weight, (forces, stress, derivatives), client, solve=True)
+        return self._add(X, y, sample_weight, (forces, stress, derivatives, input_derivatives), client, True)
 
     @whole_or_nothing
     def partial_fit(
-        self, X, y=None, sample_weight=None, *, forces=None, stress=None, derivatives=None, client=None, solve=True
-    ):
+        self, X, y=None, sample_weight=None, *, forces=None, stress=None, derivatives=None, input_derivatives=None,
+        client=None, solve=True,
+    ):  # fmt: skip
         """Add structures; the first call chooses the sparse environments from them.
 
         Parameters
         ----------
-        X, y, sample_weight, forces, stress, derivatives, client
+        X, y, sample_weight, forces, stress, derivatives, input_derivatives, client
             As for :meth:`fit`. Later calls may have no other species than the first, and no other parameters but those
             of the noise.
         solve : bool, default=True
@@ -318,7 +343,7 @@ class SparseTensorGPR(SparsePredictor):
         TypeError, ValueError, MemoryError
             As for :meth:`fit`; also if parameters were changed since the first call.
         """
-        return self._add(X, y, sample_weight, (forces, stress, derivatives), client, solve)
+        return self._add(X, y, sample_weight, (forces, stress, derivatives, input_derivatives), client, solve)
 
     def _add(self, X, y, sample_weight, others, client, solve):
         begun = hasattr(self, "factors_")
@@ -348,12 +373,21 @@ class SparseTensorGPR(SparsePredictor):
             labels, known = read_partial_labels(y, source.n_atoms, target, per_atom, others[2])
         if some and not begun:
             self.target_, self.axial_, self.per_atom_ = labels.tensor.formula, labels.tensor.axial, labels.per_atom
-        if others[0] is not None or others[1] is not None:
+        if any(others[k] is not None for k in (0, 1, 3)):
             check_scalar(self._tensor(), "fitted")
         self._warn_of_symmetry(source.X, labels)
         weight = _check_weight(sample_weight, len(source))
         charges = source.charges if self._kernel().uses_positions else None
-        derivatives = read_all_derivatives(source, labels, known, others, self._project, charges) if some else {}
+        derivatives = read_all_derivatives(source, labels, known, others[:3], self._project, charges) if some else {}
+        if others[3] is not None:
+            check_derivatives_possible(source, labels.per_atom)
+            if is_model(self.baseline):
+                raise ValueError(
+                    "input_derivatives cannot be fitted to what a baseline leaves, whose own derivatives by inputs are not "
+                    "known: subtract these, and its predictions, from the labels, and fit without baseline="
+                )
+            descriptor = self.descriptor_ if begun else self._object("descriptor")
+            derivatives |= read_all_input_derivatives(source, others[3], descriptor)
         if not begun:
             self._fit_baseline_model(frames, labels, weight, known)
         labels = self._minus_baseline(frames, labels, known)
@@ -381,7 +415,10 @@ class SparseTensorGPR(SparsePredictor):
         """Fit the descriptor and choose the sparse environments."""
         self._refuse_atoms()
         irreps = [str(irrep) for _, irrep in self._tensor().irreps]
-        choice = SparseChoice(data, irreps, self.n_points, check_random_state(self.random_state))
+        if self.displacement is not None and data.source.volumes is None:
+            raise TypeError("displacement needs X to be frames, whose atoms are displaced, not features")
+        random = check_random_state(self.random_state)
+        choice = SparseChoice(data, irreps, self.n_points, random, self.displacement)
         self.descriptor_ = self._fitted_descriptor(data, choice.candidates)
         if data.derivatives:
             check_differentiable(self.descriptor_, forward=True)
@@ -479,7 +516,10 @@ class SparseTensorGPR(SparsePredictor):
             for name in ("noise", "derivative_noise")
         )
         of_scalars = {"forces": {"0e": self.force_noise}, "stress": {"0e": self.stress_noise}}
-        return own, {**of_scalars, "derivatives": of_derivatives}
+        by_inputs = {
+            kind: {"0e": self.input_noise} for kind in vars(self).get("derivative_totals_", ()) if is_by_input(kind)
+        }
+        return own, {**of_scalars, **by_inputs, "derivatives": of_derivatives}
 
     def _check_parameters(self):
         super()._check_parameters()

@@ -96,8 +96,11 @@ class Part:
 def _between(derivatives, start, stop, n_atoms):
     """Take the derivatives of structures start .. stop - 1, in which structure k has n_atoms[k] atoms."""
     first, n = int(np.sum(n_atoms[:start])), int(np.sum(n_atoms[start:stop]))
-    bounds = {"stress": (start, stop)}
-    return {kind: labels.between(*bounds.get(kind, (first, first + n))) for kind, labels in derivatives.items()}
+    of_structures, of_atoms = (start, stop), (first, first + n)
+    return {
+        kind: labels.between(*(of_structures if labels.by_structure else of_atoms))
+        for kind, labels in derivatives.items()
+    }
 
 
 class Parts:
@@ -124,7 +127,7 @@ class Parts:
         self.weight = None if weight is None else np.repeat(weight, counts)
         self.derivative_totals = {}
         for kind, known in derivatives.items():
-            structures = known.owners if kind == "stress" else np.searchsorted(ends, known.owners, side="right") - 1
+            structures = known.owners if known.by_structure else np.searchsorted(ends, known.owners, side="right") - 1
             weights = np.ones(len(known)) if weight is None else weight[structures]
             self.derivative_totals[kind] = _totals(weights, known.directions())
         work = counts + model.work_per_center() * source.n_atoms

@@ -147,7 +147,9 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, othe
     baseline = fit_baseline(design, values, ridge=ridge) if design.shape[1] and total_weight else None
     in_derivatives = any(right_columns(rows.factor, rank)[:, 1:-multiplicity].any() for rows in others.values())
     if in_derivatives:
-        baseline = _of_all_labels([columns, *(right_columns(rows.factor, rank) for rows in others.values())], multiplicity)
+        baseline = _of_all_labels(
+            [columns, *(right_columns(rows.factor, rank) for rows in others.values())], multiplicity
+        )
     elif design.shape[1] and not total_weight:  # derivatives alone do not know of it
         baseline = np.zeros((design.shape[1], multiplicity))
     combination = combined(baseline, multiplicity)

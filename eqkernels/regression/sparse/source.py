@@ -97,7 +97,7 @@ def choose_candidates(source, labelled, limit, random):
     return np.union1d(picked, structures[first[~np.isin(species, seen)]])
 
 
-def most_points_of_species(source, candidates, labelled, n_points, most):
+def most_points_of_species(source, candidates, labelled, n_points, most, copies=1):
     """Most points of each species to be kept while they are chosen.
 
     Parameters
@@ -108,6 +108,8 @@ def most_points_of_species(source, candidates, labelled, n_points, most):
     n_points : int or dict of int to int
     most : float
         How many points are not too many in all.
+    copies : int, default=1
+        How often each of the candidates is there.
 
     Returns
     -------
@@ -115,7 +117,7 @@ def most_points_of_species(source, candidates, labelled, n_points, most):
     """
     structures = np.repeat(np.arange(len(source)), source.n_atoms)
     species, counts = np.unique(source.numbers[labelled & np.isin(structures, candidates)], return_counts=True)
-    return room_of_species(n_points, dict(zip(species.tolist(), counts.tolist(), strict=True)), most)
+    return room_of_species(n_points, dict(zip(species.tolist(), (copies * counts).tolist(), strict=True)), most)
 
 
 def lazy_sequence(X):
