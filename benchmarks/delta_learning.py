@@ -1,7 +1,12 @@
-"""Polarizabilities with and without Thole's model as a baseline: ``python benchmarks/delta_learning.py``."""
+"""Polarizabilities with and without Thole's model as a baseline: ``python benchmarks/delta_learning.py [qm7x.xyz]``.
 
+The file, of one molecule of QM7-X distorted 100 times, is qm7x_reduced_100.xyz in the tests of metatrain.
+"""
+
+import sys
 import time
 
+import ase.io
 import numpy as np
 
 from eqkernels import LambdaSOAP, TensorKernelRidge
@@ -50,6 +55,15 @@ def main():
     compare("100 water dimers, for trimers", part(water, dimers[:100]), part(water, np.flatnonzero(counts == 3)))
     monomers = np.flatnonzero(counts == 1)
     compare("water monomers, for dimers", part(water, monomers), part(water, dimers))
+    for path in sys.argv[1:]:
+        frames = ase.io.read(path, ":")
+        y = np.array([np.reshape(atoms.info["polarizability"], (3, 3)) for atoms in frames])
+        y = 0.5 * (y + y.transpose(0, 2, 1))
+        for atoms in frames:
+            atoms.pbc = False
+        order = np.random.default_rng(0).permutation(len(frames))
+        train, test = ([[frames[k] for k in rows], y[rows]] for rows in (order[:50], order[60:]))
+        compare("50 geometries of C5H7NS (QM7-X)", train, test)
 
 
 if __name__ == "__main__":

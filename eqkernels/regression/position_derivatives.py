@@ -69,13 +69,13 @@ class PositionDerivatives:
         """
         X, known = self._with_frames(X)
         frames, tensor = self._frames(X), self._differentiated()
-        of_baseline = [] if known is None else baseline_derivatives(self.baseline_model_, known, tensor.shape)
         n_atoms, basis = atom_counts(frames), basis_tensors(tensor)
         out = np.zeros((n_atoms.sum(), *tensor.shape, 3))
         cotangents = [np.broadcast_to(one, (len(frames), *tensor.shape)) for one in basis]
         for one, derivatives in zip(basis, self._vjps(frames, cotangents), strict=True):
             out += one[..., None] * derivatives.positions.reshape(len(out), *[1] * tensor.rank, 3)
-        out += np.concatenate(of_baseline) if of_baseline else 0.0
+        if known is not None:
+            out += np.concatenate(baseline_derivatives(self.baseline_model_, known, tensor.shape))
         return np.split(out, np.cumsum(n_atoms)[:-1])
 
     def predict_forces(self, X: Sequence[Atoms]) -> list[NDArray[np.float64]]:
@@ -100,9 +100,9 @@ class PositionDerivatives:
         X, known = self._with_frames(X)
         frames = self._frames(X)
         check_scalar(self._differentiated(), "predicted")
-        of_baseline = [] if known is None else baseline_forces(self.baseline_model_, known)
         forces = -next(iter(self._vjps(frames, [np.ones(len(frames))]))).positions
-        forces += np.concatenate(of_baseline) if of_baseline else 0.0
+        if known is not None:
+            forces += np.concatenate(baseline_forces(self.baseline_model_, known))
         return np.split(forces, np.cumsum(atom_counts(frames))[:-1])
 
     def predict_stress(self, X: Sequence[Atoms]) -> NDArray[np.float64]:
@@ -130,9 +130,9 @@ class PositionDerivatives:
         volumes = cell_volumes(frames)
         check_scalar(self._differentiated(), "predicted")
         check_volumes(volumes, np.arange(len(volumes)))
-        of_baseline = 0.0 if known is None else baseline_stress(self.baseline_model_, known)
         strain = next(iter(self._vjps(frames, [np.ones(len(frames))]))).strain
-        return 0.5 * (strain + strain.transpose(0, 2, 1)) / volumes[:, None, None] + of_baseline
+        stress = 0.5 * (strain + strain.transpose(0, 2, 1)) / volumes[:, None, None]
+        return stress if known is None else stress + baseline_stress(self.baseline_model_, known)
 
     def _frames(self, X: Any) -> Any:
         """Frames, read and checked."""

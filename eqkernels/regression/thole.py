@@ -43,8 +43,8 @@ _LARGER, _FACTOR = 0.2, 1.5
 # Rows that draw logarithms of the parameters to where they began, relative to the size of the labels: they decide only
 # about elements of which the labels say nothing.
 _PRIOR = 1e-3
-# Mean ratio of labels to the model with published values that looks like another unit.
-_LIKE_ANOTHER = 0.35
+# Labels look like those in another unit, if by that they are within this factor of the model with published values.
+_LIKE_ANOTHER = 1.4
 
 
 class TholePolarizability(Summarized, RegressorMixin, BaseEstimator):
@@ -250,7 +250,7 @@ class TholePolarizability(Summarized, RegressorMixin, BaseEstimator):
         known = all(chemical_symbols[number] in PUBLISHED for number in species)
         ratio = np.median(np.trace(values, axis1=1, axis2=2) / sizes)
         for unit, size in UNITS.items():
-            if known and unit != self.unit and abs(np.log(np.abs(ratio * size / UNITS[self.unit]))) < _LIKE_ANOTHER:
+            if known and unit != self.unit and 1 / _LIKE_ANOTHER < ratio * size / UNITS[self.unit] < _LIKE_ANOTHER:
                 warn(
                     f"y has {ratio:.2g} times the size of polarizabilities in {self.unit}: if it is in {unit}, write "
                     f"unit={unit!r}"

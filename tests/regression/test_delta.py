@@ -10,9 +10,13 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, cross_val_predict
 from sklearn.pipeline import make_pipeline
 
+from eqkernels import (
+    SOAP as RowSOAP,
+)
 from eqkernels import (
     AutoTensorRegressor,
     ChargeKernel,
@@ -494,3 +498,16 @@ def test_networks_go_on_with_the_same_baseline():
     assert rest == {"y": "ij=ji"}
     network.set_params(baseline="mean").fit(FRAMES, inertia(FRAMES))
     assert network.baseline_model_ is None
+
+
+def test_models_of_scikit_learn():
+    """Pipelines to rows, and fitted models that stay fitted in a grid."""
+    energies = np.trace(inertia(FRAMES), axis1=1, axis2=2)
+    rows = make_pipeline(RowSOAP(cutoff=3.0, n_max=2, l_max=1, aggregate="sum"), Ridge(1e-2)).fit(FRAMES, energies)
+    model = TensorRidge(1e-3, descriptor=SOAP, baseline=rows).fit(FRAMES, energies)
+    rest = TensorRidge(1e-3, descriptor=SOAP).fit(FRAMES, energies - rows.predict(FRAMES))
+    np.testing.assert_allclose(model.predict(TEST), rest.predict(TEST) + rows.predict(TEST), rtol=1e-9)
+    assert clone(model).fit(FRAMES, energies).baseline_model_.steps[-1][1] is rows[-1]
+    frozen = pytest.importorskip("sklearn.frozen").FrozenEstimator(rows)
+    grid = GridSearchCV(TensorRidge(1e-3, descriptor=SOAP), {"baseline": [frozen]}, cv=3).fit(FRAMES, energies)
+    np.testing.assert_allclose(grid.predict(TEST), model.predict(TEST), rtol=1e-9)
