@@ -40,7 +40,9 @@ _FEWEST_FOR_NETWORK = 300
 _COMPARED, _SECONDS = 500, 30.0
 # Components on which descriptors and kernels are compared.
 _PROBED_COMPONENTS = 600
-_POINTS = 1000
+# Sparse points, and operations (rows of equations times the square of the points) up to which energies with forces have
+# as many as the second: some minutes. An atom has a row for each component of its force.
+_POINTS, _OPERATIONS = (1000, 2000), 2e11
 _MINUTES, _MEMBERS = 2.0, 4
 
 
@@ -123,9 +125,7 @@ def recommend(
     shared = {"target": target, "per_atom": per_atom, "aggregate": aggregate}
     parts, why_descriptor = _parts(facts, aggregate, n_jobs, verbose)
     if forces or facts.largest > LARGEST_EXACT:
-        model = SparseTensorGPR(
-            min(_POINTS, facts.n_centers), random_state=random_state, n_jobs=n_jobs, **parts, **shared
-        )
+        model = SparseTensorGPR(_n_points(facts, forces), random_state=random_state, n_jobs=n_jobs, **parts, **shared)
         why = "SparseTensorGPR: forces need its derivatives" if forces else (
             f"SparseTensorGPR: {facts.largest} components are too many for an exact Gaussian process "
             f"(at most {LARGEST_EXACT})"
@@ -150,6 +150,13 @@ def recommend(
             compared += ": nothing is learned that carries over to other structures, check the labels"
         return Recommendation(model, [why, compared, why_descriptor, *why_aggregate])
     return Recommendation(model, [why, why_descriptor, *why_aggregate])
+
+
+def _n_points(facts, forces):
+    """Sparse points: forces say more than what the fewest of them can express."""
+    few, many = _POINTS
+    most = int(np.clip(np.sqrt(_OPERATIONS / (3 * facts.n_centers)), few, many)) if forces else few
+    return min(most, facts.n_centers)
 
 
 def _network(minutes, random_state, n_jobs, shared):

@@ -26,7 +26,9 @@ def test_forces_and_many_structures_take_the_sparse_one(water, monkeypatch):
     monkeypatch.setattr(recommendation, "held_back_errors", lambda *_, **options: [1.0, 2.0])
     frames = water[0]
     energies = np.array([np.sum(atoms.positions**2) for atoms in frames])
-    assert type(recommend(frames, energies, target="energy", forces=True).model).__name__ == "SparseTensorGPR"
+    with_forces = recommend(frames, energies, target="energy", forces=True).model
+    assert type(with_forces).__name__ == "SparseTensorGPR"
+    assert with_forces.n_points == sum(map(len, frames))
     many, y = frames * 50, np.concatenate([np.einsum("ni,nj->nij", water[1], water[1])] * 50)
     assert type(recommend(many, y).model).__name__ == "SparseTensorGPR"
 
@@ -102,6 +104,14 @@ def test_labels_that_do_not_grow_with_the_structure_take_the_mean():
     assert recommend(frames, y).model.aggregate == "mean"
     assert recommend(frames, y * sizes).model.aggregate is None
     assert recommend(frames, y * sizes, target="band_gap").model.aggregate == "mean"
+
+
+@pytest.mark.parametrize(("n_centers", "forces", "expected"), [
+    (300, True, 300), (6000, True, 2000), (30000, True, 1490), (10**7, True, 1000), (6000, False, 1000),
+])  # fmt: skip
+def test_forces_take_more_points_where_that_is_cheap(n_centers, forces, expected):
+    facts = type("Facts", (), {"n_centers": n_centers})
+    assert recommendation._n_points(facts, forces) == expected
 
 
 def test_bad_input(water):

@@ -32,7 +32,8 @@ class KernelMember:
     Attributes
     ----------
     seconds : dict of int to float
-        CPU time of fits by their number of structures.
+        CPU time of fits by their number of structures. Those of the search for the kernel are known: an exact fit to
+        few structures, which is mostly features (and compilation, when it is the first), says little of many.
     most : int
         Structures that fit into the time; the others are left out of the fit.
     """
