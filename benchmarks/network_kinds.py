@@ -108,9 +108,11 @@ def runs():
         "products=False": {"products": False},
     }  # fmt: skip
     near = {"cutoff": 4.5, "l_max": 1}
+    one = {**near, "n_layers": 1, "products": False}
     yield "attention", "shared", (*shared(), 100), None, {
-        "without": near,
-        "attention=1": {**near, "attention": 1},
+        "n_layers=1, products=False": one,
+        "n_layers=1, products=False, attention=True": {**one, "attention": True},
+        "default": near,
         "attention=True": {**near, "attention": True},
         "ace": {**near, "architecture": "ace"},
         "ace, attention=True": {**near, "architecture": "ace", "attention": True},
@@ -119,12 +121,14 @@ def runs():
         "without": {},
         "attention=True": {"attention": True},
     }  # fmt: skip
+    pooled = {"cutoff": 3.0, "pooling": "molecules", "pooling_cutoff": 14.0}
     yield "pooling", "charges", (*charges(), 300), None, {
         "cutoff=3": {"cutoff": 3.0},
         "cutoff=6": {"cutoff": 6.0},
         "cutoff=14": {"cutoff": 14.0},
-        'cutoff=3, pooling="molecules", pooling_cutoff=14': {
-            "cutoff": 3.0, "pooling": "molecules", "pooling_cutoff": 14.0},
+        'cutoff=3, pooling="molecules", pooling_cutoff=14': pooled,
+        "the same with l_max=3": {**pooled, "l_max": 3},
+        "the same with pooling_layers=2": {**pooled, "pooling_layers": 2},
     }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from eqkernels.learned import operations as op
-from eqkernels.learned.attention import attend, attended_density, number_of_heads, shapes_of_density
+from eqkernels.learned.attention import KEYS_START, attend, attended_density, number_of_heads, shapes_of_density
 from eqkernels.learned.coupling import coupling, natural, position, reachable, slices, sort_irreps, working_irreps
 from eqkernels.learned.pooling import Hierarchy
 from eqkernels.learned.tape import Tape, Variable
@@ -120,7 +120,7 @@ class MessagePassing:
 
     def initial_weights(self, random, graph):
         """Random weights with which features have about unit variance."""
-        weights, starts = {}, {"product": _PRODUCT_START, "gates": _GATE_START}
+        weights, starts = {}, {"product": _PRODUCT_START, "gates": _GATE_START, "keys": KEYS_START}
         for name, shape in self.shapes.items():
             kind = name.rpartition("_")[0]
             if kind == "paths":
@@ -253,6 +253,7 @@ class ClusterExpansion:
         if self.n_heads:
             of_density = shapes_of_density(self.n_species, self.channels, self.n_radial, self.n_hidden)
             weights = {name: random.normal(size=shape) / np.sqrt(shape[-2]) for name, shape in of_density.items()}
+            weights["keys"] *= KEYS_START
         weights["contraction"] = self._principal_components(random, graph, weights)
         for k in range(self.body_order - 1):
             mixing, paths = (self.shapes[f"{name}_{k}"] for name in ("mixing", "paths"))
