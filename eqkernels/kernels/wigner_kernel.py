@@ -50,8 +50,8 @@ _ABSENT = -1
 class WignerKernel(TensorKernel):
     r"""Kernel of the products of the densities of several neighbors, of any body order, which needs no such features.
 
-    It takes the place of :class:`CovariantKernel` where angles between more than two neighbors matter and labels are
-    many or good enough to tell: ``TensorKernelRidge(kernel=WignerKernel())``.
+    Labels that depend on more than two neighbors at a time are learned from fewer structures than with
+    :class:`CovariantKernel`, in several times the time: ``TensorKernelRidge(kernel=WignerKernel())``.
 
     Parameters
     ----------
