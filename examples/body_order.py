@@ -7,8 +7,9 @@ What lambda-SOAP cannot see, and kernels of higher body order can: the volumes t
 A carbon has four hydrogens at random. The label is the sum of the squared volumes of the parallelepipeds of each three
 of the bonds: a function of four atoms at a time. Linear models of products of two densities (body order 3, lambda-SOAP)
 know the lengths and angles of pairs of bonds, not which pairs belong together, and stop learning. Products of three
-densities (body order 4) contain the label. The square of the kernel of lambda-SOAP (zeta = 2), which multiplies all pairs
-with all others, helps less. Takes some ten seconds after the first run, which compiles, and writes body_order.png.
+densities (body order 4) contain the label. The square of the kernel of lambda-SOAP (zeta = 2), which multiplies all
+pairs with all others, helps less. Takes some ten seconds after the first run, which compiles, and writes
+body_order.png.
 """
 
 from itertools import combinations
