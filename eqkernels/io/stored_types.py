@@ -58,7 +58,7 @@ _ALLOWED = {
 }
 #: why some objects are not stored, and what to do
 _REASONS = dict.fromkeys(
-    ("eqkernels.descriptors.external.FunctionFeatures", "eqkernels.descriptors.external.MACEFeatures"),
+    ("eqkernels.descriptors.external.FunctionFeatures", "eqkernels.descriptors.mace_features.MACEFeatures"),
     "it holds a function or network of another program. Fit the model to descriptor.fit_transform(frames), save it, "
     "and predict from features",
 )

@@ -7,7 +7,7 @@ from eqkernels.kernels.charges import ChargeKernel
 from eqkernels.kernels.covariant import CovariantKernel
 from eqkernels.kernels.restricted import Restricted
 from eqkernels.kernels.sparse_points import select_sparse_points
-from eqkernels.kernels.wigner import WignerKernel
+from eqkernels.kernels.wigner_kernel import WignerKernel
 
 __all__ = [
     "AtomicDipoleKernel",

@@ -26,7 +26,7 @@ from functools import lru_cache
 import numpy as np
 
 from eqkernels._types import Floats, Ints
-from eqkernels.kernels._wigner_loops import parity_powers, parity_slopes
+from eqkernels.kernels._rotation_loops import parity_powers, parity_slopes
 from eqkernels.so3 import wigner_d
 
 # Bytes of the arrays of the pairs that are treated at once: they stay in the cache.

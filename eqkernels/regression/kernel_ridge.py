@@ -20,7 +20,7 @@ from eqkernels._warnings import warn
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels import CovariantKernel, TensorKernel
 from eqkernels.kernels.precomputed import Precomputed, read_kernel
-from eqkernels.kernels.wigner import couples_densities
+from eqkernels.kernels.wigner_kernel import couples_densities
 from eqkernels.regression.atomic_parts import AtomicParts
 from eqkernels.regression.base import TensorRegressor
 from eqkernels.regression.cancellation import (

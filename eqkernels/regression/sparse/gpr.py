@@ -24,7 +24,7 @@ from eqkernels.descriptors.streamed_gradients import check_differentiable
 from eqkernels.kernels import CovariantKernel, TensorKernel
 from eqkernels.kernels.environments import evenly
 from eqkernels.kernels.sparse_points import SELECTIONS, check_n_points_of_model
-from eqkernels.kernels.wigner import couples_densities
+from eqkernels.kernels.wigner_kernel import couples_densities
 from eqkernels.regression.base import _check_weight, checked_features
 from eqkernels.regression.cancellation import KernelSums
 from eqkernels.regression.delta import Baseline, is_model

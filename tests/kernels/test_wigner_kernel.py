@@ -4,6 +4,7 @@ from ase.build import molecule
 
 from eqkernels import (
     CovariantKernel,
+    EquivariantFeatures,
     EquivariantUnion,
     LambdaSOAP,
     SparseTensorGPR,
@@ -151,6 +152,20 @@ def test_derivatives_are_differences(kernel, descriptor):
         values = [np.sum(weights * kernel(moved(k * step), right, irrep=irrep)) for k in (-2, -1, 1, 2)]
         numeric = (8 * (values[2] - values[1]) - values[3] + values[0]) / (12 * step)
         assert found == pytest.approx(numeric, rel=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1e-5, 1e5])
+def test_densities_of_any_size(factor, molecules):
+    features = SphericalExpansion(**SMALL).fit_transform(molecules[:4])
+    arrays = features.to_dict()
+    scaled = EquivariantFeatures(
+        **{**arrays, "blocks": {key: factor * block for key, block in arrays["blocks"].items()}}
+    )
+    for kernel, power in ((WignerKernel(), 0), (WignerKernel(4, 1, False), 6)):
+        for irrep in ("0e", "1o"):
+            expected = kernel(features, irrep=irrep)
+            found = kernel(scaled, irrep=irrep) / factor**power
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
 
 
 def test_derivatives_of_a_set_with_itself(molecules):

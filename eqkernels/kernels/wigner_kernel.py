@@ -50,8 +50,8 @@ _ABSENT = -1
 class WignerKernel(TensorKernel):
     r"""Kernel of the products of the densities of several neighbors, of any body order, which needs no such features.
 
-    It takes the place of :class:`CovariantKernel` where angles between more than two neighbors matter and labels are
-    many or good enough to tell: ``TensorKernelRidge(kernel=WignerKernel())``.
+    Labels that depend on more than two neighbors at a time are learned from fewer structures than with
+    :class:`CovariantKernel`, in several times the time: ``TensorKernelRidge(kernel=WignerKernel())``.
 
     Parameters
     ----------
@@ -138,7 +138,8 @@ class WignerKernel(TensorKernel):
             shape = len(rows), len(columns)
             products, scalars = coupled(grid, self._order, Irrep.parse(irrep).p, left.overlaps(rows, right, columns))
             scale = (left.scale[rows, None] * right.scale[columns]).ravel()
-            products[np.abs(products).max(axis=1) * scale <= _CANCELLED] = 0.0
+            norms = (left.norms[rows, None] * right.norms[columns]).ravel()
+            products[np.abs(products).max(axis=1) <= _CANCELLED * norms] = 0.0
             weights = scale * (scale * scalars) ** (int(self.zeta) - 1)
             products = np.ascontiguousarray(products.reshape(*shape, d, d).transpose(0, 2, 1, 3))
             structures = left.features.structures[rows], right.features.structures[columns]
@@ -175,8 +176,9 @@ class WignerKernel(TensorKernel):
             of_pairs = weights[np.ix_(X.structures[rows], Y.structures[columns])].reshape(len(scale), -1)
             of_products = of_pairs * (scale * (scale * scalars) ** (zeta - 1))[:, None]
             total = np.einsum("pk,pk->p", of_pairs, products) * scale
-            of_scalars = np.zeros(len(scale)) if zeta == 1 else (
-                (zeta - 1) * total * scale * (scale * scalars) ** (zeta - 2))  # fmt: skip
+            of_scalars = np.zeros(len(scale))
+            if zeta > 1:
+                of_scalars = (zeta - 1) * total * scale * (scale * scalars) ** (zeta - 2)
             of_norms[rows] += np.sum((total * (scale * scalars) ** (zeta - 1)).reshape(len(rows), -1), axis=1)
             slopes = coupled_vjp(grid, order, parity, overlaps, of_products, of_scalars)
             left.add_slopes(slopes, rows, right, columns, out)
@@ -186,11 +188,10 @@ class WignerKernel(TensorKernel):
 
     def _add_norms(self, sides, of_squares, out):
         """Add derivatives by squared norms, which are scalar kernels of environments with themselves."""
-        grid, none = rotation_grid(sides.l_max, self._order * sides.l_max, 0), np.zeros((1, 1))
-        for row in np.flatnonzero(of_squares):
-            rows = np.array([row])
-            slopes = coupled_vjp(grid, self._order, 1, sides.overlaps(rows, sides, rows), none, 2 * of_squares[rows])
-            sides.add_slopes(slopes, rows, sides, rows, out)
+        grid = rotation_grid(sides.l_max, self._order * sides.l_max, 0)
+        for rows in sides.chunks(np.flatnonzero(of_squares)):
+            none, overlaps = np.zeros((len(rows), 1)), sides.own_overlaps(rows)
+            sides.add_own_slopes(coupled_vjp(grid, self._order, 1, overlaps, none, of_squares[rows]), rows, out)
 
     def _sides(self, X, Y, irrep):
         """Rotations, and the densities of both sets with the inverse norms of their environments."""
@@ -200,20 +201,18 @@ class WignerKernel(TensorKernel):
         right = left if Y is None else _Densities(Y, "Y")
         if [part.shape[1:] for part in left.density] != [part.shape[1:] for part in right.density]:
             raise ValueError("X and Y have different densities: make them with the same fitted descriptor")
-        for side in (left, right):
-            if side.scale is None:
-                side.scale = self._inverse_norms(side)
+        for side in {id(one): one for one in (left, right)}.values():
+            side.norms = self._norms(side)
+            inverse = np.divide(1.0, side.norms, out=np.zeros(len(side.norms)), where=side.norms > 0)
+            side.scale = np.ones(len(side.norms)) if self.normalize is False else inverse
         return rotation_grid(left.l_max, self._order * left.l_max + irrep.l, irrep.l), left, right
 
-    def _inverse_norms(self, sides):
-        n = len(sides.features.species)
-        if self.normalize is False:
-            return np.ones(n)
+    def _norms(self, sides):
+        """Roots of the scalar kernels of environments with themselves."""
         grid = rotation_grid(sides.l_max, self._order * sides.l_max, 0)
-        parts = [np.arange(start, min(start + _ENVIRONMENTS, n)) for start in range(0, n, _ENVIRONMENTS)]
+        parts = sides.chunks(np.arange(len(sides.features.species)))
         squares = [coupled(grid, self._order, 1, sides.own_overlaps(rows))[1] for rows in parts]
-        norms = np.sqrt(np.maximum(np.concatenate([np.zeros(0), *squares]), 0.0))
-        return np.divide(1.0, norms, out=np.zeros(n), where=norms > 0)
+        return np.sqrt(np.maximum(np.concatenate([np.zeros(0), *squares]), 0.0))
 
     def _counts(self, X, Y):
         """Products of the numbers of environments to divide by, (n_structures_X, n_structures_Y, 1, 1)."""
@@ -243,10 +242,13 @@ def couples_densities(kernel: object) -> bool:
 
 
 class _Densities:
-    """Density coefficients of environments, by degree, and the inverse norms of their kernels."""
+    """Density coefficients of environments, by degree, the norms of their products, and what these are divided by."""
+
+    norms: Floats
+    scale: Floats
 
     def __init__(self, features, name):
-        self.features, self.scale = features, None
+        self.features = features
         self.made = isinstance(getattr(features, "blocks", None), MadeBlocks)
         self.density = _density(features, name)
         self.l_max = len(self.density) - 1
@@ -278,6 +280,15 @@ class _Densities:
             first += d * d
             product = part.reshape(len(rows) * d, -1) @ density[columns].reshape(len(columns) * d, -1)
             of_degree[rows] += product.reshape(len(rows), d, -1)
+
+    def add_own_slopes(self, slopes, rows, out):
+        """Add to out the same of derivatives by the overlaps of environments with themselves."""
+        first = 0
+        for density, of_degree in zip(self.density, out, strict=True):
+            d = density.shape[1]
+            part = slopes[:, first : first + d * d].reshape(len(rows), d, d)
+            first += d * d
+            of_degree[rows] += (part + part.transpose(0, 2, 1)) @ density[rows]
 
     def as_cotangents(self, arrays):
         """Name derivatives by the densities as what the features were made of."""
