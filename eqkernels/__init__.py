@@ -25,6 +25,7 @@ from eqkernels.kernels import ChargeKernel, CovariantKernel, select_sparse_point
 from eqkernels.learned import EquivariantNetwork, EquivariantNetworkRegressor
 from eqkernels.recommendation import recommend
 from eqkernels.regression import (
+    SparseFieldGPR,
     SparseTensorGPR,
     TensorCommittee,
     TensorGPR,
@@ -56,6 +57,7 @@ __all__ = [
     "LambdaSOAP",
     "EquivariantNetworkRegressor",
     "NBodyFeatures",
+    "SparseFieldGPR",
     "SparseTensorGPR",
     "SphericalExpansion",
     "TensorCalculator",

@@ -23,6 +23,7 @@ _ESTIMATORS = (
     "LambdaSOAP",
     "NBodyFeatures",
     "SOAP",
+    "SparseFieldGPR",
     "SparseTensorGPR",
     "SphericalExpansion",
     "TensorCommittee",

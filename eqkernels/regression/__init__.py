@@ -5,10 +5,12 @@ from eqkernels.regression.gpr import TensorGPR
 from eqkernels.regression.kernel_ridge import TensorKernelRidge
 from eqkernels.regression.ranking import rank_candidates
 from eqkernels.regression.ridge import TensorRidge
+from eqkernels.regression.sparse.field import SparseFieldGPR
 from eqkernels.regression.sparse.gpr import SparseTensorGPR
 from eqkernels.regression.voting import TensorVotingRegressor
 
 __all__ = [
+    "SparseFieldGPR",
     "SparseTensorGPR",
     "TensorCommittee",
     "TensorGPR",
