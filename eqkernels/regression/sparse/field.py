@@ -82,8 +82,8 @@ class SparseFieldGPR(PositionDerivatives, NestedDefaults, RegressorMixin):
     field_scale_ : float
     noise_ : dict of str to float
         Of ``"energies"``, ``"forces"``, ``"dipoles"``, over the signal variance.
-    signal_variance_ : float
-        In units of y squared.
+    signal_variance_ : dict of str to float
+        Of ``"energies"``, in units of y squared.
     log_marginal_likelihood_value_ : float
 
     Notes
@@ -251,7 +251,7 @@ class SparseFieldGPR(PositionDerivatives, NestedDefaults, RegressorMixin):
         for (order, irrep, _), part in zip(rows.blocks(), coef, strict=True):
             self._set(self.responses_[order], irrep, rows.models[order], part, solved)
         self.noise_ = {"energies": solved.noise, **solved.other_noises}
-        self.signal_variance_ = float(solved.signal_variance)
+        self.signal_variance_ = {"energies": float(solved.signal_variance)}
         self.log_marginal_likelihood_value_ = float(solved.log_likelihood)
         noises = ", ".join(f"{kind} {np.sqrt(one * solved.signal_variance):.3g}" for kind, one in self.noise_.items())
         self._say(f"field scale {self.field_scale_:.2g}; noise of {noises}")

@@ -61,7 +61,7 @@ def test_kernels_change_with_inputs_as_their_differences(union, irrep):
     kernel = CovariantKernel(zeta=3) + 0.3 * CovariantKernel(zeta=1, normalize=False)
     if union:
         members = [("plain", LambdaSOAP(**SMALL, irreps="0e+1o")), ("inputs", descriptor)]
-        descriptor, kernel = EquivariantUnion(members), kernel + Restricted(CovariantKernel(), "inputs")
+        descriptor, kernel = EquivariantUnion(members), kernel + Restricted(CovariantKernel(), part="inputs")
     frames = water(3)
     features = descriptor.fit(frames).transform(frames)
     points = features.split_centers(np.arange(0, 9, 2))
@@ -173,7 +173,9 @@ def test_forces_and_dipoles_together():
     frames = water(30)
     y, labels = energies(frames), -dipoles(frames)
     forces = [np.outer([CHARGES[z] for z in a.numbers], a.info["electric_field"]) for a in frames]
-    one = model(n_points=60).fit(frames[:15], y[:15], forces=forces[:15], input_derivatives={"electric_field": labels[:15]})
+    one = model(n_points=60).fit(
+        frames[:15], y[:15], forces=forces[:15], input_derivatives={"electric_field": labels[:15]}
+    )
     assert set(one.noise_) == {"0e", "0e forces", "0e by electric_field"}
     found = np.array(one.predict_forces(frames[15:]))
     assert np.abs(found - forces[15:]).max() < 0.1 * np.abs(forces).max()
