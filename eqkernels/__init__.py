@@ -25,7 +25,6 @@ from eqkernels.kernels import ChargeKernel, CovariantKernel, select_sparse_point
 from eqkernels.learned import EquivariantNetwork, EquivariantNetworkRegressor
 from eqkernels.recommendation import recommend
 from eqkernels.regression import (
-    SparseFieldGPR,
     SparseTensorGPR,
     TensorCommittee,
     TensorGPR,
@@ -57,7 +56,6 @@ __all__ = [
     "LambdaSOAP",
     "EquivariantNetworkRegressor",
     "NBodyFeatures",
-    "SparseFieldGPR",
     "SparseTensorGPR",
     "SphericalExpansion",
     "TensorCalculator",

@@ -23,7 +23,6 @@ _ESTIMATORS = (
     "LambdaSOAP",
     "NBodyFeatures",
     "SOAP",
-    "SparseFieldGPR",
     "SparseTensorGPR",
     "SphericalExpansion",
     "TensorCommittee",
@@ -38,6 +37,7 @@ CLASSES = {
     "eqkernels": _ESTIMATORS,
     "eqkernels.kernels": ("AtomicDipoleKernel", "Product", "Restricted", "Scaled", "Sum"),
     "eqkernels.learned": ("Readout",),
+    "eqkernels.regression": ("SparseFieldGPR",),
     "eqkernels.so3": ("CartesianTensor", "Irrep", "Irreps"),
     "sklearn.pipeline": ("Pipeline",),
 }

@@ -15,7 +15,6 @@ import logging
 from typing import Any
 
 import numpy as np
-from scipy.linalg import block_diag
 from sklearn.base import RegressorMixin, clone
 from sklearn.utils import check_random_state
 from threadpoolctl import threadpool_limits
@@ -30,9 +29,9 @@ from eqkernels.kernels.sparse_points import SELECTIONS
 from eqkernels.regression.baseline import BASELINES
 from eqkernels.regression.cancellation import KernelSums
 from eqkernels.regression.position_derivatives import PositionDerivatives
+from eqkernels.regression.sparse.field_problem import FieldProblem
 from eqkernels.regression.sparse.field_rows import FORMULAS, FieldRows, powers
 from eqkernels.regression.sparse.gpr import SparseTensorGPR, _Auto
-from eqkernels.regression.sparse.solutions import OtherRows, solve_irrep
 from eqkernels.regression.sparse.triangular import TriangularFactor
 from eqkernels.so3 import CartesianTensor
 from eqkernels.structures import as_list, atom_counts, read_forces, read_labels
@@ -106,7 +105,8 @@ class SparseFieldGPR(PositionDerivatives, NestedDefaults, RegressorMixin):
     --------
     >>> import numpy as np
     >>> from ase.build import molecule
-    >>> from eqkernels import LambdaSOAP, SparseFieldGPR
+    >>> from eqkernels import LambdaSOAP
+    >>> from eqkernels.regression import SparseFieldGPR
     >>> frames, random = [molecule("H2O") for _ in range(30)], np.random.default_rng(0)
     >>> for atoms in frames:
     ...     atoms.rattle(0.05, rng=random)
@@ -382,68 +382,6 @@ class SparseFieldGPR(PositionDerivatives, NestedDefaults, RegressorMixin):
 
     def _say(self, text):
         say(f"{type(self).__name__}: {text}", self.verbose, logging.INFO if self.verbose else logging.DEBUG)
-
-
-class FieldProblem:
-    """Least squares of all orders of the field at once, for any scale of the field.
-
-    Parameters
-    ----------
-    lower : list of ndarray of shape (rank, rank)
-        Cholesky factors of the kernels among the sparse environments, of each block of columns.
-    orders : list of int
-        Power of the field of each block.
-    factors : dict of str to TriangularFactor
-        Of the labels of each kind, the energies first.
-    counts : dict of str to int
-        Number of rows of each kind.
-    noises : dict of str to (float or "auto")
-    first : SparseTensorGPR
-        Model of the energy without field, which knows the ridge of the baseline.
-    """
-
-    def __init__(self, lower, orders, factors, counts, noises, first):
-        self.lower, self.orders, self.factors, self.counts, self.noises = lower, orders, factors, counts, noises
-        self.ridge = first.baseline_ridge_
-        self.first = first
-
-    def solve(self, scale):
-        """Solution with a scale of the field, and the coefficients of each block, (rank, 1)."""
-        weights = [scale**order for order in self.orders]
-        lower = block_diag(*(w * one for w, one in zip(weights, self.lower, strict=True)))
-        squares = np.concatenate([np.full(len(one), w**2) for w, one in zip(weights, self.lower, strict=True)])
-        factors = {kind: _scaled(factor, squares) for kind, factor in self.factors.items()}
-        others = {
-            kind: OtherRows(factor, self.counts[kind], float(self.counts[kind]), 0.0, self.noises[kind])
-            for kind, factor in factors.items()
-            if kind != "energies"
-        }
-        n = self.counts["energies"]
-        solved = solve_irrep(lower, factors["energies"], n, float(n), 1, self.noises["energies"], others, self.ridge)
-        coef = squares[:, None] * solved.coef
-        return solved, np.split(coef, np.cumsum([len(one) for one in self.lower])[:-1])
-
-    def reduced(self, n):
-        """Problem with the first n columns of each block."""
-        first = np.cumsum([0, *(len(one) for one in self.lower)])
-        kept = [np.arange(a, min(a + n, b)) for a, b in zip(first, first[1:], strict=False)]
-        size = next(iter(self.factors.values())).size
-        kept = np.concatenate([*kept, np.arange(first[-1], size)])
-        factors = {
-            kind: TriangularFactor.of_upper(np.linalg.qr(factor.dense()[:, kept], mode="r"))
-            for kind, factor in self.factors.items()
-        }
-        lower = [one[:n, :n] for one in self.lower]
-        return FieldProblem(lower, self.orders, factors, self.counts, self.noises, self.first)
-
-
-def _scaled(factor, weights):
-    """Factor with the first columns multiplied by weights."""
-    out, every = factor.copy(), np.ones(factor.size)
-    every[: len(weights)] = weights
-    for start, stop in factor.tiles():
-        out.set_rows(start, factor.rows(start, stop) * every[start:])
-    return out
 
 
 def _contracted(tensors, others):

@@ -3,8 +3,9 @@ import pytest
 from ase.build import molecule
 from scipy.spatial.transform import Rotation
 
-from eqkernels import CovariantKernel, LambdaSOAP, SparseFieldGPR
+from eqkernels import CovariantKernel, LambdaSOAP
 from eqkernels.io import load_model, save_model
+from eqkernels.regression import SparseFieldGPR
 from eqkernels.regression.sparse.field_rows import monomial_derivatives, monomials
 from eqkernels.response import input_derivatives
 from eqkernels.so3 import CartesianTensor
