@@ -40,6 +40,7 @@ CLASSES = {
     "eqkernels": _ESTIMATORS,
     "eqkernels.kernels": ("AtomicDipoleKernel", "Product", "Restricted", "Scaled", "Sum"),
     "eqkernels.learned": ("Readout",),
+    "eqkernels.regression": ("SparseFieldGPR",),
     "eqkernels.so3": ("CartesianTensor", "Irrep", "Irreps"),
     "sklearn.pipeline": ("Pipeline",),
 }

@@ -6,12 +6,14 @@ from eqkernels.regression.gpr import TensorGPR
 from eqkernels.regression.kernel_ridge import TensorKernelRidge
 from eqkernels.regression.ranking import rank_candidates
 from eqkernels.regression.ridge import TensorRidge
+from eqkernels.regression.sparse.field import SparseFieldGPR
 from eqkernels.regression.sparse.gpr import SparseTensorGPR
 from eqkernels.regression.thole import TholePolarizability
 from eqkernels.regression.voting import TensorVotingRegressor
 
 __all__ = [
     "CalculatorBaseline",
+    "SparseFieldGPR",
     "SparseTensorGPR",
     "TensorCommittee",
     "TensorGPR",
