@@ -19,7 +19,7 @@ from eqkernels._ranges import structure_blocks
 from eqkernels.descriptors.streamed_gradients import iter_gradients
 from eqkernels.kernels.charges import known_places
 from eqkernels.regression.sparse._derivative_loops import add_block_slopes, add_scalar_slopes, add_slopes
-from eqkernels.regression.sparse.element_charges import element_slopes
+from eqkernels.regression.sparse.element_charges import contrasts, element_slopes
 from eqkernels.so3 import Irrep
 from eqkernels.structures import DerivativeLabels, atom_counts, cell_volumes, read_forces, read_stress
 
@@ -165,11 +165,11 @@ def offset_slopes(kernel, features, irrep):
 
 
 def _baseline_slopes(model, features, irrep):
-    """Derivatives of the dipoles of charges of the elements, (n_atoms, 3, 2 lambda + 1, n_species), or None."""
+    """Differentiate the dipoles of charges of the elements: (n_atoms, 3, 2 lambda + 1, n_species - 1), or None."""
     if irrep == "0e" or not model.n_baseline(irrep):
         return None
-    out = np.zeros((features.n_atoms.sum(), 3, 3, len(model.species)))
-    out[atoms_of_centers(features)] = element_slopes(features, model.species)
+    out = np.zeros((features.n_atoms.sum(), 3, 3, len(model.species) - 1))
+    out[atoms_of_centers(features)] = element_slopes(features, model.species) @ contrasts(len(model.species))
     return out
 
 

@@ -12,7 +12,7 @@ from eqkernels._ranges import structure_blocks
 from eqkernels.regression.base import labelled_rows
 from eqkernels.regression.baseline import composition_design
 from eqkernels.regression.sparse.derivatives import derivative_rows
-from eqkernels.regression.sparse.element_charges import element_dipoles
+from eqkernels.regression.sparse.element_charges import contrasts, element_dipoles
 from eqkernels.regression.sparse.model import SparseModel
 from eqkernels.regression.sparse.triangular import TriangularFactor
 from eqkernels.structures import atom_counts
@@ -76,7 +76,7 @@ class FoldJob:
         prior = np.maximum(np.einsum("naa->na", model.kernel.diag(features, irrep=irrep)), 0.0)
         columns[n_kernel] = np.sqrt(prior)
         if model.n_baseline(irrep) and irrep != "0e":
-            dipoles = element_dipoles(features, model.species)
+            dipoles = element_dipoles(features, model.species) @ contrasts(len(model.species))
             columns[n_kernel + 1 : -multiplicity] = dipoles.transpose(2, 0, 1)
         elif model.n_baseline(irrep):
             design = composition_design(features.composition(model.species), model.baseline, model.kernel.aggregate)

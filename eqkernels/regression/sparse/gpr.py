@@ -30,7 +30,7 @@ from eqkernels.regression.cancellation import KernelSums
 from eqkernels.regression.position_derivatives import check_scalar
 from eqkernels.regression.sparse.choice import SparseChoice
 from eqkernels.regression.sparse.derivative_weights import FEWEST_TENSORS, choose_by_derivatives
-from eqkernels.regression.sparse.element_charges import IRREP, has_element_charges
+from eqkernels.regression.sparse.element_charges import IRREP, contrasts, has_element_charges
 from eqkernels.regression.sparse.fold import FoldJob
 from eqkernels.regression.sparse.map_reduce import map_reduce, map_reduce_on_cluster
 from eqkernels.regression.sparse.partial_labels import read_all_derivatives, read_partial_labels
@@ -136,7 +136,8 @@ class SparseTensorGPR(SparsePredictor):
     recalibration_ : dict of str to float
         Factors of the standard deviations, 1 until ``recalibrate``.
     element_charges_ : ndarray of shape (n_species,), or None
-        Charges of the elements ``species_`` of a fit to derivatives of dipoles, up to one that all have in common.
+        Charges of the elements ``species_`` of a fit to derivatives of dipoles, with the sum 0: what all have in common
+        makes no dipole.
     baseline_ridge_ : float
         Ridge of the contributions of the elements, chosen at the first fit.
     factors_ : dict of str to ndarray
@@ -449,7 +450,9 @@ class SparseTensorGPR(SparsePredictor):
             self.noise_ |= solved.other_noises
         self.baseline_ = solutions["0e"].baseline if "0e" in solutions else None
         if self.element_charges_ is not None:
-            self.element_charges_ = solutions[IRREP].baseline[:, 0]
+            baseline = solutions[IRREP].baseline
+            charges = np.zeros(0) if baseline is None else baseline[:, 0]
+            self.element_charges_ = contrasts(len(self.species_)) @ charges
         self.log_marginal_likelihood_value_ = sum(solved.log_likelihood for solved in solutions.values())
 
     # -- parameters -------------------------------------------------------------------------------------------------
