@@ -140,6 +140,19 @@ def test_fit_is_the_generalized_least_squares_of_the_charges():
         assert abs(charges[1] - charges[0] - (CHARGES[8] - CHARGES[1])) < 0.3
 
 
+def test_elements_that_were_not_seen_have_the_charges_of_those_like_them():
+    frames, derivatives = salts()
+    without = [k for k, atoms in enumerate(frames) if "K" not in atoms.symbols]
+    soap = LambdaSOAP(3.4, n_max=2, l_max=2, species_embedding="periodic", handle_unknown="embed")
+    kernel = CovariantKernel(center_similarity=1.0)
+    model = sparse(n_points=20, target="dipole", descriptor=soap, kernel=kernel)
+    model.fit([frames[k] for k in without], derivatives=[derivatives[k] for k in without])
+    k = next(k for k, atoms in enumerate(frames) if str(atoms.symbols[:2]) == "KBr")
+    predicted, expected = model.predict_derivatives([frames[k]])[0], derivatives[k]
+    assert np.abs(predicted.sum(axis=0)).max() < 1e-10
+    assert np.sqrt(np.mean((predicted - expected) ** 2)) < 0.3 * np.std(expected)
+
+
 def test_where_there_are_none():
     frames = random_frames(5, n_frames=8, n_species=2, periodic=True)
     random = np.random.default_rng(0)
