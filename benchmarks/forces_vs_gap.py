@@ -88,8 +88,8 @@ def of_gap(train, test, options, folder):
     species = sorted({int(z) for a in train for z in a.numbers})
     share = options.points // len(species)
     soaps = " : ".join(
-        f"soap l_max=4 n_max=8 atom_sigma=0.4 zeta=2 cutoff={options.cutoff} cutoff_transition_width=1.0 n_sparse={share} "
-        f"delta=0.2 covariance_type=dot_product sparse_method=cur_points add_species=F n_species={len(species)} Z={z} "
+        f"soap l_max=4 n_max=8 atom_sigma=0.4 zeta=2 cutoff={options.cutoff} cutoff_transition_width=1.0 "
+        f"n_sparse={share} delta=0.2 covariance_type=dot_product sparse_method=cur_points add_species=F n_species={len(species)} Z={z} "
         f"species_Z={{{{{' '.join(map(str, species))}}}}}"
         for z in species
     )

@@ -140,6 +140,10 @@ def value_and_vjp(model: Any, atoms: Atoms, cotangents: NDArray[np.float64]) -> 
         return prediction, model.vjp([atoms], cotangents) if prediction.shape == cotangents.shape else None
     frames = model._frames([atoms])
     features = descriptor.transform(frames)
+    if hasattr(model, "_energies_and_vjp") and cotangents.ndim == 1:
+        both = model._energies_and_vjp(descriptor, frames, features, cotangents)
+        if both is not None:
+            return both
     prediction = np.asarray(model.predict(features))
     if prediction.shape != cotangents.shape:
         return prediction, None

@@ -19,7 +19,7 @@ from eqkernels import (
     TensorKernelRidge,
     TensorRidge,
 )
-from eqkernels.derivatives import predict_derivatives, predict_forces, predict_stress, vjp
+from eqkernels.derivatives import predict_derivatives, predict_forces, predict_stress, value_and_vjp, vjp
 from eqkernels.testing import assert_equivariant
 from tests.conftest import random_frames
 from tests.descriptors.density.test_gradients import moved, strained
@@ -140,3 +140,26 @@ def test_several_properties_and_no_derivatives():
     for X in (frames, features):
         with pytest.raises(TypeError, match="frames, both at fit and here.*pass the pipeline to eqkernels.derivatives"):
             alone.predict_derivatives(X)
+
+
+@pytest.mark.parametrize("zeta", [1, 2, 3])
+@pytest.mark.parametrize("normalize", ["invariant", False])
+def test_a_value_and_its_derivatives_at_once(zeta, normalize):
+    """Kernels are multiplied once for both, and give what they give one by one."""
+    frames = random_frames(5, n_frames=9, n_species=2)
+    energies = np.random.default_rng(0).normal(size=9)
+    soap = LambdaSOAP(3.4, n_max=3, l_max=2)
+    for aggregate in ("sum", "mean"):
+        kernel = CovariantKernel(zeta, normalize, aggregate)
+        for model in (
+            TensorKernelRidge(1e-3, kernel=kernel, descriptor=soap),
+            TensorGPR(kernel=kernel, descriptor=soap),
+            SparseTensorGPR(20, kernel=kernel, descriptor=soap, noise=1e-3, random_state=0),
+        ):
+            model.fit(frames, energies)
+            for atoms in frames[:2]:
+                value, derivatives = value_and_vjp(model, atoms, np.ones(1))
+                separate = model.vjp([atoms], np.ones(1))
+                assert value == pytest.approx(model.predict([atoms]), rel=1e-12, abs=1e-12)
+                np.testing.assert_allclose(derivatives.positions, separate.positions, rtol=0, atol=1e-12)
+                np.testing.assert_allclose(derivatives.strain, separate.strain, rtol=0, atol=1e-12)

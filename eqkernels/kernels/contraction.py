@@ -95,12 +95,32 @@ class Contraction:
         -------
         ndarray of shape (n_environments, 1, n_features)
         """
+        return self.scalars_and_vjp(X, cotangents)[1]
+
+    def scalars_and_vjp(self, X: EquivariantFeatures, cotangents: Floats) -> tuple[Floats, Floats]:
+        """Sum for each structure, and its derivatives, for the irrep 0e: both take the products with the training set.
+
+        Parameters
+        ----------
+        X : EquivariantFeatures
+        cotangents : ndarray of shape (n_structures, 1, n_columns)
+
+        Returns
+        -------
+        sums : ndarray of shape (n_structures, 1, n_columns)
+            As of calling this.
+        gradient : ndarray of shape (n_environments, 1, n_features)
+            As of ``scalars_vjp``.
+        """
+        sums = np.zeros((len(X), 1, self.coef.shape[2]))
         if self.mean:
             cotangents = cotangents / environment_counts(X)[:, None, None]
         out = np.zeros(X.block_shape("0e"))
         for contracted, rows, (block, scalars, scale) in self._parts(X):
             # the sum is that of s.along, of which the degree in s is zeta
             along = contracted.along(scalars).reshape(-1, self.coef.shape[2], block.shape[2])
+            own = np.matmul(np.broadcast_to(along, (len(rows), *along.shape[1:])), block.transpose(0, 2, 1))[:, :, 0]
+            np.add.at(sums, (X.structures[rows], 0), scale[:, None] * own)
             weights = self.zeta * scale[:, None] * cotangents[X.structures[rows], 0]
             if weights.shape[1] == 1:
                 gradient = weights * along[:, 0]
@@ -110,7 +130,7 @@ class Contraction:
                 unit = scale[:, None] * block[:, 0] if scalars is None else scalars
                 gradient -= np.einsum("if,if->i", gradient, unit)[:, None] * unit
             out[rows, 0] = gradient
-        return out
+        return sums / environment_counts(X)[:, None, None] if self.mean else sums, out
 
     def _parts(self, X):
         """Contracted environments of a species, and some environments of X of this species: rows, arrays."""

@@ -9,11 +9,13 @@ Only the sum is learned: charges and dipoles of the atoms are those that describ
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from eqkernels._fitted import check_fitted
+from eqkernels.descriptors.streamed_gradients import features_vjp
 from eqkernels.structures import by_structure
 
 
@@ -54,6 +56,19 @@ class AtomicParts:
             For each structure an array (n_atoms, 3, ..., 3), without the baseline; NaN for atoms that are not centers.
         """
         return self._of_atoms(X, charges=False)
+
+    def _energies_and_vjp(self: Any, descriptor, frames, features, cotangents):
+        """Predictions of scalars and their vector-Jacobian product at once; None where that takes two steps."""
+        irreps = [str(irrep) for _, irrep in self._tensor().irreps]
+        if self.per_atom_ or irreps != ["0e"] or self._kernel().uses_positions:
+            return None
+        self._known_centers(features)  # are checked
+        terms = partial(self._kernel_terms, "0e")
+        both = self._sums.scalars_and_vjp(features, cotangents[:, None, None], self.cancellation_["0e"], terms)
+        if both is None:
+            return None
+        by_features = {"0e": both[1]}
+        return self._tensors_of(features, {"0e": both[0]}), features_vjp(descriptor, frames, by_features)
 
     def _of_atoms(self: Any, X, charges):
         check_fitted(self)

@@ -131,6 +131,16 @@ class KernelSums:
             return kernel.contract_vjp(X, training_set, irrep, cotangents, coef)
         return kernel.vjp(X, training_set, irrep, np.einsum("nak,mbk->nmab", cotangents, coef, optimize=True))
 
+    def scalars_and_vjp(self, X, cotangents, rounding, terms):
+        """Sum for structures X and its derivatives, of scalars, at once; None where that takes two steps.
+
+        Returns
+        -------
+        pair of ndarray, of shape (n_structures, 1, n_columns) and (n_centers, 1, n_features), or None
+        """
+        contraction = None if rounding > NEGLIGIBLE else self._contraction("0e", terms)
+        return contraction.scalars_and_vjp(X, cotangents) if isinstance(contraction, Contraction) else None
+
     def _contraction(self, irrep, terms):
         if irrep not in self._contractions:
             kernel, training_set, coef = terms()

@@ -56,7 +56,8 @@ class TensorKernelRidge(AtomicParts, TensorRegressor):
 
         - ``"auto"``: for each irrep of the target that with the smallest leave-one-out error, of the decades from the
           rounding of its kernel (or from where the coefficients do not cancel too far for predictions that are free of
-          rounding) to a hundred times the mean eigenvalue of its kernel;
+          rounding) to a hundred times the mean eigenvalue of its kernel; a structure with more than half of the squared
+          error does not decide;
         - an array: the same among these candidates, of which all must be positive;
         - a number for all irreps, or a dict, e.g. ``{"0e": 1e-8, "2e": 1e-6}``, which take a fraction of the time.
     kernel : TensorKernel or "precomputed", default=None

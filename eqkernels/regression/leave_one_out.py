@@ -12,6 +12,9 @@ from eqkernels.regression.criteria import block_rows
 
 # Numbers that are held at once of the rows of the groups that are left out.
 _NUMBERS = 2**23
+# Part of the squared error from which on one group decides alone, and how many groups there are for each that may be
+# left out because of it.
+_DECIDES, _GROUPS_PER_OUTLIER = 0.5, 20
 
 
 class LeftOutLabels:
@@ -67,16 +70,70 @@ def left_out_errors(spectrum: Any, labels: LeftOutLabels, alphas: np.ndarray) ->
     -------
     ndarray of shape (n_alphas,)
     """
+    squares = left_out_squares_of_groups(spectrum, labels, alphas).sum(axis=1)
+    return np.sqrt(squares / (labels.multiplicity * np.sum(spectrum.root**2)))
+
+
+def left_out_squares_of_groups(spectrum: Any, labels: LeftOutLabels, alphas: np.ndarray) -> np.ndarray:
+    """Weighted sums of the squares of the leave-one-out errors of each group, for each alpha.
+
+    Parameters
+    ----------
+    spectrum : Spectrum or LinearSpectrum
+    labels : LeftOutLabels
+    alphas : ndarray of shape (n_alphas,)
+
+    Returns
+    -------
+    ndarray of shape (n_alphas, n_groups)
+    """
     columns = spectrum.root[:, None] * labels.columns
-    moments, squares = spectrum.moments(columns), np.zeros(len(alphas))
+    moments, squares, first = spectrum.moments(columns), np.zeros((len(alphas), labels.n_groups)), 0
     for rows in _parts(labels.rows, len(spectrum.eigenvalues)):
         part, own = spectrum.part(rows), columns[rows]
         for k, alpha in enumerate(alphas):
             inverse = spectrum.inverse(alpha)
             right = labels.without_baselines(spectrum.applied(part, own, moments, inverse), rows)
             # the square of the weighted residual is the weight times the square
-            squares[k] += np.sum(spectrum.left_out(part, right, inverse) ** 2)
-    return np.sqrt(squares / (labels.multiplicity * np.sum(spectrum.root**2)))
+            residuals = spectrum.left_out(part, right, inverse)
+            squares[k, first : first + len(rows)] = np.sum(residuals**2, axis=(1, 2))
+        first += len(rows)
+    return squares
+
+
+def without_outliers(squares: np.ndarray) -> np.ndarray:
+    """Errors by which a regularization is chosen, without those of groups that would decide alone.
+
+    A structure that is the only one of its kind is predicted badly from all others, whatever the regularization. Where
+    more than half of the least squared error is that of one structure, it says nothing about the others, and is left
+    out of the comparison; of few structures all count.
+
+    Parameters
+    ----------
+    squares : ndarray of shape (n_alphas, n_groups)
+        From :func:`left_out_squares_of_groups`.
+
+    Returns
+    -------
+    ndarray of shape (n_alphas,)
+        Sums of the squares of the others.
+
+    Examples
+    --------
+    >>> squares = np.ones((2, 30))
+    >>> squares[:, 0] = [40.0, 80.0]
+    >>> squares[0, 1:] = 1.1
+    >>> without_outliers(squares).round(1)
+    array([31.9, 29. ])
+    """
+    kept = np.ones(squares.shape[1], dtype=bool)
+    for _ in range(squares.shape[1] // _GROUPS_PER_OUTLIER):
+        sums = squares[:, kept].sum(axis=1)
+        best = squares[int(np.argmin(sums))] * kept
+        if np.max(best) <= _DECIDES * np.sum(best):
+            break
+        kept[int(np.argmax(best))] = False
+    return squares[:, kept].sum(axis=1)
 
 
 def _parts(blocks: list[np.ndarray], width: int) -> Iterator[np.ndarray]:

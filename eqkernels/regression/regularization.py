@@ -8,6 +8,7 @@ B of rows that is left out has the residual
 
 so that one eigendecomposition, of :math:`K` or of :math:`X^T X`, whichever is smaller, serves all groups and all
 :math:`\alpha`. The residual is linear in y: a baseline that is fitted without B is subtracted from all rows.
+A structure with more than half of the squared error does not decide (:func:`without_outliers`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from scipy.linalg import eigh
 from eqkernels._parameters import is_number
 from eqkernels._warnings import warn
 from eqkernels.regression.criteria import LEAST_NOISE, ZERO, Spectrum
-from eqkernels.regression.leave_one_out import LeftOutLabels, left_out_errors
+from eqkernels.regression.leave_one_out import LeftOutLabels, left_out_squares_of_groups, without_outliers
 
 # How many decades above the mean eigenvalue of the kernel the largest alpha lies.
 _DECADES_ABOVE = 2
@@ -114,8 +115,10 @@ class Search:
         alphas = self.candidates
         if alphas is None:
             alphas = self.auto_candidates(spectrum, labels, is_stable)
-        errors = left_out_errors(spectrum, labels, alphas)
-        self.note(irrep, dict(zip(alphas.tolist(), errors.tolist(), strict=True)), labels.values, spectrum.floor)
+        squares = left_out_squares_of_groups(spectrum, labels, alphas)
+        errors = np.sqrt(squares.sum(axis=1) / (labels.multiplicity * np.sum(spectrum.root**2)))
+        errors_of, floor = dict(zip(alphas.tolist(), errors.tolist(), strict=True)), spectrum.floor
+        self.note(irrep, errors_of, labels.values, floor, without_outliers(squares))
         return self._alpha[irrep]
 
     def labels(self, irrep: str, values: np.ndarray, rows: np.ndarray | None = None) -> LeftOutLabels:
@@ -125,7 +128,14 @@ class Search:
             kept, weight = kept[rows], None if weight is None else weight[rows]
         return LeftOutLabels.of_model(self.model, self.features, irrep, values, weight, kept)
 
-    def note(self, irrep: str, errors: dict[float, float], values: np.ndarray, floor: float = 0.0) -> None:
+    def note(
+        self,
+        irrep: str,
+        errors: dict[float, float],
+        values: np.ndarray,
+        floor: float = 0.0,
+        decisive: np.ndarray | None = None,
+    ) -> None:
         """Take the best alpha, not below a floor, and keep what was tried.
 
         Parameters
@@ -136,11 +146,14 @@ class Search:
         values : ndarray of shape (n, d, multiplicity)
             Labels that are kept.
         floor : float, default=0.0
+        decisive : ndarray of shape (n_alphas,), default=None
+            Errors of the structures that decide; None: all do.
         """
         alphas, of_alphas = np.array(list(errors)), np.array(list(errors.values()))
+        decisive = of_alphas if decisive is None else decisive
         # of equal errors (an exact fit, labels that are zero) the larger alpha is the safer
-        best = len(errors) - 1 - int(np.argmin(of_alphas[::-1]))
-        self._warn_at_ends(irrep, alphas, of_alphas, best, floor)
+        best = len(errors) - 1 - int(np.argmin(decisive[::-1]))
+        self._warn_at_ends(irrep, alphas, decisive, best, floor)
         self._errors[irrep] = errors
         self._score += of_alphas[best] ** 2 * values[0].size
         self.squares[irrep] = float(of_alphas[best] ** 2), float(np.mean(values**2))

@@ -45,6 +45,30 @@ def test_errors_are_those_of_refits(waters, baseline):
     np.testing.assert_allclose(-fitted.best_score_, expected, rtol=1e-8)
 
 
+def test_a_structure_that_would_decide_alone_does_not():
+    """Curves of a molecule that is stretched, and the only structure of its kind: by refits without each structure."""
+    random, frames = np.random.default_rng(0), []
+    for distance in random.uniform(0.9, 1.6, size=40):
+        frames.append(Atoms("HF", [[0, 0, 0], [0, 0, distance]]))
+    energies = np.array([(atoms.positions[1, 2] - 1.2) ** 2 for atoms in frames]) + 1e-3 * random.normal(size=40)
+    frames, energies = [*frames, Atoms("HF", [[0, 0, 0], [0, 0, 2.8]])], np.append(energies, 0.5)
+    features = LambdaSOAP(**SMALL, irreps="0e").fit_transform(frames)
+    alphas = 10.0 ** np.arange(-6, 2)
+    options = {"baseline": "mean", "kernel": CovariantKernel(zeta=1)}
+    model = TensorKernelRidge(alphas, **options).fit(features, energies)
+    squares = np.array([
+        (energies - cross_val_predict(TensorKernelRidge(one, **options), features, energies, cv=LeaveOneOut())) ** 2
+        for one in alphas
+    ])  # fmt: skip
+    np.testing.assert_allclose(model.cv_results_["0e"], np.sqrt(squares.mean(axis=1)), rtol=1e-6)
+    assert squares[int(np.argmin(squares.sum(axis=1))), -1] > 0.5 * squares.sum(axis=1).min()
+    assert model.alpha_["0e"] == alphas[int(np.argmin(squares[:, :-1].sum(axis=1)))]
+    assert model.alpha_["0e"] != alphas[int(np.argmin(squares.sum(axis=1)))]
+    assert model.loo_rmse_["0e"] == model.cv_results_["0e"][alphas == model.alpha_["0e"]]
+    few = TensorKernelRidge(alphas, **options).fit(features[-10:], energies[-10:])
+    assert few.alpha_["0e"] == few.cv_results_["alpha"][int(np.argmin(few.cv_results_["0e"]))]
+
+
 def test_weights_and_precomputed_kernels(waters):
     features, y = noisy(waters)
     weight = np.random.default_rng(0).uniform(0.2, 2.0, size=len(features))

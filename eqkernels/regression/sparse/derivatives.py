@@ -18,7 +18,7 @@ import numpy as np
 from eqkernels._ranges import structure_blocks
 from eqkernels.descriptors.streamed_gradients import iter_gradients
 from eqkernels.kernels.charges import known_places
-from eqkernels.regression.sparse.element_charges import element_slopes
+from eqkernels.regression.sparse.element_charges import contrasts, element_slopes
 from eqkernels.regression.sparse.input_rows import kernel_input_derivatives, of_positions
 from eqkernels.regression.sparse.slopes import KernelSlope, add_slopes_of_part
 from eqkernels.so3 import Irrep
@@ -167,11 +167,11 @@ def offset_slopes(kernel, features, irrep):
 
 
 def _baseline_slopes(model, features, irrep):
-    """Differentiate the dipoles of charges of elements, (n_atoms, 3, 2 lambda + 1, n_species); None without them."""
+    """Differentiate the dipoles of charges of elements, (n_atoms, 3, 2 lambda + 1, n_species - 1), or None."""
     if irrep == "0e" or not model.n_baseline(irrep):
         return None
-    out = np.zeros((features.n_atoms.sum(), 3, 3, len(model.species)))
-    out[atoms_of_centers(features)] = element_slopes(features, model.species)
+    out = np.zeros((features.n_atoms.sum(), 3, 3, len(model.species) - 1))
+    out[atoms_of_centers(features)] = element_slopes(features, model.species) @ contrasts(len(model.species))
     return out
 
 

@@ -1,7 +1,8 @@
 r"""Baseline of dipoles that are learned from derivatives: a charge of each element.
 
-Born charges of a crystal differ most by element, whatever is near: :math:`Z^*_a = q_{s(a)}` times the identity. A dipole
-that is a sum over near environments does not know of it. With the mean over the atoms of the structure taken off,
+Born charges of a crystal differ most by element, whatever is near: :math:`Z^*_a = q_{s(a)}` times the identity. A
+dipole that is a sum over near environments does not know of it. With the mean over the atoms of the structure taken
+off,
 
 .. math:: \frac{\partial P_i}{\partial r_{aj}} = \delta_{ij} \Bigl( q_{s(a)} - \frac 1 N \sum_b q_{s(b)} \Bigr) ,
 
@@ -68,10 +69,10 @@ def element_dipoles(features, species):
     structures = places.whole.structures[places.rows]
     periodic = np.flatnonzero(places.whole.charges[structures, 2] > 0)
     if len(periodic):
+        k = structure_number(features.origin, features.structures[periodic[0]])
         raise ValueError(
-            f"structure {structure_number(features.origin, features.structures[periodic[0]])} is periodic: its dipole has "
-            "no value of its own, only its derivatives have. Take predict_derivatives, or fit with baseline=None, "
-            "which sums up what is near alone"
+            f"structure {k} is periodic: its dipole has no value of its own, only its derivatives have. Take "
+            "predict_derivatives, or fit with baseline=None, which sums up what is near alone"
         )
     arms, out = places.displacements(_REACH, 1), np.zeros((len(features), 3, len(species)))
     np.add.at(out, features.structures, arms[:, :, None] * _shares_of(features, species)[:, None])
@@ -79,7 +80,7 @@ def element_dipoles(features, species):
 
 
 def element_slopes(features, species):
-    """Derivatives of these dipoles by the positions of the centers.
+    """Differentiate these dipoles by the positions of the centers.
 
     Parameters
     ----------
@@ -104,6 +105,18 @@ def element_slopes(features, species):
         else:
             every[own] = whole.multipole_slopes(_REACH, 1, charges[own], structure)
     return every[places.rows]
+
+
+def contrasts(n):
+    """Orthonormal basis of vectors of length n with the sum 0, (n, n - 1): charges that all have in common do nothing.
+
+    Examples
+    --------
+    >>> contrasts(2).round(3).T.tolist()
+    [[0.707, -0.707]]
+    """
+    out = np.tril(-np.ones((n, n)), -1)[:, : n - 1] + np.diag(np.arange(n - 1.0, -1.0, -1.0))[:, : n - 1]
+    return out / np.linalg.norm(out, axis=0)
 
 
 def charges_of_elements(features, species, charges):

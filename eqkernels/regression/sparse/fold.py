@@ -14,7 +14,7 @@ from eqkernels.regression.base import labelled_rows
 from eqkernels.regression.baseline import composition_design
 from eqkernels.regression.independence import allowed_parts, shares_of_equivalents
 from eqkernels.regression.sparse.derivatives import derivative_rows
-from eqkernels.regression.sparse.element_charges import element_dipoles
+from eqkernels.regression.sparse.element_charges import contrasts, element_dipoles
 from eqkernels.regression.sparse.model import SparseModel
 from eqkernels.regression.sparse.triangular import TriangularFactor
 from eqkernels.structures import atom_counts
@@ -106,7 +106,7 @@ class FoldJob:
         # what symmetry makes zero, such as the variance of a dipole across the plane of a molecule, may be -1e-19
         columns[n_kernel] = np.sqrt(np.maximum(np.einsum("naa->na", own), 0.0))
         if model.n_baseline(irrep) and irrep != "0e":
-            dipoles = element_dipoles(features, model.species)
+            dipoles = element_dipoles(features, model.species) @ contrasts(len(model.species))
             columns[n_kernel + 1 : -multiplicity] = dipoles.transpose(2, 0, 1)
         elif model.n_baseline(irrep):
             design = composition_design(features.composition(model.species), model.baseline, model.kernel.aggregate)

@@ -33,7 +33,7 @@ from eqkernels.regression.position_derivatives import check_scalar
 from eqkernels.regression.sparse.choice import SparseChoice
 from eqkernels.regression.sparse.derivative_weights import FEWEST_TENSORS, choose_by_derivatives
 from eqkernels.regression.sparse.derivatives import check_derivatives_possible
-from eqkernels.regression.sparse.element_charges import IRREP, has_element_charges
+from eqkernels.regression.sparse.element_charges import IRREP, contrasts, has_element_charges
 from eqkernels.regression.sparse.fold import TOTALS, FoldJob
 from eqkernels.regression.sparse.input_rows import is_by_input, read_all_input_derivatives
 from eqkernels.regression.sparse.map_reduce import map_reduce, map_reduce_on_cluster
@@ -154,7 +154,8 @@ class SparseTensorGPR(SparsePredictor):
     recalibration_ : dict of str to float
         Factors of the standard deviations, 1 until ``recalibrate``.
     element_charges_ : ndarray of shape (n_species,), or None
-        Charges of the elements ``species_`` of a fit to derivatives of dipoles, up to one that all have in common.
+        Charges of the elements ``species_`` of a fit to derivatives of dipoles, with the sum 0: what all have in common
+        makes no dipole.
     baseline_ridge_ : float
         Ridge of the contributions of the elements, chosen at the first fit.
     factors_ : dict of str to ndarray
@@ -383,8 +384,8 @@ class SparseTensorGPR(SparsePredictor):
             check_derivatives_possible(source, labels.per_atom)
             if is_model(self.baseline):
                 raise ValueError(
-                    "input_derivatives cannot be fitted to what a baseline leaves, whose own derivatives by inputs are not "
-                    "known: subtract these, and its predictions, from the labels, and fit without baseline="
+                    "input_derivatives cannot be fitted to what a baseline leaves, whose own derivatives by inputs "
+                    "are not known: subtract these, and its predictions, from the labels, and fit without baseline="
                 )
             descriptor = self.descriptor_ if begun else self._object("descriptor")
             derivatives |= read_all_input_derivatives(source, others[3], descriptor)
@@ -501,7 +502,9 @@ class SparseTensorGPR(SparsePredictor):
             self.noise_ |= solved.other_noises
         self.baseline_ = solutions["0e"].baseline if "0e" in solutions else None
         if self.element_charges_ is not None:
-            self.element_charges_ = solutions[IRREP].baseline[:, 0]
+            baseline = solutions[IRREP].baseline
+            charges = np.zeros(0) if baseline is None else baseline[:, 0]
+            self.element_charges_ = contrasts(len(self.species_)) @ charges
         self.log_marginal_likelihood_value_ = sum(solved.log_likelihood for solved in solutions.values())
 
     # -- parameters -------------------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ class SparseModel:
     def n_baseline(self, irrep):
         """Count the baseline columns: none but for scalars, and for vectors that are made of charges."""
         if irrep == IRREP and self.element_charges:
-            return len(self.species)
+            return len(self.species) - 1
         if irrep != "0e" or self.baseline is None:
             return 0
         return 1 if self.baseline == "mean" else len(self.species)

@@ -25,6 +25,9 @@ _ROUNDING = 1e-10
 # Labels of another kind whose variance by the model is this part of that of the first are not described by it at all:
 # forces vanish in cells of one atom, to rounding.
 _NO_SIGNAL = 1e-24
+# How often noise and baseline are found for each other at most, and change of the logarithm (base 10) of the noise that
+# ends it.
+_MOST_ROUNDS, _SAME_NOISE = 6, 0.1
 
 
 @dataclass
@@ -163,15 +166,18 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, othe
         return _nothing_learned(problem, baseline)
     kinds = ([problem] if total_weight else []) + list(stacked.values())
     given = ([noise] if total_weight else []) + [others[name].noise for name in stacked]
-    if len(kinds) > 1 or in_derivatives:
+    if len(kinds) > 1:
         stack = StackedProblem(kinds, bool(total_weight))
         noises = stack.best_noises(given)
         every, damped, shift = stack.damped(noises)
         if baseline is not None:
             baseline = -every.combination[1:-multiplicity]
     else:
-        noises = [kinds[0].best_noise() if isinstance(given[0], str) else float(given[0])]
-        every, damped, shift = kinds[0], kinds[0].damped(noises[0]), 0.0
+        every, noises = kinds[0], [kinds[0].best_noise() if isinstance(given[0], str) else float(given[0])]
+        damped, shift = every.damped(noises[0]), 0.0
+        if in_derivatives:
+            every, damped, noises = _with_baseline(every, damped, noises[0], isinstance(given[0], str))
+            baseline = -every.combination[1:-multiplicity]
     shift += 0.5 * multiplicity * sum(others[name].log_weight for name in stacked)
     value, variance = every.likelihood(noises[0], damped)
     coef = every.coefficients(damped, lower)
@@ -195,6 +201,17 @@ def _of_all_labels(columns, multiplicity):
     """Baseline of least squares on labels of all kinds, of which each has the columns prior, baseline, labels."""
     rows = np.concatenate(columns)
     return np.linalg.lstsq(rows[:, 1:-multiplicity], rows[:, -multiplicity:], rcond=BASELINE_RANK)[0]
+
+
+def _with_baseline(problem, damped, noise, is_free):
+    """Problem with the baseline of the largest likelihood, its factor and noise, each of them found for the other."""
+    for _ in range(_MOST_ROUNDS):
+        problem, last = problem.with_best_baseline(damped), noise
+        noise = problem.best_noise() if is_free else noise
+        if abs(np.log10(noise / last)) < _SAME_NOISE:
+            break
+        damped = problem.damped(noise)
+    return problem, damped, [last]
 
 
 def _nothing_learned(problem, baseline):

@@ -70,7 +70,7 @@ def charges_of(frames):
 def test_charges_are_learned_from_derivatives(charged, with_dipoles, tmp_path):
     frames, dipoles = labelled(charged)
     derivatives = charges_of(frames)
-    model = SparseTensorGPR(60, kernel=BOTH, descriptor=SOAP, target="dipole", random_state=0)
+    model = SparseTensorGPR(60, kernel=BOTH, descriptor=SOAP, target="dipole", random_state=0, baseline=None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # the total charge breaks no sum rule
         model.fit(frames[:16], dipoles[:16] if with_dipoles else None, derivatives=derivatives[:16])
@@ -101,7 +101,7 @@ def test_charges_are_better_than_dipoles_of_atoms_alone():
 
 def test_laws_of_symmetry():
     frames, _ = labelled()
-    model = SparseTensorGPR(40, kernel=BOTH, descriptor=SOAP, target="dipole", random_state=0)
+    model = SparseTensorGPR(40, kernel=BOTH, descriptor=SOAP, target="dipole", random_state=0, baseline=None)
     model.fit(frames[:8], derivatives=charges_of(frames[:8]))
     assert_equivariant(model.predict_derivatives, frames[8:10])
 
@@ -123,7 +123,7 @@ def test_quadrupoles_of_charges_and_dipoles():
 def test_the_choice_of_weights():
     """Charges of the elements need their weight; labels of dipoles of atoms do not."""
     frames, _ = labelled()
-    model = SparseTensorGPR(40, kernel=BOTH, descriptor=SOAP, target="dipole", random_state=0)
+    model = SparseTensorGPR(40, kernel=BOTH, descriptor=SOAP, target="dipole", random_state=0, baseline=None)
     model.fit(frames[:12], derivatives=charges_of(frames[:12]))
     chosen = model.kernel_["1o"].get_params()
     assert chosen["k2__weight"] > 1e-4
@@ -140,7 +140,7 @@ def test_the_choice_of_weights():
 def test_parts_one_after_the_other():
     frames, dipoles = labelled(True)
     derivatives = charges_of(frames)
-    model = SparseTensorGPR(40, kernel=CovariantKernel() + ChargeKernel(weight=0.5), descriptor=SOAP, random_state=0,
+    model = SparseTensorGPR(40, kernel=CovariantKernel() + ChargeKernel(weight=0.5), descriptor=SOAP, random_state=0, baseline=None,
                             target="dipole", noise=1e-4, derivative_noise=1e-4, n_jobs=2)  # fmt: skip
     model.partial_fit(frames[:8], dipoles[:8], derivatives=derivatives[:8], solve=False)
     model.partial_fit(frames[8:16], derivatives=derivatives[8:16])
@@ -152,6 +152,6 @@ def test_total_charges_that_the_kernel_does_not_know():
     for atoms in frames:
         atoms.info["charge"] = 1
     moved_on = [one + np.eye(3) / len(one) for one in derivatives]
-    model = SparseTensorGPR(12, descriptor=SOAP, target="dipole", random_state=0)
+    model = SparseTensorGPR(12, descriptor=SOAP, target="dipole", random_state=0, baseline=None)
     with pytest.warns(UserWarning, match=r"acoustic sum rule in 4 of 4.*ChargeKernel"):
         model.fit(frames, derivatives=moved_on)

@@ -136,7 +136,7 @@ def test_fit_is_the_dense_solution(dimers, missing):
         derivatives[2][4], derivatives[4][1, :, 2] = np.nan, np.nan
     if missing == "all tensors":
         y[:] = np.nan
-    model = sparse(noise=1e-3, derivative_noise=1e-4, n_points=1000, kernel=CovariantKernel(zeta=3))
+    model = sparse(noise=1e-3, derivative_noise=1e-4, n_points=1000, kernel=CovariantKernel(zeta=3), baseline=None)
     given = None if missing == "all tensors" else y
     model.fit(frames, given, weight, derivatives=[None if np.isnan(one).all() else one for one in derivatives])
     expected, variances, likelihood = dense_model(model, frames, y, derivatives, weight, (1e-3, 1e-4))
