@@ -8,7 +8,8 @@ The radial basis is that of spherical Bessel functions with a smooth cutoff (Gas
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -46,6 +47,7 @@ class Graph:
         From center to neighbor.
     embedding : ndarray of shape (n_species, n_channels), or None
         Vectors of the species, of which weights follow; None: each species has its own.
+    cutoff : float
     """
 
     order: np.ndarray
@@ -57,12 +59,22 @@ class Graph:
     radial: Variable
     vectors: Variable
     embedding: np.ndarray | None = None
+    cutoff: float = 0.0
     _density: Variable | None = field(default=None, init=False)
 
     @property
     def n_atoms(self):
         """Number of atoms."""
         return len(self.species_of_atom)
+
+    def displaced(self, displacements):
+        """Make a graph of the same edges, displaced (n_edges, 3), as constants."""
+        tape, vectors = Tape(recording=False), Variable(self.vectors.value + displacements, wanted=False)
+        pairs, representatives = self.edges[2], np.empty(len(self.radial.value), dtype=np.int64)
+        representatives[pairs[::-1]] = np.arange(len(pairs))[::-1]
+        l_max = math.isqrt(self.harmonics.value.shape[1]) - 1
+        radial = radial_basis(tape, _rows(tape, vectors, representatives), self.cutoff, self.radial.value.shape[1])
+        return replace(self, vectors=vectors, harmonics=edge_harmonics(tape, vectors, l_max), radial=radial)
 
     def density(self, tape):
         """Density coefficients by species of the neighbor and radial function, computed once where it is constant."""
@@ -107,7 +119,7 @@ def make_graph(batch, species, cutoff, n_radial, l_max, tape=None, embedding=Non
     radial = radial_basis(tape, _rows(tape, vectors, representatives), float(cutoff), n_radial)
     harmonics = edge_harmonics(tape, vectors, l_max)
     edges = (rank[pairs.centers], rank[pairs.neighbors], pair_of_edge)
-    return Graph(order, rank, species_of_atom, rows, edges, harmonics, radial, vectors, embedding)
+    return Graph(order, rank, species_of_atom, rows, edges, harmonics, radial, vectors, embedding, float(cutoff))
 
 
 def undirected_pairs(offsets, neighbors, vectors):
