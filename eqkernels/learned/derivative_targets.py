@@ -2,8 +2,7 @@ r"""Labels of a network that learns tensors of structures together with their de
 
 Every component of the tensor is a scalar in units of its own, with derivatives :math:`\partial E / \partial \mathbf r`
 (of energies minus the forces) and, of energies, :math:`\partial E / \partial \epsilon` (the stress times the volume).
-Errors of each kind of labels of an irrep count by their mean square over that of the labels, so that kinds and irreps
-weigh the same, whatever their units.
+The square of an error counts in units of the mean square of the labels of its kind and irrep, and every label the same.
 """
 
 from __future__ import annotations
@@ -88,15 +87,21 @@ class DerivativeTargets:
 
     @cached_property
     def weights(self):
-        """Weight of the square of an error of each kind, (n_irreps,): sums over all labels are means of structures."""
-        kinds, squares, n = self.irrep_of_component, self.squares, len(self.values)
-        weights = {}
-        for name, labels in (("values", self.values), ("slopes", self.slopes)):
-            counts = np.array([np.isfinite(labels[..., kinds == k]).sum() for k in range(len(self.irreps))])
-            weights[name] = self.kind_weights[name] * n / np.maximum(counts, 1) / squares[name]
-        count = np.isfinite(self.strains).sum()
-        weights["strains"] = self.kind_weights["strains"] * n / max(count, 1) / squares["strains"]
-        return {name: np.nan_to_num(one) for name, one in weights.items()}
+        """Weight of the square of an error of each kind, (n_irreps,): the same for all labels, a mean of structures."""
+        kinds, labels = self.irrep_of_component, self._labels()
+        counts = {name: int(np.isfinite(one).sum()) for name, one in labels.items()}
+        total, n = sum(counts.values()), len(self.values)
+        found = {}
+        for name, one in labels.items():
+            # irreps weigh the same, as components do of a tensor whose irreps have the same variance
+            of_irreps = [np.isfinite(one[..., kinds == k]).sum() for k in range(len(self.irreps))]
+            shares = np.bincount(kinds) / len(kinds) * counts[name] / np.maximum(of_irreps, 1)
+            found[name] = self.kind_weights[name] * shares * n / total / self.squares[name]
+        return {name: np.nan_to_num(one) for name, one in found.items()}
+
+    def _labels(self):
+        strains = np.repeat(self.strains[..., None], self.n_components, axis=-1)  # of tensors, there are none
+        return {"values": self.values, "slopes": self.slopes, "strains": strains}
 
     def samples(self, picked, units):
         """Make the samples of some structures.

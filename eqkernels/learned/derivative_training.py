@@ -79,13 +79,10 @@ class DerivativeFit:
 
     def _one(self, random, neighbor_scale, previous, k, n_runs):
         model = Model(self.architecture, neighbor_scale, {})
-        if previous is None:
-            weights = self.architecture.initial_weights(random, self.sample)
-            of_sample = [target.pick(np.arange(self.sample.n_atoms)) for target in self.plain.targets]
-            model.set_scales(weights, self.sample, of_sample)
-        else:
-            weights, model.scales = previous[:2]
-        known = None if previous is None or previous[3] is None else previous[3][0]
+        of_sample = [target.pick(np.arange(self.sample.n_atoms)) for target in self.plain.targets]
+        weights = self.architecture.initial_weights(random, self.sample) if previous is None else previous[0]
+        model.set_scales(weights, self.sample, of_sample)
+        known = None if previous is None or previous[3] is None else self._rescaled(previous, model)
         readouts = {key: random.normal(size=self._shape(model, key)) for key in self.targets.irreps}
         arrays = {**weights, **{f"readout:{key}": one for key, one in readouts.items()}}
         run = _Run(model, Packing(arrays), None, None, np.ones(len(readouts)))
@@ -94,6 +91,11 @@ class DerivativeFit:
             arrays[f"readout:{key}"] = _READOUT_START * readouts[key] if known is None else known[key] / unit
         self._minimize(run, run.packing.pack(arrays), random, k, n_runs)
         return run
+
+    def _rescaled(self, previous, model):
+        """Readouts for the scales of a model of those for other scales, such as those with a large constant."""
+        old, new = previous[1], model.scales
+        return {key: array * (old[key] / new[key])[..., None] for key, array in previous[3][0].items()}
 
     def _shape(self, model, key):
         return model.n_kinds, model.scales[key].shape[1], self.targets.irreps[key]

@@ -72,8 +72,8 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
     objective : {"lml", "loo"}, default="lml"
         Loss: negative log marginal likelihood of the readout, or its leave-one-out error.
     force_weight, stress_weight, derivative_weight : float, default=1.0
-        Weights of the labels of ``fit(forces=, stress=, derivatives=)`` beside y: of the mean square error over the
-        mean square of the labels. Larger ones fit these more closely.
+        Weights of the labels of ``fit(forces=, stress=, derivatives=)`` beside those of y. With 1, the square of every
+        error counts the same in units of the mean square of the labels of its kind.
     solver : {"auto", "lbfgs", "adam"}, default="auto"
         L-BFGS on all structures at once, or Adam on batches; "auto": Adam above 100 structures, or above 131072 edges
         (pairs of neighbors, both directions) and atoms in all, and with labels of derivatives.
