@@ -69,7 +69,10 @@ class Samples:
 
 
 class DerivativeLoss:
-    """Half the weighted squares of the errors of values and derivatives, callable on the flat vector: with gradient.
+    r"""Loss as a function of the flat vector of weights: returns its value and gradient.
+
+    Half the weighted sum of the squares of all errors, L, with a decay towards the start that is as strong as that of a
+    log likelihood, :math:`L e^{\gamma |\theta - \theta_0|^2}`.
 
     Parameters
     ----------
@@ -98,14 +101,15 @@ class DerivativeLoss:
 
     def __call__(self, vector):
         """Value and gradient."""
-        away = vector - self.start
-        total, gradient = 0.5 * self.weight_decay * away @ away, self.weight_decay * away
+        away, total, gradient = vector - self.start, 0.0, np.zeros_like(vector)
         by_name = self.packing.unpack(gradient)
         for value, arrays in self._over_parts(lambda samples: self._of_part(vector, samples)):
             total += value
             for name, array in arrays.items():
                 by_name[name] += array
-        return total, gradient
+        # the decay of the logarithm, as of a log likelihood: it then fades with the errors
+        factor = np.exp(self.weight_decay * away @ away)
+        return factor * total, factor * (gradient + 2 * self.weight_decay * total * away)
 
     def _over_parts(self, function):
         results = [None] * len(self.parts)

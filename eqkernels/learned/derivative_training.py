@@ -7,11 +7,12 @@ give derivatives of the size of the labels. Adam's last steps are small, and the
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from eqkernels._warnings import warn
 from eqkernels.learned.architectures import Architecture
 from eqkernels.learned.derivative_loss import DerivativeLoss
 from eqkernels.learned.derivative_targets import DerivativeTargets, composition
@@ -48,7 +49,7 @@ class DerivativeFit:
     network: NetworkParameters
     architecture: Architecture
     targets: DerivativeTargets
-    make_graph: Callable[..., Graph]
+    make_graph: partial[Graph]
     begin: float
 
     def __post_init__(self):
@@ -73,6 +74,8 @@ class DerivativeFit:
         for k in range(n_runs):
             one = self._one(random, float(neighbor_scale), previous, k, n_runs)
             best = one if best is None or one.monitor.best_value < best.monitor.best_value else best
+            if one.monitor.interrupted:
+                warn(f"training was interrupted in iteration {len(one.monitor.history['loss']) + 1}")
             if one.monitor.interrupted or self.plain._is_over(one.monitor):
                 break
         return self._state(best, previous)

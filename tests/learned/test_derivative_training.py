@@ -155,7 +155,8 @@ def test_same_random_state_same_bits(alloys):
     labels = {"forces": forces, "stress": stress}
     fits = [EquivariantNetworkRegressor(**SMALL, n_jobs=n_jobs).fit(frames, energies, **labels) for n_jobs in (1, 1, 2)]
     one, other, parallel = (model.predict(frames) for model in fits)
-    assert (one == other).all() and (one == parallel).all()
+    assert (one == other).all()
+    assert (one == parallel).all()
 
 
 def test_forces_change_nothing_else(alloys):
