@@ -136,7 +136,7 @@ class DerivativeFit:
         order = random.permutation(n_structures)
         n_held = count_held(n_structures, network.validation_fraction) if network.early_stopping else 0
         held, kept = np.sort(order[:n_held]), np.sort(order[n_held:])
-        full = network.solver == "lbfgs"
+        full = network.solver == "lbfgs" or (network.solver == "auto" and self.plain._few(kept))
         count = 1 if full else max(1, round(len(kept) / self._batch_size(kept)))
         run.vector, run.monitor = start, self._monitor(run, start, held, k, n_runs, count, kept)
         if self.plain.max_iter == 0:

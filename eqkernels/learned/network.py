@@ -76,7 +76,7 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
         error counts the same in units of the mean square of the labels of its kind.
     solver : {"auto", "lbfgs", "adam"}, default="auto"
         L-BFGS on all structures at once, or Adam on batches; "auto": Adam above 100 structures, or above 131072 edges
-        (pairs of neighbors, both directions) and atoms in all, and with labels of derivatives.
+        (pairs of neighbors, both directions) and atoms in all.
     max_iter : int, default=None
         Iterations of L-BFGS, or epochs of Adam; None: 200, or with a ``time_budget`` as many as it allows.
     time_budget : float, default=None
