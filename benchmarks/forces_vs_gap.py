@@ -87,12 +87,12 @@ def of_gap(train, test, options, folder):
         ase.io.write(folder / f"{name}.xyz", copies, format="extxyz")
     species = sorted({int(z) for a in train for z in a.numbers})
     share = options.points // len(species)
-    soaps = " : ".join(
-        f"soap l_max=4 n_max=8 atom_sigma=0.4 zeta=2 cutoff={options.cutoff} cutoff_transition_width=1.0 "
-        f"n_sparse={share} delta=0.2 covariance_type=dot_product sparse_method=cur_points add_species=F n_species={len(species)} Z={z} "
-        f"species_Z={{{{{' '.join(map(str, species))}}}}}"
-        for z in species
+    of_all = (
+        f"l_max=4 n_max=8 atom_sigma=0.4 zeta=2 cutoff={options.cutoff} cutoff_transition_width=1.0 n_sparse={share}"
     )
+    of_all += f" delta=0.2 covariance_type=dot_product sparse_method=cur_points add_species=F n_species={len(species)}"
+    of_all += f" species_Z={{{{{' '.join(map(str, species))}}}}}"
+    soaps = " : ".join(f"soap {of_all} Z={z}" for z in species)
     command = [
         str(Path(options.gap_python).parent / "gap_fit"), f"at_file={folder / 'train.xyz'}", f"gap={{{soaps}}}",
         "e0_method=average", "default_sigma={0.001 0.02 0.0 0.0}", "energy_parameter_name=dft_energy",

@@ -14,10 +14,10 @@ from eqkernels import (
     NBodyFeatures,
     SparseTensorGPR,
     TensorCalculator,
-    TensorCommittee,
     TensorGPR,
     TensorKernelRidge,
     TensorRidge,
+    TensorVotingRegressor,
 )
 from eqkernels.derivatives import predict_derivatives, predict_forces, predict_stress, value_and_vjp, vjp
 from eqkernels.testing import assert_equivariant
@@ -133,8 +133,8 @@ def test_several_properties_and_no_derivatives():
     network.fit(frames, {"dipole": y, "energy": TENSORS["scalar"]})
     with pytest.raises(ValueError, match="several properties, dipole, energy: take vjp"):
         network.predict_derivatives(frames)
-    with pytest.raises(TypeError, match="TensorCommittee has no derivatives by positions: take TensorRidge"):
-        predict_derivatives(TensorCommittee(TensorRidge(1e-2, descriptor=SOAP), n_estimators=2).fit(frames, y), frames)
+    with pytest.raises(TypeError, match="TensorVotingRegressor has no derivatives by positions: take TensorRidge"):
+        predict_derivatives(TensorVotingRegressor([("one", TensorRidge(1e-2, descriptor=SOAP))]).fit(frames, y), frames)
     features = LambdaSOAP(**SMALL, irreps="0e+1o").fit_transform(frames)
     alone = TensorRidge(1e-2).fit(features, y)
     for X in (frames, features):

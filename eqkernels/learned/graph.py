@@ -8,7 +8,8 @@ The radial basis is that of spherical Bessel functions with a smooth cutoff (Gas
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -70,6 +71,15 @@ class Graph:
     def n_atoms(self):
         """Number of atoms."""
         return len(self.species_of_atom)
+
+    def displaced(self, displacements):
+        """Make a graph of the same edges, displaced (n_edges, 3), as constants."""
+        tape, vectors = Tape(recording=False), Variable(self.vectors.value + displacements, wanted=False)
+        pairs, representatives = self.edges[2], np.empty(len(self.radial.value), dtype=np.int64)
+        representatives[pairs[::-1]] = np.arange(len(pairs))[::-1]
+        l_max = math.isqrt(self.harmonics.value.shape[1]) - 1
+        radial = radial_basis(tape, rows_of(tape, vectors, representatives), self.cutoff, self.radial.value.shape[1])
+        return replace(self, vectors=vectors, harmonics=edge_harmonics(tape, vectors, l_max), radial=radial)
 
     def density(self, tape):
         """Density coefficients by species of the neighbor and radial function, computed once where it is constant."""

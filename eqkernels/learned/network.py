@@ -16,6 +16,8 @@ from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels._parameters import check_parameters
 from eqkernels.descriptors import Derivatives, EquivariantFeatures
 from eqkernels.learned.architectures import make_architecture
+from eqkernels.learned.derivative_targets import DerivativeTargets, read_derivative_targets
+from eqkernels.learned.derivative_training import DerivativeFit
 from eqkernels.learned.fitting import Fit
 from eqkernels.learned.parameters import NetworkParameters
 from eqkernels.learned.targets import known_symmetries, read_targets
@@ -24,6 +26,9 @@ from eqkernels.regression.base import _check_weight as check_weight
 from eqkernels.so3 import Irreps
 from eqkernels.structures import FramesTransformer, StructureBatch, symbols
 from eqkernels.structures.elements import CHANNELS, HEAVIEST, MANY, embedding
+
+# Neither forces, nor stress, nor derivatives.
+_NO_DERIVATIVES = (None, None, None)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -85,6 +90,9 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
         Whether the target is a sum of atomic contributions, or their mean. No effect on per-atom targets.
     objective : {"lml", "loo"}, default="lml"
         Loss: negative log marginal likelihood of the readout, or its leave-one-out error.
+    force_weight, stress_weight, derivative_weight : float, default=1.0
+        Weights of the labels of ``fit(forces=, stress=, derivatives=)`` beside those of y. With 1, the square of every
+        error counts the same in units of the mean square of the labels of its kind.
     solver : {"auto", "lbfgs", "adam"}, default="auto"
         L-BFGS on all structures at once, or Adam on batches; "auto": Adam above 100 structures, or above 131072 edges
         (pairs of neighbors, both directions) and atoms in all.
@@ -154,6 +162,9 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
         Atomic numbers.
     irreps_, formulas_ : str, dict of str to str
         Blocks, and the symmetry of each property.
+    readout_, baseline_ : dict of str to ndarray of shape (n_species, n_features, multiplicity), ndarray or None
+        Weights of the readout of each irrep and contributions of the elements, trained with the network where labels
+        of derivatives were fitted.
     neighbor_scale_ : float
         What sums over neighbors are multiplied with: their mean number to the power -1/2.
 
@@ -201,7 +212,14 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
 
     @whole_or_nothing
     def fit(
-        self, X: Iterable[Atoms] | StructureBatch, y: Any = None, sample_weight: ArrayLike | None = None
+        self,
+        X: Iterable[Atoms] | StructureBatch,
+        y: Any = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        forces: Any = None,
+        stress: Any = None,
+        derivatives: Any = None,
     ) -> EquivariantNetwork:
         """Train the network.
 
@@ -213,6 +231,8 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
             once. None: nothing is trained, the features are those of random weights.
         sample_weight : array-like of shape (n_structures,), default=None
             Larger ones are fitted more closely.
+        forces, stress, derivatives : array-like or sequence of array-like, default=None
+            Derivatives of y, as for :meth:`EquivariantNetworkRegressor.fit`.
 
         Returns
         -------
@@ -225,12 +245,12 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
         LossError (a FloatingPointError and ValueError)
             If the loss overflows; the message says which parameter to change.
         """
-        return self._fit(X, y, sample_weight, time.process_time())
+        return self._fit(X, y, sample_weight, time.process_time(), others=(forces, stress, derivatives))
 
-    def _fit(self, X, y, sample_weight, begin, readout=False):
+    def _fit(self, X, y, sample_weight, begin, readout=False, others=_NO_DERIVATIVES):
         check_parameters(self)
         batch = self._read(X)
-        targets, formulas, unit = self._targets(y, batch, sample_weight, self.target, self.per_atom)
+        targets, formulas, unit = self._targets(y, batch, sample_weight, self.target, self.per_atom, others)
         irreps, species, previous = self._wanted_irreps(targets), batch.species, None
         if self.warm_start and hasattr(self, "weights_"):
             self._check_unchanged(species, irreps)
@@ -268,7 +288,7 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
         self._check_unchanged(self.species_, self.irreps_)
         symmetries = known_symmetries(y, self.target, self.formulas_)
         of_atoms = {name: known for name, known in self.of_atoms_.items() if not isinstance(y, dict) or name in y}
-        targets, _, unit = self._targets(y, batch, sample_weight, symmetries, of_atoms)
+        targets, _, unit = self._targets(y, batch, sample_weight, symmetries, of_atoms, _NO_DERIVATIVES)
         self._wanted_irreps(targets, self.irreps_)
         return self._train(batch, targets, unit, self._state(), begin, readout)
 
@@ -317,14 +337,23 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
-    def _targets(self, y, batch, sample_weight, symmetries, per_atom):
+    def _targets(self, y, batch, sample_weight, symmetries, per_atom, others):
         """Targets, their symmetries, and the unit of the weights: only their ratios matter in training."""
-        if y is None:
+        differentiated = any(one is not None for one in others)
+        if y is None and not differentiated:
             return [], {}, 1.0
         weight, unit = check_weight(sample_weight, batch.n_structures), 1.0
         if weight is not None:
             unit = float(np.mean(weight[weight > 0]))
             weight = weight / unit
+        if differentiated and self.pooling is not None:
+            raise ValueError(
+                f"pooling={self.pooling!r}: networks of groups of atoms are not trained on forces, stress or derivatives; "
+                "set pooling=None, or fit the tensors alone"
+            )
+        if differentiated:
+            targets = read_derivative_targets(y, batch, others, self, weight, symmetries, per_atom)
+            return targets, {"y": targets.tensor.formula}, unit
         return *read_targets(y, batch, symmetries, self.baseline, self.aggregate, weight, per_atom), unit
 
     def _choose_channels(self, species):
@@ -366,11 +395,16 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
         n_channels = getattr(self, "species_channels_", 0)
         architecture = make_architecture(self, len(self.species_), self.irreps_, n_channels)
         graphs = graph_maker(self, self.species_, n_channels)
-        fit = Fit(self, architecture, batch, targets, graphs, begin, readout)
+        if isinstance(targets, DerivativeTargets):
+            fit: Any = DerivativeFit(self, architecture, targets, graphs, begin)
+        else:
+            fit = Fit(self, architecture, batch, targets, graphs, begin, readout)
+        for name in ("readout_", "baseline_"):  # of derivatives that were learned before
+            self.__dict__.pop(name, None)
         if previous is None:
             self.neighbor_scale_ = 1.0 / np.sqrt(max(len(fit.sample.edges[0]) / fit.sample.n_atoms, 1.0))
         else:
-            previous = *previous[:2], {name: noise / unit for name, noise in previous[2].items()}
+            previous = *previous[:2], {name: noise / unit for name, noise in previous[2].items()}, previous[3]
         state = fit.run(check_random_state(self.random_state), self.neighbor_scale_, previous)
         state["noise_"] = {name: unit * noise for name, noise in state["noise_"].items()}
         for name, value in state.items():
@@ -378,4 +412,5 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
         return self
 
     def _state(self):
-        return self.weights_, self.scales_, self.noise_
+        readout = (self.readout_, self.baseline_) if hasattr(self, "readout_") else None
+        return self.weights_, self.scales_, self.noise_, readout

@@ -37,6 +37,9 @@ class NetworkParameters(BaseEstimator):
     baseline: Any = "composition"
     aggregate: str = "sum"
     objective: str = "lml"
+    force_weight: float = 1.0
+    stress_weight: float = 1.0
+    derivative_weight: float = 1.0
     solver: str = "auto"
     max_iter: int | None = None
     time_budget: float | None = None
@@ -75,6 +78,9 @@ class NetworkParameters(BaseEstimator):
         "baseline": Choice(*BASELINES),
         "aggregate": Choice("sum", "mean"),
         "objective": Choice(*OBJECTIVES),
+        "force_weight": Number(above=0),
+        "stress_weight": Number(above=0),
+        "derivative_weight": Number(above=0),
         "solver": Choice("auto", "lbfgs", "adam"),
         "max_iter": Integer(0, 10**9, none=True),
         "time_budget": Number(above=0, none=True),

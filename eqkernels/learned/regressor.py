@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +19,7 @@ from sklearn.utils import check_random_state
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels._parameters import Flag, check_parameters
 from eqkernels.descriptors import Derivatives, EquivariantFeatures
+from eqkernels.learned.derivative_readout import adopt, known_values
 from eqkernels.learned.network import EquivariantNetwork
 from eqkernels.learned.parameters import NetworkParameters
 from eqkernels.learned.readout import Readout, predict_tensors
@@ -97,23 +99,44 @@ class EquivariantNetworkRegressor(DeltaLearning, PositionDerivatives, Summarized
 
     @whole_or_nothing
     def fit(
-        self, X: Iterable[Atoms] | StructureBatch, y: Any, sample_weight: ArrayLike | None = None
+        self,
+        X: Iterable[Atoms] | StructureBatch,
+        y: Any = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        forces: Any = None,
+        stress: Any = None,
+        derivatives: Any = None,
     ) -> EquivariantNetworkRegressor:
-        """Train the network and solve the readout.
+        """Train the network and solve the readout, or with labels of derivatives train both.
 
         Parameters
         ----------
         X : sequence of ase.Atoms
         y : array-like of shape (n_structures, 3, ..., 3), or list of array-like of shape (n_atoms, 3, ..., 3)
             Tensors of the structures, or of their atoms (a row of NaN: no label); or a dict of several such
-            properties, of which scikit-learn's cross-validation cannot take parts.
+            properties, of which scikit-learn's cross-validation cannot take parts. With forces, stress or derivatives,
+            those of one property of structures; some may be without, NaN or None, and if all are, y is None.
         sample_weight : array-like of shape (n_structures,), default=None
+        forces : sequence of array-like of shape (n_atoms, 3), default=None
+            Minus the derivatives of a scalar y by the positions, for each structure; None, or rows of NaN, where
+            they are not known.
+        stress : array-like of shape (n_structures, 3, 3) or (n_structures, 6), default=None
+            Derivatives of y by the strain over the volume, as ``Atoms.get_stress()`` gives them; NaN where not known.
+        derivatives : sequence of array-like of shape (n_atoms, 3, ..., 3), default=None
+            Derivatives of y by the positions, ``[a, i, ..., j]`` that of component i ... by coordinate j of atom a; as
+            for :meth:`SparseTensorGPR.fit`. They take as long as forces times the number of components of y.
 
         Returns
         -------
         self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If parameters, frames or labels are unusable; the message says which structure it is.
         """
-        return self._fit(X, y, sample_weight, resumes=False)
+        return self._fit(X, y, sample_weight, False, (forces, stress, derivatives))
 
     @whole_or_nothing
     def partial_fit(
@@ -257,28 +280,40 @@ class EquivariantNetworkRegressor(DeltaLearning, PositionDerivatives, Summarized
         tags.input_tags.two_d_array = False
         return tags
 
-    def _fit(self, X, y, sample_weight, resumes):
-        if y is None:
+    def _fit(self, X, y, sample_weight, resumes, others=(None, None, None)):
+        differentiated = any(one is not None for one in others)
+        if y is None and not differentiated:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         begin = time.process_time()
         check_parameters(self)
+        if differentiated and is_model(self.baseline):
+            raise ValueError(
+                "a network learns forces, stress and derivatives with a baseline of the composition alone: subtract those "
+                "of the model, and its predictions, from the labels, and fit with baseline='composition'"
+            )
         X, frames = self._with_frames(X)
         batch = self._read(X)
         y, tensor = self._delta(batch, frames, y, sample_weight, resumes)
         network = self._network(resumes, tensor)
-        train = network._partial_fit if resumes else network._fit
+        train: Any = network._partial_fit if resumes else partial(network._fit, others=others)
         to_learn: tuple = (batch, y, sample_weight)
         if self.error_bars:
             parts = held_back(batch, self.random_state)
             weight = None if sample_weight is None else np.asarray(sample_weight)[parts[0]]
             several = {name: _some(one, parts[0]) for name, one in y.items()} if isinstance(y, dict) else None
             to_learn = batch[parts[0]], _some(y, parts[0]) if several is None else several, weight
+            if differentiated:
+                some = [None if one is None else [one[k] for k in parts[0]] for one in others]
+                train = partial(network._fit, others=some)
         self.descriptor_ = train(*to_learn, begin, readout=True)
         features, self.several_ = self.descriptor_.transform(batch), isinstance(y, dict)
         properties = y if self.several_ else {"y": y}
-        self.readouts_ = {
-            name: self._readout(name).fit(features, labels, sample_weight) for name, labels in properties.items()
-        }
+        if differentiated:
+            self.readouts_ = {"y": adopt(self._readout("y"), self.descriptor_, features, y, sample_weight)}
+        else:
+            self.readouts_ = {
+                name: self._readout(name).fit(features, labels, sample_weight) for name, labels in properties.items()
+            }
         if self.error_bars:
             for name, labels in properties.items():
                 self._scale_error_bars(self.readouts_[name], features, labels, sample_weight, *parts)
@@ -302,7 +337,12 @@ class EquivariantNetworkRegressor(DeltaLearning, PositionDerivatives, Summarized
         """Scale by errors on structures that neither features nor readout have learned from."""
         weight = None if sample_weight is None else np.asarray(sample_weight)[learned]
         part = clone(readout).set_params(target=readout._tensor(), per_atom=readout.per_atom_)
-        mean, cov = part.fit(features[learned], _some(labels, learned), weight).predict(features[held], return_cov=True)
+        if hasattr(self.descriptor_, "readout_"):
+            adopt(part, self.descriptor_, features[learned], _some(labels, learned), weight)
+            held = np.intersect1d(held, known_values(labels))
+        else:
+            part.fit(features[learned], _some(labels, learned), weight)
+        mean, cov = part.predict(features[held], return_cov=True)
         tensor = readout._tensor()
         errors = held_out(_some(labels, held), mean, cov, tensor.rank)
         readout.recalibration_ = scale_of_irreps(tensor, errors[0], errors[1], _WITHIN)
@@ -383,6 +423,8 @@ def held_back(batch, random_state):
 
 def _some(values, rows):
     """Labels of some structures."""
+    if values is None:
+        return None
     if isinstance(values, list | tuple) or is_by_structure(values):
         return [values[k] for k in rows]
     return np.asarray(values)[rows]

@@ -26,6 +26,7 @@ from eqkernels._progress import Meter
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.metrics import tensor_r2
 from eqkernels.regression.base import TensorRegressor, _check_weight
+from eqkernels.regression.committee_derivatives import CommitteeDerivatives, check_lengths
 from eqkernels.regression.covariance import (
     raised,
     scale_of_irreps,
@@ -60,7 +61,9 @@ class Share:
         return f"must be a fraction of the structures, above 0 and at most 1.0, or {number}"
 
 
-class TensorCommittee(DeltaLearning, Summarized, NestedDefaults, Recalibrated, RegressorMixin, BaseEstimator):
+class TensorCommittee(
+    CommitteeDerivatives, DeltaLearning, Summarized, NestedDefaults, Recalibrated, RegressorMixin, BaseEstimator
+):
     """Committee of regressors on random subsets, with calibrated error bars.
 
     Parameters
@@ -128,7 +131,7 @@ class TensorCommittee(DeltaLearning, Summarized, NestedDefaults, Recalibrated, R
         self.per_atom = per_atom
 
     @whole_or_nothing
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, *, forces=None, stress=None, derivatives=None):
         """Fit the members, and the scale of their spread to the structures that they left out.
 
         Parameters
@@ -137,21 +140,38 @@ class TensorCommittee(DeltaLearning, Summarized, NestedDefaults, Recalibrated, R
         y : array-like of shape (n_structures, 3, ..., 3), or list of array-like of shape (n_atoms, 3, ..., 3)
         sample_weight : array-like of shape (n_structures,), default=None
             Passed on to the members.
+        forces, stress, derivatives : sequence, default=None
+            For members that learn from them, as for :meth:`SparseTensorGPR.fit`; X are then frames, and all structures
+            have a y.
 
         Returns
         -------
         self
         """
         self._check_parameters()
+        others = {"forces": forces, "stress": stress, "derivatives": derivatives}
+        others = {name: one for name, one in others.items() if one is not None}
+        if others and is_model(self.baseline):
+            raise ValueError(
+                "committees learn forces, stress and derivatives without a model as baseline: subtract those of the "
+                "model, and its predictions, from the labels, and fit with baseline='composition'"
+            )
         X, frames = self._with_frames(X)
-        X, y = self._inputs(X, y, frames, sample_weight)
+        X, y = self._inputs(X, y, frames, sample_weight, shares=not others)
+        check_lengths(others, len(X))
         if len(X) < 2:
             raise ValueError("a committee needs structures to leave out, got n_samples=1: give at least two")
         weight = _check_weight(sample_weight, len(X))
         subsets = self._subsets(X, y, weight)
         members = [self._member() for _ in subsets]
         fits = Parallel(n_jobs=self.n_jobs, return_as="generator")(
-            delayed(_fit)(member, _picked(X, subset), _picked(y, subset), None if weight is None else weight[subset])
+            delayed(_fit)(
+                member,
+                _picked(X, subset),
+                _picked(y, subset),
+                None if weight is None else weight[subset],
+                {name: [one[k] for k in subset] for name, one in others.items()},
+            )  # fmt: skip
             for member, subset in zip(members, subsets, strict=True)
         )
         meter, self.estimators_ = Meter(type(self).__name__, len(members), f"{len(members)} members", 0), []
@@ -233,7 +253,7 @@ class TensorCommittee(DeltaLearning, Summarized, NestedDefaults, Recalibrated, R
     def _offset_kernel(self):
         return getattr(last_step(self._base()), "_offset_kernel", lambda: None)()
 
-    def _inputs(self, X, y, frames, weight):
+    def _inputs(self, X, y, frames, weight, shares):
         """Structures that can be indexed, with descriptors computed once where the members would compute the same."""
         if isinstance(y, dict):
             raise TypeError("y is a dict: a committee has one property, fit one for each of them")
@@ -245,7 +265,8 @@ class TensorCommittee(DeltaLearning, Summarized, NestedDefaults, Recalibrated, R
         self.target_, self.axial_, self.per_atom_ = labels.tensor.formula, labels.tensor.axial, labels.per_atom
         self._fit_baseline_model(frames, labels, weight)
         y, self.descriptor_ = self._minus_baseline(frames, labels).given(), None
-        if isinstance(base, TensorRegressor) and "descriptor" in base.get_params(deep=False):  # not learned ones
+        # not learned ones, and not where derivatives of the features are needed
+        if shares and isinstance(base, TensorRegressor) and "descriptor" in base.get_params(deep=False):
             base.target_, base.axial_, base.per_atom_ = self.target_, self.axial_, self.per_atom_
             X = base._features_to_fit(X, y)
             self.descriptor_ = base.descriptor_
@@ -342,11 +363,11 @@ class TensorCommittee(DeltaLearning, Summarized, NestedDefaults, Recalibrated, R
         self.recalibration_ = scale_of_irreps(self._tensor(), residuals, covariances)
 
 
-def _fit(member, X, y, weight):
-    if weight is None:
-        return member.fit(X, y)
-    name = f"{member.steps[-1][0]}__sample_weight" if hasattr(member, "steps") else "sample_weight"
-    return member.fit(X, y, **{name: weight})
+def _fit(member, X, y, weight, others):
+    extra, prefix = dict(others), f"{member.steps[-1][0]}__" if hasattr(member, "steps") else ""
+    if weight is not None:
+        extra["sample_weight"] = weight
+    return member.fit(X, y, **{prefix + name: value for name, value in extra.items()})
 
 
 def _picked(values, rows):

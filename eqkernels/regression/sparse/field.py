@@ -225,7 +225,7 @@ class SparseFieldGPR(PositionDerivatives, NestedDefaults, RegressorMixin):
             one._check_parameters()
             source = one._source(frames, False)
             y = np.zeros((len(frames), *[3] * order)) if order else energies
-            one._begin(one._read_data(source, y, None, (None,) * 4, False))
+            one._begin(one._read_data(source, y, None, (None,) * 4, False, None))
             models.append(one)
         return models
 
