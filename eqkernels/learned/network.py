@@ -348,8 +348,8 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
             weight = weight / unit
         if differentiated and self.pooling is not None:
             raise ValueError(
-                f"pooling={self.pooling!r}: networks of groups of atoms are not trained on forces, stress or derivatives; "
-                "set pooling=None, or fit the tensors alone"
+                f"pooling={self.pooling!r}: networks of groups of atoms are not trained on forces, stress or "
+                "derivatives; set pooling=None, or fit the tensors alone"
             )
         if differentiated:
             targets = read_derivative_targets(y, batch, others, self, weight, symmetries, per_atom)

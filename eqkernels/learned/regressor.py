@@ -288,8 +288,8 @@ class EquivariantNetworkRegressor(DeltaLearning, PositionDerivatives, Summarized
         check_parameters(self)
         if differentiated and is_model(self.baseline):
             raise ValueError(
-                "a network learns forces, stress and derivatives with a baseline of the composition alone: subtract those "
-                "of the model, and its predictions, from the labels, and fit with baseline='composition'"
+                "a network learns forces, stress and derivatives with a baseline of the composition alone: subtract "
+                "those of the model, and its predictions, from the labels, and fit with baseline='composition'"
             )
         X, frames = self._with_frames(X)
         batch = self._read(X)

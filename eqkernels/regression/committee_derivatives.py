@@ -78,8 +78,8 @@ class CommitteeDerivatives(PositionDerivatives):
         check_fitted(self)
         if getattr(self, "baseline_model_", None) is not None:
             raise TypeError(
-                "a committee that learned what a model leaves has no derivatives: add those of the baseline to those of "
-                "a committee of the rest, or take SparseTensorGPR"
+                "a committee that learned what a model leaves has no derivatives: add those of the baseline to those "
+                "of a committee of the rest, or take SparseTensorGPR"
             )
         if isinstance(X, EquivariantFeatures):
             raise TypeError("derivatives by positions need frames, not features")
