@@ -95,7 +95,7 @@ class DensityTransformer(
             If parameters are out of range or do not go together, or where X lacks what ``fit`` is to learn from.
         """
         check_parameters(self, self._relations())
-        batch = self._batch(X)
+        batch = self._batch_to_fit(X)
         self._check_structures(batch)
         seen = [int(number) for number in batch.species]
         self.neighbor_species_ = self._species("neighbor_species", seen)

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from eqkernels.learned import input_features as beyond
 from eqkernels.learned import operations as op
 from eqkernels.learned.coupling import coupling, position, slices
 from eqkernels.learned.tape import Tape, Variable
@@ -34,16 +35,12 @@ def natural(l_max):
     return tuple(Irrep.natural(l) for l in range(l_max + 1))
 
 
-def working_irreps(l_max, outputs):
-    """Irreps inside the network: of harmonics, of the outputs, and of the other parity where an output needs it."""
-    irreps = set(natural(l_max)) | set(outputs)
-    if any(irrep != Irrep.natural(irrep.l) for irrep in outputs):
-        irreps |= {Irrep(irrep.l, -irrep.p) for irrep in natural(l_max)}
-    return _sorted(irreps)
+def working_irreps(l_max, outputs, inputs=()):
+    """Irreps inside the network: of harmonics, outputs and inputs, and of other signs where some of these have them."""
+    return _sorted(beyond.with_all_signs({*natural(l_max), *outputs, *inputs}, l_max))
 
 
-def _sorted(irreps):
-    return tuple(sorted(irreps, key=lambda irrep: (irrep.l, irrep != Irrep.natural(irrep.l))))
+_sorted = beyond.ordered
 
 
 def reachable(left, right, wanted):
@@ -69,6 +66,8 @@ class MessagePassing:
     n_radial: int
     n_hidden: int
     products: bool
+    inputs: tuple = ()  # irreps of the inputs beyond the geometry, copy by copy
+    time: int = 1  # sign of the outputs under time reversal, but for 0e
 
     @property
     def of_species(self):
@@ -78,8 +77,9 @@ class MessagePassing:
     @cached_property
     def layers(self):
         """Irreps of each layer: what comes in, the message, and what goes out."""
-        inside, shown = working_irreps(self.l_max, self.outputs), {Irrep(0, 1), *self.outputs}
-        layers, incoming = [], (Irrep(0, 1),)
+        outputs = [beyond.signed(irrep, self.time) for irrep in self.outputs]
+        inside, shown = working_irreps(self.l_max, outputs, self.inputs), {Irrep(0, 1), *outputs}
+        layers, incoming = [], _sorted({Irrep(0, 1), *self.inputs})
         for k in range(self.n_layers):
             last = k == self.n_layers - 1
             wanted = _sorted(shown) if last else inside
@@ -104,7 +104,7 @@ class MessagePassing:
     def shapes(self):
         """Shapes of the weights, by name."""
         s, c = self.n_species, self.channels
-        shapes: dict[str, tuple[int, ...]] = {"species": (s, c)}
+        shapes: dict[str, tuple[int, ...]] = {"species": (s, c), **beyond.input_shapes(self.inputs, s, c)}
         for k, (incoming, message, outgoing) in enumerate(self.layers):
             convolution, product = self.tables[k]
             shapes[f"radial_first_{k}"] = (self.n_radial, self.n_hidden)
@@ -149,13 +149,15 @@ class MessagePassing:
         """
         weights = of_species(tape, weights, graph, self.of_species)
         x = op.embed(tape, weights["species"], graph.species, graph.n_atoms)
+        if self.inputs:
+            x = beyond.embedded_with_inputs(tape, x, weights, graph, self.layers[0][0], self.inputs)
         found: dict[Irrep, list[Variable]] = {irrep: [] for irrep in irreps}
         for k in range(self.n_layers):
             x = self._layer(tape, weights, graph, scale, x, k)
             outgoing = self.layers[k][2]
-            for irrep in irreps:
-                if irrep in outgoing:
-                    found[irrep].append(op.take(tape, x, position(outgoing, irrep)))
+            for irrep, inside in ((one, beyond.signed(one, self.time)) for one in irreps):
+                if inside in outgoing:
+                    found[irrep].append(op.take(tape, x, position(outgoing, inside)))
         return {irrep: op.join(tape, parts) for irrep, parts in found.items()}
 
     def _layer(self, tape, weights, graph, scale, x, k):
@@ -188,17 +190,21 @@ class ClusterExpansion:
     body_order: int
     l_max: int
     n_radial: int
+    inputs: tuple = ()
+    time: int = 1
 
     @property
     def of_species(self):
         """Names of the weights that belong to species."""
-        return [name for name in self.shapes if not name.startswith("paths")]
+        return [name for name in self.shapes if not name.startswith(("radial", "paths"))]
 
     @cached_property
     def orders(self):
         """Irreps of each order."""
-        inside, shown = working_irreps(self.l_max, self.outputs), {Irrep(0, 1), *self.outputs}
-        orders = [natural(self.l_max)]
+        outputs = [beyond.signed(irrep, self.time) for irrep in self.outputs]
+        inside, shown = working_irreps(self.l_max, outputs, self.inputs), {Irrep(0, 1), *outputs}
+        from_inputs = {*self.inputs, *reachable(self.inputs, natural(self.l_max), inside)}
+        orders = [_sorted({*natural(self.l_max), *from_inputs})]
         for nu in range(2, self.body_order + 1):
             wanted = _sorted(shown) if nu == self.body_order else inside
             orders.append(reachable(orders[-1], orders[0], wanted))
@@ -210,6 +216,11 @@ class ClusterExpansion:
         return [coupling(below, self.orders[0], made) for below, made in pairwise(self.orders)]
 
     @cached_property
+    def input_table(self):
+        """Coupling that makes densities of the inputs of neighbors."""
+        return coupling(beyond.input_layout(self.inputs).irreps, natural(self.l_max), self.orders[0])
+
+    @cached_property
     def shapes(self):
         """Shapes of the weights, by name."""
         s, c = self.n_species, self.channels
@@ -217,6 +228,8 @@ class ClusterExpansion:
         for k, table in enumerate(self.tables):
             shapes[f"mixing_{k}"] = (s, len(self.orders[k]), c, c)
             shapes[f"paths_{k}"] = (table.n_paths, c)
+        if self.inputs:
+            shapes |= beyond.density_shapes(self.inputs, s, c, self.n_radial, self.input_table, self.orders[0])
         return shapes
 
     def initial_weights(self, random, graph):
@@ -226,6 +239,8 @@ class ClusterExpansion:
             mixing, paths = (self.shapes[f"{name}_{k}"] for name in ("mixing", "paths"))
             weights[f"mixing_{k}"] = random.normal(size=mixing) / np.sqrt(self.channels)
             weights[f"paths_{k}"] = 1.0 + 0.1 * random.normal(size=paths)
+        for name in (name for name in self.shapes if name.endswith("inputs")):
+            weights[name] = random.normal(size=self.shapes[name]) / np.sqrt(self.shapes[name][-2])
         return weights
 
     def _principal_components(self, random, graph):
@@ -234,7 +249,7 @@ class ClusterExpansion:
         groups = [slice(None)] if self.embeds else graph.species
         weights = np.zeros((len(groups), self.l_max + 1, n_columns, self.channels))
         for k, rows in enumerate(groups):
-            for l, part in enumerate(slices(self.orders[0])):
+            for l, part in enumerate(slices(natural(self.l_max))):
                 rho = density[rows, part].reshape(-1, n_columns)
                 variances, vectors = np.linalg.eigh(rho.T @ rho / max(len(rho), 1))
                 count = min(self.channels, n_columns)
@@ -252,16 +267,19 @@ class ClusterExpansion:
     def __call__(self, tape, weights, graph, scale, irreps):
         """Features of the atoms, as of :class:`MessagePassing`."""
         weights, density = of_species(tape, weights, graph, self.of_species), graph.density(tape)
-        one = op.mix(tape, density, weights["contraction"], self.orders[0], graph.species)
+        one = op.mix(tape, density, weights["contraction"], natural(self.l_max), graph.species)
+        if self.inputs:
+            rest = weights, graph, scale, self.inputs, self.input_table, self.orders[0]
+            one = beyond.add_input_density(tape, one, natural(self.l_max), *rest)
         found: dict[Irrep, list[Variable]] = {irrep: [] for irrep in irreps}
         current = one
         for k, made in enumerate(self.orders):
             if k > 0:
                 mixed = op.mix(tape, current, weights[f"mixing_{k - 1}"], self.orders[k - 1], graph.species)
                 current = op.product(tape, mixed, one, weights[f"paths_{k - 1}"], self.tables[k - 1])
-            for irrep in irreps:
-                if irrep in made:
-                    found[irrep].append(op.take(tape, current, position(made, irrep)))
+            for irrep, inside in ((one, beyond.signed(one, self.time)) for one in irreps):
+                if inside in made:
+                    found[irrep].append(op.take(tape, current, position(made, inside)))
         return {irrep: op.join(tape, parts) for irrep, parts in found.items()}
 
 
@@ -300,10 +318,16 @@ def make_architecture(parameters, n_species, irreps, n_channels=0):
         "n_species": n_channels or n_species,
         "embeds": n_channels > 0,
         "outputs": _parsed(str(irreps)),
+        "inputs": beyond.input_copies(parameters.inputs),
+        "time": -1 if parameters.time_odd else 1,
     }
     shared |= {name: int(getattr(parameters, name)) for name in ("channels", "l_max", "n_radial")}
     if parameters.architecture == "ace":
+        if parameters.body_order == 1:
+            beyond.check_products(parameters.inputs, shared["outputs"], shared["time"], "set body_order=2 or more")
         return _checked(ClusterExpansion(**shared, body_order=int(parameters.body_order)))
+    if not parameters.products:
+        beyond.check_products(parameters.inputs, shared["outputs"], shared["time"], "set products=True")
     shared |= {name: int(getattr(parameters, name)) for name in ("n_layers", "n_hidden")}
     return _checked(MessagePassing(**shared, products=bool(parameters.products)))
 
@@ -321,7 +345,7 @@ def _checked(architecture):
     else:
         made = {irrep for _, _, outgoing in architecture.layers for irrep in outgoing}
         remedy = "n_layers or l_max, or set products=True"
-    missing = [str(irrep) for irrep in architecture.outputs if irrep not in made]
+    missing = [str(one) for one in architecture.outputs if beyond.signed(one, architecture.time) not in made]
     if missing:
         raise ValueError(f"the network cannot make the irreps {', '.join(missing)}: increase {remedy}")
     return architecture

@@ -31,6 +31,8 @@ def vector_jacobian_product(model, weights, make_graph, batch, vectors):
     Returns
     -------
     Derivatives
+    by_inputs : ndarray of shape (n_atoms, components, n_copies), or None
+        By the features that inputs beyond the geometry are.
     """
     tape = Tape()
     graph = make_graph(batch, tape=tape)
@@ -45,4 +47,8 @@ def vector_jacobian_product(model, weights, make_graph, batch, vectors):
         np.add.at(positions, neighbors, by_edge)
         np.subtract.at(positions, centers, by_edge)
         np.add.at(strain, batch.structure_of_atom[centers], by_edge[:, :, None] * edges[:, None, :])
-    return Derivatives(positions, strain)
+    by_inputs = None
+    if graph.inputs is not None:
+        gradient = graph.inputs.gradient
+        by_inputs = np.zeros(graph.inputs.value.shape) if gradient is None else gradient[graph.rank]
+    return Derivatives(positions, strain), by_inputs

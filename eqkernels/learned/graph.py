@@ -46,6 +46,8 @@ class Graph:
         From center to neighbor.
     embedding : ndarray of shape (n_species, n_channels), or None
         Vectors of the species, of which weights follow; None: each species has its own.
+    inputs : Variable of shape (n_atoms, components, n_copies), or None
+        Inputs beyond the geometry, see :mod:`eqkernels.learned.input_features`.
     """
 
     order: np.ndarray
@@ -57,6 +59,7 @@ class Graph:
     radial: Variable
     vectors: Variable
     embedding: np.ndarray | None = None
+    inputs: Variable | None = None
     _density: Variable | None = field(default=None, init=False)
 
     @property
@@ -78,7 +81,7 @@ class Graph:
         return self._density
 
 
-def make_graph(batch, species, cutoff, n_radial, l_max, tape=None, embedding=None):
+def make_graph(batch, species, cutoff, n_radial, l_max, tape=None, embedding=None, inputs=None):
     """Graph of a batch; with a tape, harmonics and radial functions are differentiable by the vectors of the edges.
 
     Parameters
@@ -90,6 +93,7 @@ def make_graph(batch, species, cutoff, n_radial, l_max, tape=None, embedding=Non
     n_radial, l_max : int
     tape : Tape, default=None
     embedding : ndarray of shape (n_species, n_channels), default=None
+    inputs : GraphInputs, default=None
 
     Returns
     -------
@@ -102,12 +106,13 @@ def make_graph(batch, species, cutoff, n_radial, l_max, tape=None, embedding=Non
     ends = np.searchsorted(species_of_atom, np.arange(len(species) + 1))
     rows = [slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
     vectors = Variable(pairs.vectors, tape is not None)
+    values = None if inputs is None else inputs.features(batch, order, tape is not None)
     tape = Tape(recording=False) if tape is None else tape
     representatives, pair_of_edge = undirected_pairs(pairs.offsets, pairs.neighbors, pairs.vectors)
     radial = radial_basis(tape, _rows(tape, vectors, representatives), float(cutoff), n_radial)
     harmonics = edge_harmonics(tape, vectors, l_max)
     edges = (rank[pairs.centers], rank[pairs.neighbors], pair_of_edge)
-    return Graph(order, rank, species_of_atom, rows, edges, harmonics, radial, vectors, embedding)
+    return Graph(order, rank, species_of_atom, rows, edges, harmonics, radial, vectors, embedding, values)
 
 
 def undirected_pairs(offsets, neighbors, vectors):

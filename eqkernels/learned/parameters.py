@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from numpy.random import RandomState
 from sklearn.base import BaseEstimator
 
 from eqkernels._parameters import Choice, Flag, Integer, Jobs, Number, Verbosity
+from eqkernels.descriptors.input_parameters import InputKinds, ReadsInputs
 from eqkernels.learned.objectives import OBJECTIVES
 from eqkernels.regression.baseline import BASELINES
 from eqkernels.so3 import CartesianTensor
+from eqkernels.structures.inputs import input_kinds
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class NetworkParameters(BaseEstimator):
+class NetworkParameters(ReadsInputs, BaseEstimator):
     """What the transformer and the regressor have in common; all but the first are keyword-only."""
 
     cutoff: float = field(default=6.0, kw_only=False)
@@ -48,8 +51,12 @@ class NetworkParameters(BaseEstimator):
     species_embedding: str | None = "auto"
     n_species_channels: int | None = None
     per_atom: bool | dict | None = None
+    time_odd: bool = False
+    input_weight: float | Mapping[str, float] = 1.0
 
     _constraints = {
+        **ReadsInputs._input_constraints,
+        "time_odd": Flag(),
         # larger cutoffs are far beyond what neighbors are for, in any unit of length that positions come in
         "cutoff": Number(above=0, high=1000.0, why=": check its unit, that of the positions"),
         "architecture": Choice("message_passing", "ace"),
@@ -80,3 +87,16 @@ class NetworkParameters(BaseEstimator):
         "n_jobs": Jobs(),
         "verbose": Verbosity(),
     }
+
+    def _input_relations(self):
+        """Problems of inputs that do not go together with other parameters."""
+        yield from super()._input_relations()
+        if self.inputs is None or InputKinds().problem(self.inputs):
+            odd = []
+        else:
+            odd = [kind for kind in input_kinds(self.inputs).values() if kind.time < 0]
+        if self.time_odd is True and not odd:
+            yield (
+                "time_odd=True needs inputs that change sign under time reversal: declare them, such as "
+                "inputs={'magnetic_field': '1e time-odd'}"
+            )

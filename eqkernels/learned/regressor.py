@@ -89,7 +89,6 @@ class EquivariantNetworkRegressor(PositionDerivatives, Summarized, RegressorMixi
 
     error_bars: bool = False
 
-    _takes_batches = True
     _constraints = {**NetworkParameters._constraints, "error_bars": Flag()}
 
     @whole_or_nothing
@@ -215,7 +214,7 @@ class EquivariantNetworkRegressor(PositionDerivatives, Summarized, RegressorMixi
         check_fitted(self)
         if isinstance(X, EquivariantFeatures):
             raise TypeError("derivatives by positions need frames, not features")
-        return StructureBatch.from_frames(X)
+        return self.descriptor_._batch(X)
 
     def _differentiated(self):
         if self.several_:
@@ -243,8 +242,8 @@ class EquivariantNetworkRegressor(PositionDerivatives, Summarized, RegressorMixi
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         begin = time.process_time()
-        check_parameters(self)
-        batch, network = StructureBatch.from_frames(X), self._network(resumes)
+        check_parameters(self, self._input_relations())
+        batch, network = self._batch(X), self._network(resumes)
         train = network._partial_fit if resumes else network._fit
         to_learn: tuple = (batch, y, sample_weight)
         if self.error_bars:

@@ -304,7 +304,8 @@ class TrainingSet:
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         atoms = np.repeat(starts - offsets[:-1], sizes) + np.arange(offsets[-1])
         arrays = whole.positions[atoms], whole.numbers[atoms], whole.cells[picked], whole.pbc[picked]
-        return self.make_graph(StructureBatch(*arrays, offsets)), [target.pick(atoms) for target in self.targets]
+        part = StructureBatch(*arrays, offsets, inputs=whole._inputs_of(atoms))
+        return self.make_graph(part), [target.pick(atoms) for target in self.targets]
 
 
 def count_held(n_structures, fraction):
