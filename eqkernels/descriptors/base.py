@@ -334,7 +334,8 @@ class DensityTransformer(
     def _all_inputs(self):
         """Channels of inputs beside those of the density; None without inputs."""
         species, n_radial = self._channels
-        return None if self.inputs is None else self._input_channels(len(species) * n_radial)
+        n_summed = n_radial if self.compression == "mu1nu1" else 0
+        return None if self.inputs is None else self._input_channels(len(species) * n_radial + n_summed, n_summed)
 
     @property
     def input_channels_(self) -> list[str]:

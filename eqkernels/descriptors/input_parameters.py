@@ -75,8 +75,6 @@ class ReadsInputs:
         others: Any = self
         if isinstance(self.input_weight, dict) and set(self.input_weight) != set(self.inputs):
             yield f"input_weight has the names {sorted(self.input_weight)}, inputs {sorted(self.inputs)}"
-        if getattr(self, "compression", None) == "mu1nu1":
-            yield "compression='mu1nu1' is not available with inputs: use None or 'mu2'"
         for name, kind in input_kinds(self.inputs).items():
             degree = max(irrep.l for irrep in kind.irreps)
             if isinstance(others.l_max, int) and degree > others.l_max:
@@ -129,9 +127,9 @@ class InputParameters(ReadsInputs):
 
     _input_constraints = {**ReadsInputs._input_constraints, "neighbor_inputs": Flag()}
 
-    def _input_channels(self, n_density):
-        """Channels of the inputs beside those of the density."""
+    def _input_channels(self, n_density, n_summed=0):
+        """Channels of the inputs beside those of the density, of which the last are sums over species."""
         per_atom = {name: bool(value) for name, value in self.input_per_atom_.items()}
         others: Any = self
-        rest = int(others.l_max), n_density, bool(self.neighbor_inputs)
+        rest = int(others.l_max), n_density, bool(self.neighbor_inputs), n_summed
         return InputChannels(input_kinds(self.inputs or {}), per_atom, self.input_scales_, *rest)
