@@ -25,11 +25,13 @@ from sklearn.base import clone
 from eqkernels._parameters import is_number
 from eqkernels._progress import Meter
 from eqkernels.descriptors import LambdaSOAP
+from eqkernels.descriptors.input_parameters import InputKinds
 from eqkernels.learned import EquivariantNetworkRegressor
 from eqkernels.regression import SparseTensorGPR, TensorCommittee, TensorGPR, TensorKernelRidge
 from eqkernels.so3 import CartesianTensor
 from eqkernels.so3.properties import find_property
 from eqkernels.structures import StructureBatch, as_list, atom_counts, read_labels
+from eqkernels.structures.inputs import input_kinds, with_inputs
 from eqkernels.validation import held_back_errors
 
 # Components of an irrep up to which an exact Gaussian process is fitted within a minute on one core.
@@ -84,6 +86,7 @@ def recommend(
     n_jobs: int | None = None,
     random_state: Any = 0,
     verbose: int = 0,
+    inputs: dict[str, str] | None = None,
 ) -> Recommendation:
     """Recommend a model for data.
 
@@ -103,6 +106,8 @@ def recommend(
     random_state : int, RandomState or None, default=0
     verbose : int, default=0
         If positive, say on standard error what is being compared.
+    inputs : dict of str to str, default=None
+        Inputs beyond the geometry, as of :class:`LambdaSOAP`.
 
     Returns
     -------
@@ -129,9 +134,10 @@ def recommend(
     if minutes is not None and not (is_number(minutes) and minutes > 0):
         raise ValueError(f"minutes={minutes!r} must be a positive number")
     facts = read_facts(as_list(frames), y, target, per_atom)
+    inputs = None if inputs is None else _checked_inputs(inputs, facts.frames)
     aggregate, why_aggregate = choose_aggregate(facts, target)
     shared = {"target": target, "per_atom": per_atom, "aggregate": aggregate}
-    descriptor, why_descriptor = _descriptor(facts, aggregate, verbose)
+    descriptor, why_descriptor = _descriptor(facts, aggregate, verbose, inputs)
     descriptor.set_params(n_jobs=n_jobs)
     if forces or facts.largest > LARGEST_EXACT:
         model = SparseTensorGPR(
@@ -148,7 +154,7 @@ def recommend(
             "process is accurate, and has error bars"
         )
     if not forces and facts.n_labels >= _FEWEST_FOR_NETWORK:
-        network, seconds = _network(minutes, random_state, n_jobs, shared)
+        network, seconds = _network(minutes, random_state, n_jobs, {**shared, "inputs": inputs})
         errors = _compared(facts, model, network.estimator, random_state, verbose)
         names = type(model).__name__, "EquivariantNetworkRegressor"
         compared = f"errors on structures held back: {names[0]} {errors[0]:.3g}, {names[1]} {errors[1]:.3g}"
@@ -246,9 +252,18 @@ def species_channels(n_species: int) -> dict[str, Any]:
     return {"n_species_channels": _CHANNELS} if n_species > _SPECIES else {}
 
 
-def _descriptor(facts, aggregate, verbose):
+def _checked_inputs(inputs, frames):
+    """Check that all structures have the inputs beyond the geometry."""
+    problem = InputKinds().problem(inputs)
+    if problem is not None:
+        raise ValueError(f"inputs={inputs!r} {problem}")
+    with_inputs(frames, input_kinds(inputs))
+    return inputs
+
+
+def _descriptor(facts, aggregate, verbose, inputs):
     """Descriptor with the smallest leave-one-out error on a part of the data."""
-    shared = species_channels(facts.n_species)
+    shared = {**species_channels(facts.n_species), **({} if inputs is None else {"inputs": inputs})}
     n = min(_PROBED, max(10, _PROBED_COMPONENTS * facts.n_structures // max(facts.largest, 1)))
     some = np.random.default_rng(0).permutation(facts.n_structures)[:n]
     frames, y = [facts.frames[k] for k in some], [facts.y[k] for k in some]

@@ -25,11 +25,13 @@ from eqkernels.automatic.kernel_search import edges
 from eqkernels.automatic.labelled_structures import Labelled
 from eqkernels.automatic.search import Search
 from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.descriptors.input_parameters import InputKinds
 from eqkernels.metrics import tensor_r2
 from eqkernels.recommendation import choose_aggregate, read_facts
 from eqkernels.regression.base import _check_weight as check_weight
 from eqkernels.regression.summary import Summarized
 from eqkernels.structures import as_list
+from eqkernels.structures.inputs import input_kinds, with_inputs
 from eqkernels.validation import ErrorTail, ExpectedError
 
 
@@ -57,6 +59,8 @@ class AutoTensorRegressor(Summarized, RegressorMixin, BaseEstimator):
         Threads, with joblib's meaning.
     verbose : int, default=0
         If positive, each step is printed on standard error.
+    inputs : dict of str to str, default=None
+        Inputs beyond the geometry of all models, as of :class:`LambdaSOAP`; their weight is compared, too.
 
     Attributes
     ----------
@@ -111,6 +115,7 @@ class AutoTensorRegressor(Summarized, RegressorMixin, BaseEstimator):
         "aggregate": Choice("sum", "mean", None),
         "n_jobs": Jobs(),
         "verbose": Verbosity(),
+        "inputs": InputKinds(),
     }
 
     def __init__(
@@ -123,6 +128,7 @@ class AutoTensorRegressor(Summarized, RegressorMixin, BaseEstimator):
         random_state: Any = None,
         n_jobs: int | None = None,
         verbose: int = 0,
+        inputs: dict[str, str] | None = None,
     ):
         self.time_budget = time_budget
         self.target = target
@@ -131,6 +137,7 @@ class AutoTensorRegressor(Summarized, RegressorMixin, BaseEstimator):
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
+        self.inputs = inputs
 
     @whole_or_nothing
     def fit(self, X, y, sample_weight=None, groups=None):
@@ -162,6 +169,7 @@ class AutoTensorRegressor(Summarized, RegressorMixin, BaseEstimator):
         if isinstance(X, EquivariantFeatures):
             raise TypeError("X has to be structures (a list of ase.Atoms), whose descriptor is chosen; got features")
         frames = as_list(X)
+        with_inputs(frames, input_kinds(self.inputs or {}))  # refuses what cannot be read before time is spent
         weight = check_weight(sample_weight, len(frames))
         facts = read_facts(frames, y, self.target, self.per_atom)
         aggregate, why = (self.aggregate, []) if self.aggregate else choose_aggregate(facts, self.target)
@@ -171,7 +179,7 @@ class AutoTensorRegressor(Summarized, RegressorMixin, BaseEstimator):
         random = check_random_state(self.random_state)
         search = Search(
             Labelled(frames, facts.labels, weight), facts, options, groups, int(random.randint(2**31)), begin,
-            float(self.time_budget), self.n_jobs, bool(self.verbose),
+            float(self.time_budget), self.n_jobs, bool(self.verbose), self.inputs,
         )  # fmt: skip
         found = search.run()
         self.estimators_, self.weights_ = list(found.models.values()), found.weights

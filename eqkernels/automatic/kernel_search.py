@@ -37,6 +37,8 @@ _DESCRIPTORS: tuple[dict[str, Any], ...] = (
     {"cutoff": 6.5, "n_max": 8, "sigma": 0.5, "scaling_scale": 3.0, "scaling_exponent": 4.0},
 )
 _ZETAS = (2, 1, 3, 4)
+# Beside the default, 0.1.
+_INPUT_WEIGHTS = (0.3, 1.0)
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class KernelSearch:
         first = self._compare(candidates, n)
         best = first[0]
         others = [KernelSetting(best.descriptor, zeta) for zeta in _ZETAS if zeta != best.zeta]
+        if "inputs" in best.descriptor:
+            others += [KernelSetting({**best.descriptor, "input_weight": one}, best.zeta) for one in _INPUT_WEIGHTS]
         left = [*first[: (len(first) + 1) // 2], *others]
         more = min(_GROWTH * n, self._structures(_MOST_COMPONENTS))
         if more > n and not self.over():
@@ -121,9 +125,10 @@ class KernelSearch:
         self.tried.append({"setting": setting, "n_structures": n, "rmse": error, "seconds": seconds})
 
 
-def candidate_settings(n_species: int) -> list[KernelSetting]:
-    """List the settings to compare for data with so many elements."""
-    return [KernelSetting({**parameters, **species_channels(n_species)}) for parameters in _DESCRIPTORS]
+def candidate_settings(n_species: int, inputs: dict[str, str] | None = None) -> list[KernelSetting]:
+    """List the settings to compare for data with so many elements, and with inputs beyond the geometry."""
+    shared = {**species_channels(n_species), **({} if inputs is None else {"inputs": inputs})}
+    return [KernelSetting({**parameters, **shared}) for parameters in _DESCRIPTORS]
 
 
 def edges(setting: KernelSetting) -> list[str]:

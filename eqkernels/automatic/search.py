@@ -59,6 +59,7 @@ class Search:
         CPU seconds.
     n_jobs : int or None
     verbose : bool
+    inputs : dict of str to str, default=None
 
     Attributes
     ----------
@@ -77,6 +78,7 @@ class Search:
     budget: float
     n_jobs: int | None
     verbose: bool
+    inputs: dict[str, str] | None = None
     tried: list[dict[str, Any]] = field(default_factory=list)
     setting: KernelSetting = KernelSetting({})
 
@@ -106,7 +108,7 @@ class Search:
             self.data, order, self._components, self.options,
             lambda: self._elapsed() > _COMPARING * self.budget, self.n_jobs,
         )  # fmt: skip
-        setting = search.run(candidate_settings(self.facts.n_species))
+        setting = search.run(candidate_settings(self.facts.n_species, self.inputs))
         self.tried += [
             {"model": str(one["setting"]), **{key: one[key] for key in ("n_structures", "rmse", "seconds")},
              "how": "one by one"}
@@ -130,7 +132,7 @@ class Search:
         """With more labels: a Gaussian process and a network, and weights from structures that neither saw."""
         part, rest = self.data.pick(learned), self.data.pick(held)
         mean, std, curve = self._kernel_fits(kernel, part, rest)
-        network, exponent = NetworkMember(self.options, self.seed, self.n_jobs), 0.0
+        network, exponent = NetworkMember(self.options, self.seed, self.n_jobs, self.inputs), 0.0
         left = self.budget - self._elapsed() - kernel.estimate(len(self.data))
         predicted = [mean]
         if left > _FEWEST_SECONDS:

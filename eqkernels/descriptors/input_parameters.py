@@ -68,6 +68,11 @@ class ReadsInputs:
         """Whether frames may be read before: a batch holds the geometry alone."""
         return self.inputs is None
 
+    @property
+    def _declared_inputs(self) -> dict[str, str] | None:
+        """Inputs to be read; None where they cannot be, of which fit says what is wrong."""
+        return None if InputKinds().problem(self.inputs) else dict(self.inputs or {})
+
     def _input_relations(self) -> Iterator[str]:
         """Problems of inputs that do not go together with other parameters."""
         if self.inputs is None or InputKinds().problem(self.inputs):

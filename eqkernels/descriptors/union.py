@@ -14,7 +14,8 @@ from sklearn.utils.metaestimators import _BaseComposition
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels._parameters import check_parameters
 from eqkernels.descriptors.features import EquivariantFeatures
-from eqkernels.structures import FramesTransformer, StructureBatch, as_list, takes_batches
+from eqkernels.structures import FramesTransformer, StructureBatch, read_frames, takes_batches
+from eqkernels.structures.transformer import declared_inputs
 
 
 class NamedDescriptors:
@@ -112,8 +113,19 @@ class EquivariantUnion(FramesTransformer, _BaseComposition, auto_wrap_output_key
         transformers = getattr(self, "transformers_", self.transformers)
         return all(takes_batches(transformer) for _, transformer in transformers)
 
+    @property
+    def _declared_inputs(self):
+        """Inputs of all descriptors; None where some are not known, or of two kinds."""
+        found: dict[str, str] = {}
+        for _, transformer in getattr(self, "transformers_", self.transformers):
+            inputs = declared_inputs(transformer)
+            if inputs is None or any(found.get(name, kind) != kind for name, kind in inputs.items()):
+                return None
+            found |= inputs
+        return found
+
     def _read_once(self, X):
-        return StructureBatch.from_frames(X) if self._takes_batches else as_list(X)
+        return read_frames(self, X)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -87,7 +87,7 @@ class CombinedExpansion(DensityExpansion):
         return out
 
     def _near_rows(self, block, moves, s, a, b):
-        """Moves by neighbors within the cutoff, and where they are among the moves of the centers a .. b - 1."""
+        """List the moves by neighbors within the cutoff, and where they are among those of the centers a .. b - 1."""
         few, own = block.near_moves(self.near)[s], slice(moves.offsets[a], moves.offsets[b])
         near, n_atoms = slice(few.offsets[a], few.offsets[b]), len(block.channels)
         places = moves.owners[own] * n_atoms + moves.moved[own]

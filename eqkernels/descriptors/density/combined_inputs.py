@@ -1,7 +1,7 @@
 """Coefficients of a density with inputs beyond the geometry, and of fields of all atoms, side by side.
 
-Channels are those of :class:`~eqkernels.descriptors.density.input_expansion.InputExpansion`, then those of the fields. All
-are taken to change together, so that no two ranges of channels are passed on.
+Channels are those of :class:`~eqkernels.descriptors.density.input_expansion.InputExpansion`, then those of the fields.
+All are taken to change together, so that no two ranges of channels are passed on.
 """
 
 from __future__ import annotations

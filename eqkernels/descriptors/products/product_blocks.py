@@ -84,9 +84,9 @@ def _with_inputs(irrep, l_max, species, n_radial, group, triple_contraction, cha
 def _fields_with_inputs(irrep, l_max, species, n_radial, group, triple_contraction, channels, time, n_far):
     """Make a block of the products of all channels with inputs, and of these with fields of all atoms."""
     near = _with_inputs(irrep, l_max, species, n_radial, group, triple_contraction, channels, time)
-    within, across = ((near, (0, channels.sectors[0][1])),), ()
-    if isinstance(near, SectorBlock):
-        within, across = near.within, near.across
+    parts = (
+        near if isinstance(near, SectorBlock) else SectorBlock(irrep, channels, ((near, channels.sectors[0][:2]),), ())
+    )
     every = channels.of_fields(species, n_far)
     *sectors, fields = every.sectors
     far = [
@@ -94,7 +94,7 @@ def _fields_with_inputs(irrep, l_max, species, n_radial, group, triple_contracti
         for one in sectors
         if one[2][1] == time
     ]
-    return SectorBlock(irrep, every, within, (*across, *far))
+    return SectorBlock(irrep, every, parts.within, (*parts.across, *far))
 
 
 def _summed_with_inputs(irrep, l_max, channels, time):

@@ -34,8 +34,8 @@ class Channels:
     sectors : tuple of (int, int, (int, int))
         First channel, the one after the last, and sigma and tau of each sector.
     roles : tuple of tuple of int, default=()
-        For each channel, whether it may be the first and the second factor; none: all may be both, and pairs of channels
-        are kept once.
+        For each channel, whether it may be the first and the second factor; none: all may be both, and pairs of
+        channels are kept once.
     """
 
     labels: tuple[tuple[int, int], ...]
