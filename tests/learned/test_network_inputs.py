@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from eqkernels import EquivariantUnion, LambdaSOAP, TensorRidge
+from eqkernels import EquivariantUnion, LambdaSOAP, TensorCalculator, TensorRidge
 from eqkernels.io import load_model, save_model
 from eqkernels.learned import EquivariantNetwork, EquivariantNetworkRegressor
 from eqkernels.learned.graph import edge_harmonics, radial_basis
@@ -332,6 +332,18 @@ def test_going_on_with_the_inputs_of_the_first_fit():
         network.partial_fit(frames, y)
     network.set_params(warm_start=False).fit(frames, y)
     assert network.input_per_atom_["charge"] == 0.0
+
+
+def test_the_calculator_notices_a_new_field():
+    frames = frames_with_inputs(n_frames=6)
+    model = EquivariantNetworkRegressor(**SMALL, inputs=kinds(["field"])).fit(frames, labels(frames, ()))
+    atoms = frames[0].copy()
+    atoms.calc = TensorCalculator(model)
+    first = atoms.get_potential_energy()
+    atoms.info["field"] = -atoms.info["field"]
+    np.testing.assert_allclose(atoms.get_potential_energy(), model.predict([atoms])[0])
+    assert atoms.get_potential_energy() != first
+    np.testing.assert_allclose(atoms.get_forces(), model.predict_forces([atoms])[0], atol=1e-12)
 
 
 BAD = [
