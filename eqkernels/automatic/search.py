@@ -60,6 +60,7 @@ class Search:
         CPU seconds.
     n_jobs : int or None
     verbose : bool
+    inputs : dict of str to str, default=None
 
     Attributes
     ----------
@@ -78,6 +79,7 @@ class Search:
     budget: float
     n_jobs: int | None
     verbose: bool
+    inputs: dict[str, str] | None = None
     tried: list[dict[str, Any]] = field(default_factory=list)
     setting: KernelSetting = KernelSetting({})
 
@@ -112,7 +114,7 @@ class Search:
     def _kernel_setting(self, order):
         search = KernelSearch(
             self.data, order, self._components, self.options, self.facts.n_species,
-            lambda: self._elapsed() > _COMPARING * self.budget, self.n_jobs,
+            lambda: self._elapsed() > _COMPARING * self.budget, self.n_jobs, inputs=self.inputs,
         )  # fmt: skip
         setting = search.run()
         self.tried += [
@@ -138,7 +140,7 @@ class Search:
         """With more labels: a Gaussian process and a network, and weights from structures that neither saw."""
         part, rest = self.data.pick(learned), self.data.pick(held)
         mean, std, curve = self._kernel_fits(kernel, part, rest)
-        network, exponent = NetworkMember(self.options, self.seed, self.n_jobs), 0.0
+        network, exponent = NetworkMember(self.options, self.seed, self.n_jobs, self.inputs), 0.0
         left = self.budget - self._elapsed() - kernel.estimate(len(self.data))
         predicted = [mean]
         if left > _FEWEST_SECONDS:
