@@ -127,7 +127,7 @@ def test_forces_in_a_field(kind):
     frames, energies, forces = charged(24)
     errors = {}
     for inputs in (None, kinds(["field", "charge"])):
-        model = EquivariantNetworkRegressor(**{**SMALL, "max_iter": 100}, **kind, inputs=inputs, solver="lbfgs")
+        model = EquivariantNetworkRegressor(**{**SMALL, "max_iter": 300}, **kind, inputs=inputs, solver="lbfgs")
         model.fit(frames, energies, forces=forces)
         found = np.concatenate(model.predict_forces(frames)) - np.concatenate(forces)
         errors[inputs is None] = np.sqrt(np.mean(found**2))
