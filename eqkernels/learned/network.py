@@ -67,7 +67,8 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
     attention : bool or int, default=False
         Heads of attention, True for 4: neighbors are weighted by a softmax of scalar products between features of the
         center and of the edge, smooth at the cutoff, as in SE(3)-Transformers. Weights add up to less than 1, so that
-        features no longer grow with the number of neighbors. With ``architecture="ace"`` a density for each head.
+        features no longer grow with the number of neighbors; errors of polarizabilities of small molecules double.
+        With ``architecture="ace"`` a density for each head.
     nonlinearity : {"gate", "tensor_product"}, default="gate"
         What follows a layer of message passing: gates (the sigmoid of scalars times each irrep), or nothing, which
         leaves the Clebsch-Gordan product of ``products`` as the only nonlinearity, as in Cormorant. Clusters
