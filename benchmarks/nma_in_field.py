@@ -35,7 +35,7 @@ def rmse(one, other):
 
 
 def by_powers(**labels):
-    points = N_POINTS, N_POINTS // 7, N_POINTS // 100
+    points = N_POINTS, N_POINTS // 7, max(8, N_POINTS // 100)
     model = SparseFieldGPR(
         points, descriptor=LambdaSOAP(**GEOMETRY), field_scale=0.15, dipole_noise=2e-8, **NOISES, **SHARED
     )
