@@ -295,16 +295,16 @@ def deviation(runs):
 def row(runs):
     """Line of the table."""
     rmse = np.sqrt(np.mean([one.rmse**2 for one in runs]))
-    sampled = np.std([one.rmse for one in runs], ddof=1) / np.sqrt(len(runs)) if len(runs) > 1 else np.nan
+    sampled = f" +- {np.std([one.rmse for one in runs], ddof=1) / np.sqrt(len(runs)):.1g}" if len(runs) > 1 else ""
     stated = between = bars = off = ""
     if runs[0].stated is not None:
         stated = f"{np.sqrt(np.mean([one.stated**2 for one in runs])):.3g}"
-        between = "{:.2f} +- {:.2f}".format(*ratio(runs))
+        between = "{:.2f} +- {:.2f}".format(*ratio(runs)).removesuffix(" +- nan")
         off = "" if deviation(runs) is None else f"{deviation(runs):.1f}"
     if runs[0].bars is not None:
         bars = f"{np.mean([one.bars for one in runs]):.0%}"
     return (
-        f"| {runs[0].set} | {runs[0].model} | {rmse:.3g} +- {sampled:.1g} | {np.mean([one.mae for one in runs]):.3g} "
+        f"| {runs[0].set} | {runs[0].model} | {rmse:.3g}{sampled} | {np.mean([one.mae for one in runs]):.3g} "
         f"| {stated} | {between} | {off} | {bars} | {np.mean([one.seconds for one in runs]):.0f} |"
     )
 

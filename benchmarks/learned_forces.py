@@ -37,7 +37,7 @@ print(f"{len(train)} structures, {len(test)} of test; energies in meV, forces in
 print(f"{'CPU s':>8}{'epochs':>8}{'energy':>10}{'forces':>10}")
 for minutes in arguments.minutes:
     model = EquivariantNetworkRegressor(
-        arguments.cutoff, channels=arguments.channels, l_max=arguments.l_max, n_radial=8, n_hidden=32, batch_size=5,
+        arguments.cutoff, channels=arguments.channels, l_max=arguments.l_max, n_radial=8, n_hidden=32,
         time_budget=60 * minutes, random_state=arguments.seed, verbose=arguments.verbose,
     )  # fmt: skip
     begin = time.process_time()

@@ -109,7 +109,7 @@ def runs():
     }  # fmt: skip
     near = {"cutoff": 4.5, "l_max": 1}
     one = {**near, "n_layers": 1, "products": False}
-    yield "attention", "shared", (*shared(), 100), None, {
+    yield "attention", "shared", (*shared(), 200), None, {
         "n_layers=1, products=False": one,
         "n_layers=1, products=False, attention=True": {**one, "attention": True},
         "default": near,

@@ -52,12 +52,12 @@ print(f"{'labels':24}{'energy':>12}{'forces':>12}{'stress':>12}")
 print(f"{'':24}{'meV/atom':>12}{'meV/A':>12}{'meV/A^3':>12}")
 spread = np.std(y[test]) / 8, np.std(forces[test]), np.std(stress[test])
 print(f"{'(spread of the data)':24}" + "".join(f"{1e3 * value:12.2f}" for value in spread))
-fig, axes = plt.subplots(1, 4, figsize=(12, 3.4), sharex=True, sharey=True, layout="constrained")
+fig, axes = plt.subplots(1, 4, figsize=(12, 3.6), sharex=True, sharey=True, layout="constrained")
 process = SparseTensorGPR(n_points=500, descriptor=descriptor, random_state=0)
-network = EquivariantNetworkRegressor(cutoff=5.5, max_iter=60, batch_size=5, random_state=0)
+network = EquivariantNetworkRegressor(cutoff=5.5, max_iter=60, random_state=0)
 known, models = {}, {}
 steps = ("energies", {}, process), ("+ forces", {"forces": forces[train]}, process)
-steps += ("+ stress", {"stress": stress[train]}, process), ("the same, network", {}, network)
+steps += ("+ stress", {"stress": stress[train]}, process), ("network", {}, network)
 for ax, (name, labels, kind) in zip(axes, steps, strict=True):
     known |= labels
     models[name] = model = clone(kind).fit(frames[train], y[train], **known)

@@ -14,20 +14,23 @@ from eqkernels.automatic.kernel_search import KernelSearch, KernelSetting
 from eqkernels.automatic.labelled_structures import Labelled
 from eqkernels.automatic.members import KernelMember, NetworkMember, seconds_of_runs
 from eqkernels.automatic.stacking import scale_of_error_bars, stack
+from eqkernels.error_distribution import RESAMPLINGS
 from eqkernels.metrics import frobenius_rmse
 from eqkernels.regression import TensorGPR
 from eqkernels.structures.paired import paired_rows
 from eqkernels.validation import ExpectedError, expected_error, extrapolated, held_back, measured
 
 _NAMES = ("kernel", "network")
-# Part of the time in which kernels are compared.
-_COMPARING = 0.2
+# Part of the time in which kernels are compared, with networks and without.
+_COMPARING, _COMPARING_ALONE = 0.2, 0.6
 # Seconds below which a network is not tried.
 _FEWEST_SECONDS = 5.0
 # Labels below which all are left out one by one in closed form, and networks are not tried.
 _FEWEST_LABELS = 100
 # Errors of a network that goes on training fall at most with this power of the time.
 _STEEPEST_IN_TIME = 0.5
+# Standard error of the logarithm of what errors are expected to fall by in the fit to everything, as part of it.
+_UNSURE = 0.3
 
 
 @dataclass
@@ -87,7 +90,9 @@ class Search:
         """Take the three steps."""
         few = self.groups is None and self.facts.n_labels < _FEWEST_LABELS
         learned, held = held_back(self.data.frames, self.groups, self.seed)[0]
-        self.setting = self._kernel_setting(np.concatenate([learned, held]) if few else learned)
+        self.setting = self._kernel_setting(
+            np.concatenate([learned, held]) if few else learned, _COMPARING_ALONE if few else _COMPARING
+        )
         # a mean of a fit to four fifths and to everything: each may take a fifth of the time
         kernel = KernelMember(
             self.setting, self.options, self._components, 0.4 * self.budget, self.seed, self.n_jobs, self._seconds
@@ -111,10 +116,10 @@ class Search:
     def _say(self, text):
         say(f"AutoTensorRegressor, {self._elapsed():.0f} of {self.budget:.0f} s: {text}", self.verbose)
 
-    def _kernel_setting(self, order):
+    def _kernel_setting(self, order, part):
         search = KernelSearch(
             self.data, order, self._components, self.options, self.facts.n_species,
-            lambda: self._elapsed() > _COMPARING * self.budget, self.n_jobs, inputs=self.inputs,
+            lambda: self._elapsed() > part * self.budget, self.n_jobs, inputs=self.inputs,
         )  # fmt: skip
         setting = search.run()
         self.tried += [
@@ -164,7 +169,10 @@ class Search:
             factor = _rmse(used.y, models["kernel"].predict_left_out()) / _rmse(rest.y, projected[0])
         found = {name: float(one) for name, one in zip(_NAMES, weights, strict=False) if name in models}
         how = f"{len(held)} structures held back" + ("" if self.groups is None else ", in whole groups")
-        error = measured(None, rest.y, left_out, self.options["target"], how, [(len(self.data), factor)], numbers=held)
+        curve = [(len(self.data), factor)]
+        error = measured(
+            None, rest.y, left_out, self.options["target"], how, curve, numbers=held, factors=_factors(weights, gains)
+        )
         scale = factor * scale_of_error_bars(rest.y, left_out, std)
         return Found(models, found, scale, error, self._notes(kernel, models, found))
 
@@ -202,6 +210,11 @@ class Search:
         if kernel.most < len(self.data):
             notes.append(f"the Gaussian process learns from {kernel.most} structures: there is no time for more")
         return notes
+
+
+def _factors(weights, gains):
+    """Sample of how far errors may be from those that are expected of the fit to everything."""
+    return np.exp(_UNSURE * (weights @ np.log(gains)) * np.random.default_rng(0).normal(size=RESAMPLINGS))
 
 
 def _rmse(y, predicted):

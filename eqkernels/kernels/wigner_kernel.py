@@ -51,7 +51,8 @@ class WignerKernel(TensorKernel):
     r"""Kernel of the products of the densities of several neighbors, of any body order, which needs no such features.
 
     Labels that depend on more than two neighbors at a time are learned from fewer structures than with
-    :class:`CovariantKernel`, in several times the time: ``TensorKernelRidge(kernel=WignerKernel())``.
+    :class:`CovariantKernel`, in 5 to 20 times the time: ``TensorKernelRidge(kernel=WignerKernel())``. Others are not;
+    ``TensorGPR(1.0 * CovariantKernel() + 1.0 * WignerKernel())`` finds out.
 
     Parameters
     ----------

@@ -26,8 +26,8 @@ from eqkernels.learned import operations as op
 from eqkernels.learned.coupling import coupling, natural
 from eqkernels.so3 import Irrep
 
-#: Keys start so much smaller than messages. Polarizabilities of small molecules, learned from 100 structures, have 2.5
-#: times smaller errors than with logits that start at about 1 and have no bound.
+#: Keys start so much smaller than messages. Polarizabilities of small molecules, learned from 100 structures in 60
+#: steps, have 2.5 times smaller errors than with logits that start at 0.3 and have no bound.
 KEYS_START = 0.01
 # The bound b: neighbors differ by a factor of exp(6) at most.
 _BOUND = 3.0

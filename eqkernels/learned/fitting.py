@@ -27,6 +27,8 @@ _LBFGS_STRUCTURES = 100
 _WORK_KEPT = 2**17
 # A part goes through the network at once; threads share the parts.
 _WORK_PER_PART = 2**13
+# Structures in a batch of Adam, if batch_size does not say.
+_BATCH = 32
 # A batch of Adam is so large (a few tenths of a second), or a few structures, whatever their size: it is from
 # differences between structures that their labels are learned. Per-atom targets differ within one.
 _WORK_PER_BATCH = 2**15
@@ -186,7 +188,8 @@ class Fit:
 
     def _batch_size(self, kept):
         """Structures in a batch: those asked for, or as many as make a step of bounded length."""
-        wanted, of_atoms = int(self.network.batch_size), all(target.per_atom for target in self.targets)
+        wanted = _BATCH if self.network.batch_size is None else int(self.network.batch_size)
+        of_atoms = all(target.per_atom for target in self.targets)
         fewest = min(wanted, 1 if of_atoms else _FEWEST_IN_BATCH)
         size = min(wanted, max(fewest, int(_WORK_PER_BATCH / self.work[kept].mean())))
         # of a structure alone nothing is left to predict when it is left out

@@ -181,13 +181,13 @@ def edge_harmonics(tape, vectors, l_max, softening=0.0):
     """
     value = spherical_harmonics(vectors.value, l_max)
     value *= np.sqrt(4 * np.pi)
-    lengths = np.linalg.norm(vectors.value, axis=1, keepdims=True)
     if softening:
         degrees = np.repeat(np.arange(l_max + 1), 2 * np.arange(l_max + 1) + 1)
+        lengths = np.linalg.norm(vectors.value, axis=1, keepdims=True)
         value *= (lengths / np.hypot(lengths, softening)) ** degrees
 
     def pullback(gradient):
-        r = np.hypot(lengths, softening)
+        r = np.hypot(np.linalg.norm(vectors.value, axis=1, keepdims=True), softening)
         unit = vectors.value / r
         out = np.zeros_like(unit)
         for l in range(1, l_max + 1):

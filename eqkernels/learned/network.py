@@ -67,7 +67,8 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
     attention : bool or int, default=False
         Heads of attention, True for 4: neighbors are weighted by a softmax of scalar products between features of the
         center and of the edge, smooth at the cutoff, as in SE(3)-Transformers. Weights add up to less than 1, so that
-        features no longer grow with the number of neighbors. With ``architecture="ace"`` a density for each head.
+        features no longer grow with the number of neighbors; errors of polarizabilities of small molecules double.
+        With ``architecture="ace"`` a density for each head.
     nonlinearity : {"gate", "tensor_product"}, default="gate"
         What follows a layer of message passing: gates (the sigmoid of scalars times each irrep), or nothing, which
         leaves the Clebsch-Gordan product of ``products`` as the only nonlinearity, as in Cormorant. Clusters
@@ -95,7 +96,7 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
         error counts the same in units of the mean square of the labels of its kind.
     solver : {"auto", "lbfgs", "adam"}, default="auto"
         L-BFGS on all structures at once, or Adam on batches; "auto": Adam above 100 structures, or above 131072 edges
-        (pairs of neighbors, both directions) and atoms in all.
+        (pairs of neighbors, both directions) and atoms in all; with labels of derivatives above 20 structures.
     max_iter : int, default=None
         Iterations of L-BFGS, or epochs of Adam; None: 200, or with a ``time_budget`` as many as it allows.
     time_budget : float, default=None
@@ -105,9 +106,10 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
         ``random_state`` gives the same weights to the last bit.
     learning_rate : float, default=0.01
         Of Adam, at the start: it falls to a hundredth over ``max_iter`` epochs, or over the time budget.
-    batch_size : int, default=32
-        Structures in a batch of Adam. Smaller batches make more steps per epoch. Fewer are taken, but four, where they
-        have more than 32768 edges and atoms. With ``objective="loo"``, two structures at least.
+    batch_size : int, default=None
+        Structures in a batch of Adam; None: 32, or 5 with labels of derivatives, of which each has many. Smaller
+        batches make more steps per epoch. Fewer are taken, but four (with derivatives, one), where they have more than
+        32768 edges and atoms. With ``objective="loo"``, two structures at least.
     weight_decay : float, default=1e-4
         L2 penalty towards the initial weights; increase it for small data sets.
     early_stopping : bool, default=False

@@ -48,7 +48,7 @@ class NetworkParameters(ReadsInputs, BaseEstimator):
     max_iter: int | None = None
     time_budget: float | None = None
     learning_rate: float = 0.01
-    batch_size: int = 32
+    batch_size: int | None = None
     weight_decay: float = 1e-4
     early_stopping: bool = False
     validation_fraction: float = 0.1
@@ -93,7 +93,7 @@ class NetworkParameters(ReadsInputs, BaseEstimator):
         "max_iter": Integer(0, 10**9, none=True),
         "time_budget": Number(above=0, none=True),
         "learning_rate": Number(above=0),
-        "batch_size": Integer(1, 10**9),
+        "batch_size": Integer(1, 10**9, none=True),
         "weight_decay": Number(low=0),
         "early_stopping": Flag(),
         "validation_fraction": Number(above=0, below=1),

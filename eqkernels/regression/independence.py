@@ -25,9 +25,9 @@ import numpy as np
 _EQUIVALENT = 1e-4
 # A projection on a random direction differs by less than this many times the distance.
 _REACH = 6.0
-# Directions in which the kernel of a label with itself is smaller than this part of the usual size are forbidden: the
-# square of the above, since kernels are squares of features.
-_FORBIDDEN = 1e-8
+# Directions in which the kernel of a label with itself is smaller than this part of the usual size are forbidden.
+# Kernels are squares of features, which the rounding of positions in files makes some 1e-7 of their size.
+_FORBIDDEN = 1e-12
 
 
 def shares_of_equivalents(features: Any, structures: np.ndarray) -> np.ndarray:

@@ -44,7 +44,6 @@ class PositionDerivatives:
     """Models with ``vjp(X, cotangents)``, and ``_differentiated()``, the tensor that they predict, of structures."""
 
     baseline_model_: Any = None
-    _with_frames: Callable
 
     def predict_derivatives(self, X: Sequence[Atoms]) -> list[NDArray[np.float64]]:
         """Differentiate the tensors of structures by the positions of their atoms.
@@ -133,6 +132,10 @@ class PositionDerivatives:
         strain = next(iter(self._vjps(frames, [np.ones(len(frames))]))).strain
         stress = 0.5 * (strain + strain.transpose(0, 2, 1)) / volumes[:, None, None]
         return stress if known is None else stress + baseline_stress(self.baseline_model_, known)
+
+    def _with_frames(self, X: Any) -> tuple[Any, Any]:
+        """X, which can be read again, and the frames for a baseline, None if it needs none."""
+        return X, None
 
     def _frames(self, X: Any) -> Any:
         """Frames, read and checked."""

@@ -34,6 +34,8 @@ def test_expected_error_and_time(fitted, organics):
     assert seconds < 30
     error = frobenius_rmse(y[200:500], model.predict(frames[200:500]))
     assert 0.6 < error / model.expected_error_["rmse"] < 1.5
+    low, high = model.expected_error().interval
+    assert 0.85 * low < error < high / 0.85
     default = TensorKernelRidge(descriptor=LambdaSOAP()).fit(frames[:200], y[:200])
     assert error < frobenius_rmse(y[200:500], default.predict(frames[200:500]))
     assert sum(model.weights_.values()) == pytest.approx(1)

@@ -97,6 +97,14 @@ def test_energies_learn_from_forces(files, capsys):
     assert "forces found" not in capsys.readouterr().err
 
 
+def test_networks_learn_from_forces(files, capsys):
+    path, config = files / "energy.eqk", files / "network.yaml"
+    config.write_text("model: network\ncutoff: 4.0\nchannels: 3\nmax_iter: 3\n")
+    assert end("train", files / "train.xyz", "-t", "energy", "-o", path, "--config", config, "--no-error") == 0
+    assert "forces found" in capsys.readouterr().err
+    assert "0e" in load_model(path).descriptor_.readout_
+
+
 def test_structures_without_energies_have_no_forces_to_learn_from(files, capsys, monkeypatch):
     frames = ase.io.read(files / "train.xyz", ":")[:12]
     frames[3].calc = None

@@ -141,7 +141,7 @@ class SparseTensorGPR(SparsePredictor):
         What covariances are made of, see :mod:`eqkernels.regression.sparse.covariance`.
     noise_, signal_variance_ : dict of str to float
         Noise in units of the signal variance, and the signal variance in units of y squared, of each irrep; noise also
-        of ``"0e forces"`` and ``"0e stress"`` where these are fitted.
+        of ``"0e forces"``, ``"0e stress"`` and, for an input, ``"0e by electric_field"`` where these are fitted.
     log_marginal_likelihood_value_ : float
         Of the labels minus the baseline, summed over irreps.
     environment_size_ : int
@@ -150,7 +150,7 @@ class SparseTensorGPR(SparsePredictor):
         Of each irrep, the number of independent labels so far, in which symmetry-equivalent atoms count as one and
         components that symmetry forbids as none, the sum of their weights and that of the logarithms of the weights.
     derivative_totals_ : dict of str to ndarray of shape (3,)
-        The same for all components of ``"forces"`` and ``"stress"``.
+        The same for all components of ``"forces"``, ``"stress"`` and derivatives by inputs, ``"by electric_field"``.
     recalibration_ : dict of str to float
         Factors of the standard deviations, 1 until ``recalibrate``.
     element_charges_ : ndarray of shape (n_species,), or None
@@ -175,6 +175,7 @@ class SparseTensorGPR(SparsePredictor):
               + \frac{|\sigma - K_\sigma c|^2}{\gamma_\sigma} + c^T K_{MM}\, c
 
     with their variances of noise (Bartok 2015). They need a descriptor with derivatives, e.g. :class:`LambdaSOAP`.
+    Derivatives of the energy by inputs are further rows of this kind (:mod:`eqkernels.regression.sparse.input_rows`).
     The baseline is then that of the largest likelihood of all labels. With forces, the energy noise of ``noise="auto"``
     is bounded by a tenth of the energies' spread, or maximum likelihood explains the few energies as noise.
 
@@ -182,6 +183,7 @@ class SparseTensorGPR(SparsePredictor):
     --------
     TensorGPR : The exact Gaussian process, for a few thousand labels.
     TensorKernelRidge : Predictions without error bars.
+    SparseFieldGPR : Energies in a field, expanded in its powers.
     select_sparse_points : The choice of sparse environments alone.
     TensorCalculator : A model of energies as an ASE calculator.
 

@@ -181,8 +181,8 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, othe
     shift += 0.5 * multiplicity * sum(others[name].log_weight for name in stacked)
     value, variance = every.likelihood(noises[0], damped)
     coef = every.coefficients(damped, lower)
-    first = kinds[0]
-    if not total_weight:
+    first, known = kinds[0], total_weight > 0
+    if not known:
         factor, total_weight, columns = (
             others[next(iter(stacked))].factor,
             first.total_weight,
@@ -192,7 +192,7 @@ def solve_irrep(lower, factor, n_labels, total_weight, multiplicity, noise, othe
     only_noise = noises[0] > _ONLY_NOISE * first.signal() and not first.is_fitted_by_the_baseline()
     other_noises = dict(zip(stacked, noises[len(noises) - len(stacked) :], strict=True))
     return SparseSolution(
-        coef, noises[0], variance, value + shift, baseline, damped.data, problem.unexplained() if total_weight else 0.0,
+        coef, noises[0], variance, value + shift, baseline, damped.data, problem.unexplained() if known else 0.0,
         other_noises, given[0] == "auto" and only_noise, float(np.linalg.norm(columns[:, -multiplicity:])), rounding,
     )  # fmt: skip
 
