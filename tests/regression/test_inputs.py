@@ -8,6 +8,7 @@ from eqkernels import (
     EquivariantNetworkRegressor,
     EquivariantUnion,
     LambdaSOAP,
+    MultiScale,
     SparseTensorGPR,
     TensorCommittee,
     recommend,
@@ -126,3 +127,31 @@ def test_recommendations(frames):
             recommend(frames[:30], y[:30], inputs=inputs)
         with pytest.raises(ValueError, match=message):
             AutoTensorRegressor(1.0, inputs=inputs).fit(frames[:30], y[:30])
+
+
+def by_charges(atoms):
+    """Derivatives of the energy, a polynomial of the first order in the charges, by these."""
+    found = []
+    for a in range(len(atoms)):
+        moved = [atoms.copy(), atoms.copy()]
+        for sign, one in zip((1, -1), moved, strict=True):
+            one.arrays["charge"][a] += sign
+        found.append(np.diff(energies(moved)[::-1])[0] / 2)
+    return np.array(found)
+
+
+def test_points_and_labels_of_several_scales(frames):
+    """Points with other fields and charges, and derivatives by both as labels, of inputs of structures and of atoms."""
+    train, y = frames[:60], energies(frames[:60])
+    by_field = dipoles(train) + [atoms.info["field"] for atoms in train]  # the energy has its square
+    labels = {"field": by_field, "charge": [by_charges(atoms) for atoms in train]}
+    scales = MultiScale(LambdaSOAP(**SMALL, inputs=INPUTS, input_weight=1.0), cutoff=(2.0, 4.0))
+    errors = {}
+    for known in ({}, labels):
+        model = SparseTensorGPR(100, descriptor=scales, displacement=0.05, random_state=0)
+        model.fit(train, y, **({"input_derivatives": known} if known else {}))
+        assert_equivariant(model, frames[:2], tolerance=1e-6, n_transformations=2, inputs=INPUTS)
+        found = model.vjp(train, np.ones(60)).inputs
+        differences = found["field"] - labels["field"], found["charge"] - np.concatenate(labels["charge"])
+        errors[bool(known)] = [np.std(one) for one in differences]
+    assert (np.array(errors[True]) < errors[False]).all(), errors
