@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from eqkernels._fitted import check_fitted, whole_or_nothing
 from eqkernels._parameters import check_parameters
 from eqkernels.descriptors import Derivatives, EquivariantFeatures
-from eqkernels.learned.architectures import make_architecture
+from eqkernels.learned.building import make_architecture
 from eqkernels.learned.derivative_targets import DerivativeTargets, read_derivative_targets
 from eqkernels.learned.derivative_training import DerivativeFit
 from eqkernels.learned.fitting import Fit

@@ -14,7 +14,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from eqkernels.descriptors import Derivatives, EquivariantFeatures
-from eqkernels.learned.architectures import make_architecture
+from eqkernels.learned.building import make_architecture
 from eqkernels.learned.derivatives import vector_jacobian_product
 from eqkernels.learned.graph import make_graph
 from eqkernels.learned.input_features import GraphInputs

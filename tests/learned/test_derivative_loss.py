@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from eqkernels.learned.architectures import make_architecture
+from eqkernels.learned.building import make_architecture
 from eqkernels.learned.derivative_loss import DerivativeLoss
 from eqkernels.learned.derivative_targets import DerivativeTargets
 from eqkernels.learned.graph import make_graph

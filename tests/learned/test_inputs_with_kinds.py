@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from ase.build import molecule
 
 from eqkernels import TensorCommittee
 from eqkernels.io import load_model, save_model
 from eqkernels.learned import EquivariantNetwork, EquivariantNetworkRegressor
+from eqkernels.learned.symmetric_samples import with_counts
+from eqkernels.learned.targets import read_targets
+from eqkernels.learned.trained import TrainedNetwork
 from eqkernels.response import input_derivatives
 from eqkernels.structures import StructureBatch
 from eqkernels.structures.inputs import input_kinds, with_inputs
@@ -204,3 +208,18 @@ def test_committees_have_derivatives_by_inputs():
     assert_input_derivatives(lambda moved: committee.predict(moved).sum(), derivatives.inputs, frames[:3], ["field"])
     np.testing.assert_allclose(input_derivatives(committee, frames[:3], "field"), derivatives.inputs["field"])
     assert len(committee.predict_forces(frames[:3])) == 3
+
+
+def test_equivalent_atoms_count_by_their_inputs():
+    """The hydrogens of water count as a single sample with equal charges, and as two with different ones."""
+    inputs = {"charge": "0e"}
+    for charges, expected in (([-0.8, 0.4, 0.4], [1.0, 0.5, 0.5]), ([-0.8, 0.3, 0.5], [1.0, 1.0, 1.0])):
+        atoms = molecule("H2O")
+        atoms.arrays["charge"] = np.array(charges)
+        network = EquivariantNetwork(**SMALL, irreps="0e", inputs=inputs).fit([atoms])
+        trained, batch = TrainedNetwork.of(network), network._batch([atoms])
+        targets, _ = read_targets([np.array(charges)], batch, None, None, "sum", None, True)
+        parts = [(trained.make_graph(batch), targets, batch.structure_of_atom)]
+        found = with_counts(trained.model, network.weights_, targets, parts)[0]
+        counts = np.ones(3) if found.counts is None else found.counts
+        np.testing.assert_allclose(counts, expected)
