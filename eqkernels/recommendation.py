@@ -27,11 +27,13 @@ from eqkernels._parameters import is_number
 from eqkernels.automatic.facts import LARGEST_EXACT, choose_aggregate, read_facts
 from eqkernels.automatic.kernel_search import KernelSearch
 from eqkernels.automatic.labelled_structures import Labelled
+from eqkernels.descriptors.input_parameters import InputKinds
 from eqkernels.learned import EquivariantNetworkRegressor
 from eqkernels.metrics import isotropic_mean
 from eqkernels.regression import SparseTensorGPR, TensorCommittee, TensorGPR
 from eqkernels.so3 import CartesianTensor
 from eqkernels.structures import as_list, by_structure
+from eqkernels.structures.inputs import input_kinds, with_inputs
 from eqkernels.validation import held_back_errors
 
 # Fewest structures, or labelled atoms, from which a network may be the more accurate one.
@@ -76,6 +78,7 @@ def recommend(
     n_jobs: int | None = None,
     random_state: Any = 0,
     verbose: int = 0,
+    inputs: dict[str, str] | None = None,
 ) -> Recommendation:
     """Recommend a model for data.
 
@@ -95,6 +98,8 @@ def recommend(
     random_state : int, RandomState or None, default=0
     verbose : int, default=0
         If positive, say on standard error what is being compared.
+    inputs : dict of str to str, default=None
+        Inputs beyond the geometry, as of :class:`LambdaSOAP`.
 
     Returns
     -------
@@ -121,9 +126,10 @@ def recommend(
     if minutes is not None and not (is_number(minutes) and minutes > 0):
         raise ValueError(f"minutes={minutes!r} must be a positive number")
     facts = read_facts(as_list(frames), y, target, per_atom)
+    inputs = None if inputs is None else _checked_inputs(inputs, facts.frames)
     aggregate, why_aggregate = choose_aggregate(facts, target)
     shared = {"target": target, "per_atom": per_atom, "aggregate": aggregate}
-    parts, why_descriptor = _parts(facts, aggregate, n_jobs, verbose)
+    parts, why_descriptor = _parts(facts, aggregate, n_jobs, verbose, inputs)
     if forces or facts.largest > LARGEST_EXACT:
         model = SparseTensorGPR(_n_points(facts, forces), random_state=random_state, n_jobs=n_jobs, **parts, **shared)
         why = "SparseTensorGPR: forces need its derivatives" if forces else (
@@ -137,7 +143,7 @@ def recommend(
             "process is accurate, and has error bars"
         )
     if not forces and facts.n_labels >= _FEWEST_FOR_NETWORK:
-        network, seconds = _network(minutes, random_state, n_jobs, shared)
+        network, seconds = _network(minutes, random_state, n_jobs, {**shared, "inputs": inputs})
         errors = _compared(facts, model, network.estimator, random_state, verbose)
         names = type(model).__name__, "EquivariantNetworkRegressor", "mean of the labels"
         listed = ", ".join(f"{name} {error:.3g}" for name, error in zip(names, errors, strict=False))
@@ -183,13 +189,22 @@ def _compared(facts, model, network, random_state, verbose):
         return held_back_errors(models, frames, labels, random_state=random_state, verbose=verbose)
 
 
-def _parts(facts, aggregate, n_jobs, verbose):
+def _checked_inputs(inputs, frames):
+    """Check that all structures have the inputs beyond the geometry."""
+    problem = InputKinds().problem(inputs)
+    if problem is not None:
+        raise ValueError(f"inputs={inputs!r} {problem}")
+    with_inputs(frames, input_kinds(inputs))
+    return inputs
+
+
+def _parts(facts, aggregate, n_jobs, verbose, inputs):
     """Descriptor and kernel with the smallest leave-one-out error on a part of the data."""
     options = {"target": facts.tensor, "per_atom": facts.per_atom, "aggregate": aggregate}
     search = KernelSearch(
         Labelled(facts.frames, facts.labels), np.random.default_rng(0).permutation(facts.n_structures),
         facts.largest / facts.n_structures, options, facts.n_species, n_jobs=n_jobs,
-        bounds=(_PROBED_COMPONENTS, _PROBED_COMPONENTS), verbose=verbose,
+        bounds=(_PROBED_COMPONENTS, _PROBED_COMPONENTS), verbose=verbose, inputs=inputs,
     )  # fmt: skip
     best = search.run()
     errors = np.sort([one["rmse"] for one in search.tried])

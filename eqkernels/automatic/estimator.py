@@ -26,11 +26,13 @@ from eqkernels.automatic.kernel_search import edges
 from eqkernels.automatic.labelled_structures import Labelled
 from eqkernels.automatic.search import Search
 from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.descriptors.input_parameters import InputKinds
 from eqkernels.metrics import tensor_r2
 from eqkernels.regression.base import _check_weight as check_weight
 from eqkernels.regression.delta import Baseline, DeltaLearning, scalar_baseline
 from eqkernels.regression.summary import Summarized
 from eqkernels.structures import as_list, read_labels
+from eqkernels.structures.inputs import input_kinds, with_inputs
 from eqkernels.validation import ErrorTail, ExpectedError
 
 
@@ -61,6 +63,8 @@ class AutoTensorRegressor(DeltaLearning, Summarized, RegressorMixin, BaseEstimat
         Threads, with joblib's meaning.
     verbose : int, default=0
         If positive, each step is printed on standard error.
+    inputs : dict of str to str, default=None
+        Inputs beyond the geometry of all models, as of :class:`LambdaSOAP`; their weight is compared, too.
 
     Attributes
     ----------
@@ -116,6 +120,7 @@ class AutoTensorRegressor(DeltaLearning, Summarized, RegressorMixin, BaseEstimat
         "baseline": Baseline(),
         "n_jobs": Jobs(),
         "verbose": Verbosity(),
+        "inputs": InputKinds(),
     }
 
     def __init__(
@@ -129,6 +134,7 @@ class AutoTensorRegressor(DeltaLearning, Summarized, RegressorMixin, BaseEstimat
         random_state: Any = None,
         n_jobs: int | None = None,
         verbose: int = 0,
+        inputs: dict[str, str] | None = None,
     ):
         self.time_budget = time_budget
         self.target = target
@@ -138,6 +144,7 @@ class AutoTensorRegressor(DeltaLearning, Summarized, RegressorMixin, BaseEstimat
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
+        self.inputs = inputs
 
     @whole_or_nothing
     def fit(self, X, y, sample_weight=None, groups=None):
@@ -169,6 +176,7 @@ class AutoTensorRegressor(DeltaLearning, Summarized, RegressorMixin, BaseEstimat
         if isinstance(X, EquivariantFeatures):
             raise TypeError("X has to be structures (a list of ase.Atoms), whose descriptor is chosen; got features")
         frames = as_list(X)
+        with_inputs(frames, input_kinds(self.inputs or {}))  # refuses what cannot be read before time is spent
         weight = check_weight(sample_weight, len(frames))
         facts = read_facts(frames, y, self.target, self.per_atom)
         aggregate, why = (self.aggregate, []) if self.aggregate else choose_aggregate(facts, self.target)
@@ -182,7 +190,7 @@ class AutoTensorRegressor(DeltaLearning, Summarized, RegressorMixin, BaseEstimat
         random = check_random_state(self.random_state)
         search = Search(
             Labelled(frames, labels.given(), weight), facts, options, groups, int(random.randint(2**31)), begin,
-            float(self.time_budget), self.n_jobs, bool(self.verbose),
+            float(self.time_budget), self.n_jobs, bool(self.verbose), self.inputs,
         )  # fmt: skip
         found = search.run()
         self.estimators_, self.weights_ = list(found.models.values()), found.weights

@@ -41,6 +41,8 @@ _DESCRIPTORS: tuple[dict[str, Any], ...] = (
 _ZETAS = (2, 1, 3, 4)
 # How far many elements learn from each other.
 _SIMILARITIES = (0.0, 0.5, 1.0)
+# Weights of inputs beside the default, 0.1.
+_INPUT_WEIGHTS = (0.3, 1.0)
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,13 @@ class KernelSetting:
         return {"descriptor": LambdaSOAP(**self.descriptor, n_jobs=n_jobs), "kernel": kernel}
 
     def others(self, n_species: int) -> list[KernelSetting]:
-        """List the same with other kernels."""
+        """List the same with other kernels, and with other weights of the inputs."""
         settings = [replace(self, zeta=zeta) for zeta in _ZETAS]
         if n_species >= MANY:
             settings += [replace(self, center_similarity=similarity) for similarity in _SIMILARITIES]
+        if "inputs" in self.descriptor:
+            weighted = [{**self.descriptor, "input_weight": weight} for weight in _INPUT_WEIGHTS]
+            settings += [replace(self, descriptor=descriptor) for descriptor in weighted]
         return [one for one in settings if one != self]
 
 
@@ -91,6 +96,8 @@ class KernelSearch:
         Components on which all candidates are compared, and on which the last ones are.
     verbose : int
         Whether to say how far the first comparison is.
+    inputs : dict of str to str, default=None
+        Beyond the geometry.
 
     Attributes
     ----------
@@ -107,12 +114,13 @@ class KernelSearch:
     n_jobs: int | None = None
     bounds: tuple[int, int] = _COMPONENTS
     verbose: int = 0
+    inputs: dict[str, str] | None = None
     tried: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self) -> KernelSetting:
         """Find the best descriptor, and the kernel that suits it."""
         n = self._structures(self.bounds[0])
-        first = self._compare(candidate_settings(self.n_species), n)
+        first = self._compare(candidate_settings(self.n_species, self.inputs), n)
         best = first[0]
         others = best.others(self.n_species)
         left = [*first[: (len(first) + 1) // 2], *others]
@@ -146,9 +154,10 @@ class KernelSearch:
         self.tried.append({"setting": setting, "n_structures": n, "rmse": error, "seconds": seconds})
 
 
-def candidate_settings(n_species: int) -> list[KernelSetting]:
-    """List the settings to compare for data with so many elements."""
-    return [KernelSetting({**parameters, **species_channels(n_species)}) for parameters in _DESCRIPTORS]
+def candidate_settings(n_species: int, inputs: dict[str, str] | None = None) -> list[KernelSetting]:
+    """List the settings to compare for data with so many elements, and with inputs beyond the geometry."""
+    shared = {**species_channels(n_species), **({} if inputs is None else {"inputs": inputs})}
+    return [KernelSetting({**parameters, **shared}) for parameters in _DESCRIPTORS]
 
 
 def edges(setting: KernelSetting) -> list[str]:

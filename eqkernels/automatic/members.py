@@ -92,6 +92,7 @@ class NetworkMember:
     options: dict[str, Any]
     random_state: int
     n_jobs: int | None = None
+    inputs: dict[str, str] | None = None
     model: Any = None
     seconds: float = 0.0
 
@@ -100,7 +101,7 @@ class NetworkMember:
         options = {**self.options, "aggregate": self.options["aggregate"] or "sum"}
         if self.model is None:
             self.model = EquivariantNetworkRegressor(
-                random_state=self.random_state, warm_start=True, n_jobs=self.n_jobs, **options
+                random_state=self.random_state, warm_start=True, n_jobs=self.n_jobs, inputs=self.inputs, **options
             )
         data.fit(self.model.set_params(time_budget=max(seconds, _FEWEST_SECONDS)))
         self.seconds += seconds

@@ -63,6 +63,7 @@ class Search:
         CPU seconds.
     n_jobs : int or None
     verbose : bool
+    inputs : dict of str to str, default=None
 
     Attributes
     ----------
@@ -81,6 +82,7 @@ class Search:
     budget: float
     n_jobs: int | None
     verbose: bool
+    inputs: dict[str, str] | None = None
     tried: list[dict[str, Any]] = field(default_factory=list)
     setting: KernelSetting = KernelSetting({})
 
@@ -117,7 +119,7 @@ class Search:
     def _kernel_setting(self, order, part):
         search = KernelSearch(
             self.data, order, self._components, self.options, self.facts.n_species,
-            lambda: self._elapsed() > part * self.budget, self.n_jobs,
+            lambda: self._elapsed() > part * self.budget, self.n_jobs, inputs=self.inputs,
         )  # fmt: skip
         setting = search.run()
         self.tried += [
@@ -143,7 +145,7 @@ class Search:
         """With more labels: a Gaussian process and a network, and weights from structures that neither saw."""
         part, rest = self.data.pick(learned), self.data.pick(held)
         mean, std, curve = self._kernel_fits(kernel, part, rest)
-        network, exponent = NetworkMember(self.options, self.seed, self.n_jobs), 0.0
+        network, exponent = NetworkMember(self.options, self.seed, self.n_jobs, self.inputs), 0.0
         left = self.budget - self._elapsed() - kernel.estimate(len(self.data))
         predicted = [mean]
         if left > _FEWEST_SECONDS:

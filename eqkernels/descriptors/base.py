@@ -96,7 +96,7 @@ class DensityTransformer(
             If parameters are out of range or do not go together, or where X lacks what ``fit`` is to learn from.
         """
         check_parameters(self, self._relations())
-        batch = self._batch(X)
+        batch = self._batch_to_fit(X)
         self._check_structures(batch)
         seen = [int(number) for number in batch.species]
         self.neighbor_species_ = self._species("neighbor_species", seen)
@@ -339,7 +339,8 @@ class DensityTransformer(
     def _all_inputs(self):
         """Channels of inputs beside those of the density; None without inputs."""
         species, n_radial = self._channels
-        return None if self.inputs is None else self._input_channels(len(species) * n_radial)
+        n_summed = n_radial if self.compression == "mu1nu1" else 0
+        return None if self.inputs is None else self._input_channels(len(species) * n_radial + n_summed, n_summed)
 
     @property
     def input_channels_(self) -> list[str]:

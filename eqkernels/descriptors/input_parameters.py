@@ -41,8 +41,8 @@ class InputWeights:
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class InputParameters:
-    """Parameters of descriptors whose features depend on more than the geometry.
+class ReadsInputs:
+    """Parameters of what depends on more than the geometry, and how it reads this.
 
     Parameters
     ----------
@@ -56,32 +56,30 @@ class InputParameters:
         Size of the inputs beside the density: each is divided by the root mean square of its norm over the structures
         of the fit and multiplied by this. With 1 an input changes environments as much as a neighbor does; the default
         suits fields and charges that are a perturbation.
-    neighbor_inputs : bool, default=True
-        Whether inputs of atoms enter the densities of the centers that they are neighbors of, a scalar as the weight
-        of a Gaussian and a tensor coupled with the direction to the neighbor. False: those of the center alone, which
-        make far fewer features.
     """
 
     inputs: Mapping[str, str] | None = None
     input_weight: float | Mapping[str, float] = 0.1
-    neighbor_inputs: bool = True
 
-    _input_constraints = {"inputs": InputKinds(), "input_weight": InputWeights(), "neighbor_inputs": Flag()}
+    _input_constraints = {"inputs": InputKinds(), "input_weight": InputWeights()}
 
     @property
     def _takes_batches(self) -> bool:
         """Whether frames may be read before: a batch holds the geometry alone."""
         return self.inputs is None
 
+    @property
+    def _declared_inputs(self) -> dict[str, str] | None:
+        """Inputs to be read; None where they cannot be, of which fit says what is wrong."""
+        return None if InputKinds().problem(self.inputs) else dict(self.inputs or {})
+
     def _input_relations(self) -> Iterator[str]:
         """Problems of inputs that do not go together with other parameters."""
-        if self.inputs is None:
+        if self.inputs is None or InputKinds().problem(self.inputs):
             return
         others: Any = self
         if isinstance(self.input_weight, dict) and set(self.input_weight) != set(self.inputs):
             yield f"input_weight has the names {sorted(self.input_weight)}, inputs {sorted(self.inputs)}"
-        if getattr(self, "compression", None) == "mu1nu1":
-            yield "compression='mu1nu1' is not available with inputs: use None or 'mu2'"
         for name, kind in input_kinds(self.inputs).items():
             degree = max(irrep.l for irrep in kind.irreps)
             if isinstance(others.l_max, int) and degree > others.l_max:
@@ -91,11 +89,17 @@ class InputParameters:
         """Learn where the inputs are, and their size."""
         self.input_per_atom_: dict[str, float] = {}
         self.input_scales_: dict[str, float] = {}
-        for name, values in batch.inputs.items() if self.inputs else ():
+        for name in self.inputs or ():
+            values = batch.inputs[name]
             weight = self.input_weight[name] if isinstance(self.input_weight, Mapping) else self.input_weight
             size = np.sqrt(np.mean(np.sum(values.values**2, axis=1)))
             self.input_per_atom_[name] = float(values.per_atom)
             self.input_scales_[name] = float(weight / size if size > 0 else weight)
+
+    def _batch_to_fit(self, X):
+        """Read frames whose inputs may be elsewhere than those of an earlier fit."""
+        vars(self).pop("input_per_atom_", None)
+        return self._batch(X)
 
     def _batch(self, X, origin=0):
         """Read frames with the inputs."""
@@ -109,9 +113,28 @@ class InputParameters:
                 raise ValueError(f"the input {name!r} is in {places[1]}, at fit it was in {places[0]}")
         return batch
 
-    def _input_channels(self, n_density):
-        """Channels of the inputs beside those of the density."""
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class InputParameters(ReadsInputs):
+    """Parameters of descriptors whose features depend on more than the geometry.
+
+    Parameters
+    ----------
+    inputs, input_weight
+        As of :class:`ReadsInputs`.
+    neighbor_inputs : bool, default=True
+        Whether inputs of atoms enter the densities of the centers that they are neighbors of, a scalar as the weight
+        of a Gaussian and a tensor coupled with the direction to the neighbor. False: those of the center alone, which
+        make far fewer features.
+    """
+
+    neighbor_inputs: bool = True
+
+    _input_constraints = {**ReadsInputs._input_constraints, "neighbor_inputs": Flag()}
+
+    def _input_channels(self, n_density, n_summed=0):
+        """Channels of the inputs beside those of the density, of which the last are sums over species."""
         per_atom = {name: bool(value) for name, value in self.input_per_atom_.items()}
         others: Any = self
-        rest = int(others.l_max), n_density, bool(self.neighbor_inputs)
+        rest = int(others.l_max), n_density, bool(self.neighbor_inputs), n_summed
         return InputChannels(input_kinds(self.inputs or {}), per_atom, self.input_scales_, *rest)

@@ -67,7 +67,7 @@ class IrrepParameters:
             labels = read_labels(y, np.diff(batch.offsets), None, self.per_atom)
         except ValueError:
             return
-        if getattr(self, "inputs", None) is None:
+        if not batch.inputs:  # of this descriptor, or of others in a union
             warn_if_unreachable(batch, labels)
 
     def _irreps(self):

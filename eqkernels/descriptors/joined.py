@@ -13,7 +13,8 @@ from ase import Atoms
 from eqkernels._fitted import check_fitted
 from eqkernels.descriptors.density.gradients import Derivatives, FeatureGradients, GradientPart
 from eqkernels.descriptors.features import EquivariantFeatures
-from eqkernels.structures import FramesTransformer, StructureBatch, as_list, takes_batches
+from eqkernels.structures import FramesTransformer, StructureBatch, read_frames, takes_batches
+from eqkernels.structures.transformer import declared_inputs
 
 
 class JoinedDescriptors(FramesTransformer, auto_wrap_output_keys=None):  # type: ignore[call-arg]
@@ -103,8 +104,19 @@ class JoinedDescriptors(FramesTransformer, auto_wrap_output_keys=None):  # type:
         transformers = getattr(self, "transformers_", None) or self._unfitted()
         return all(takes_batches(transformer) for _, transformer in transformers)
 
+    @property
+    def _declared_inputs(self) -> dict[str, str] | None:
+        """Inputs of all descriptors; None where some are not known, or of two kinds."""
+        found: dict[str, str] = {}
+        for _, transformer in getattr(self, "transformers_", None) or self._unfitted():
+            inputs = declared_inputs(transformer)
+            if inputs is None or any(found.get(name, kind) != kind for name, kind in inputs.items()):
+                return None
+            found |= inputs
+        return found
+
     def _read_once(self, X):
-        return StructureBatch.from_frames(X) if self._takes_batches else as_list(X)
+        return read_frames(self, X)
 
 
 def _named(name, features):

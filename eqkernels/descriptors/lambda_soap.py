@@ -141,7 +141,7 @@ class LambdaSOAP(IrrepParameters, LongRange, auto_wrap_output_keys=None):  # typ
         ValueError
             If parameters are out of range or do not go together, or where there are no features of an irrep.
         """
-        X = self._batch(X)
+        X = self._batch_to_fit(X)
         super().fit(X)
         self._choose_irreps(X, y)
         self.triple_contraction_ = None

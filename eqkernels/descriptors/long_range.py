@@ -11,6 +11,7 @@ import numpy as np
 from eqkernels._parameters import Integer, Number, is_number
 from eqkernels.descriptors.base import BlockTransformer
 from eqkernels.descriptors.density.combined import CombinedExpansion
+from eqkernels.descriptors.density.combined_inputs import CombinedInputExpansion
 from eqkernels.descriptors.density.potential import PotentialExpansion, transform_table
 from eqkernels.descriptors.density.reciprocal import MOST_WAVES, n_waves
 from eqkernels.radial.power_laws import LARGEST_EXPONENT
@@ -50,8 +51,6 @@ class LongRange(BlockTransformer, auto_wrap_output_keys=None):  # type: ignore[c
     def _relations(self) -> Iterator[str]:
         yield from super()._relations()
         if self.long_range is not None:
-            if self.inputs is not None:
-                yield "inputs are not available with long_range: set one of them to None"
             if self.handle_unknown == "embed":
                 yield "handle_unknown='embed' is not available with long_range: set one of them otherwise"
             yield from smearing_problems("long_range_sigma", self.long_range_sigma, self.cutoff)
@@ -85,7 +84,8 @@ class LongRange(BlockTransformer, auto_wrap_output_keys=None):  # type: ignore[c
             return near
         far = potential_expansion(self, self._n_far, self.long_range_sigma, self.long_range, self.far_contraction_)
         numbers = near.n_max, near.l_max, near.center_weight, near.species
-        return CombinedExpansion(near.table, *numbers, near.contraction, far=far)
+        kind = CombinedExpansion if self.inputs is None else CombinedInputExpansion
+        return kind(near.table, *numbers, near.contraction, near.inputs, far=far)
 
 
 def smearing_problems(name, sigma, cutoff):

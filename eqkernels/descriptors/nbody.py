@@ -53,7 +53,7 @@ class RecursiveTransformer(IrrepParameters, DensityTransformer, auto_wrap_output
         -------
         self
         """
-        X = self._batch(X)
+        X = self._batch_to_fit(X)
         super().fit(X)
         self._choose_irreps(X, y)
         self.contractions_: dict[str, Blocks] = {}

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from eqkernels.learned import input_features as beyond
 from eqkernels.learned import operations as op
 from eqkernels.learned.attention import KEYS_START, attend, attended_density, number_of_heads, shapes_of_density
 from eqkernels.learned.coupling import coupling, natural, position, reachable, slices, sort_irreps, working_irreps
@@ -55,6 +56,8 @@ class MessagePassing:
     gated: bool = True
     n_heads: int = 0
     start: tuple = (Irrep(0, 1),)
+    inputs: tuple = ()  # irreps of the inputs beyond the geometry, copy by copy
+    time: int = 1  # sign of the outputs under time reversal, but for 0e
 
     @property
     def of_species(self):
@@ -69,8 +72,9 @@ class MessagePassing:
     @cached_property
     def layers(self):
         """Irreps of each layer: what comes in, the message, and what goes out."""
-        inside, shown = working_irreps(self.l_max, self.outputs), {Irrep(0, 1), *self.outputs}
-        layers, incoming = [], self.start
+        outputs, layers = [beyond.signed(irrep, self.time) for irrep in self.outputs], []
+        incoming = sort_irreps({*self.start, *self.inputs})
+        inside, shown = working_irreps(self.l_max, outputs, incoming), {Irrep(0, 1), *outputs}
         for k in range(self.n_layers):
             last = k == self.n_layers - 1
             wanted = sort_irreps(shown) if last else inside
@@ -100,7 +104,7 @@ class MessagePassing:
     def shapes(self):
         """Shapes of the weights, by name."""
         s, c = self.n_species, self.channels
-        shapes: dict[str, tuple[int, ...]] = {"species": (s, c)}
+        shapes: dict[str, tuple[int, ...]] = {"species": (s, c), **beyond.input_shapes(self.inputs, s, c)}
         for k, (incoming, message, outgoing) in enumerate(self.layers):
             convolution, product = self.tables[k]
             shapes[f"radial_first_{k}"] = (self.n_radial, self.n_hidden)
@@ -149,6 +153,8 @@ class MessagePassing:
         """
         weights = of_species(tape, weights, graph, self.of_species)
         x = op.embed(tape, weights["species"], graph.species, graph.n_atoms)
+        if self.inputs:
+            x = beyond.embedded_with_inputs(tape, x, weights, graph, self.layers[0][0], self.inputs)
         return self.propagate(tape, weights, graph, scale, x, irreps)
 
     def propagate(self, tape, weights, graph, scale, x, irreps):
@@ -157,9 +163,9 @@ class MessagePassing:
         for k in range(self.n_layers):
             x = self._layer(tape, weights, graph, scale, x, k)
             outgoing = self.layers[k][2]
-            for irrep in irreps:
-                if irrep in outgoing:
-                    found[irrep].append(op.take(tape, x, position(outgoing, irrep)))
+            for irrep, inside in ((one, beyond.signed(one, self.time)) for one in irreps):
+                if inside in outgoing:
+                    found[irrep].append(op.take(tape, x, position(outgoing, inside)))
         return {irrep: op.join(tape, parts) for irrep, parts in found.items()}
 
     def _layer(self, tape, weights, graph, scale, x, k):
@@ -202,6 +208,8 @@ class ClusterExpansion:
     n_radial: int
     n_heads: int = 0
     n_hidden: int = 0
+    inputs: tuple = ()
+    time: int = 1
 
     @property
     def of_species(self):
@@ -219,8 +227,10 @@ class ClusterExpansion:
     @cached_property
     def orders(self):
         """Irreps of each order."""
-        inside, shown = working_irreps(self.l_max, self.outputs), {Irrep(0, 1), *self.outputs}
-        orders = [natural(self.l_max)]
+        outputs = [beyond.signed(irrep, self.time) for irrep in self.outputs]
+        inside, shown = working_irreps(self.l_max, outputs, self.inputs), {Irrep(0, 1), *outputs}
+        from_inputs = {*self.inputs, *reachable(self.inputs, natural(self.l_max), inside)}
+        orders = [sort_irreps({*natural(self.l_max), *from_inputs})]
         for nu in range(2, self.body_order + 1):
             wanted = sort_irreps(shown) if nu == self.body_order else inside
             orders.append(reachable(orders[-1], orders[0], wanted))
@@ -230,6 +240,11 @@ class ClusterExpansion:
     def tables(self):
         """Couplings that make each order, beyond the first, of the one below."""
         return [coupling(below, self.orders[0], made) for below, made in pairwise(self.orders)]
+
+    @cached_property
+    def input_table(self):
+        """Coupling that makes densities of the inputs of neighbors."""
+        return coupling(beyond.input_layout(self.inputs).irreps, natural(self.l_max), self.orders[0])
 
     @cached_property
     def shapes(self):
@@ -242,6 +257,8 @@ class ClusterExpansion:
             shapes[f"paths_{k}"] = (table.n_paths, c)
         if self.n_heads:
             shapes |= shapes_of_density(s, c, self.n_radial, self.n_hidden)
+        if self.inputs:
+            shapes |= beyond.density_shapes(self.inputs, s, c, self.n_radial, self.input_table, self.orders[0])
         return shapes
 
     def _density(self, tape, weights, graph):
@@ -259,6 +276,8 @@ class ClusterExpansion:
             mixing, paths = (self.shapes[f"{name}_{k}"] for name in ("mixing", "paths"))
             weights[f"mixing_{k}"] = random.normal(size=mixing) / np.sqrt(self.channels)
             weights[f"paths_{k}"] = 1.0 + 0.1 * random.normal(size=paths)
+        for name in (name for name in self.shapes if name.endswith("inputs")):
+            weights[name] = random.normal(size=self.shapes[name]) / np.sqrt(self.shapes[name][-2])
         return weights
 
     def _principal_components(self, random, graph, weights):
@@ -268,7 +287,7 @@ class ClusterExpansion:
         groups = [slice(None)] if self.embeds else graph.species
         weights = np.zeros((len(groups), self.l_max + 1, n_columns, self.channels))
         for k, rows in enumerate(groups):
-            for l, part in enumerate(slices(self.orders[0])):
+            for l, part in enumerate(slices(natural(self.l_max))):
                 rho = density[rows, part].reshape(-1, n_columns)
                 variances, vectors = np.linalg.eigh(rho.T @ rho / max(len(rho), 1))
                 count = min(self.channels, n_columns)
@@ -287,16 +306,19 @@ class ClusterExpansion:
         """Features of the atoms, as of :class:`MessagePassing`."""
         weights = of_species(tape, weights, graph, self.of_species)
         density = self._density(tape, weights, graph)
-        one = op.mix(tape, density, weights["contraction"], self.orders[0], graph.species)
+        one = op.mix(tape, density, weights["contraction"], natural(self.l_max), graph.species)
+        if self.inputs:
+            rest = weights, graph, scale, self.inputs, self.input_table, self.orders[0]
+            one = beyond.add_input_density(tape, one, natural(self.l_max), *rest)
         found: dict[Irrep, list[Variable]] = {irrep: [] for irrep in irreps}
         current = one
         for k, made in enumerate(self.orders):
             if k > 0:
                 mixed = op.mix(tape, current, weights[f"mixing_{k - 1}"], self.orders[k - 1], graph.species)
                 current = op.product(tape, mixed, one, weights[f"paths_{k - 1}"], self.tables[k - 1])
-            for irrep in irreps:
-                if irrep in made:
-                    found[irrep].append(op.take(tape, current, position(made, irrep)))
+            for irrep, inside in ((one, beyond.signed(one, self.time)) for one in irreps):
+                if inside in made:
+                    found[irrep].append(op.take(tape, current, position(made, inside)))
         return {irrep: op.join(tape, parts) for irrep, parts in found.items()}
 
 
@@ -335,20 +357,27 @@ def make_architecture(parameters, n_species, irreps, n_channels=0):
         "n_species": n_channels or n_species,
         "embeds": n_channels > 0,
         "outputs": _parsed(str(irreps)),
+        "inputs": beyond.input_copies(parameters.inputs),
+        "time": -1 if parameters.time_odd else 1,
     }
     shared |= {name: int(getattr(parameters, name)) for name in ("channels", "l_max", "n_radial")}
     layers = _layers(parameters, shared["channels"])
     if parameters.architecture == "ace":
+        if parameters.body_order == 1:
+            beyond.check_products(parameters.inputs, shared["outputs"], shared["time"], "set body_order=2 or more")
         of_density = {name: layers[name] for name in ("n_heads", "n_hidden")}
         of_atoms: Any = ClusterExpansion(**shared, body_order=int(parameters.body_order), **of_density)
     else:
+        if not parameters.products:
+            beyond.check_products(parameters.inputs, shared["outputs"], shared["time"], "set products=True")
         of_atoms = MessagePassing(**shared, n_layers=int(parameters.n_layers), **layers)
     if parameters.pooling is None:
         return _checked(of_atoms)
-    inside = replace(of_atoms, outputs=working_irreps(shared["l_max"], shared["outputs"]))
+    outputs = [beyond.signed(irrep, shared["time"]) for irrep in shared["outputs"]]
+    inside = replace(of_atoms, outputs=working_irreps(shared["l_max"], outputs, shared["inputs"]), time=1)
     start = tuple(irrep for irrep in inside.outputs if irrep in inside.made)
     layers |= {"n_layers": int(parameters.pooling_layers), "n_species": 1, "embeds": False, "start": start}
-    return _checked(Hierarchy(replace(inside, outputs=start), MessagePassing(**{**shared, **layers})))
+    return _checked(Hierarchy(replace(inside, outputs=start), MessagePassing(**{**shared, **layers, "inputs": ()})))
 
 
 def _layers(parameters, channels):
@@ -371,7 +400,9 @@ def _parsed(irreps):
 @lru_cache(maxsize=64)
 def _checked(architecture):
     """Architecture that can make its outputs: the same object for equal ones, so that its tables are made once."""
-    missing = [str(irrep) for irrep in architecture.outputs if irrep not in architecture.made]
+    missing = [
+        str(one) for one in architecture.outputs if beyond.signed(one, architecture.time) not in architecture.made
+    ]
     if missing:
         bottom = getattr(architecture, "atoms", architecture)
         if bottom.l_max == 0:

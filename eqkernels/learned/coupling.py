@@ -7,6 +7,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+from eqkernels.descriptors.products.coupled_products import signed_irrep, time_sign
 from eqkernels.so3 import Irrep, clebsch_gordan_sparse
 
 Array = np.ndarray
@@ -113,17 +114,22 @@ def natural(l_max):
     return tuple(Irrep.natural(l) for l in range(l_max + 1))
 
 
-def working_irreps(l_max, outputs):
-    """Irreps inside the network: of harmonics, of the outputs, and of the other parity where an output needs it."""
-    irreps = set(natural(l_max)) | set(outputs)
-    if any(irrep != Irrep.natural(irrep.l) for irrep in outputs):
-        irreps |= {Irrep(irrep.l, -irrep.p) for irrep in natural(l_max)}
-    return sort_irreps(irreps)
+def working_irreps(l_max, outputs, incoming=()):
+    """Irreps inside the network: of harmonics, outputs and what comes in, and of other signs where some have them.
+
+    Signs are the parity and that under time reversal; products of features of other signs have both.
+    """
+    found = {*natural(l_max), *outputs, *incoming}
+    if any(irrep.p != (-1) ** irrep.l for irrep in found):
+        found |= {Irrep(l, -((-1) ** l)) for l in range(l_max + 1)}
+    if any(time_sign(irrep) < 0 for irrep in found):
+        found |= {signed_irrep(irrep.l, irrep.p, -1) for irrep in found if irrep.l <= l_max}
+    return sort_irreps(found)
 
 
 def sort_irreps(irreps):
-    """Tuple of irreps by degree, those of the harmonics first."""
-    return tuple(sorted(irreps, key=lambda irrep: (irrep.l, irrep != Irrep.natural(irrep.l))))
+    """Tuple of irreps by degree, time-even ones and those of the harmonics first: 0e is the first of all."""
+    return tuple(sorted(irreps, key=lambda irrep: (irrep.l, time_sign(irrep) < 0, irrep.p != (-1) ** irrep.l)))
 
 
 def reachable(left, right, wanted):

@@ -204,7 +204,8 @@ def read_derivative_targets(y, batch, others, network, sample_weight, target, pe
     derivatives = read_all_derivatives(source, labels, known, others, project)
     if not derivatives:
         raise ValueError("none of the forces, stress and derivatives are known: leave them out to fit y alone")
-    warn_if_unreachable(batch, labels)
+    if not batch.inputs:  # which may leave structures less symmetry
+        warn_if_unreachable(batch, labels)
     known = np.ones(batch.n_structures, dtype=bool) if known is None else known
     weights = np.ones(batch.n_structures) if sample_weight is None else sample_weight
     blocks = tensor.to_irreps(project(labels.values, "y"))

@@ -31,6 +31,8 @@ def vector_jacobian_product(model, weights, make_graph, batch, vectors):
     Returns
     -------
     Derivatives
+    by_inputs : ndarray of shape (n_atoms, components, n_copies), or None
+        By the features that inputs beyond the geometry are.
     """
     tape = Tape()
     graph = make_graph(batch, tape=tape)
@@ -47,4 +49,8 @@ def vector_jacobian_product(model, weights, make_graph, batch, vectors):
         np.add.at(strain, batch.structure_of_atom[centers], by_edge[:, :, None] * edges[:, None, :])
     if graph.groups is not None:
         graph.groups.add_derivatives(positions, strain)
-    return Derivatives(positions, strain)
+    by_inputs = None
+    if graph.inputs is not None:
+        gradient = graph.inputs.gradient
+        by_inputs = np.zeros(graph.inputs.value.shape) if gradient is None else gradient[graph.rank]
+    return Derivatives(positions, strain), by_inputs

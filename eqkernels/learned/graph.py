@@ -51,6 +51,8 @@ class Graph:
     cutoff : float
     groups : Groups or None
         Groups of atoms, of hierarchical pooling.
+    inputs : Variable of shape (n_atoms, components, n_copies), or None
+        Inputs beyond the geometry, see :mod:`eqkernels.learned.input_features`.
     """
 
     order: np.ndarray
@@ -64,6 +66,7 @@ class Graph:
     embedding: np.ndarray | None = None
     cutoff: float = np.inf
     groups: Any = None
+    inputs: Variable | None = None
     _density: Variable | None = field(default=None, init=False)
     _envelope: Variable | None = field(default=None, init=False)
 
@@ -79,7 +82,9 @@ class Graph:
         representatives[pairs[::-1]] = np.arange(len(pairs))[::-1]
         l_max = math.isqrt(self.harmonics.value.shape[1]) - 1
         radial = radial_basis(tape, rows_of(tape, vectors, representatives), self.cutoff, self.radial.value.shape[1])
-        return replace(self, vectors=vectors, harmonics=edge_harmonics(tape, vectors, l_max), radial=radial)
+        inputs = None if self.inputs is None else Variable(self.inputs.value, wanted=False)
+        harmonics = edge_harmonics(tape, vectors, l_max)
+        return replace(self, vectors=vectors, harmonics=harmonics, radial=radial, inputs=inputs)
 
     def density(self, tape):
         """Density coefficients by species of the neighbor and radial function, computed once where it is constant."""
@@ -101,7 +106,7 @@ class Graph:
         return self._envelope
 
 
-def make_graph(batch, species, cutoff, n_radial, l_max, tape=None, embedding=None):
+def make_graph(batch, species, cutoff, n_radial, l_max, tape=None, embedding=None, inputs=None):
     """Graph of a batch; with a tape, harmonics and radial functions are differentiable by the vectors of the edges.
 
     Parameters
@@ -113,6 +118,7 @@ def make_graph(batch, species, cutoff, n_radial, l_max, tape=None, embedding=Non
     n_radial, l_max : int
     tape : Tape, default=None
     embedding : ndarray of shape (n_species, n_channels), default=None
+    inputs : GraphInputs, default=None
 
     Returns
     -------
@@ -125,12 +131,14 @@ def make_graph(batch, species, cutoff, n_radial, l_max, tape=None, embedding=Non
     ends = np.searchsorted(species_of_atom, np.arange(len(species) + 1))
     rows = [slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
     vectors = Variable(pairs.vectors, tape is not None)
+    values = None if inputs is None else inputs.features(batch, order, tape is not None)
     tape = Tape(recording=False) if tape is None else tape
     representatives, pair_of_edge = undirected_pairs(pairs.offsets, pairs.neighbors, pairs.vectors)
     radial = radial_basis(tape, rows_of(tape, vectors, representatives), float(cutoff), n_radial)
     harmonics = edge_harmonics(tape, vectors, l_max)
     edges = (rank[pairs.centers], rank[pairs.neighbors], pair_of_edge)
-    return Graph(order, rank, species_of_atom, rows, edges, harmonics, radial, vectors, embedding, float(cutoff))
+    found = order, rank, species_of_atom, rows, edges, harmonics, radial, vectors, embedding, float(cutoff)
+    return Graph(*found, inputs=values)
 
 
 def undirected_pairs(offsets, neighbors, vectors):

@@ -144,6 +144,16 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
     per_atom : bool or dict, default=None
         Whether y (or each property of it) belongs to atoms; None: what the target says, or the only way in which it can
         be read.
+    inputs : dict of str to str, default=None
+        Tensors beside the geometry that the features depend on, by the keys of ``atoms.info`` or ``atoms.arrays``:
+        their irreps, e.g. ``{"electric_field": "1o", "charges": "0e"}``, as of :class:`LambdaSOAP`. They are the first
+        features of atoms, beside the embedding of the species; messages and densities carry those of neighbors.
+    input_weight : float or dict of str to float, default=1.0
+        Size of the inputs beside the embedding: each is divided by its root mean square over the structures of the fit
+        and multiplied by this. Smaller ones make the training begin close to a network without the inputs.
+    time_odd : bool, default=False
+        Whether the target changes sign under time reversal, as a magnetization does: all blocks but ``0e`` are then
+        made of an odd number of time-odd inputs. False: of an even number.
 
     Attributes
     ----------
@@ -169,6 +179,9 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
         of derivatives were fitted.
     neighbor_scale_ : float
         What sums over neighbors are multiplied with: their mean number to the power -1/2.
+
+    input_scales_, input_per_atom_ : dict of str to float
+        What inputs are multiplied by, and whether (1.0) they belong to atoms.
 
     See Also
     --------
@@ -250,16 +263,18 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
         return self._fit(X, y, sample_weight, time.process_time(), others=(forces, stress, derivatives))
 
     def _fit(self, X, y, sample_weight, begin, readout=False, others=_NO_DERIVATIVES):
-        check_parameters(self)
-        batch = self._read(X)
+        check_parameters(self, self._input_relations())
+        resumes = self.warm_start and hasattr(self, "weights_")
+        batch = self._batch(X) if resumes else self._batch_to_fit(X)
         targets, formulas, unit = self._targets(y, batch, sample_weight, self.target, self.per_atom, others)
         irreps, species, previous = self._wanted_irreps(targets), batch.species, None
-        if self.warm_start and hasattr(self, "weights_"):
+        if resumes:
             self._check_unchanged(species, irreps)
             species, previous = self.species_, self._state()
         self.species_: np.ndarray = species
         self.irreps_, self.formulas_ = irreps, formulas
         if previous is None:
+            self._fit_inputs(batch)
             self.species_channels_: int = self._choose_channels(species)
         self.of_atoms_ = {target.name.rpartition(":")[0]: target.per_atom for target in targets}
         return self._train(batch, targets, unit, previous, begin, readout)
@@ -284,8 +299,8 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
     def _partial_fit(self, X, y, sample_weight, begin, readout=False):
         if not hasattr(self, "weights_"):
             return self._fit(X, y, sample_weight, begin, readout)
-        check_parameters(self)
-        batch = self._read(X)
+        check_parameters(self, self._input_relations())
+        batch = self._batch(X)
         known_atoms(batch, self.species_, "fit on structures that contain it")
         self._check_unchanged(self.species_, self.irreps_)
         symmetries = known_symmetries(y, self.target, self.formulas_)
@@ -386,11 +401,13 @@ class EquivariantNetwork(FramesTransformer, NetworkParameters, auto_wrap_output_
         new = np.setdiff1d(species, self.species_)
         n_channels = getattr(self, "species_channels_", 0)
         shapes = make_architecture(self, len(self.species_), self.irreps_, n_channels).shapes
-        if len(new) or irreps != self.irreps_ or shapes != {name: a.shape for name, a in self.weights_.items()}:
+        same_inputs = list(self.inputs or ()) == list(getattr(self, "input_scales_", {}))
+        same = same_inputs and shapes == {name: array.shape for name, array in self.weights_.items()}
+        if len(new) or not same or irreps != self.irreps_:
             raise ValueError(
                 "the weights of the last fit cannot be trained further, for species (new: "
                 f"{symbols(new) or 'none'}), irreps ({irreps}, were "
-                f"{self.irreps_}) or parameters of the architecture differ: set warm_start=False, or use fit"
+                f"{self.irreps_}), inputs or parameters of the architecture differ: set warm_start=False, or use fit"
             )
 
     def _train(self, batch, targets, unit, previous, begin, readout):

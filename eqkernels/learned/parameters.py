@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,14 +10,17 @@ from numpy.random import RandomState
 from sklearn.base import BaseEstimator
 
 from eqkernels._parameters import ArrayName, Choice, Flag, Heads, Integer, Jobs, Number, Verbosity
+from eqkernels.descriptors.input_parameters import InputKinds, ReadsInputs
 from eqkernels.learned.objectives import OBJECTIVES
 from eqkernels.regression.baseline import BASELINES
 from eqkernels.so3 import CartesianTensor
+from eqkernels.structures import StructureBatch, as_list
 from eqkernels.structures.groups import MOLECULES, with_groups
+from eqkernels.structures.inputs import input_kinds
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class NetworkParameters(BaseEstimator):
+class NetworkParameters(ReadsInputs, BaseEstimator):
     """What the transformer and the regressor have in common; all but the first are keyword-only."""
 
     cutoff: float = field(default=6.0, kw_only=False)
@@ -58,8 +62,12 @@ class NetworkParameters(BaseEstimator):
     species_embedding: str | None = "auto"
     n_species_channels: int | None = None
     per_atom: bool | dict | None = None
+    time_odd: bool = False
+    input_weight: float | Mapping[str, float] = 1.0
 
     _constraints = {
+        **ReadsInputs._input_constraints,
+        "time_odd": Flag(),
         # larger cutoffs are far beyond what neighbors are for, in any unit of length that positions come in
         "cutoff": Number(above=0, high=1000.0, why=": check its unit, that of the positions"),
         "architecture": Choice("message_passing", "ace"),
@@ -100,9 +108,32 @@ class NetworkParameters(BaseEstimator):
     }
 
     @property
-    def _takes_batches(self):
-        return self.pooling in (None, MOLECULES)
+    def _reads_groups(self):
+        """Whether groups are read from an array of the atoms."""
+        return self.pooling not in (None, MOLECULES)
 
-    def _read(self, X):
-        """Frames with all that the network needs of them."""
-        return with_groups(X, self.pooling)
+    @property
+    def _takes_batches(self):
+        return self.inputs is None and not self._reads_groups
+
+    @property
+    def _declared_inputs(self):
+        return None if self._reads_groups else super()._declared_inputs
+
+    def _batch(self, X, origin=0):
+        """Read frames with the inputs and the groups of their atoms."""
+        frames = X if isinstance(X, StructureBatch) else as_list(X, origin)
+        return with_groups(frames, self.pooling, super()._batch(frames, origin))
+
+    def _input_relations(self):
+        """Problems of inputs that do not go together with other parameters."""
+        yield from super()._input_relations()
+        if self.inputs is None or InputKinds().problem(self.inputs):
+            odd = []
+        else:
+            odd = [kind for kind in input_kinds(self.inputs).values() if kind.time < 0]
+        if self.time_odd is True and not odd:
+            yield (
+                "time_odd=True needs inputs that change sign under time reversal: declare them, such as "
+                "inputs={'magnetic_field': '1e time-odd'}"
+            )

@@ -24,6 +24,7 @@ import numpy as np
 from eqkernels.learned import _operation_loops as loops
 from eqkernels.learned import operations as op
 from eqkernels.learned.graph import Graph, edge_harmonics, make_graph, radial_basis, rows_of, undirected_pairs
+from eqkernels.learned.input_features import signed
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.so3 import Irrep
 from eqkernels.structures import find_neighbors
@@ -72,12 +73,12 @@ class Groups:
         np.add.at(strain, self.structures[centers], by_edge[:, :, None] * edges[:, None, :])
 
 
-def make_pooled_graph(batch, species, cutoff, n_radial, l_max, tape=None, embedding=None, *, pooling, pooling_cutoff):
+def make_pooled_graph(batch, *, n_radial, l_max, pooling, pooling_cutoff, tape=None, **options):
     """Graph of a batch with its groups, see :func:`make_graph`.
 
     Parameters
     ----------
-    batch, species, cutoff, n_radial, l_max, tape, embedding
+    batch, n_radial, l_max, tape, **options
         As of :func:`make_graph`.
     pooling : str
         Groups, see :func:`eqkernels.structures.groups.find_groups`.
@@ -88,7 +89,7 @@ def make_pooled_graph(batch, species, cutoff, n_radial, l_max, tape=None, embedd
     -------
     Graph
     """
-    graph = make_graph(batch, species, cutoff, n_radial, l_max, tape, embedding)
+    graph = make_graph(batch, n_radial=n_radial, l_max=l_max, tape=tape, **options)
     found = find_groups(batch, pooling)
     of_groups = graph_of_groups(found.batch, pooling_cutoff, n_radial, l_max, tape)
     members = found.members
@@ -170,6 +171,11 @@ class Hierarchy:
         """Irreps of the features."""
         return self.groups.outputs
 
+    @property
+    def time(self):
+        """Sign of the outputs under time reversal."""
+        return self.groups.time
+
     @cached_property
     def made(self):
         """Irreps that can be made, and in how many layers each of them is."""
@@ -201,15 +207,16 @@ class Hierarchy:
     def __call__(self, tape, weights, graph, scale, irreps):
         """Features of the atoms; arguments and returns as of :class:`MessagePassing`."""
         inside = self.groups.start
-        wanted = tuple(dict.fromkeys((*inside, *(irrep for irrep in irreps if irrep in self.atoms.made))))
+        places = {irrep: signed(irrep, self.time) for irrep in irreps}
+        wanted = tuple(dict.fromkeys((*inside, *(one for one in places.values() if one in self.atoms.made))))
         of_atoms = self.atoms(tape, weights, graph, scale, wanted)
         x = self._pooled(tape, weights, graph, of_atoms)
         between = {name.removeprefix(_PREFIX): one for name, one in weights.items() if name.startswith(_PREFIX)}
-        shown = tuple(irrep for irrep in irreps if irrep in self.groups.made)
+        shown = tuple(irrep for irrep in irreps if places[irrep] in self.groups.made)
         of_groups = self.groups.propagate(tape, between, graph.groups.graph, 1.0, x, shown)
         found: dict[Irrep, Variable] = {}
         for irrep in irreps:
-            parts = [of_atoms[irrep]] if irrep in of_atoms else []
+            parts = [of_atoms[places[irrep]]] if places[irrep] in of_atoms else []
             if irrep in of_groups:
                 parts.append(share(tape, of_groups[irrep], graph.groups.of_rows, graph.groups.sizes))
             found[irrep] = op.join(tape, parts)

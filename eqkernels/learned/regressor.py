@@ -256,7 +256,7 @@ class EquivariantNetworkRegressor(DeltaLearning, PositionDerivatives, Summarized
         check_fitted(self)
         if isinstance(X, EquivariantFeatures):
             raise TypeError("derivatives by positions need frames, not features")
-        return self._read(X)
+        return self.descriptor_._batch(X)
 
     def _differentiated(self):
         if self.several_:
@@ -285,14 +285,14 @@ class EquivariantNetworkRegressor(DeltaLearning, PositionDerivatives, Summarized
         if y is None and not differentiated:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         begin = time.process_time()
-        check_parameters(self)
+        check_parameters(self, self._input_relations())
         if differentiated and is_model(self.baseline):
             raise ValueError(
                 "a network learns forces, stress and derivatives with a baseline of the composition alone: subtract "
                 "those of the model, and its predictions, from the labels, and fit with baseline='composition'"
             )
         X, frames = self._with_frames(X)
-        batch = self._read(X)
+        batch = self._batch(X)
         y, tensor = self._delta(batch, frames, y, sample_weight, resumes)
         network = self._network(resumes, tensor)
         train: Any = network._partial_fit if resumes else partial(network._fit, others=others)

@@ -93,7 +93,8 @@ def read_targets(y, batch, target, baseline, aggregate, sample_weight=None, per_
     for name, labels in properties.items():
         try:
             read = read_labels(labels, np.diff(batch.offsets), of_property(target, name), of_property(per_atom, name))
-            warn_if_unreachable(batch, read)
+            if not batch.inputs:  # which may leave structures less symmetry
+                warn_if_unreachable(batch, read)
             tensor, found = _read_property(name, read, batch, baseline, aggregate, sample_weight)
         except (TypeError, ValueError) as error:
             raise type(error)(f"property {name!r}: {error}" if isinstance(y, dict) else str(error)) from error

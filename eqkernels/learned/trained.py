@@ -17,6 +17,7 @@ from eqkernels.descriptors import Derivatives, EquivariantFeatures
 from eqkernels.learned.architectures import make_architecture
 from eqkernels.learned.derivatives import vector_jacobian_product
 from eqkernels.learned.graph import make_graph
+from eqkernels.learned.input_features import GraphInputs
 from eqkernels.learned.pooling import CUTOFF_OF_GROUPS, make_pooled_graph
 from eqkernels.learned.tape import Tape, Variable
 from eqkernels.learned.training import Model, split_by_size
@@ -55,7 +56,8 @@ class Known(NamedTuple):
         counts = np.bincount(batch.structure_of_atom[atoms], minlength=batch.n_structures)
         offsets = np.concatenate([[0], np.cumsum(counts)])
         kept = batch.positions[atoms], batch.numbers[atoms], batch.cells, batch.pbc, offsets, batch.origin
-        return cls(batch, StructureBatch(*kept, groups=batch.groups_of(atoms)), atoms)
+        rest = {"inputs": batch._inputs_of(atoms), "groups": batch.groups_of(atoms)}
+        return cls(batch, StructureBatch(*kept, **rest), atoms)
 
     def features(self, blocks):
         """Features with a row for each known atom."""
@@ -109,8 +111,8 @@ class TrainedNetwork:
         ``make_graph(batch, tape=tape)`` makes the graph.
     handle_unknown : {"error", "ignore", "embed"}
     n_jobs : int or None
-    read_frames : callable
-        ``read_frames(X)`` makes a StructureBatch with all that the network needs.
+    read_batch : callable
+        ``read_batch(X)`` reads frames with all that the network needs of them.
     """
 
     model: Model
@@ -119,7 +121,7 @@ class TrainedNetwork:
     make_graph: Callable
     handle_unknown: str
     n_jobs: int | None
-    read_frames: Callable
+    read_batch: Callable[..., StructureBatch]
 
     @classmethod
     def of(cls, network):
@@ -133,11 +135,11 @@ class TrainedNetwork:
                 raise ValueError("handle_unknown='embed' was set after fit, which made no embedding: fit again")
             known = np.arange(1, HEAVIEST + 1)
         graphs = graph_maker(network, species, n_channels, known)
-        return cls(model, network.weights_, known, graphs, network.handle_unknown, network.n_jobs, network._read)
+        return cls(model, network.weights_, known, graphs, network.handle_unknown, network.n_jobs, network._batch)
 
     def read(self, X):
         """Structures, and which of their atoms have a known species; others are refused unless they are ignored."""
-        batch = self.read_frames(X)
+        batch = self.read_batch(X)
         remedy = (
             "fit on structures that contain it, set handle_unknown='ignore' to leave such atoms out, or fit with "
             "handle_unknown='embed' to take them for what is like them"
@@ -166,7 +168,7 @@ class TrainedNetwork:
         Returns
         -------
         Derivatives
-            By the positions of all atoms, zero for unknown ones.
+            By the positions of all atoms, and by their inputs, zero for unknown ones.
         """
         batch, arrays = read.known, {key: np.asarray(array, dtype=float) for key, array in vectors.items()}
         scales = self.model.scales
@@ -179,10 +181,16 @@ class TrainedNetwork:
             of_atoms = {key: array[atoms] for key, array in arrays.items()}
             return vector_jacobian_product(self.model, self.constants(), self.make_graph, part, of_atoms)
 
-        by_known, strain = Derivatives.joined(list(self.over_parts(batch, of_part)))
+        parts, by_inputs = zip(*self.over_parts(batch, of_part), strict=True)
+        by_known, strain = Derivatives.joined(list(parts))
         positions = np.zeros((read.batch.n_atoms, 3))
         positions[read.atoms] = by_known
-        return Derivatives(positions, strain)
+        inputs = self.make_graph.keywords["inputs"]  # type: ignore[attr-defined]
+        if inputs is None:
+            return Derivatives(positions, strain)
+        of_atoms = np.zeros((read.batch.n_atoms, *by_inputs[0].shape[1:]))
+        of_atoms[read.atoms] = np.concatenate(by_inputs)
+        return Derivatives(positions, strain, inputs.derivatives(of_atoms, read.batch.offsets))
 
     def constants(self):
         """Weights as constants of a tape."""
@@ -221,8 +229,10 @@ def graph_maker(parameters, species, n_channels=0, known=None):
     known = species if known is None else known
     vectors = embedding(species, n_channels, known) if n_channels else None
     numbers = {"n_radial": int(parameters.n_radial), "l_max": int(parameters.l_max)}
-    cutoff, make = float(parameters.cutoff), make_graph
+    rest = {"cutoff": float(parameters.cutoff), "embedding": vectors, "inputs": GraphInputs.of(parameters)}
+    make: Callable = make_graph
     if parameters.pooling is not None:
-        of_groups = CUTOFF_OF_GROUPS * cutoff if parameters.pooling_cutoff is None else float(parameters.pooling_cutoff)
+        of_groups = parameters.pooling_cutoff
+        of_groups = CUTOFF_OF_GROUPS * rest["cutoff"] if of_groups is None else float(of_groups)
         make = partial(make_pooled_graph, pooling=parameters.pooling, pooling_cutoff=of_groups)
-    return partial(make, species=known, cutoff=cutoff, embedding=vectors, **numbers)
+    return partial(make, species=known, **rest, **numbers)

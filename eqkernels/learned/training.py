@@ -310,7 +310,8 @@ class TrainingSet:
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         atoms = np.repeat(starts - offsets[:-1], sizes) + np.arange(offsets[-1])
         arrays = whole.positions[atoms], whole.numbers[atoms], whole.cells[picked], whole.pbc[picked]
-        part = StructureBatch(*arrays, offsets, groups=whole.groups_of(atoms))
+        rest = {"inputs": whole._inputs_of(atoms), "groups": whole.groups_of(atoms)}
+        part = StructureBatch(*arrays, offsets, **rest)
         return self.make_graph(part), [target.pick(atoms) for target in self.targets]
 
 

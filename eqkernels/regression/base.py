@@ -23,7 +23,7 @@ from eqkernels.regression.fitted_targets import declare_target, projected
 from eqkernels.regression.position_derivatives import FeatureDerivatives
 from eqkernels.regression.summary import Summarized
 from eqkernels.so3 import CartesianTensor, cartesian_tensor
-from eqkernels.structures import StructureBatch, as_list, atom_counts, by_structure, read_labels, takes_batches
+from eqkernels.structures import StructureBatch, atom_counts, by_structure, read_frames, read_labels, takes_batches
 from eqkernels.structures.batch import structure_number
 from eqkernels.structures.elements import shares
 from eqkernels.structures.labels import of_atoms
@@ -151,7 +151,11 @@ class TensorRegressor(DeltaLearning, FeatureDerivatives, Summarized, NestedDefau
                 raise ValueError("X has no structures (0 samples): give at least one (a minimum of 1 is required)")
             X.check_values()
             return X
-        return StructureBatch.from_frames(X) if self._takes_batches else as_list(X)
+        return self._read_frames(X)
+
+    def _read_frames(self, X, origin=0, quiet=False):
+        """Batch, with the inputs of the descriptor, or list of frames."""
+        return read_frames(self.descriptor, X, origin, quiet)
 
     @property
     def _takes_batches(self):
@@ -201,7 +205,7 @@ class TensorRegressor(DeltaLearning, FeatureDerivatives, Summarized, NestedDefau
         """Labels that the symmetry of their structures forbids; with inputs, structures may have less of it."""
         from eqkernels.symmetry.reach import warn_if_unreachable  # which imports models, for other checks
 
-        if isinstance(X, StructureBatch) and getattr(self.descriptor, "inputs", None) is None:
+        if isinstance(X, StructureBatch) and not X.inputs:
             warn_if_unreachable(X, labels)
 
     def _check_blocks(self, features):

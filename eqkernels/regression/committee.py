@@ -41,7 +41,7 @@ from eqkernels.regression.kernel_ridge import TensorKernelRidge
 from eqkernels.regression.summary import Summarized
 from eqkernels.regression.uncertainty import Recalibrated
 from eqkernels.so3 import CartesianTensor
-from eqkernels.structures import StructureBatch, as_list, atom_counts, by_structure, read_labels, takes_batches
+from eqkernels.structures import StructureBatch, atom_counts, by_structure, read_frames, read_labels
 
 # A structure enters the calibration if at least this many members did not see it.
 _FEWEST_MEMBERS = 2
@@ -276,7 +276,7 @@ class TensorCommittee(
         """Structures that can be indexed and read again, once for all members."""
         if isinstance(X, EquivariantFeatures):
             return X
-        return StructureBatch.from_frames(X) if takes_batches(self._base()) else as_list(X)
+        return read_frames(self._base(), X)
 
     def _predictions(self, X):
         X = self._read(X)

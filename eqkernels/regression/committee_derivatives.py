@@ -17,7 +17,7 @@ from eqkernels._fitted import check_fitted, last_step
 from eqkernels.descriptors import Derivatives, EquivariantFeatures
 from eqkernels.regression.position_derivatives import PositionDerivatives
 from eqkernels.so3 import CartesianTensor
-from eqkernels.structures import StructureBatch, atom_counts
+from eqkernels.structures import atom_counts
 
 
 class CommitteeDerivatives(PositionDerivatives):
@@ -28,6 +28,7 @@ class CommitteeDerivatives(PositionDerivatives):
     per_atom_: bool
     recalibration_: dict[str, float]
     _tensor: Callable[[], CartesianTensor]
+    _read: Callable
 
     def vjp(self, X, cotangents):
         """Vector-Jacobian product of the mean: derivatives of sum(cotangents * predict(X)) by positions and strain.
@@ -44,8 +45,9 @@ class CommitteeDerivatives(PositionDerivatives):
         """
         frames = self._frames(X)
         parts = [member.vjp(frames, cotangents) for member in self._members()]
-        n = len(parts)
-        return Derivatives(sum(one.positions for one in parts) / n, sum(one.strain for one in parts) / n)
+        whole, n = Derivatives.summed(parts), len(parts)
+        by_inputs = {name: values / n for name, values in whole.inputs.items()}
+        return Derivatives(whole.positions / n, whole.strain / n, by_inputs)
 
     def predict_forces(self, X, return_std=False):
         """Predict forces with a model of energies: minus the derivatives by positions.
@@ -83,7 +85,7 @@ class CommitteeDerivatives(PositionDerivatives):
             )
         if isinstance(X, EquivariantFeatures):
             raise TypeError("derivatives by positions need frames, not features")
-        return StructureBatch.from_frames(X)
+        return self._read(X)
 
     def _differentiated(self):
         if self.per_atom_:

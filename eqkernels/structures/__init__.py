@@ -6,7 +6,7 @@ from eqkernels.structures.labels import Labels, by_structure, irreps_of_labels, 
 from eqkernels.structures.neighbors import NeighborPairs, find_neighbors
 from eqkernels.structures.species import symbols
 from eqkernels.structures.sum_rules import check_sum_rules
-from eqkernels.structures.transformer import FramesTransformer, takes_batches
+from eqkernels.structures.transformer import FramesTransformer, read_frames, takes_batches
 
 __all__ = [
     "DerivativeLabels",
@@ -25,6 +25,7 @@ __all__ = [
     "is_by_structure",
     "read_derivatives",
     "read_forces",
+    "read_frames",
     "read_labels",
     "read_stress",
     "symbols",

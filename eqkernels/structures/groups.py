@@ -50,7 +50,9 @@ class GroupPositions:
     batch: StructureBatch
 
 
-def with_groups(frames: Iterable[Atoms] | StructureBatch, name: str | None) -> StructureBatch:
+def with_groups(
+    frames: Iterable[Atoms] | StructureBatch, name: str | None, batch: StructureBatch | None = None
+) -> StructureBatch:
     """Read frames with the groups of their atoms.
 
     Parameters
@@ -59,6 +61,8 @@ def with_groups(frames: Iterable[Atoms] | StructureBatch, name: str | None) -> S
         A batch must have been made by this function.
     name : str or None
         Array of the atoms with integers or strings; None and "molecules": nothing is read.
+    batch : StructureBatch, default=None
+        The frames as they were read already, with more of them.
 
     Returns
     -------
@@ -77,9 +81,9 @@ def with_groups(frames: Iterable[Atoms] | StructureBatch, name: str | None) -> S
             )
         return frames
     if name in (None, MOLECULES):
-        return StructureBatch.from_frames(frames)
+        return StructureBatch.from_frames(frames) if batch is None else batch
     frames = as_list(frames)
-    batch = StructureBatch.from_frames(frames)
+    batch = StructureBatch.from_frames(frames) if batch is None else batch
     labels = [_labels(atoms, name, structure_number(batch.origin, k)) for k, atoms in enumerate(frames)]
     return replace(batch, groups=np.concatenate(labels))
 

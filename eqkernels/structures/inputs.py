@@ -161,7 +161,10 @@ def input_kinds(inputs: Mapping[str, str]) -> dict[str, InputKind]:
 
 
 def with_inputs(
-    frames: Iterable[Atoms] | StructureBatch, kinds: Mapping[str, InputKind], origin: int | NDArray[np.int64] = 0
+    frames: Iterable[Atoms] | StructureBatch,
+    kinds: Mapping[str, InputKind],
+    origin: int | NDArray[np.int64] = 0,
+    quiet: bool = False,
 ) -> StructureBatch:
     """Read frames with their inputs.
 
@@ -173,6 +176,8 @@ def with_inputs(
         By the key of ``atoms.info`` or ``atoms.arrays``.
     origin : int or ndarray of int, default=0
         As of :class:`StructureBatch`.
+    quiet : bool, default=False
+        Do not warn again, of frames that were read before.
 
     Returns
     -------
@@ -192,9 +197,9 @@ def with_inputs(
             )
         return frames
     if not kinds:
-        return StructureBatch.from_frames(frames, origin)
+        return StructureBatch.from_frames(frames, origin, quiet)
     frames = as_list(frames, origin)
-    batch = StructureBatch.from_frames(frames, origin)
+    batch = StructureBatch.from_frames(frames, origin, quiet)
     return replace(batch, inputs={name: _read(frames, name, kind, origin) for name, kind in kinds.items()})
 
 

@@ -368,7 +368,6 @@ BAD = [
     ({"inputs": {"field": "1o"}, "input_weight": -1.0}, "input_weight=-1.0 must be a positive"),
     ({"inputs": {"field": "1o"}, "input_weight": {"charge": 1.0}}, "input_weight has the names"),
     ({"inputs": {"strain": "0e+2e"}, "l_max": 1}, "degree 2, more than l_max=1"),
-    ({"inputs": {"field": "1o"}, "compression": "mu1nu1"}, "mu1nu1"),
     ({"inputs": {"absent": "1o"}}, "the input 'absent' of structure 0 is missing"),
     ({"inputs": {"field": "1o"}, "neighbor_inputs": "no"}, "neighbor_inputs='no' must be True or False"),
 ]

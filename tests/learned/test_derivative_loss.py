@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from eqkernels.learned.architectures import make_architecture
 from eqkernels.learned.derivative_loss import DerivativeLoss
 from eqkernels.learned.derivative_targets import DerivativeTargets
 from eqkernels.learned.graph import make_graph
+from eqkernels.learned.network import EquivariantNetwork
 from eqkernels.learned.training import Model, Packing
 from eqkernels.so3 import CartesianTensor
 from eqkernels.structures import StructureBatch
@@ -50,9 +50,8 @@ def make_loss(formula="", periodic=False, mean=False, embeds=False, kinds=KINDS,
     targets = DerivativeTargets(batch, tensor, irreps, values, slopes, strains, None, *rest)
     shared = {"channels": 3, "l_max": 2, "n_radial": 4, "n_layers": 2, "n_hidden": 5, "products": True, "body_order": 3}
     species, n_channels = batch.species, 2 if embeds else 0
-    architecture = make_architecture(
-        SimpleNamespace(**{**shared, **changes}), len(species), "+".join(irreps), n_channels
-    )
+    network = EquivariantNetwork(**{**shared, **changes})
+    architecture = make_architecture(network, len(species), "+".join(irreps), n_channels)
     vectors = embedding(species, n_channels) if embeds else None
     graphs = partial(make_graph, species=species, cutoff=4.0, n_radial=4, l_max=2, embedding=vectors)
     graph = graphs(batch)

@@ -79,15 +79,19 @@ class CombinedExpansion(DensityExpansion):
 
     def changes(self, block, moves, s, a, b):
         """Differentiate the coefficients of a species in both parts by the moves of the centers a .. b - 1."""
-        few, own = block.near_moves(self.near)[s], slice(moves.offsets[a], moves.offsets[b])
-        out = np.zeros((own.stop - own.start, 3, (self.l_max + 1) ** 2, self.near.n_max + self.far.n_max))
+        few, rows = self._near_rows(block, moves, s, a, b)
+        n_moves = moves.offsets[b] - moves.offsets[a]
+        out = np.zeros((n_moves, 3, (self.l_max + 1) ** 2, self.near.n_max + self.far.n_max))
         out[..., self.near.n_max :] = self.far.changes(block.far, moves, s, a, b)
-        near = slice(few.offsets[a], few.offsets[b])
-        n_atoms = len(block.channels)
-        places = moves.owners[own] * n_atoms + moves.moved[own]
-        rows = np.searchsorted(places, few.owners[near] * n_atoms + few.moved[near])
         out[rows, ..., : self.near.n_max] = self.near.changes(block.near, few, s, a, b)
         return out
+
+    def _near_rows(self, block, moves, s, a, b):
+        """List the moves by neighbors within the cutoff, and where they are among those of the centers a .. b - 1."""
+        few, own = block.near_moves(self.near)[s], slice(moves.offsets[a], moves.offsets[b])
+        near, n_atoms = slice(few.offsets[a], few.offsets[b]), len(block.channels)
+        places = moves.owners[own] * n_atoms + moves.moved[own]
+        return few, np.searchsorted(places, few.owners[near] * n_atoms + few.moved[near])
 
     def strains(self, block, a, b):
         """Differentiate the coefficients of the centers a .. b - 1 by strain, (b - a, 9, (l_max + 1)^2, n_made)."""
@@ -112,6 +116,7 @@ class BlockPair:
         self.near, self.far = near, far
         self.centers, self.first_row, self.start, self.stop = near.centers, near.first_row, near.start, near.stop
         self.channels, self._near_moves = near.channels, None
+        self.pairs, self.batch = near.pairs, near.batch
 
     def near_moves(self, expansion):
         """List the moves by neighbors within the cutoff, once."""

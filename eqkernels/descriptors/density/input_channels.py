@@ -26,6 +26,8 @@ from eqkernels.structures.inputs import InputKind
 NATURAL = (1, 1)
 # Labels: species of channels that are made of inputs count down from here.
 FIRST_LABEL = -2
+# That of the sum over all species.
+SUMMED = -1
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,10 @@ class InputChannels:
         Channels of the density itself.
     neighbors : bool
         Whether the inputs of neighbors make channels.
+    n_summed : int, default=0
+        So many of the channels of the density, the last ones, are sums over all species, with
+        ``compression="mu1nu1"``. They are factors of products of their own, and so are those that they make with inputs
+        of neighbors; inputs of the center are either.
     """
 
     kinds: dict[str, InputKind]
@@ -94,6 +100,7 @@ class InputChannels:
     l_max: int
     n_density: int
     neighbors: bool
+    n_summed: int = 0
 
     @cached_property
     def parts(self):
@@ -150,11 +157,22 @@ class InputChannels:
 
     def arrays(self, species, n_radial):
         """Labels (species, radial index), live degrees and sectors of all channels, as arrays of integers."""
+        species = [*species, SUMMED] if self.n_summed else species
         own = [(int(one), n) for one in species for n in range(n_radial)]
         live = np.ones((self.n_channels, self.l_max + 1), dtype=np.int64)
         live[self.n_density :] = self.live()
         sectors = [(first, stop, *sector) for first, stop, sector in self.sectors()]
-        return {"labels": np.array([*own, *self.labels(n_radial)]), "live": live, "sectors": np.array(sectors)}
+        arrays = {"labels": np.array([*own, *self.labels(n_radial)]), "live": live, "sectors": np.array(sectors)}
+        return arrays | ({"roles": self.roles()} if self.n_summed else {})
+
+    def roles(self):
+        """For each channel, whether it may be the first and the second factor of products, (n_channels, 2)."""
+        roles = np.ones((self.n_channels, 2), dtype=np.int64)
+        starts = [0, *(group.first for group in self.from_neighbors)]
+        for start in starts:
+            end = start + self.n_density
+            roles[start : end - self.n_summed, 1] = roles[end - self.n_summed : end, 0] = 0
+        return roles
 
     def labels(self, n_radial):
         """Label (negative number of the group and species, radial index) of each channel of inputs, in their order."""
@@ -168,7 +186,8 @@ class InputChannels:
 
     def names(self, species, n_radial):
         """Names of the labels in their order, e.g. ``"spin"``, ``"spin(O) l-1"``."""
-        names = []
+        names: list[str] = []
+        species = [*species, "*"] if self.n_summed else species
         for group in self.groups:
             if group.shift is None:
                 names.append(group.name)

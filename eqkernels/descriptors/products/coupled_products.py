@@ -57,6 +57,12 @@ class Products:
 class TimeOddIrrep(Irrep):
     """Irrep of what changes sign under time reversal."""
 
+    def __mul__(self, other):
+        """Irreps in the product with another irrep: the signs under time reversal multiply."""
+        return [signed_irrep(one.l, one.p, -time_sign(other)) for one in super().__mul__(other)]
+
+    __rmul__ = __mul__
+
     def __str__(self):
         return f"{super().__str__()} {TIME_ODD}"
 

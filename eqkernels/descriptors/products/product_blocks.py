@@ -39,6 +39,10 @@ def product_block(
     -------
     ProductBlock
     """
+    if channels is not None and channels.roles:
+        return _summed_with_inputs(irrep, l_max, channels, time)
+    if n_far and channels is not None:
+        return _fields_with_inputs(irrep, l_max, species, n_radial, group, triple_contraction, channels, time, n_far)
     if n_far:
         near = _block(irrep, l_max, species, n_radial, group, compression, triple_contraction)
         return LongRangeBlock(near, n_far)
@@ -75,3 +79,30 @@ def _with_inputs(irrep, l_max, species, n_radial, group, triple_contraction, cha
         if one[2][1] * two[2][1] == time
     ]
     return SectorBlock(irrep, channels, tuple(within if time == 1 else ()), tuple(across))
+
+
+def _fields_with_inputs(irrep, l_max, species, n_radial, group, triple_contraction, channels, time, n_far):
+    """Make a block of the products of all channels with inputs, and of these with fields of all atoms."""
+    near = _with_inputs(irrep, l_max, species, n_radial, group, triple_contraction, channels, time)
+    parts = (
+        near if isinstance(near, SectorBlock) else SectorBlock(irrep, channels, ((near, channels.sectors[0][:2]),), ())
+    )
+    every = channels.of_fields(species, n_far)
+    *sectors, fields = every.sectors
+    far = [
+        CrossBlock(irrep, l_max, every, one[:2], fields[:2], one[2][0], weight=1.0)
+        for one in sectors
+        if one[2][1] == time
+    ]
+    return SectorBlock(irrep, every, parts.within, (*parts.across, *far))
+
+
+def _summed_with_inputs(irrep, l_max, channels, time):
+    """Make a block of products of channels of species and inputs with sums over species and inputs, in this order."""
+    across = [
+        CrossBlock(irrep, l_max, channels, one[:2], two[:2], one[2][0] * two[2][0], weight=1.0)
+        for one in channels.sectors
+        for two in channels.sectors
+        if one[2][1] * two[2][1] == time
+    ]
+    return SectorBlock(irrep, channels, (), tuple(across))

@@ -33,18 +33,30 @@ class Channels:
         For each channel, whether it can differ from zero at each degree.
     sectors : tuple of (int, int, (int, int))
         First channel, the one after the last, and sigma and tau of each sector.
+    roles : tuple of tuple of int, default=()
+        For each channel, whether it may be the first and the second factor; none: all may be both, and pairs of
+        channels are kept once.
     """
 
     labels: tuple[tuple[int, int], ...]
     live: tuple[tuple[bool, ...], ...]
     sectors: tuple[tuple[int, int, tuple[int, int]], ...]
+    roles: tuple[tuple[int, int], ...] = ()
 
     @classmethod
-    def of_arrays(cls, labels, live, sectors):
-        """Channels of arrays (n_channels, 2), (n_channels, l_max + 1) and (n_sectors, 4)."""
+    def of_arrays(cls, labels, live, sectors, roles=()):
+        """Channels of arrays (n_channels, 2), (n_channels, l_max + 1), (n_sectors, 4), and perhaps (n_channels, 2)."""
         places = tuple((first, stop, (sigma, tau)) for first, stop, sigma, tau in np.array(sectors).tolist())
-        labels, live = (tuple(map(tuple, np.array(one).tolist())) for one in (labels, live))
-        return cls(labels, live, places)
+        labels, live, roles = (tuple(map(tuple, np.array(one).tolist())) for one in (labels, live, roles))
+        return cls(labels, live, places, roles)
+
+    def of_fields(self, species, n_far):
+        """Channels with those of fields of all atoms behind them, as a sector of its own."""
+        first, stop = len(self.labels), len(self.labels) + len(species) * n_far
+        n_radial = 1 + max(n for _, n in self.labels)
+        labels = tuple((int(one), n_radial + n) for one in species for n in range(n_far))
+        live = tuple((True,) * len(self.live[0]) for _ in labels)
+        return Channels(self.labels + labels, self.live + live, (*self.sectors, (first, stop, (1, 1))))
 
     @cached_property
     def is_live(self):
@@ -65,6 +77,8 @@ class CrossBlock:
         First channel and the one after the last of the two sectors.
     parity : int
         Product of their sigma.
+    weight : float, default=sqrt(2)
+        Of the products; 1 where those of both orders of the factors are kept, or only one is there.
     """
 
     irrep: Irrep
@@ -73,6 +87,7 @@ class CrossBlock:
     left: tuple[int, int]
     right: tuple[int, int]
     parity: int
+    weight: float = np.sqrt(2.0)
 
     @cached_property
     def groups(self):
@@ -80,14 +95,19 @@ class CrossBlock:
         degrees, out, start = range(self.l_max + 1), [], 0
         for l1, l2 in ((a, b) for a in degrees for b in degrees):
             if abs(l1 - l2) <= self.irrep.l <= l1 + l2 and self.parity * (-1) ** (l1 + l2) == self.irrep.p:
-                q1, q2 = (
-                    first + np.flatnonzero(self.channels.is_live[first:stop, l])
-                    for (first, stop), l in ((self.left, l1), (self.right, l2))
-                )
+                q1, q2 = self._factors_at(l1, self.left, 0), self._factors_at(l2, self.right, 1)
                 if len(q1) and len(q2):
                     out.append((l1, l2, q1, q2, start))
                     start += len(q1) * len(q2)
         return out
+
+    def _factors_at(self, l, sector, role):
+        """Channels of a sector that can be a factor of this degree, the first (0) or the second (1)."""
+        first, stop = sector
+        chosen = self.channels.is_live[first:stop, l]
+        if self.channels.roles:
+            chosen = chosen & np.array(self.channels.roles, dtype=bool)[first:stop, role]
+        return first + np.flatnonzero(chosen)
 
     @cached_property
     def width(self):
@@ -125,7 +145,7 @@ class CrossBlock:
                 out[:, row, q2] += by_right[:, m]
 
     def _coefficients(self, l1, l2):
-        return np.sqrt(2.0) * clebsch_gordan(l1, l2, self.irrep.l)
+        return self.weight * clebsch_gordan(l1, l2, self.irrep.l)
 
     def _coupled(self, right, l1, l2):
         return np.einsum("abm,ibk->imak", self._coefficients(l1, l2).astype(right.dtype), right, optimize=True)

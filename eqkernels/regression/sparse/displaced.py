@@ -44,7 +44,8 @@ class DisplacedSource:
         """Displaced copies of some structures."""
         part = self.source[picked]
         if isinstance(part, StructureBatch):
-            return replace(part, positions=part.positions + self._moves(part.n_atoms))
+            positions = part.positions + self._moves(part.n_atoms)
+            return replace(part, positions=positions, inputs=self._changed(part))
         copies = [atoms.copy() for atoms in part]
         for atoms in copies:
             atoms.positions += self._moves(len(atoms))
@@ -54,6 +55,22 @@ class DisplacedSource:
 
     def _moves(self, n_atoms):
         return self.displacement * self.random.normal(size=(n_atoms, 3))
+
+    def _changed(self, batch):
+        """Change the inputs of a batch: those of a structure by the same for all of its atoms."""
+        changed = dict(batch.inputs)
+        for name, kind in self.kinds.items():
+            found = batch.inputs[name]
+            rows = found.values if found.per_atom else found.values[batch.offsets[:-1]]
+            moves = self._input_moves(rows @ kind.matrix, kind)
+            if not found.per_atom:
+                moves = moves[batch.structure_of_atom]
+            changed[name] = replace(found, values=found.values + moves)
+        return changed
+
+    def _input_moves(self, tensors, kind):
+        """Draw changes of the irreducible components of tensors."""
+        return np.sqrt(np.mean(tensors**2)) * self.random.normal(size=(len(tensors), kind.dim))
 
     def _change(self, copies, name, kind):
         places = [atoms.arrays if name in atoms.arrays else atoms.info for atoms in copies]

@@ -404,7 +404,7 @@ class SparseTensorGPR(SparsePredictor):
         if begun and isinstance(X, EquivariantFeatures) != (self.descriptor_ is None):
             kind = "descriptor" if self.descriptor_ is None else "frames"
             raise TypeError(f"the model was fitted on {kind}: add {kind}, not the other")
-        return Source(X, self._takes_batches)
+        return Source(X, self._read_frames)
 
     def _read_more_labels(self, y, n_atoms):
         try:

@@ -15,6 +15,7 @@ import numpy as np
 
 from eqkernels.descriptors.streamed_inputs import declared_inputs, iter_input_gradients
 from eqkernels.regression.sparse.slopes import KernelSlope, add_slopes_of_part
+from eqkernels.structures import StructureBatch
 from eqkernels.structures.input_labels import read_input_derivatives
 
 _PREFIX = "by "
@@ -81,11 +82,16 @@ def read_all_input_derivatives(source, given, descriptor):
             raise ValueError(
                 f"the descriptor has no input {name!r} (its inputs: {known}): set it in inputs of the descriptor"
             )
-        per_atom = len(source) > 0 and name in source[0:1][0].arrays
+        per_atom = len(source) > 0 and _belongs_to_atoms(source[0:1], name)
         labels = read_input_derivatives(derivatives, name, kinds[name], per_atom, source.n_atoms)
         if len(labels):
             found[kind_of_input(name)] = labels
     return found
+
+
+def _belongs_to_atoms(frames, name):
+    """Whether an input of a batch, or of a list of frames, is one of atoms."""
+    return frames.inputs[name].per_atom if isinstance(frames, StructureBatch) else name in frames[0].arrays
 
 
 def kernel_input_derivatives(descriptor, frames, features, kernel, points, labels, memory, irrep="0e"):

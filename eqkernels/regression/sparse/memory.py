@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from eqkernels.descriptors import EquivariantFeatures
+from eqkernels.structures import StructureBatch
 
 #: Bytes that ``memory`` stands for at most: more than any machine has, but still a number of elements.
 LARGEST = 2.0**60
@@ -31,12 +32,21 @@ def environment_sizes(source, descriptor):
     """
     features = source.X
     if descriptor is not None:  # those of a lone atom have the shape of all others
-        lone = source[0:1][0][:1]
-        lone.pbc = False
-        features = descriptor.transform([lone])
+        features = descriptor.transform(_lone_atom(source[0:1]))
     if not isinstance(features, EquivariantFeatures):  # is refused where the candidates are made
         return {}
     return {irrep: block.shape[1:] for irrep, block in features.blocks.items()}
+
+
+def _lone_atom(frames):
+    """First atom of a structure, with its inputs, as a structure of its own."""
+    if isinstance(frames, StructureBatch):
+        rest = np.zeros((1, 3), dtype=bool), np.array([0, 1])
+        inputs = frames._inputs_of(slice(0, 1))
+        return StructureBatch(frames.positions[:1], frames.numbers[:1], frames.cells, *rest, inputs=inputs)
+    lone = frames[0][:1]
+    lone.pbc = False
+    return [lone]
 
 
 def check_fit(shapes, of_points, n_points, n_atoms, memory):

@@ -27,7 +27,7 @@ from eqkernels.regression.sparse.memory import LARGEST
 from eqkernels.regression.sparse.model import SparseModel
 from eqkernels.regression.sparse.source import lazy_sequence
 from eqkernels.regression.uncertainty import UncertainTensorRegressor
-from eqkernels.structures import StructureBatch, as_list, atom_counts, cell_volumes
+from eqkernels.structures import atom_counts, cell_volumes
 from eqkernels.structures.derivative_labels import VOIGT_WEIGHTS
 
 # Structures read at once from a sequence that is not in memory.
@@ -190,7 +190,7 @@ class SparsePredictor(AtomicParts, UncertainTensorRegressor):
         limit = self._model().centers_per_block()
         for start in range(0, len(X), _STRUCTURES_PER_BLOCK):
             part = X[start : start + _STRUCTURES_PER_BLOCK]
-            part = StructureBatch.from_frames(part, start) if self._takes_batches else as_list(part, start)
+            part = self._read_frames(part, start)
             for first, stop in structure_blocks(np.concatenate([[0], np.cumsum(atom_counts(part))]), limit):
                 yield part[first:stop]
 

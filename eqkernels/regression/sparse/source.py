@@ -10,7 +10,7 @@ from eqkernels._ranges import structure_blocks
 from eqkernels.descriptors import EquivariantFeatures
 from eqkernels.kernels.sparse_points import room_of_species
 from eqkernels.regression.base import checked_features
-from eqkernels.structures import StructureBatch, as_list
+from eqkernels.structures import StructureBatch
 
 # Structures whose species are read at once from a sequence that is not in memory.
 _STRUCTURES_PER_SCAN = 1024
@@ -25,8 +25,8 @@ class Source:
     ----------
     X : EquivariantFeatures, or sequence of ase.Atoms
         A sequence that is no list, e.g. an ase Trajectory, is never in memory as a whole.
-    batches : bool, default=True
-        Whether parts of frames are batches, read and checked, or lists.
+    read : callable, default=StructureBatch.from_frames
+        ``read(frames, origin, quiet)`` reads a part of the frames.
 
     Attributes
     ----------
@@ -41,8 +41,8 @@ class Source:
         Which frames are periodic.
     """
 
-    def __init__(self, X, batches=True):
-        self.X, self.batches = X, batches
+    def __init__(self, X, read=StructureBatch.from_frames):
+        self.X, self.read = X, read
         if isinstance(X, EquivariantFeatures):
             self.n_atoms, self.volumes, self.charges, self.periodic = X.n_atoms, None, None, None
             self.numbers = np.zeros(X.n_atoms.sum(), dtype=np.int64)
@@ -69,7 +69,7 @@ class Source:
             return self.X[key]
         origin = key.start if isinstance(key, slice) else key
         frames = self.X[key] if isinstance(key, slice) else [self.X[int(k)] for k in key]
-        return StructureBatch.from_frames(frames, origin, quiet=True) if self.batches else as_list(frames)
+        return self.read(frames, origin, True)
 
 
 def choose_candidates(source, labelled, limit, random):

@@ -7,6 +7,7 @@ from sklearn.utils import check_random_state
 from eqkernels import LambdaSOAP, SparseTensorGPR
 from eqkernels.regression.sparse.displaced import DisplacedSource
 from eqkernels.regression.sparse.source import Source
+from eqkernels.structures.inputs import input_kinds, with_inputs
 
 SOAP = LambdaSOAP(cutoff=3.5, n_max=4, l_max=3, sigma=0.4)
 
@@ -20,6 +21,10 @@ def clusters(n, seed=0):
         atoms.calc = MorsePotential(r0=1.5, epsilon=1.0, rho0=3.0)
         frames.append(atoms)
     return frames, [a.get_potential_energy() for a in frames], [a.get_forces() for a in frames]
+
+
+def as_read(frames, origin, quiet):
+    return frames
 
 
 def test_more_points_than_environments_describe_forces_better():
@@ -44,7 +49,8 @@ def test_copies_are_displaced_by_the_standard_deviation_and_frames_stay():
     frames, _, _ = clusters(50)
     before = np.array([a.positions for a in frames])
     for batches in (True, False):
-        source = DisplacedSource(Source(frames, batches), SOAP, 0.2, check_random_state(0))
+        source = Source(frames) if batches else Source(frames, as_read)
+        source = DisplacedSource(source, SOAP, 0.2, check_random_state(0))
         part = source[np.arange(50)]
         positions = part.positions if batches else np.concatenate([a.positions for a in part])
         moves = positions - np.concatenate(before)
@@ -59,13 +65,21 @@ def test_inputs_of_copies_have_all_directions():
         atoms.info["strain"] = 0.1 * np.eye(3)
         atoms.arrays["charge"] = np.full(len(atoms), 0.5)
     descriptor = LambdaSOAP(inputs={"electric_field": "1o", "strain": "0e+2e", "charge": "0e"})
-    copies = DisplacedSource(Source(frames, False), descriptor, 0.2, check_random_state(0))[np.arange(60)]
+    copies = DisplacedSource(Source(frames, as_read), descriptor, 0.2, check_random_state(0))[np.arange(60)]
     moves = np.array([a.info["electric_field"] for a in copies]) - [1.0, 0.0, 0.0]
     np.testing.assert_allclose(moves.std(axis=0), np.sqrt(1 / 3), rtol=0.25)
     strains = np.array([a.info["strain"] for a in copies])
     np.testing.assert_allclose(strains, strains.transpose(0, 2, 1), atol=1e-12)
     assert abs(np.std([a.arrays["charge"] for a in copies]) - 0.5) < 0.1
     assert (frames[0].info["electric_field"] == [1.0, 0.0, 0.0]).all()
+    # batches change by the same
+    kinds = input_kinds(descriptor.inputs)
+    read = Source(frames, lambda some, origin, quiet: with_inputs(some, kinds, origin, quiet))
+    batch = DisplacedSource(read, descriptor, 0.2, check_random_state(0))[np.arange(60)]
+    expected = with_inputs(copies, kinds)
+    np.testing.assert_allclose(batch.positions, expected.positions)
+    for name in kinds:
+        np.testing.assert_allclose(batch.inputs[name].values, expected.inputs[name].values, atol=1e-12)
 
 
 def test_features_cannot_be_displaced():
