@@ -126,12 +126,13 @@ def test_forces_in_a_field(kind):
     """Forces of charges in a field, which follow from no geometry, are learned with the inputs and not without."""
     frames, energies, forces = charged(24)
     errors = {}
+    options = {**SMALL, **kind, "cutoff": 6.0, "channels": 8, "max_iter": 200, "solver": "lbfgs", "weight_decay": 0.0}
     for inputs in (None, kinds(["field", "charge"])):
-        model = EquivariantNetworkRegressor(**{**SMALL, "max_iter": 300}, **kind, inputs=inputs, solver="lbfgs")
+        model = EquivariantNetworkRegressor(**options, inputs=inputs)
         model.fit(frames, energies, forces=forces)
         found = np.concatenate(model.predict_forces(frames)) - np.concatenate(forces)
         errors[inputs is None] = np.sqrt(np.mean(found**2))
-    assert errors[False] < 0.85 * errors[True]
+    assert errors[False] < 0.6 * errors[True]
     assert_equivariant(model, frames[:2], n_transformations=2, inputs=kinds(["field", "charge"]))
     weights = np.ones(3)
     derivatives = model.vjp(frames[:3], weights)
