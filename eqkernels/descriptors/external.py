@@ -81,7 +81,7 @@ class ExternalFeatures(FramesTransformer, BaseEstimator, auto_wrap_output_keys=N
 
     @whole_or_nothing
     def fit(self, X: Iterable[Atoms], y: Any = None) -> Any:
-        """Make the features of a structure, and check that they turn with it. Nothing is learned.
+        """Make the features of a structure, and check that they rotate with it. Nothing is learned.
 
         Parameters
         ----------
@@ -96,7 +96,7 @@ class ExternalFeatures(FramesTransformer, BaseEstimator, auto_wrap_output_keys=N
         Raises
         ------
         ValueError
-            If the features have another shape, or do not turn with the structure.
+            If the features have another shape, or do not rotate with the structure.
         """
         check_parameters(self)
         frames = as_list(X)
@@ -209,7 +209,7 @@ class ExternalFeatures(FramesTransformer, BaseEstimator, auto_wrap_output_keys=N
         return "function"
 
     def _check_turns(self, atoms, features, number):
-        """Refuse features that do not turn as their irreps say, with rotation and inversion."""
+        """Refuse features that do not rotate as their irreps say, with rotation and inversion."""
         for rotation, parity in ((_ROTATION, 1), (np.eye(3), -1)):
             turned = atoms.copy()
             turned.set_cell(atoms.cell.array @ rotation.T)  # the lattice is its own image under inversion
@@ -221,7 +221,7 @@ class ExternalFeatures(FramesTransformer, BaseEstimator, auto_wrap_output_keys=N
                 d = wigner_d(irrep, parity * rotation)
                 deviation = np.abs(found.blocks[key] - np.einsum("ab,nbf->naf", d, block)).max(initial=0.0)
                 if deviation > _TOLERANCE * size:
-                    how = "turn with" if parity == 1 else "have their parity under the inversion of"
+                    how = "rotate with" if parity == 1 else "have their parity under the inversion of"
                     raise ValueError(
                         f"the features {key} do not {how} structure {number}: they deviate by {deviation / size:.1%} "
                         f"of the largest. Check irreps, convention={self.convention!r} and layout={self.layout!r}, or "
@@ -244,7 +244,7 @@ class FunctionFeatures(ExternalFeatures, auto_wrap_output_keys=None):  # type: i
     layout : {"mul_ir", "ir_mul"}, default="mul_ir"
         Whether all components of a channel stand together, as in e3nn, or all channels of a component.
     check : bool, default=True
-        Whether ``fit`` turns and inverts a structure, and refuses features that do not turn with it.
+        Whether ``fit`` rotates and inverts a structure, and refuses features that do not rotate with it.
 
     Attributes
     ----------

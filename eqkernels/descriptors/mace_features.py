@@ -30,7 +30,7 @@ class MACEFeatures(ExternalFeatures, auto_wrap_output_keys=None):  # type: ignor
     layout : {"mul_ir", "ir_mul"}, default="mul_ir"
         Order of the numbers: the first but for networks that were converted to others (``check`` tells).
     check : bool, default=True
-        Whether ``fit`` turns and inverts a structure, and refuses features that do not turn with it.
+        Whether ``fit`` rotates and inverts a structure, and refuses features that do not rotate with it.
 
     Attributes
     ----------

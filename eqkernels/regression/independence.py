@@ -25,8 +25,8 @@ import numpy as np
 _EQUIVALENT = 1e-4
 # A projection on a random direction differs by less than this many times the distance.
 _REACH = 6.0
-# Directions in which the kernel of a label with itself is smaller than this part of the usual size are forbidden.
-# Kernels are squares of features, which the rounding of positions in files makes some 1e-7 of their size.
+# Directions in which the kernel of a label with itself is smaller than this part of the usual size are forbidden. It is
+# a square of features, of which the rounding of positions in files makes some 1e-7 of their size.
 _FORBIDDEN = 1e-12
 
 

@@ -144,7 +144,7 @@ def test_features_that_do_not_turn_are_refused(molecules):
         FunctionFeatures(rows, "3x0e+3x2e+3x1o"),
         FunctionFeatures(lambda frames: [atoms.positions for atoms in frames if len(atoms)], "3x0e"),
     ):
-        with pytest.raises(ValueError, match="do not turn with structure .* Check irreps, convention=.* layout="):
+        with pytest.raises(ValueError, match="do not rotate with structure .* Check irreps, convention=.* layout="):
             descriptor.fit(molecules)
         copy.copy(descriptor).set_params(check=False).fit(molecules)
     with pytest.raises(ValueError, match="the features 1e do not have their parity under the inversion of structure"):

@@ -184,7 +184,7 @@ def read_values(frames, name):
 
 
 def test_isolated_atoms_know_their_inputs():
-    """Without neighbors features depend on the species and the inputs, which turn with them."""
+    """Without neighbors features depend on the species and the inputs, which rotate with them."""
     random = np.random.default_rng(0)
     frames = [Atoms("H", info={"field": random.normal(size=3)}) for _ in range(4)]
     for architecture in ARCHITECTURES:
