@@ -62,7 +62,7 @@ class Share:
 
 
 class TensorCommittee(
-    CommitteeDerivatives, DeltaLearning, Summarized, NestedDefaults, Recalibrated, RegressorMixin, BaseEstimator
+    DeltaLearning, CommitteeDerivatives, Summarized, NestedDefaults, Recalibrated, RegressorMixin, BaseEstimator
 ):
     """Committee of regressors on random subsets, with calibrated error bars.
 

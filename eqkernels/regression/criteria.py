@@ -64,9 +64,11 @@ class Spectrum:
         """Eigenvalues of the inverse of the covariance, in units of the signal variance."""
         return 1.0 / (self.eigenvalues + max(noise, self.floor))
 
-    def solve(self, noise):
-        """Scaled solution s W^(-1/2) C^(-1) y, shape (n d, n_columns)."""
-        return self.vectors @ (self.inverse(noise)[:, None] * self.values)
+    def solve(self, noise, values=None):
+        """Scaled solution s W^(-1/2) C^(-1) y, shape (n d, n_columns), of other labels than its own if they are stated."""
+        if values is not None:
+            values = self.moments(self.root[:, None] * values.reshape(len(self.root), -1))
+        return self.vectors @ (self.inverse(noise)[:, None] * (self.values if values is None else values))
 
     def coefficients(self, noise):
         """Weights of the features that the kernel stands for, in the basis of the eigenvectors."""
@@ -133,6 +135,8 @@ class Evidence:
     ----------
     independent : ndarray of shape (n d,)
         What each component counts as an observation.
+    values : ndarray of shape (n, d, multiplicity)
+        Labels without what symmetry forbids.
     """
 
     def __init__(self, kernel, features, irrep, values, groups, weight=None, shares=None):
@@ -142,7 +146,7 @@ class Evidence:
         self.weight = weight
         n, d, _ = values.shape
         self.rows = block_rows(groups, d)
-        own = kernel.diag(features, irrep)
+        own, self.labels = kernel.diag(features, irrep), values
         self.values, counts = allowed_parts(own, np.mean(np.trace(own, axis1=1, axis2=2)) / d, values)
         shares = np.ones(n) if shares is None else shares
         self.independent = np.repeat(shares * counts / d, d)

@@ -134,13 +134,12 @@ def _covering_signal(problem, parameters):
     """
     spectrum, _ = problem.spectrum(parameters[2:])
     noise = np.exp(parameters[1])
-    solution = spectrum.solve(noise)
+    solution = spectrum.solve(noise, problem.labels)  # error bars cover what symmetry forbids, too
     ratios, total = [], 0.0
     for rows in problem.rows:
         residual = np.linalg.solve(spectrum.precision(rows, noise), solution[rows])
         total += np.sum(residual**2)
         squares = np.sum(residual * solution[rows], axis=(1, 2))
-        # components that symmetry forbids are among those that error bars cover
         freedom = residual.shape[2] * np.sum(np.repeat(problem.shares, problem.values.shape[1])[rows], axis=1)
         ratios.append(squares / chi2.ppf(_COVERED, freedom))
     if total <= _EXACT**2 * np.sum(spectrum.values**2):

@@ -199,7 +199,7 @@ def spread_of_derivatives(descriptor, frames, features, kernel, spread, kind, no
     limit = max(1, int(memory / (8 * _ARRAYS_PER_ATOM * len(spread.points) * d * d)))
     for start, stop in structure_blocks(np.concatenate([[0], np.cumsum(n_atoms)]), limit):
         owners = np.arange(stop - start if kind == "stress" else n_atoms[start:stop].sum())
-        every = {kind: DerivativeLabels(np.zeros((len(owners), COMPONENTS[kind])), owners)}
+        every = {kind: DerivativeLabels(np.zeros((len(owners), COMPONENTS[kind])), owners, kind == "stress")}
         part = frames[start:stop], features[start:stop], kernel, spread.points, every, memory, spread.irrep
         cross = kernel_derivatives(descriptor, *part)[kind]
         if volumes is not None:

@@ -5,6 +5,8 @@ The dipole of a crystal has no value, but derivatives; of a molecule that was di
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from eqkernels._numeric import as_floats, is_missing
@@ -180,7 +182,7 @@ def minus_baseline_derivatives(model, frames, n_atoms, derivatives, tensor, proj
         picked, place = np.unique(structures, return_inverse=True)
         some = [frames[int(k)] for k in picked]
         if kind == "stress":
-            rest[kind] = DerivativeLabels(labels.values - to_voigt(baseline_stress(model, some)), labels.owners)
+            rest[kind] = replace(labels, values=labels.values - to_voigt(baseline_stress(model, some)))
             continue
         first = np.cumsum(n_atoms[picked]) - n_atoms[picked]
         rows = first[place] + labels.owners - (ends - n_atoms)[structures]
@@ -189,7 +191,7 @@ def minus_baseline_derivatives(model, frames, n_atoms, derivatives, tensor, proj
         else:
             every = np.concatenate(baseline_derivatives(model, some, tensor.shape))
             values = _irreps_of_derivatives(every, tensor, lambda one: project(one, "derivatives of the baseline"))
-        rest[kind] = DerivativeLabels(labels.values - values[rows], labels.owners)
+        rest[kind] = replace(labels, values=labels.values - values[rows])
     return rest
 
 
