@@ -299,7 +299,7 @@ def test_partial_fit_with_other_parameters(changed):
         model.set_params(**changed).partial_fit(FRAMES[7:], vectors(FRAMES[7:]))
     np.testing.assert_array_equal(model.set_params(**old).predict(TEST), before)
     model.set_params(noise=1e-5, memory=0.5, verbose=0).partial_fit(FRAMES[7:], vectors(FRAMES[7:]))
-    assert {sums[0] for sums in model.label_totals_.values()} == {len(FRAMES)}
+    assert {sums[1] for sums in model.label_totals_.values()} == {len(FRAMES)}
 
 
 def spoil(value):

@@ -65,7 +65,7 @@ class Spectrum:
         return 1.0 / (self.eigenvalues + max(noise, self.floor))
 
     def solve(self, noise, values=None):
-        """Scaled solution s W^(-1/2) C^(-1) y, shape (n d, n_columns), of other labels than its own if they are stated."""
+        """Scaled solution s W^(-1/2) C^(-1) y, shape (n d, n_columns), of its labels or of others."""
         if values is not None:
             values = self.moments(self.root[:, None] * values.reshape(len(self.root), -1))
         return self.vectors @ (self.inverse(noise)[:, None] * (self.values if values is None else values))
