@@ -271,12 +271,13 @@ def held_back(frames, groups, random_state):
         splits = GroupShuffleSplit(n_parts, test_size=size, random_state=random_state).split(np.zeros(n), groups=groups)
     parts, species = [], [frozenset(atoms.numbers.tolist()) for atoms in frames]
     for learned, held in islice(splits, n_parts):
-        order = np.random.default_rng(0).permutation(learned)
-        first = _with_all_species(species, order)
-        known = frozenset().union(*(species[k] for k in order))
+        known = frozenset().union(*(species[k] for k in learned))
         unknown = np.array([not species[k] <= known for k in held])
         if unknown.all():
             raise ValueError("all structures that are held back have species of their own: use larger groups")
+        # a group is not learned from in part
+        order = np.random.default_rng(0).permutation([*learned, *([] if groups is not None else held[unknown])])
+        first = _with_all_species(species, order)
         parts.append((np.concatenate([first, order[~np.isin(order, first)]]), held[~unknown]))
     return parts
 

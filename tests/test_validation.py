@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ase import Atoms
 from sklearn.base import clone
 
 from eqkernels import LambdaSOAP, SparseTensorGPR, TensorGPR, TensorRidge
@@ -169,3 +170,13 @@ def test_an_uncertain_learning_curve_widens_the_interval(data):
     exact, continued = expected_error(model, frames, y), expected_error(TensorRidge(descriptor=SMALL), frames, y)
     assert exact.interval[0] < exact.rmse < exact.interval[1]
     assert continued.interval[0] < continued.rmse < continued.interval[1]
+
+
+def test_structures_with_species_of_their_own_are_learned_from():
+    frames = [Atoms("CO", [[0, 0, 0], [0, 0, 1.1 + 0.01 * k]]) for k in range(20)]
+    for k, symbol in zip(range(0, 20, 5), ("N", "F", "S", "P"), strict=True):
+        frames[k].symbols[0] = symbol
+    for seed in range(5):
+        for learned, held in held_back(frames, None, seed):
+            np.testing.assert_array_equal(np.sort(np.concatenate([learned, held])), np.arange(20))
+            assert set(range(0, 20, 5)) <= set(learned)

@@ -103,7 +103,10 @@ class NetworkMember:
             self.model = EquivariantNetworkRegressor(
                 random_state=self.random_state, warm_start=True, n_jobs=self.n_jobs, inputs=self.inputs, **options
             )
-        data.fit(self.model.set_params(time_budget=max(seconds, _FEWEST_SECONDS)))
+        # species of groups that were held back as a whole need weights of their own
+        fitted, species = getattr(self.model, "descriptor_", None), np.concatenate([a.numbers for a in data.frames])
+        goes_on = fitted is None or np.isin(species, fitted.species_).all()
+        data.fit(self.model.set_params(time_budget=max(seconds, _FEWEST_SECONDS), warm_start=bool(goes_on)))
         self.seconds += seconds
         return self.model
 
