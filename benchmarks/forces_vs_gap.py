@@ -4,9 +4,9 @@
 
 Files have energies and forces (eV, eV/A) as ASE reads them; without them, structures are displaced copper cells by
 ASE's effective medium theory. GAP (A. P. Bartok et al., Phys. Rev. Lett. 104, 136403 (2010)) is ``gap_fit`` of
-quippy-ase 0.9, found beside the Python that has it (``--gap-python``; the one that runs this by default), with one SOAP
-for each species that shares its points, as its documentation has it. Both run on one thread, GAP in a process of its
-own; time is that of the CPU, and fits are counted without reading files.
+quippy-ase 0.9 (with f90wrap 0.2), found beside the Python that has it: ``--gap-python``, by default the one that runs
+this. It has one SOAP for each species that shares its points, as its documentation has it. Both run on one thread, GAP
+in a process of its own; time is that of the CPU, and fits are counted without reading files.
 """
 
 import argparse
