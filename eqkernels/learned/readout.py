@@ -26,7 +26,7 @@ from eqkernels._ranges import aggregate_rows
 from eqkernels.learned.objectives import ridge_weights
 from eqkernels.learned.tape import Tape
 from eqkernels.regression.covariance import copies
-from eqkernels.regression.independence import shares_of_equivalents
+from eqkernels.regression.independence import weigh_equivalents
 from eqkernels.regression.uncertainty import UncertainTensorRegressor
 from eqkernels.so3 import Irrep
 
@@ -95,10 +95,7 @@ class Readout(UncertainTensorRegressor):
         return self.aggregate
 
     def _weight_of_atoms(self, features, weight):
-        shares = shares_of_equivalents(features, self.groups_)
-        if np.all(shares == 1.0):
-            return weight
-        return shares if weight is None else weight * shares
+        return weigh_equivalents(features, self.groups_, weight)[0]
 
     def _fit_irreps(self, features, blocks, weight):
         self.coef_, self.factors_, self.variance_ = {}, {}, {}

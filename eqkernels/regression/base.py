@@ -76,6 +76,7 @@ class TensorRegressor(DeltaLearning, FeatureDerivatives, Summarized, NestedDefau
         self._check_blocks(features)
         weight = _check_weight(sample_weight, len(features))
         self.groups_ = np.arange(len(features))
+        self.__dict__.pop("shares_", None)  # of an earlier fit to atoms
         self.n_atoms_fit_ = getattr(features, "n_atoms", np.zeros(len(features), dtype=int))
         if labels.per_atom:
             rows = labelled_rows(features, labels.atoms)

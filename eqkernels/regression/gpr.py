@@ -33,7 +33,7 @@ from eqkernels.regression.cost import announced
 from eqkernels.regression.covariance import standard_deviations, to_cartesian
 from eqkernels.regression.criteria import CRITERIA, EIGENVECTORS, Evidence
 from eqkernels.regression.hyperparameters import free_parameters, maximize
-from eqkernels.regression.independence import shares_of_equivalents
+from eqkernels.regression.independence import weigh_equivalents
 from eqkernels.regression.kernel_ridge import aggregating_kernel
 from eqkernels.regression.leave_one_out import LeftOutLabels
 from eqkernels.regression.posterior import Posterior, factorize
@@ -207,11 +207,10 @@ class TensorGPR(AtomicParts, UncertainTensorRegressor):
                 check_bounds(getattr(self, name), name)
 
     def _weight_of_atoms(self, features, weight):
-        shares = None if isinstance(features, KernelBlocks) else shares_of_equivalents(features, self.groups_)
-        self.shares_ = None if shares is None or np.all(shares == 1.0) else shares
-        if self.shares_ is None:
+        if isinstance(features, KernelBlocks):
             return weight
-        return shares if weight is None else weight * shares
+        weight, self.shares_ = weigh_equivalents(features, self.groups_, weight)
+        return weight
 
     def _minus_baseline(self, frames, labels, known=None):
         rest = super()._minus_baseline(frames, labels, known)

@@ -48,6 +48,25 @@ def shares_of_equivalents(features: Any, structures: np.ndarray) -> np.ndarray:
     return shares_of(_invariants(features), features.species, structures)
 
 
+def weigh_equivalents(features: Any, structures: np.ndarray, weight: np.ndarray | None) -> tuple[Any, Any]:
+    """Weights of labelled atoms times their shares, and the shares: None, and weights as they were, if all are 1.
+
+    Parameters
+    ----------
+    features, structures
+        As of :func:`shares_of_equivalents`.
+    weight : ndarray of shape (n_centers,), or None
+
+    Returns
+    -------
+    weight, shares : ndarray of shape (n_centers,), or None
+    """
+    shares = shares_of_equivalents(features, structures)
+    if np.all(shares == 1.0):
+        return weight, None
+    return shares if weight is None else weight * shares, shares
+
+
 def shares_of(invariants: np.ndarray, species: np.ndarray, structures: np.ndarray) -> np.ndarray:
     """Share of each atom among those of its structure that have the same species and the same invariants.
 

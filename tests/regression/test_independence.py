@@ -160,3 +160,14 @@ def test_equal_labels_of_equivalent_atoms_do_not_hide_the_noise():
         model.fit(frames, y)
         residual = np.concatenate(model.predict(frames)) - np.concatenate(y)
         assert np.std(residual) > 0.1
+
+
+def test_a_fit_to_structures_forgets_the_atoms_of_an_earlier_one():
+    _, large = crystals(6)
+    y, scalars = [np.tile(one, (2, 1)) for one in labels(crystals(6)[0])], np.arange(6.0)
+    soap, options = LambdaSOAP(cutoff=3.5, n_max=3, l_max=2).fit(large), {"noise": 0.03, "optimizer": None}
+    again = TensorGPR(descriptor=soap, **options).fit(large, y).fit(large, scalars)
+    assert again.shares_ is None
+    np.testing.assert_array_equal(
+        again.predict(large), TensorGPR(descriptor=soap, **options).fit(large, scalars).predict(large)
+    )

@@ -12,7 +12,7 @@ from ase.data import chemical_symbols
 from eqkernels._ranges import structure_blocks
 from eqkernels.regression.base import labelled_rows
 from eqkernels.regression.baseline import composition_design
-from eqkernels.regression.independence import allowed_parts, shares_of_equivalents
+from eqkernels.regression.independence import allowed_parts, weigh_equivalents
 from eqkernels.regression.sparse.derivatives import derivative_rows
 from eqkernels.regression.sparse.element_charges import contrasts, element_dipoles
 from eqkernels.regression.sparse.model import SparseModel
@@ -157,5 +157,4 @@ class FoldJob:
         if block.atoms is None:
             return features, None
         atoms = features.split_centers(rows)
-        shares = shares_of_equivalents(atoms, features.structures[rows])
-        return atoms, None if np.all(shares == 1.0) else shares
+        return atoms, weigh_equivalents(atoms, features.structures[rows], None)[1]
